@@ -1,0 +1,37 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check train serve chat lock clean
+
+PYTHON := .venv/bin/python
+UV_VERSION := 0.13.9
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+
+# A folder of wheels given to pip serves uv too; without one, uv asks PyTorch's own CPU index.
+ifneq ($(PIP_FIND_LINKS),)
+  TORCH_FROM := UV_FIND_LINKS=$(PIP_FIND_LINKS)
+else
+  TORCH_FROM := UV_TORCH_BACKEND=cpu
+endif
+EXTRAS := --extra diary --extra client --extra train --extra bare --group dev
+
+help: ## list every verb
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet uv==$(UV_VERSION)
+
+# The lock names PyPI's torch, which brings CUDA. A machine without a card takes the CPU wheel of the
+# same version instead, and leaves out triton; everything else is exactly what the lock says, by hash.
+# Bytecode is compiled here once: without it every start of vLLM compiles for half a minute.
+.venv/ready: pyproject.toml uv.lock | $(UV)
+	$(UV) venv --quiet --allow-existing .venv
+	$(UV) export --quiet --frozen $(EXTRAS) --no-annotate --prune torch --prune triton --output-file .venv/requirements.txt
+	$(UV) export --quiet --frozen $(EXTRAS) --no-annotate --no-hashes --output-file .venv/constraints.txt
+	echo "triton; sys_platform == 'never'" > .venv/overrides.txt
+	$(TORCH_FROM) $(UV) pip install --quiet --python .venv --compile-bytecode --override .venv/overrides.txt \
+	  --constraint .venv/constraints.txt --requirement .venv/requirements.txt torch
+	touch $@
+
+setup: .venv/ready ## install everything a bare machine needs into .venv

@@ -1,0 +1,62 @@
+"""What can go wrong, as one tree; each name says what the caller can do about it.
+
+    AdaError
+    ├── ConfigError          a setting, file or folder is wrong: mend it and start again
+    ├── FieldError           an input is wrong, and `param` names the field
+    │   ├── UnknownRole      a conversation holds a role that Ada's template does not know
+    │   ├── EntryRejected    a diary entry is not acceptable: change the entry
+    │   ├── EntryConflict    an id or Idempotency-Key was used before for something else
+    │   └── NotFound         there is no such entry, job or model
+    ├── DiaryUnavailable     the diary can't be read or written now: Ada answers without it
+    ├── ModelUnavailable     vLLM can't be reached: start it, or wait for it
+    └── ModelRefused         vLLM answered with an error of its own, which is passed on
+"""
+
+
+class AdaError(Exception):
+    """Root of everything Ada raises on purpose."""
+
+
+class ConfigError(AdaError):
+    """A setting, file or folder is wrong; the message names it and the remedy."""
+
+
+class FieldError(AdaError):
+    """An input is not acceptable; `param` names the field at fault."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class UnknownRole(FieldError):
+    """A conversation holds a role that Ada's template does not know."""
+
+
+class EntryRejected(FieldError):
+    """A diary entry is not acceptable as it is."""
+
+
+class EntryConflict(FieldError):
+    """An id or Idempotency-Key was used before for something else."""
+
+
+class NotFound(FieldError):
+    """There is no such entry, job or model."""
+
+
+class DiaryUnavailable(AdaError):
+    """The diary can't be read or written now."""
+
+
+class ModelUnavailable(AdaError):
+    """vLLM can't be reached now."""
+
+
+class ModelRefused(AdaError):
+    """vLLM answered with an error of its own: HTTP `status` and JSON `body`."""
+
+    def __init__(self, status: int, body: dict[str, object]) -> None:
+        super().__init__(f"the model server answered {status}")
+        self.status = status
+        self.body = body

@@ -1,0 +1,30 @@
+"""Where a base model lies: a hub id, a local folder, or weights that come in a package.
+
+`package:NAME` stands for a folder NAME under the model cache, which `trainer/base_model.py` fills once.
+The same name means the same weights to the trainer and to vLLM, on whatever machine each runs.
+"""
+
+from pathlib import Path
+
+from services.errors import ConfigError
+
+PACKAGE_PREFIX = "package:"
+DEFAULT_MODEL_CACHE = Path(".cache/models")
+
+
+def locate(base_model: str, cache: Path) -> str:
+    """What to hand to transformers or vLLM for `base_model`: a hub id or an existing folder.
+
+    Raises ConfigError when a packaged or local model is not there.
+    """
+    if base_model.startswith(PACKAGE_PREFIX):
+        folder = cache / base_model.removeprefix(PACKAGE_PREFIX)
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"base model {base_model!r} is not in {cache}: run `make train`")
+        return str(folder)
+    if base_model.startswith(("/", "./", "../", "~")):
+        folder = Path(base_model).expanduser()
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"base model {base_model!r}: there is no config.json in {folder}")
+        return str(folder)
+    return base_model

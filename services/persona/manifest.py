@@ -1,0 +1,104 @@
+"""MANIFEST.json, the last file a training run writes: present means complete.
+
+The trainer writes by this schema; model and orchestrator read by it. Base model, rank and template are
+read from here and from no second place.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from services.errors import ConfigError
+from services.persona.template import template_sha256
+
+MANIFEST_NAME = "MANIFEST.json"
+TEMPLATE_NAME = "chat_template.jinja"
+PERSONA_NAME = "persona.toml"
+WEIGHTS_NAME = "adapter_model.safetensors"
+ADAPTER_CONFIG_NAME = "adapter_config.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a run was made from and what it left; hashes are SHA-256 in hex, times are seconds."""
+
+    run_id: str
+    created_at: str
+    base_model: str
+    lora_rank: int
+    lora_alpha: int
+    user_name: str
+    assistant_name: str
+    template_sha256: str
+    weights_sha256: str
+    seed: int
+    dataset: dict[str, dict[str, object]]
+    versions: dict[str, str]
+    timings_s: dict[str, float]
+    peak_memory_gib: float
+    steps: int
+    loss_before: float
+    loss_after: float
+    code_revision: str = ""
+    schema: int = SCHEMA
+
+    def write(self, folder: Path) -> None:
+        """Write the manifest into a run's folder, whole or not at all."""
+        partial = folder / (MANIFEST_NAME + ".part")
+        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        partial.rename(folder / MANIFEST_NAME)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of an adapter's folder.
+
+    Raises ConfigError when there is no complete adapter, or one written by another schema.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no adapter in {folder} ({MANIFEST_NAME} is missing): run `make train`") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path} is not valid JSON ({error}): run `make train` again") from None
+    if values.get("schema") != SCHEMA:
+        raise ConfigError(f"{path} has schema {values.get('schema')!r}, this Ada reads {SCHEMA}: train again")
+    try:
+        return Manifest(**values)
+    except TypeError as error:
+        raise ConfigError(f"{path} does not fit the schema ({error}): train again") from None
+
+
+def check_adapter(folder: Path) -> Manifest:
+    """Read the manifest and hold the folder's files against it.
+
+    Raises ConfigError naming the file that is missing, altered or made for another base model.
+    """
+    manifest = read_manifest(folder)
+    for name in (WEIGHTS_NAME, ADAPTER_CONFIG_NAME, TEMPLATE_NAME, PERSONA_NAME):
+        if not (folder / name).is_file():
+            raise ConfigError(f"{folder / name} is missing: the adapter is damaged, run `make train`")
+    template = (folder / TEMPLATE_NAME).read_text(encoding="utf-8")
+    if template_sha256(template) != manifest.template_sha256:
+        raise ConfigError(
+            f"{folder / TEMPLATE_NAME} is not the template that Ada was trained with "
+            f"(template_sha256 in {MANIFEST_NAME} differs): restore the file or train again"
+        )
+    adapter = json.loads((folder / ADAPTER_CONFIG_NAME).read_text(encoding="utf-8"))
+    if adapter.get("base_model_name_or_path") != manifest.base_model:
+        raise ConfigError(
+            f"{folder / ADAPTER_CONFIG_NAME} is an adapter of "
+            f"{adapter.get('base_model_name_or_path')!r}, but {MANIFEST_NAME} names the base model "
+            f"{manifest.base_model!r}: the folder mixes two runs, train again"
+        )
+    if file_sha256(folder / WEIGHTS_NAME) != manifest.weights_sha256:
+        raise ConfigError(f"{folder / WEIGHTS_NAME} is damaged (its hash differs): train again")
+    return manifest
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

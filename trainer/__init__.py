@@ -1,0 +1,1 @@
+"""THE SCHOOL: data sources, mixture and training. From narratives to an adapter in outputs/."""
