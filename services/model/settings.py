@@ -1,0 +1,39 @@
+"""Where the adapter lies and where vLLM listens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.errors import ConfigError
+from services.persona.base_model import DEFAULT_MODEL_CACHE
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Read once from the environment; every field has a default that suits a bare machine."""
+
+    adapter: Path
+    model_cache: Path
+    host: str
+    port: int
+    max_model_len: int  # tokens, prompt and answer together
+    cpu_kv_cache_gib: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "ModelSettings":
+        """Raises ConfigError naming a variable that is not the number it should be."""
+        return cls(
+            adapter=Path(environment.get("ADA_ADAPTER", "outputs/ada_model")).absolute(),
+            model_cache=Path(environment.get("ADA_MODEL_CACHE", DEFAULT_MODEL_CACHE)).absolute(),
+            host=environment.get("MODEL_HOST", "127.0.0.1"),
+            port=_whole(environment, "MODEL_PORT", 8000),
+            max_model_len=_whole(environment, "MODEL_MAX_LEN", 4096),
+            cpu_kv_cache_gib=_whole(environment, "MODEL_CPU_KV_GIB", 1),
+        )
+
+
+def _whole(environment: Mapping[str, str], name: str, default: int) -> int:
+    value = environment.get(name, str(default))
+    if not value.isdecimal() or int(value) == 0:
+        raise ConfigError(f"{name} is {value!r}: it must be a whole number above 0")
+    return int(value)

@@ -1,0 +1,1 @@
+"""THE VOICE: the FastAPI app, OpenAI-compatible, in front of vLLM and the diary."""

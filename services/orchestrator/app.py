@@ -1,0 +1,30 @@
+"""The app: parts in, routes out."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import FastAPI
+
+from services.orchestrator import chat, diary, errors, health
+from services.orchestrator.disclosure import DISCLOSURE, DisclosureMiddleware
+from services.orchestrator.state import State
+
+# Opens the parts when the server starts and closes them when it ends.
+Opener = Callable[[], AbstractAsyncContextManager[State]]
+
+
+def create_app(opened: Opener) -> FastAPI:
+    """The OpenAI-compatible application over whatever parts `opened` yields."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with opened() as state:
+            app.state.ada = state
+            yield
+
+    app = FastAPI(title="Ada", version="0.1.0", description=DISCLOSURE, lifespan=lifespan)
+    errors.install(app)
+    app.add_middleware(DisclosureMiddleware)
+    for room in (chat, diary, health):
+        app.include_router(room.router)
+    return app

@@ -1,0 +1,90 @@
+"""Every error in OpenAI's shape: {"error": {"message", "type", "param", "code"}}. Translated here and nowhere else."""
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from services.errors import (
+    AdaError,
+    DiaryUnavailable,
+    EntryConflict,
+    EntryRejected,
+    FieldError,
+    ModelRefused,
+    ModelUnavailable,
+    NotFound,
+    UnknownRole,
+)
+
+from services.orchestrator.disclosure import HEADER, HEADER_VALUE
+
+log = logging.getLogger("ada.orchestrator")
+
+# error → (HTTP status, OpenAI's type, code)
+_TABLE: dict[type[AdaError], tuple[int, str, str]] = {
+    UnknownRole: (400, "invalid_request_error", "unknown_role"),
+    EntryRejected: (422, "invalid_request_error", "entry_rejected"),
+    EntryConflict: (409, "invalid_request_error", "conflict"),
+    NotFound: (404, "invalid_request_error", "not_found"),
+    DiaryUnavailable: (503, "server_error", "diary_unavailable"),
+    ModelUnavailable: (503, "server_error", "model_unavailable"),
+}
+
+
+def openai_error(
+    status: int, message: str, kind: str, *, param: str | None = None, code: str | None = None
+) -> JSONResponse:
+    """A response with OpenAI's error body."""
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return JSONResponse({"error": error}, status)
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers; routes raise and never catch."""
+    app.add_exception_handler(AdaError, _ada_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def describe(error: AdaError) -> tuple[int, dict[str, object]]:
+    """HTTP status and OpenAI's error body of an error of ours."""
+    if isinstance(error, ModelRefused):
+        return error.status, error.body
+    status, kind, code = _TABLE.get(type(error), (500, "server_error", "internal_error"))
+    param = error.param if isinstance(error, FieldError) else None
+    return status, {"error": {"message": str(error), "type": kind, "param": param, "code": code}}
+
+
+async def _ada_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AdaError)
+    status, body = describe(error)
+    return JSONResponse(body, status)
+
+
+async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    param = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+    message = f"{param or 'the request body'}: {first['msg'].removeprefix('Value error, ')}"
+    return openai_error(
+        422, message, "invalid_request_error", param=param or None, code="invalid_value"
+    )
+
+
+async def _http_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+    return openai_error(error.status_code, str(error.detail), kind)
+
+
+async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    answer = openai_error(
+        500, "something unforeseen went wrong; the log says more", "server_error", code="internal_error"
+    )
+    answer.headers[HEADER] = HEADER_VALUE  # this handler stands outside of all middleware
+    return answer

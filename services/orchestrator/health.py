@@ -1,0 +1,88 @@
+"""/healthz: the process is alive. /readyz: Ada can answer, each dependency by name."""
+
+from collections.abc import Awaitable
+
+from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+
+from services.errors import AdaError, ConfigError
+from services.orchestrator.chat import ADA, BASE
+from services.orchestrator.disclosure import DISCLOSURE
+from services.orchestrator.engine import Json
+from services.orchestrator.state import OWNER, State, StateDep
+from services.persona.template import render, template_sha256
+
+router = APIRouter()
+
+# Every role, once as history and once to be answered.
+_PROBE = [
+    {"role": "system", "content": "probe"},
+    {"role": "user", "content": "one"},
+    {"role": "assistant", "content": "two"},
+    {"role": "user", "content": "three"},
+]
+
+
+@router.get("/healthz")
+async def healthz() -> Json:
+    """200 as long as the process answers."""
+    return {"status": "alive", "disclosure": DISCLOSURE}
+
+
+@router.get("/readyz")
+async def readyz(state: StateDep) -> JSONResponse:
+    """200 when Ada can answer, with or without her diary; 503 when the model can't."""
+    checks = {
+        "model": await _outcome(_check_model(state)),
+        "template": await _outcome(_check_template(state)),
+        "ledger": await _outcome(run_in_threadpool(_check_ledger, state)),
+        "index": await _outcome(run_in_threadpool(_check_index, state)),
+        "queue": await _outcome(run_in_threadpool(state.jobs.check)),
+    }
+    ready = checks["model"] == checks["template"] == "ok"
+    body = {"status": "ready" if ready else "not ready", "checks": checks, "disclosure": DISCLOSURE}
+    return JSONResponse(body, 200 if ready else 503)
+
+
+async def _outcome(check: Awaitable[None]) -> str:
+    try:
+        await check
+    except AdaError as error:
+        return str(error)
+    return "ok"
+
+
+async def _check_model(state: State) -> None:
+    served = {str(model["id"]): model for model in await state.engine.models()}
+    if not {ADA, BASE} <= served.keys():
+        raise ConfigError(f"vLLM serves {sorted(served)}, not {ADA!r} and {BASE!r}: restart it")
+    adapter = str(served[ADA].get("root", ""))
+    if not adapter.rstrip("/").endswith(state.manifest.run_id):
+        raise ConfigError(
+            f"vLLM serves the adapter {adapter}, the manifest here is of {state.manifest.run_id}: "
+            "restart both"
+        )
+
+
+async def _check_template(state: State) -> None:
+    """The saved template, rendered here and by vLLM, must give the same tokens."""
+    if template_sha256(state.template) != state.manifest.template_sha256:
+        raise ConfigError("the chat template here is not the one in the manifest: restart")
+    rendered = render(state.template, _PROBE, add_generation_prompt=True)
+    plain: Json = {"model": ADA, "prompt": rendered, "add_special_tokens": False}
+    ours = await state.engine.tokenize(plain)
+    theirs = await state.engine.tokenize({"model": ADA, "messages": _PROBE})
+    if ours != theirs:
+        raise ConfigError(
+            f"template mismatch: vLLM does not render with {state.manifest.template_sha256[:12]}, "
+            "the template Ada was trained with: start it by `python -m services.model`"
+        )
+
+
+def _check_ledger(state: State) -> None:
+    state.ledger.newest(OWNER, 1)
+
+
+def _check_index(state: State) -> None:
+    state.recall.check()

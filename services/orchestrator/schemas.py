@@ -1,0 +1,56 @@
+"""What clients send. Fields that vLLM knows and we do not are passed through to it."""
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from services.diary.entry import iso_date
+
+
+class ChatMessage(BaseModel):
+    """One turn of the conversation."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: str
+    content: str
+
+
+class AdaOptions(BaseModel):
+    """Ada's own extension of OpenAI's request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    diary: bool = True
+    top_k: int = Field(6, ge=1, le=50, description="diary entries to recall at most")
+    as_of: str | None = Field(None, description="recall nothing later than this ISO date")
+
+    @field_validator("as_of")
+    @classmethod
+    def _is_in_the_calendar(cls, value: str | None) -> str | None:
+        return value if value is None else iso_date(value)
+
+
+class ChatRequest(BaseModel):
+    """OpenAI's chat completion request; unknown fields go to vLLM as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str = "ada"
+    messages: list[ChatMessage] = Field(min_length=1)
+    stream: bool = False
+    ada: AdaOptions = Field(default_factory=AdaOptions)
+
+
+class SearchRequest(BaseModel):
+    """A search of the diary; `from` and `to` are days, inclusive."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    query: str = Field(min_length=1, max_length=10_000)
+    top_k: int = Field(6, ge=1, le=100)
+    first_day: str | None = Field(None, alias="from")
+    last_day: str | None = Field(None, alias="to")
+
+    @field_validator("first_day", "last_day")
+    @classmethod
+    def _is_in_the_calendar(cls, value: str | None) -> str | None:
+        return value if value is None else iso_date(value)[:10]

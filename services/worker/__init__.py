@@ -1,0 +1,1 @@
+"""THE SCRIBE: the RQ process that puts accepted entries into the index."""

@@ -1,0 +1,88 @@
+"""The working loop: an RQ worker that neither forks nor owns the process, and a sweep for lost jobs."""
+
+import logging
+import threading
+from datetime import timedelta
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq.serializers import JSONSerializer
+from rq.timeouts import TimerDeathPenalty
+from rq.worker import SimpleWorker
+
+from services.diary.jobs import Jobs, diary_queue
+from services.diary.ledger import Ledger
+from services.errors import DiaryUnavailable
+
+log = logging.getLogger("ada.worker")
+SWEEP_EVERY_S = 10.0
+LOST_AFTER = timedelta(seconds=60)
+
+
+class ThreadWorker(SimpleWorker):
+    """An RQ worker for a thread: no fork (the model is loaded once), no signals, timeouts by timer."""
+
+    death_penalty_class = TimerDeathPenalty
+
+    @property
+    def dequeue_timeout(self) -> int:
+        """Seconds between two looks at the stop flag, which a blocking dequeue does not see."""
+        return 1
+
+    def _install_signal_handlers(self) -> None:
+        """Signals belong to the process, which ends this thread by `Shift.stop`."""
+
+
+class Shift:
+    """Works through the diary's queue until it is stopped."""
+
+    def __init__(self, connection: Redis, ledger: Ledger) -> None:
+        self._connection = connection
+        self._ledger = ledger
+        self._jobs = Jobs(connection, ledger)
+        self._stopping = threading.Event()
+        self._worker: ThreadWorker | None = None
+
+    def run(self) -> None:
+        """Blocks until `stop`. Survives a queue that goes away and comes back."""
+        sweeper = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
+        sweeper.start()
+        while not self._stopping.is_set():
+            try:
+                queue = diary_queue(self._connection)
+                self._worker = ThreadWorker(
+                    [queue], connection=self._connection, serializer=JSONSerializer
+                )
+                self._worker.work(burst=False, logging_level="WARNING", with_scheduler=False)
+            except RedisError as error:
+                log.warning("the queue can't be reached, trying again: %s", error)
+                self._stopping.wait(1.0)
+        sweeper.join()
+
+    def stop(self) -> None:
+        """Finish the job in hand and end; takes up to a few seconds."""
+        self._stopping.set()
+        if self._worker is not None:
+            self._worker._stop_requested = True
+
+    def _sweep(self) -> None:
+        """The row is the outbox: what should be in the index and is in no queue is queued again."""
+        waited = timedelta()  # at the start whatever is unindexed was left by somebody else
+        while True:
+            try:
+                self.sweep(waited)
+            except DiaryUnavailable as error:
+                log.warning("sweep put off: %s", error)
+            else:
+                waited = LOST_AFTER
+            if self._stopping.wait(SWEEP_EVERY_S):
+                return
+
+    def sweep(self, waited: timedelta) -> int:
+        """Queue entries that have waited so long and are lost; returns how many."""
+        lost = [e for e in self._ledger.unindexed(waited) if not waited or not self._jobs.waits(e)]
+        for entry in lost:
+            self._jobs.submit(entry)
+        if lost:
+            log.info("queued %d entries that were waiting for the index", len(lost))
+        return len(lost)
