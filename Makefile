@@ -1,5 +1,6 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check train serve chat lock clean
 
@@ -26,6 +27,7 @@ help: ## list every verb
 # same version instead, and leaves out triton; everything else is exactly what the lock says, by hash.
 # Bytecode is compiled here once: without it every start of vLLM compiles for half a minute.
 .venv/ready: pyproject.toml uv.lock | $(UV)
+	@echo "installing into .venv (a few minutes the first time)"
 	$(UV) venv --quiet --allow-existing .venv
 	$(UV) export --quiet --frozen $(EXTRAS) --no-annotate --prune torch --prune triton --output-file .venv/requirements.txt
 	$(UV) export --quiet --frozen $(EXTRAS) --no-annotate --no-hashes --output-file .venv/constraints.txt
@@ -33,5 +35,33 @@ help: ## list every verb
 	$(TORCH_FROM) $(UV) pip install --quiet --python .venv --compile-bytecode --override .venv/overrides.txt \
 	  --constraint .venv/constraints.txt --requirement .venv/requirements.txt torch
 	touch $@
+	@echo "installed in $$SECONDS s, $$(du -sh .venv | cut -f1)"
 
 setup: .venv/ready ## install everything a bare machine needs into .venv
+
+demo: .venv/ready ## the whole loop on a bare machine, for real (KEEP=1 leaves her up)
+	@$(PYTHON) -m services.demo $(if $(KEEP),--keep)
+
+serve: .venv/ready ## start Ada on a bare machine, in the foreground
+	@$(PYTHON) -m services.embedded
+
+chat: .venv/ready ## chat with Ada in the terminal (/diary, /read, /clear, quit)
+	@$(PYTHON) -m services.client
+
+test: .venv/ready ## every test that needs no card and no Docker engine
+	@$(PYTHON) -m pytest
+
+check: .venv/ready ## ruff, mypy, import-linter
+	@$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports --no-cache
+
+train: .venv/ready ## data to adapter in outputs/ (CONFIG=trainer/configs/ada.yaml, SET="lora_rank=32 …")
+	@$(PYTHON) -m trainer --config $(or $(CONFIG),$(DEFAULT_CONFIG)) $(SET)
+
+lock: | $(UV) ## resolve the dependencies anew into uv.lock
+	@$(UV) lock
+
+clean: ## remove the environment, caches and logs; never data/ or outputs/
+	@rm -rf .venv .uv .cache logs .pytest_cache .mypy_cache .ruff_cache .hypothesis

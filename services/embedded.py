@@ -7,7 +7,6 @@ in one process because Qdrant's embedded engine takes only one; and the model, w
 end with this one, even when it is killed with -9.
 """
 
-import asyncio
 import ctypes
 import fcntl
 import logging
@@ -21,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -45,6 +44,7 @@ from services.worker.work import Shift
 log = logging.getLogger("ada.embedded")
 HOUSE = "--house"
 CONFIG_EXIT = 2  # a child that ends so has said what is wrong: starting it again would not help
+END_WITHIN_S = 25.0
 MIN_FREE_BYTES = 200 * 2**20
 _PR_SET_PDEATHSIG = 1
 
@@ -75,9 +75,7 @@ def keep_house(settings: OrchestratorSettings) -> None:
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[State]:
-        client = engine_client(
-            settings.model_url, settings.connect_timeout_s, settings.silence_timeout_s
-        )
+        client = engine_client(settings.model_url, settings.connect_timeout_s, settings.silence_timeout_s)
         ledger = Ledger(settings.ledger_url)
         queue = Redis.from_url(settings.redis_url)
         embedder = SentenceTransformerEmbedder(settings.embedding_model)
@@ -122,13 +120,13 @@ def at_work(shift: Shift) -> Iterator[None]:
             log.exception("the worker ended")
             os.kill(os.getpid(), signal.SIGTERM)
 
-    thread = threading.Thread(target=run, name="worker")
+    thread = threading.Thread(target=run, name="worker", daemon=True)
     thread.start()
     try:
         yield
     finally:
         shift.stop()
-        thread.join(timeout=30)
+        thread.join(timeout=15)
 
 
 # --- the supervisor --------------------------------------------------------------------------------
@@ -141,87 +139,98 @@ class Child:
         self.name = name
         self._command = command
         self._environment = environment
-        self._started = 0.0
-        self._delay = 0.5
-        self.process = self._start()
+        self._delay = 0.5  # seconds before the next start, doubled by each early death
+        self._start_at = 0.0
+        self._start()
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> None:
         self._started = time.monotonic()
-        process = subprocess.Popen(
+        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
             self._command,
             env=self._environment,
             start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends them in order
             preexec_fn=_end_with_parent,
         )
-        log.info("%s is process %d", self.name, process.pid)
-        return process
+        log.info("%s is process %d", self.name, self._process.pid)
 
-    async def watch(self) -> None:
-        """Start the process again whenever it dies, at growing intervals; ends on CONFIG_EXIT."""
-        while True:
-            code = await asyncio.to_thread(self.process.wait)
-            self._end_group()
-            if code == CONFIG_EXIT:
-                raise ConfigError(f"{self.name} refused to start, as it says above")
-            if time.monotonic() - self._started > 60:
-                self._delay = 0.5
-            log.warning("%s died (%s), starting it again in %.1f s", self.name, code, self._delay)
-            await asyncio.sleep(self._delay)
-            self._delay = min(30.0, self._delay * 2)
-            self.process = self._start()
+    def tend(self) -> None:
+        """Start the process again if it has died. Raises ConfigError when it refused to start."""
+        if self._process is None:
+            if time.monotonic() >= self._start_at:
+                self._start()
+            return
+        code = self._process.poll()
+        if code is None:
+            return
+        self._end_group()
+        self._process = None
+        if code == CONFIG_EXIT:
+            raise ConfigError(f"{self.name} refused to start, as it says above")
+        if time.monotonic() - self._started > 60:
+            self._delay = 0.5
+        log.warning("%s died (%s), starting it again in %.1f s", self.name, code, self._delay)
+        self._start_at = time.monotonic() + self._delay
+        self._delay = min(30.0, self._delay * 2)
 
-    def stop(self, patience_s: float = 25.0) -> None:
-        """Ask the process to end, and make sure of its whole group."""
-        self.process.terminate()
+    def ask_to_end(self) -> None:
+        """SIGTERM, without waiting."""
+        if self._process:
+            self._process.terminate()
+
+    def end(self, patience_s: float) -> None:
+        """Wait for the end that was asked for, then make sure of the whole group."""
+        if not self._process:
+            return
         try:
-            self.process.wait(patience_s)
+            self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
             log.warning("%s did not end in %.0f s and is killed", self.name, patience_s)
         self._end_group()
 
     def _end_group(self) -> None:
         # vLLM's engine and workers outlive a killed API server, with gigabytes of memory (measured).
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self.process.wait()
+        assert self._process
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 def supervise(settings: OrchestratorSettings) -> int:
     """Start everything, keep it running, and end it on Ctrl-C or SIGTERM."""
-    with ExitStack() as stack:
-        home = _home(settings)
-        stack.enter_context(_only_one(home))
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    home = _home(settings)
+    with _only_one(home), tempfile.TemporaryDirectory(prefix="ada-") as room:
         _check_start(settings, home)
-        room = Path(tempfile.mkdtemp(prefix="ada-"))  # a short path: sockets take 107 characters
-        stack.callback(shutil.rmtree, room, ignore_errors=True)
-        socket_path = room / "valkey.sock"
+        socket_path = Path(room) / "valkey.sock"  # a short path: sockets take 107 characters
         environment = {**os.environ, "REDIS_URL": f"unix://{socket_path}"}
-        plan = {
-            "valkey": _valkey_command(socket_path),
-            "house": [sys.executable, "-m", "services.embedded", HOUSE],
-            "model": [sys.executable, "-m", "services.model"],
-        }
-        children = []
-        for name, command in plan.items():
-            children.append(Child(name, command, environment))
-            stack.callback(children[-1].stop)
-        return asyncio.run(_watch(children))
-
-
-async def _watch(children: list[Child]) -> int:
-    stopped = asyncio.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(name, stopped.set)
-    watches = [asyncio.create_task(child.watch()) for child in children]
-    end = asyncio.create_task(stopped.wait())
-    done, _ = await asyncio.wait([*watches, end], return_when=asyncio.FIRST_COMPLETED)
-    for task in watches:
-        task.cancel()
-    if end not in done:
-        done.pop().result()  # raises what the watch raised
+        children: list[Child] = []
+        try:
+            for name, command in (
+                ("valkey", _valkey_command(socket_path)),
+                ("house", [sys.executable, "-m", "services.embedded", HOUSE]),
+                ("model", [sys.executable, "-m", "services.model"]),
+            ):
+                children.append(Child(name, command, environment))
+            while not stopping.wait(0.2):
+                for child in children:
+                    child.tend()
+        finally:
+            if children:
+                _end(children)
     return 0
+
+
+def _end(children: list[Child]) -> None:
+    """End them all, Valkey last: the worker finishes its job and signs off there."""
+    valkey, *others = children
+    for child in others:
+        child.ask_to_end()
+    for child in others:
+        child.end(END_WITHIN_S)
+    valkey.ask_to_end()
+    valkey.end(END_WITHIN_S)
 
 
 def _home(settings: OrchestratorSettings) -> Path:

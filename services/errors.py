@@ -1,15 +1,15 @@
 """What can go wrong, as one tree; each name says what the caller can do about it.
 
-    AdaError
-    ├── ConfigError          a setting, file or folder is wrong: mend it and start again
-    ├── FieldError           an input is wrong, and `param` names the field
-    │   ├── UnknownRole      a conversation holds a role that Ada's template does not know
-    │   ├── EntryRejected    a diary entry is not acceptable: change the entry
-    │   ├── EntryConflict    an id or Idempotency-Key was used before for something else
-    │   └── NotFound         there is no such entry, job or model
-    ├── DiaryUnavailable     the diary can't be read or written now: Ada answers without it
-    ├── ModelUnavailable     vLLM can't be reached: start it, or wait for it
-    └── ModelRefused         vLLM answered with an error of its own, which is passed on
+AdaError
+├── ConfigError          a setting, file or folder is wrong: mend it and start again
+├── FieldError           an input is wrong, and `param` names the field
+│   ├── UnknownRole      a conversation holds a role that Ada's template does not know
+│   ├── EntryRejected    a diary entry is not acceptable: change the entry
+│   ├── EntryConflict    an id or Idempotency-Key was used before for something else
+│   └── NotFound         there is no such entry, job or model
+├── DiaryUnavailable     the diary can't be read or written now: Ada answers without it
+├── ModelUnavailable     vLLM can't be reached: start it, or wait for it
+└── ModelRefused         vLLM answered with an error of its own, which is passed on
 """
 
 

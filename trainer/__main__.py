@@ -1,6 +1,6 @@
 """Train Ada: from narratives to a published adapter.
 
-    python -m trainer --config trainer/configs/bare.yaml [name=value ...]
+python -m trainer --config trainer/configs/bare.yaml [name=value ...]
 """
 
 import argparse

@@ -41,9 +41,7 @@ class EdgeIndex:
         """Open the index, or make it. Raises DiaryUnavailable when another process has it open."""
         self.path = folder / f"{re.sub(r'[^A-Za-z0-9.]+', '-', model)}-{dimension}"
         complete = self.path / "edge_config.json"
-        config = EdgeConfig(
-            vectors={_VECTOR: EdgeVectorParams(size=dimension, distance=Distance.Cosine)}
-        )
+        config = EdgeConfig(vectors={_VECTOR: EdgeVectorParams(size=dimension, distance=Distance.Cosine)})
         if complete.exists():
             self._shard = _asked(lambda: EdgeShard.load(str(self.path), config))
             return
@@ -112,9 +110,7 @@ def _is(key: str, value: str) -> FieldCondition:
 
 
 def _hit(payload: dict[str, object], score: float) -> Hit:
-    return Hit(
-        str(payload["entry_id"]), int(str(payload["version"])), str(payload["text"]), float(score)
-    )
+    return Hit(str(payload["entry_id"]), int(str(payload["version"])), str(payload["text"]), float(score))
 
 
 def _asked(call: Callable[[], Answer]) -> Answer:

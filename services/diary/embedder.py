@@ -52,9 +52,7 @@ class SentenceTransformerEmbedder:
 
     def _embed(self, texts: Sequence[str]) -> list[Vector]:
         with self._lock:
-            vectors = self._model.encode(
-                list(texts), normalize_embeddings=True, show_progress_bar=False
-            )
+            vectors = self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
         return [list(map(float, vector)) for vector in vectors]
 
 

@@ -1,6 +1,6 @@
 """Start vLLM with the published Ada.
 
-    python -m services.model [more arguments for vLLM]
+python -m services.model [more arguments for vLLM]
 """
 
 import os

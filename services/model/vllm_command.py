@@ -1,6 +1,7 @@
 """The command line and environment that make vLLM serve exactly what the manifest says."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,8 @@ from services.model.settings import ModelSettings
 from services.persona.base_model import locate
 from services.persona.manifest import TEMPLATE_NAME, Manifest
 
+_ROOT = Path(__file__).parents[2]
+_PLUGIN = Path(__file__).with_name("cpu_plugin")
 BASE_NAME = "base"  # the researcher's control: no adapter
 ADA_NAME = "ada"
 # What a client that says nothing gets; the same values as AdaChat's InferenceConfig (a test compares).
@@ -16,9 +19,7 @@ ADA_NAME = "ada"
 GENERATION_DEFAULTS = {"max_new_tokens": 512, "temperature": 0.7, "top_p": 0.8, "top_k": 20}
 
 
-def vllm_command(
-    manifest: Manifest, folder: Path, settings: ModelSettings, *, on_cpu: bool
-) -> list[str]:
+def vllm_command(manifest: Manifest, folder: Path, settings: ModelSettings, *, on_cpu: bool) -> list[str]:
     """argv of vLLM's OpenAI server for a run's own folder (not the link: vLLM's prefix cache is
     keyed by the adapter's path, so another run must come under another path)."""
     adapter = {"name": ADA_NAME, "path": str(folder), "base_model_name": BASE_NAME}
@@ -52,4 +53,7 @@ def vllm_environment(
         added["VLLM_CPU_KVCACHE_SPACE"] = str(settings.cpu_kv_cache_gib)
         # By default vLLM keeps one core free; on two cores that halves the speed (measured: 37 → 22 tok/s).
         added["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
-    return {**added, **environment}
+    # vLLM's processes find services.model.cpu_lora by the folder of its entry point.
+    paths = [str(_ROOT), str(_PLUGIN)] if on_cpu else []
+    paths += [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
+    return {**added, **environment, "PYTHONPATH": os.pathsep.join(paths)}

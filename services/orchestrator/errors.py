@@ -18,7 +18,6 @@ from services.errors import (
     NotFound,
     UnknownRole,
 )
-
 from services.orchestrator.disclosure import HEADER, HEADER_VALUE
 
 log = logging.getLogger("ada.orchestrator")
@@ -70,9 +69,7 @@ async def _validation_error(_request: Request, error: Exception) -> JSONResponse
     first = error.errors()[0]
     param = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
     message = f"{param or 'the request body'}: {first['msg'].removeprefix('Value error, ')}"
-    return openai_error(
-        422, message, "invalid_request_error", param=param or None, code="invalid_value"
-    )
+    return openai_error(422, message, "invalid_request_error", param=param or None, code="invalid_value")
 
 
 async def _http_error(_request: Request, error: Exception) -> JSONResponse:

@@ -18,8 +18,6 @@ class OrchestratorSettings(BaseSettings):
     ledger_url: str = Field("sqlite:///data/diary/ledger.sqlite3", validation_alias="LEDGER_URL")
     index_path: Path = Field(Path("data/diary/index"), validation_alias="INDEX_PATH")
     redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
-    embedding_model: str = Field(
-        "sentence-transformers/all-MiniLM-L6-v2", validation_alias="EMBEDDING_MODEL"
-    )
+    embedding_model: str = Field("sentence-transformers/all-MiniLM-L6-v2", validation_alias="EMBEDDING_MODEL")
     connect_timeout_s: float = Field(5.0, gt=0, validation_alias="MODEL_CONNECT_TIMEOUT_S")
     silence_timeout_s: float = Field(300.0, gt=0, validation_alias="MODEL_SILENCE_TIMEOUT_S")

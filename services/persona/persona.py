@@ -61,8 +61,6 @@ def _check_names(persona: Persona, path: Path) -> None:
     """A name becomes part of the template, so it may hold nothing that could be markup."""
     for key, name in (("user", persona.user_name), ("assistant", persona.assistant_name)):
         if not _NAME.fullmatch(name) or name.lower() == "system":
-            raise ConfigError(
-                f"{path}: names.{key} is {name!r}; use a name of letters, up to 40 characters"
-            )
+            raise ConfigError(f"{path}: names.{key} is {name!r}; use a name of letters, up to 40 characters")
     if persona.user_name == persona.assistant_name:
         raise ConfigError(f"{path}: names.user and names.assistant are both {persona.user_name!r}")

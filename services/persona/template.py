@@ -22,9 +22,7 @@ _SOURCE = Path(__file__).with_name("chat_template.jinja")
 def template_for(persona: Persona) -> str:
     """Ada's chat template as text, with the names of `persona`."""
     source = _SOURCE.read_text(encoding="utf-8").rstrip("\n")
-    return source.replace("USER_NAME", persona.user_name).replace(
-        "ASSISTANT_NAME", persona.assistant_name
-    )
+    return source.replace("USER_NAME", persona.user_name).replace("ASSISTANT_NAME", persona.assistant_name)
 
 
 def template_sha256(template: str) -> str:

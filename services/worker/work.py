@@ -29,6 +29,9 @@ class ThreadWorker(SimpleWorker):
         """Seconds between two looks at the stop flag, which a blocking dequeue does not see."""
         return 1
 
+    def procline(self, message: str) -> None:
+        """The process has a name of its own already."""
+
     def _install_signal_handlers(self) -> None:
         """Signals belong to the process, which ends this thread by `Shift.stop`."""
 
@@ -50,9 +53,7 @@ class Shift:
         while not self._stopping.is_set():
             try:
                 queue = diary_queue(self._connection)
-                self._worker = ThreadWorker(
-                    [queue], connection=self._connection, serializer=JSONSerializer
-                )
+                self._worker = ThreadWorker([queue], connection=self._connection, serializer=JSONSerializer)
                 self._worker.work(burst=False, logging_level="WARNING", with_scheduler=False)
             except RedisError as error:
                 log.warning("the queue can't be reached, trying again: %s", error)

@@ -1,0 +1,115 @@
+"""Ada for programs: ask, write into her diary, read it.
+
+ada = AdaChat(InferenceConfig())
+print(ada.generate_response("Hey Ada, how are you?"))
+ada.add_diary_entry("Today was a good day.")
+print(ada.read_diary(n=5))
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+from openai import OpenAI, OpenAIError
+from openai.types.chat import ChatCompletionMessageParam
+
+
+class AdaError(Exception):
+    """Ada can't be reached, or she refused; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """Where Ada is, how she generates, and the speakers' names for display."""
+
+    base_url: str = "http://127.0.0.1:8080"
+    api_key: str = "none"
+    model: str = "ada"
+    max_new_tokens: int = 512
+    temperature: float = 0.7
+    top_p: float = 0.8
+    top_k: int = 20
+    user_name: str = "Drew"
+    assistant_name: str = "Ada"
+    timeout_s: float = 600.0
+
+
+class AdaChat:
+    """One conversation with Ada; her diary outlives it."""
+
+    def __init__(self, config: InferenceConfig | None = None) -> None:
+        self.config = config or InferenceConfig()
+        self.history: list[ChatCompletionMessageParam] = []
+        self.about: dict[str, object] = {}  # the `ada` field of the newest answer
+        self._http = httpx.Client(
+            base_url=self.config.base_url,
+            headers={"Authorization": f"Bearer {self.config.api_key}"},
+            timeout=self.config.timeout_s,
+        )
+        self._openai = OpenAI(
+            base_url=f"{self.config.base_url}/v1",
+            api_key=self.config.api_key,
+            timeout=self.config.timeout_s,
+        )
+
+    def generate_response(self, message: str) -> str:
+        """Ada's whole answer. Raises AdaError."""
+        return "".join(self.stream_response(message))
+
+    def stream_response(self, message: str) -> Iterator[str]:
+        """Ada's answer as it comes; both turns join the history when it is whole. Raises AdaError."""
+        turn: ChatCompletionMessageParam = {"role": "user", "content": message}
+        parts: list[str] = []
+        try:
+            stream = self._openai.chat.completions.create(
+                model=self.config.model,
+                messages=[*self.history, turn],
+                max_tokens=self.config.max_new_tokens,
+                temperature=self.config.temperature,
+                top_p=self.config.top_p,
+                extra_body={"top_k": self.config.top_k},
+                stream=True,
+            )
+            for chunk in stream:
+                self.about = (chunk.model_extra or {}).get("ada", self.about)
+                if chunk.choices and (text := chunk.choices[0].delta.content):
+                    parts.append(text)
+                    yield text
+        except OpenAIError as error:
+            raise AdaError(_reason(error)) from error
+        self.history += [turn, {"role": "assistant", "content": "".join(parts)}]
+
+    def clear(self) -> None:
+        """Begin a new conversation."""
+        self.history.clear()
+
+    def add_diary_entry(self, text: str, date: str | None = None) -> dict[str, object]:
+        """Queue a diary entry; the answer holds its id and job_id. Raises AdaError."""
+        entry = {"text": text} if date is None else {"text": text, "date": date}
+        return self._ask("POST", "/v1/diary/entries", json=entry)
+
+    def read_diary(self, n: int = 5) -> list[dict[str, object]]:
+        """The newest `n` entries, newest first. Raises AdaError."""
+        entries = self._ask("GET", f"/v1/diary/entries?limit={n}")["data"]
+        assert isinstance(entries, list)
+        return entries
+
+    def disclosure(self) -> str:
+        """What the platform says Ada is. Raises AdaError."""
+        return str(self._ask("GET", "/healthz")["disclosure"])
+
+    def _ask(self, method: str, path: str, **content: object) -> dict[str, object]:
+        try:
+            response = self._http.request(method, path, **content)  # type: ignore[arg-type]
+            body: dict[str, object] = response.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise AdaError(f"no Ada at {self.config.base_url} ({error}): is she up?") from error
+        if response.is_error:
+            error_body = body.get("error")
+            raise AdaError(str(error_body["message"] if isinstance(error_body, dict) else body))
+        return body
+
+
+def _reason(error: OpenAIError) -> str:
+    body = getattr(error, "body", None)
+    return str(body["message"]) if isinstance(body, dict) and "message" in body else str(error)

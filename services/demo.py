@@ -1,0 +1,251 @@
+"""THE OPEN DAY: the whole loop for real on a bare machine, as `make demo`.
+
+    python -m services.demo [--keep]
+
+Trains a small Ada on the samples, starts her, queues twenty diary entries, asks three questions through
+the `openai` client, starts her again and asks again. Talks to everything from outside: processes and HTTP.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from openai import OpenAI
+
+ADAPTER = Path("outputs/ada_model")
+DIARY = Path("data/samples/diary.jsonl")
+CONFIG = "trainer/configs/bare.yaml"
+LOG = Path("logs/embedded.log")
+READY_WITHIN_S = 300
+# The last one can only be answered from the diary, and from which entry.
+QUESTIONS = (
+    ("Where did you grow up, Ada?", None),
+    ("What do you do for a living?", None),
+    ("What did you call the stray dog that followed you home along the prom?", "demo-14"),
+)
+
+
+class DemoFailed(Exception):
+    """Something that must hold did not; the message says what."""
+
+
+@dataclass
+class Clock:
+    """How long each part took, in seconds."""
+
+    parts: list[tuple[str, float]] = field(default_factory=list)
+
+    @contextmanager
+    def time(self, part: str) -> Iterator[None]:
+        print(f"\n== {part}", flush=True)
+        started = time.monotonic()
+        yield
+        self.parts.append((part, time.monotonic() - started))
+
+    def table(self) -> str:
+        """One line a part."""
+        total = sum(seconds for _, seconds in self.parts)
+        return "\n".join(f"{s:7.1f} s  {part}" for part, s in [*self.parts, ("in all", total)])
+
+
+def main() -> int:
+    """Entry point; everything that was started is stopped again, also on Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", action="store_true", help="leave Ada up at the end")
+    keep = parser.parse_args().keep
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    port = int(os.environ.get("ADA_PORT", "8080"))
+    try:
+        run(f"http://127.0.0.1:{port}", keep)
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted; all that it started has been stopped", file=sys.stderr)
+        return 130
+    except DemoFailed as error:
+        print(f"\ndemo: {error}", file=sys.stderr)
+        return 1
+    print("DEMO OK")
+    return 0
+
+
+def run(url: str, keep: bool) -> None:
+    """The demo, straight through. Raises DemoFailed."""
+    clock = Clock()
+    _check_nobody_is_there(url)
+    with clock.time("train a small Ada on data/samples"):
+        train()
+    with clock.time("start her: Valkey, API and worker, vLLM"):
+        ada = start(url)
+    try:
+        with clock.time("write twenty diary entries, through the queue"):
+            write_diary(url)
+        with clock.time("ask her"):
+            ask(url)
+        with clock.time("stop her and start her again"):
+            stop(ada)
+            ada = start(url, outlives_us=keep)
+        with clock.time("ask her again"):
+            ask(url)
+    except BaseException:
+        stop(ada)
+        raise
+    if keep:
+        print(f"\n{how_to_talk(url, ada.pid)}")
+    else:
+        with clock.time("stop her"):
+            stop(ada)
+    print(f"\n{clock.table()}")
+
+
+def _check_nobody_is_there(url: str) -> None:
+    """Else the questions would go to another Ada, and the training would be for nothing."""
+    try:
+        httpx.get(f"{url}/healthz", timeout=5)
+    except httpx.HTTPError:
+        return
+    raise DemoFailed(f"something answers at {url} already: end it, or set ADA_PORT")
+
+
+def train() -> None:
+    """Train by the trainer's own command line; the held-out loss must have fallen."""
+    result = subprocess.run([sys.executable, "-m", "trainer", "--config", CONFIG], check=False)
+    if result.returncode:
+        raise DemoFailed(f"the training ended with exit code {result.returncode}, see above")
+    manifest = json.loads((ADAPTER / "MANIFEST.json").read_text(encoding="utf-8"))
+    before, after = manifest["loss_before"], manifest["loss_after"]
+    print(
+        f"{manifest['steps']} steps, held-out loss {before:.3f} → {after:.3f}, "
+        f"peak memory {manifest['peak_memory_gib']} GiB"
+    )
+    if not after < before:
+        raise DemoFailed(f"the held-out loss did not fall: {before:.3f} → {after:.3f}")
+
+
+def start(url: str, *, outlives_us: bool = False) -> subprocess.Popen[bytes]:
+    """Start Ada and wait until /readyz says so."""
+    LOG.parent.mkdir(exist_ok=True)
+    with LOG.open("ab") as log:
+        ada = subprocess.Popen(
+            [sys.executable, "-m", "services.embedded"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=None if outlives_us else _end_with_us,
+        )
+    try:
+        _wait(lambda: _is_ready(ada, url), READY_WITHIN_S, "Ada was not ready")
+    except BaseException:
+        stop(ada)
+        raise
+    return ada
+
+
+def _is_ready(ada: subprocess.Popen[bytes], url: str) -> bool:
+    if ada.poll() is not None:
+        last = LOG.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1]
+        raise DemoFailed(f"Ada ended at once: {last}")
+    try:
+        return httpx.get(f"{url}/readyz", timeout=30).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def stop(ada: subprocess.Popen[bytes]) -> None:
+    """End Ada, who ends all that she started."""
+    ada.terminate()
+    try:
+        ada.wait(90)
+    except subprocess.TimeoutExpired:
+        ada.kill()
+        ada.wait()
+
+
+def write_diary(url: str) -> None:
+    """Queue the entries (their ids make a second demo harmless) and see each job finish."""
+    jobs = []
+    for line in DIARY.read_text(encoding="utf-8").splitlines():
+        answer = httpx.post(f"{url}/v1/diary/entries", json=json.loads(line), timeout=30)
+        if answer.status_code != 202:
+            raise DemoFailed(f"a diary entry was not accepted: {answer.text}")
+        jobs.append(answer.json()["job_id"])
+    print(f"{len(jobs)} entries accepted", flush=True)
+    for job in jobs:
+        _wait(lambda job=job: _is_finished(url, job), 60, f"job {job} did not finish")  # type: ignore[misc]
+    print(f"{len(jobs)} jobs finished")
+
+
+def _is_finished(url: str, job: str) -> bool:
+    report = httpx.get(f"{url}/v1/jobs/{job}", timeout=30).json()
+    if report.get("status") == "failed":
+        raise DemoFailed(f"job {job} failed: {report['reason']}")
+    return bool(report.get("status") == "finished")
+
+
+def ask(url: str) -> None:
+    """The questions, through OpenAI's own client; what was recalled stands below each answer."""
+    client = OpenAI(base_url=f"{url}/v1", api_key="none", timeout=300)
+    texts = {e["id"]: e["text"] for e in map(json.loads, DIARY.open(encoding="utf-8"))}
+    for question, needed in QUESTIONS:
+        started = time.monotonic()
+        raw = client.chat.completions.with_raw_response.create(
+            model="ada",
+            messages=[{"role": "user", "content": question}],
+            max_tokens=80,
+            seed=1,
+            extra_body={"ada": {"top_k": 3}},
+        )
+        answer = raw.parse()
+        about = (answer.model_extra or {}).get("ada", {})
+        print(f"\nDrew: {question}\n{_wrapped('Ada: ', answer.choices[0].message.content or '')}")
+        print(f"      ({time.monotonic() - started:.1f} s; diary: {about['diary']['status']})")
+        for entry in about["diary"]["entries"]:
+            shown = f"{entry['date']} {entry['score']:.2f} {texts.get(entry['id'], '')}"
+            print(textwrap.shorten(f"      · {entry['id']} {shown}", 108, placeholder=" …"))
+        recalled = [entry["id"] for entry in about["diary"]["entries"]]
+        if needed and needed not in recalled:
+            raise DemoFailed(f"{needed} holds the answer and was not recalled, but {recalled}")
+        if "ai-disclosure" not in raw.headers or not about.get("disclosure"):
+            raise DemoFailed("an answer came without its disclosure")
+    print(f"\n[{about['disclosure']}]", flush=True)
+
+
+def how_to_talk(url: str, pid: int) -> str:
+    """What to try while she is up."""
+    body = '{"model": "ada", "stream": true, "messages": [{"role": "user", "content": "Hello Ada"}]}'
+    return f"""Ada is up at {url} (process {pid}, log in {LOG}). Try:
+  make chat
+  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'
+  OpenAI(base_url="{url}/v1", api_key="none")      # in Python, from any environment
+Stop her with `kill {pid}`; `make serve` starts her again, with her diary."""
+
+
+def _wait(done: Callable[[], bool], seconds: float, complaint: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            raise DemoFailed(f"{complaint} within {seconds:.0f} s; the log is {LOG}")
+        time.sleep(0.25)
+
+
+def _wrapped(speaker: str, text: str) -> str:
+    return textwrap.fill(text, 108, initial_indent=speaker, subsequent_indent=" " * len(speaker))
+
+
+def _end_with_us() -> None:
+    """Between fork and exec: SIGTERM when the demo dies, however it dies (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
