@@ -77,14 +77,12 @@ class EdgeIndex:
         self, owner: str, vector: Vector, limit: int, first_day: str = "", last_day: str = ""
     ) -> list[Hit]:
         """The owner's nearest chunks, best first."""
-        must = [_is("owner", owner)]
-        if first_day or last_day:
-            days = RangeDateTime(gte=first_day or None, lte=last_day or None)
-            must.append(FieldCondition(key="day", range=days))
+        days = RangeDateTime(gte=first_day or None, lte=last_day or None)
+        within = [FieldCondition(key="day", range=days)] if first_day or last_day else []
         request = QueryRequest(
             limit=limit,
             query=Query.Nearest(vector, using=_VECTOR),
-            filter=Filter(must=must),
+            filter=Filter(must=[_is("owner", owner), *within]),
             with_payload=True,
         )
         found = _asked(lambda: self._shard.query(request))

@@ -8,9 +8,11 @@ are mended here by one matrix product for each adapter in the batch.
 vLLM finds `register` by the entry point in `cpu_plugin/`, in each of its processes.
 """
 
+from typing import TypeAlias
+
 import torch
 
-Slots = torch.Tensor  # (slots, 1, out, in) or (slots, out, in): one adapter's weights a slot
+Slots: TypeAlias = torch.Tensor  # (slots, 1, out, in) or (slots, out, in): one adapter's weights a slot
 
 
 def register() -> None:
@@ -19,9 +21,9 @@ def register() -> None:
     from vllm.lora.punica_wrapper import punica_cpu
 
     for module in (lora_ops, punica_cpu):
-        module.bgmv_shrink = bgmv_shrink  # type: ignore[attr-defined]
-        module.bgmv_expand = bgmv_expand  # type: ignore[attr-defined]
-        module.bgmv_expand_slice = bgmv_expand_slice  # type: ignore[attr-defined]
+        module.bgmv_shrink = bgmv_shrink
+        module.bgmv_expand = bgmv_expand
+        module.bgmv_expand_slice = bgmv_expand_slice
 
 
 def bgmv_shrink(

