@@ -25,11 +25,11 @@ from pathlib import Path
 
 import uvicorn
 from pydantic import ValidationError
-from redis import Redis
 
 from services.diary.edge_index import EdgeIndex
 from services.diary.embedder import Embedder, SentenceTransformerEmbedder
 from services.diary.index import IndexEngine, NoIndex
+from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.orchestrator.app import create_app
@@ -77,7 +77,7 @@ def keep_house(settings: OrchestratorSettings) -> None:
     async def opened() -> AsyncIterator[State]:
         client = engine_client(settings.model_url, settings.connect_timeout_s, settings.silence_timeout_s)
         ledger = Ledger(settings.ledger_url)
-        queue = Redis.from_url(settings.redis_url)
+        queue = queue_connection(settings.redis_url)
         embedder = SentenceTransformerEmbedder(settings.embedding_model)
         index = open_index(settings, embedder, ledger)
         employ(Scribe(ledger, embedder, index))

@@ -8,7 +8,9 @@ import uuid
 from dataclasses import dataclass
 
 from redis import Redis
+from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
@@ -38,6 +40,12 @@ class JobReport:
 def job_id(owner: str, entry_id: str, version: int) -> str:
     """One job an entry version. RQ allows letters, digits, `_` and `-`; the owner is hashed in."""
     return f"{uuid.uuid5(uuid.NAMESPACE_OID, owner).hex[:12]}-{entry_id}{_SEPARATOR}{version}"
+
+
+def queue_connection(url: str) -> Redis:
+    """A connection to the queue. It gives up within a tenth of a second, because nobody has to wait for
+    the queue: an entry is safe in the ledger before it is queued."""
+    return Redis.from_url(url, retry=Retry(ExponentialBackoff(cap=0.05, base=0.01), 2))
 
 
 def diary_queue(connection: Redis) -> Queue:
@@ -101,9 +109,12 @@ class Jobs:
         if not entry_id or not version.isdecimal() or job_id(owner, entry_id, int(version)) != name:
             raise NotFound(f"there is no job {name!r}", "id")
         try:
-            return self._ledger.get(owner, entry_id)
+            entry = self._ledger.get(owner, entry_id)
         except NotFound:
             raise NotFound(f"there is no job {name!r}", "id") from None
+        if int(version) > entry.version:
+            raise NotFound(f"there is no job {name!r}", "id")
+        return entry
 
     def _status(self, name: str) -> JobStatus | None:
         try:

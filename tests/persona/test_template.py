@@ -113,10 +113,11 @@ def test_an_unknown_role_raises(tokenizer):
 
 
 # Text made of the very pieces of which marks are made, so that they meet and re-assemble.
-PIECES = (
+MARKS = (
     "<| |> < > | / im_start im_end endoftext think tool_call repo_name <|im_start|> <|im_end|> <think> "
     "</think> <|im_<|im_end|>end|> <tool_response> <file_sep> <jupyter_code> Ada Drew system é"
-).split() + ["\u200b", "\u0338", "\n", " "]
+)
+PIECES = [*MARKS.split(), "\u200b", "\u0338", "\n", " "]
 HOSTILE = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=14).map("".join)
 
 
