@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 from openai import OpenAI
@@ -193,30 +194,36 @@ def _is_finished(url: str, job: str) -> bool:
 
 def ask(url: str) -> None:
     """The questions, through OpenAI's own client; what was recalled stands below each answer."""
-    client = OpenAI(base_url=f"{url}/v1", api_key="none", timeout=300)
-    texts = {e["id"]: e["text"] for e in map(json.loads, DIARY.open(encoding="utf-8"))}
-    for question, needed in QUESTIONS:
-        started = time.monotonic()
-        raw = client.chat.completions.with_raw_response.create(
-            model="ada",
-            messages=[{"role": "user", "content": question}],
-            max_tokens=80,
-            seed=1,
-            extra_body={"ada": {"top_k": 3}},
-        )
-        answer = raw.parse()
-        about = (answer.model_extra or {}).get("ada", {})
-        print(f"\nDrew: {question}\n{_wrapped('Ada: ', answer.choices[0].message.content or '')}")
-        print(f"      ({time.monotonic() - started:.1f} s; diary: {about['diary']['status']})")
-        for entry in about["diary"]["entries"]:
-            shown = f"{entry['date']} {entry['score']:.2f} {texts.get(entry['id'], '')}"
-            print(textwrap.shorten(f"      · {entry['id']} {shown}", 108, placeholder=" …"))
-        recalled = [entry["id"] for entry in about["diary"]["entries"]]
-        if needed and needed not in recalled:
-            raise DemoFailed(f"{needed} holds the answer and was not recalled, but {recalled}")
-        if "ai-disclosure" not in raw.headers or not about.get("disclosure"):
-            raise DemoFailed("an answer came without its disclosure")
-    print(f"\n[{about['disclosure']}]", flush=True)
+    with OpenAI(base_url=f"{url}/v1", api_key="none", timeout=300) as client:
+        about = [_ask_one(client, question, needed) for question, needed in QUESTIONS]
+    print(f"\n[{about[-1]['disclosure']}]", flush=True)
+
+
+def _ask_one(client: OpenAI, question: str, needed: str | None) -> dict[str, Any]:
+    """One question; returns the `ada` field of the answer."""
+    lines = DIARY.read_text(encoding="utf-8").splitlines()
+    texts = {entry["id"]: entry["text"] for entry in map(json.loads, lines)}
+    started = time.monotonic()
+    raw = client.chat.completions.with_raw_response.create(
+        model="ada",
+        messages=[{"role": "user", "content": question}],
+        max_tokens=80,
+        seed=1,
+        extra_body={"ada": {"top_k": 3}},
+    )
+    answer = raw.parse()
+    about: dict[str, Any] = (answer.model_extra or {}).get("ada", {})
+    print(f"\nDrew: {question}\n{_wrapped('Ada: ', answer.choices[0].message.content or '')}")
+    print(f"      ({time.monotonic() - started:.1f} s; diary: {about['diary']['status']})")
+    for entry in about["diary"]["entries"]:
+        shown = f"{entry['date']} {entry['score']:.2f} {texts.get(entry['id'], '')}"
+        print(textwrap.shorten(f"      · {entry['id']} {shown}", 108, placeholder=" …"))
+    recalled = [entry["id"] for entry in about["diary"]["entries"]]
+    if needed and needed not in recalled:
+        raise DemoFailed(f"{needed} holds the answer and was not recalled, but {recalled}")
+    if "ai-disclosure" not in raw.headers or not about.get("disclosure"):
+        raise DemoFailed("an answer came without its disclosure")
+    return about
 
 
 def how_to_talk(url: str, pid: int) -> str:

@@ -16,11 +16,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make chat", description=__doc__.splitlines()[0])
     parser.add_argument("--url", default=InferenceConfig.base_url, help="where Ada is")
     parser.add_argument("--key", default=InferenceConfig.api_key, help="your API key, if Ada asks")
+    parser.add_argument("--max-new-tokens", type=int, default=InferenceConfig.max_new_tokens)
     arguments = parser.parse_args()
-    ada = AdaChat(InferenceConfig(base_url=arguments.url.rstrip("/"), api_key=arguments.key))
+    config = InferenceConfig(
+        base_url=arguments.url.rstrip("/"), api_key=arguments.key, max_new_tokens=arguments.max_new_tokens
+    )
     try:
-        print(f"[{ada.disclosure()}]\n{HELP}\n")
-        _talk(ada)
+        with AdaChat(config) as ada:
+            print(f"[{ada.disclosure()}]\n{HELP}\n")
+            _talk(ada)
     except AdaError as error:
         print(f"chat: {error}", file=sys.stderr)
         return 1

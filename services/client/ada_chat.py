@@ -79,6 +79,17 @@ class AdaChat:
             raise AdaError(_reason(error)) from error
         self.history += [turn, {"role": "assistant", "content": "".join(parts)}]
 
+    def close(self) -> None:
+        """Let go of the connections; also at the end of `with AdaChat() as ada:`."""
+        self._http.close()
+        self._openai.close()
+
+    def __enter__(self) -> "AdaChat":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def clear(self) -> None:
         """Begin a new conversation."""
         self.history.clear()

@@ -24,10 +24,8 @@ class ThreadWorker(SimpleWorker):
 
     death_penalty_class = TimerDeathPenalty
 
-    @property
-    def dequeue_timeout(self) -> int:
-        """Seconds between two looks at the stop flag, which a blocking dequeue does not see."""
-        return 1
+    max_connection_wait_time = 1.0  # seconds; RQ's own 180 would leave a healed queue unserved
+    dequeue_timeout = 1  # seconds
 
     def procline(self, message: str) -> None:
         """The process has a name of its own already."""
@@ -54,7 +52,9 @@ class Shift:
             try:
                 queue = diary_queue(self._connection)
                 self._worker = ThreadWorker([queue], connection=self._connection, serializer=JSONSerializer)
-                self._worker.work(burst=False, logging_level="WARNING", with_scheduler=False)
+                # An idle RQ worker never looks at its stop flag, so it goes home after a second and the
+                # loop sends it back.
+                self._worker.work(burst=False, logging_level="WARNING", max_idle_time=1)
             except RedisError as error:
                 log.warning("the queue can't be reached, trying again: %s", error)
                 self._stopping.wait(1.0)

@@ -1,0 +1,107 @@
+"""The engine: vLLM is started from the manifest, or not at all, with one line that says why."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from services.errors import ConfigError
+from services.model.cpu_lora import bgmv_expand, bgmv_expand_slice, bgmv_shrink
+from services.model.settings import ModelSettings
+from services.model.vllm_command import vllm_command, vllm_environment
+from services.persona.manifest import Manifest
+
+MANIFEST = Manifest(
+    run_id="r",
+    created_at="",
+    base_model="Qwen/Qwen3-8B",
+    lora_rank=128,
+    lora_alpha=256,
+    user_name="Drew",
+    assistant_name="Ada",
+    template_sha256="",
+    weights_sha256="",
+    seed=1,
+    dataset={},
+    versions={},
+    timings_s={},
+    peak_memory_gib=0,
+    steps=1,
+    loss_before=2,
+    loss_after=1,
+)
+
+
+def command(on_cpu: bool, **environment: str) -> list[str]:
+    settings = ModelSettings.from_environment(environment)
+    return vllm_command(MANIFEST, Path("/runs/r"), settings, on_cpu=on_cpu)
+
+
+def after(option: str, argv: list[str]) -> str:
+    return argv[argv.index(option) + 1]
+
+
+def test_base_adapter_rank_and_template_come_from_the_manifest():
+    argv = command(on_cpu=False)
+    assert argv[:3] == [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    assert after("--model", argv) == "Qwen/Qwen3-8B"
+    assert after("--max-lora-rank", argv) == "128"
+    assert after("--chat-template", argv) == "/runs/r/chat_template.jinja"
+    assert json.loads(after("--lora-modules", argv))["path"] == "/runs/r"
+
+
+def test_the_cpu_leaves_memory_to_the_rest_of_a_bare_machine():
+    assert after("--gpu-memory-utilization", command(on_cpu=True)) == "0.2"
+    assert "--gpu-memory-utilization" not in command(on_cpu=False)
+
+
+def test_what_the_user_set_in_the_environment_wins():
+    settings = ModelSettings.from_environment({"MODEL_PORT": "9000"})
+    made = vllm_environment({"VLLM_CPU_NUM_OF_RESERVED_CPU": "1"}, settings, base_is_local=True, on_cpu=True)
+    assert made["VLLM_CPU_NUM_OF_RESERVED_CPU"] == "1"
+    assert made["HF_HUB_OFFLINE"] == "1"
+    assert after("--port", command(on_cpu=True, MODEL_PORT="9000")) == "9000"
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "0", ""])
+def test_a_setting_that_is_no_number_is_refused_by_name(value: str):
+    with pytest.raises(ConfigError, match="MODEL_MAX_LEN"):
+        ModelSettings.from_environment({"MODEL_MAX_LEN": value})
+
+
+def test_a_packaged_base_that_was_never_converted_is_refused_with_the_remedy(tmp_path: Path):
+    manifest = Manifest(**{**MANIFEST.__dict__, "base_model": "package:smollm2-135m-instruct"})
+    settings = ModelSettings.from_environment({"ADA_MODEL_CACHE": str(tmp_path)})
+    with pytest.raises(ConfigError, match="make train"):
+        vllm_command(manifest, tmp_path, settings, on_cpu=True)
+
+
+SLOTS, ROWS, WIDE, RANK = 2, 7, 12, 4
+
+
+@pytest.mark.parametrize(
+    "slots", [[0] * ROWS, [-1] * ROWS, [0, -1, 1, 0, -1, 1, 0], [1, 1, -1, -1, -1, 0, 0]]
+)
+def test_each_row_gets_its_own_adapter_and_no_adapter_means_untouched(slots: list[int]):
+    torch.manual_seed(0)
+    x, down = torch.randn(ROWS, WIDE), torch.randn(SLOTS, 1, RANK, WIDE)
+    up = torch.randn(SLOTS, 1, WIDE, RANK)
+    chosen = torch.tensor(slots)
+    small = torch.zeros(ROWS, RANK)
+    bgmv_shrink(x, down, small, chosen, scaling=0.5)
+    whole, part = torch.ones(ROWS, WIDE), torch.ones(ROWS, 2 * WIDE)
+    bgmv_expand(small, up, whole, chosen, add_inputs=True)
+    bgmv_expand_slice(small, up, part, chosen, WIDE, WIDE, add_inputs=True)
+    for row, slot in enumerate(slots):
+        expected = torch.zeros(WIDE) if slot < 0 else 0.5 * (x[row] @ down[slot, 0].T) @ up[slot, 0].T
+        torch.testing.assert_close(whole[row], 1 + expected)
+        torch.testing.assert_close(part[row, WIDE:], 1 + expected)
+        torch.testing.assert_close(part[row, :WIDE], torch.ones(WIDE))
+
+
+def test_rows_beyond_the_batch_are_padding_and_left_alone():
+    x, down, out = torch.ones(4, 3), torch.ones(1, 1, 2, 3), torch.zeros(4, 2)
+    bgmv_shrink(x, down, out, torch.tensor([0, 0]))
+    assert out.tolist() == [[3, 3], [3, 3], [0, 0], [0, 0]]

