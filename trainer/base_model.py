@@ -11,7 +11,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
-    GgufConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -39,6 +38,8 @@ def prepare(base_model: str, cache: Path) -> str:
 
 def _convert(name: str, cache: Path) -> None:
     """Write a package's GGUF weights as a Hugging Face folder in bfloat16, whole or not at all."""
+    from transformers import GgufConfig  # absent from releases that can still train
+
     gguf = _packaged_file(name)
     cache.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{name}.part-", dir=cache))
