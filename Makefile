@@ -74,7 +74,7 @@ check: .venv/ready ## ruff, mypy, import-linter
 
 train: .venv/ready ## data to adapter in outputs/ (CONFIG=trainer/configs/ada.yaml, SET="lora_rank=32 …")
 	@echo "training in the local environment with $(CONFIG)"
-	$(PYTHON) -m trainer --config $(CONFIG) $(SET)
+	$(PYTHON) -m trainer --config $(CONFIG) $(if $(PERSONA),persona=$(PERSONA)) $(SET)
 
 lock: | $(UV) ## resolve the dependencies anew into uv.lock
 	@$(UV) lock

@@ -65,7 +65,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
     parser.add_argument("--keep", action="store_true", help="leave Ada up at the end")
     keep = parser.parse_args().keep
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends in order, as Ctrl-C does
     port = int(os.environ.get("ADA_PORT", "8080"))
     try:
         run(f"http://127.0.0.1:{port}", keep)

@@ -256,6 +256,8 @@ def _only_one(home: Path) -> Iterator[None]:
 
 def _check_start(settings: OrchestratorSettings, home: Path) -> None:
     check_adapter(settings.adapter.resolve())
+    if settings.host not in ("127.0.0.1", "::1", "localhost"):
+        raise ConfigError(f"ADA_HOST is {settings.host!r}: without API keys only loopback is served")
     if shutil.disk_usage(home).free < MIN_FREE_BYTES:
         raise ConfigError(f"{home} has less than {MIN_FREE_BYTES >> 20} MiB free: free some disk")
     with socket.socket() as probe:
