@@ -16,11 +16,12 @@ from pathlib import Path
 
 import yaml
 
-from services.errors import AdaError
+from services.errors import AdaError, ConfigError
 from services.persona.base_model import DEFAULT_MODEL_CACHE
 from services.persona.manifest import PERSONA_NAME, TEMPLATE_NAME, WEIGHTS_NAME, Manifest, file_sha256
 from services.persona.persona import load_persona
 from services.persona.template import template_for, template_sha256
+from trainer import run_folder
 from trainer.config import TrainingConfig, load_config
 from trainer.mixture import mix
 
@@ -53,8 +54,15 @@ def run(config: TrainingConfig, cache: Path) -> Path:
     for source, share in mixture.account.items():
         print(f"{source:14} asked {share['asked']:>6}  found {share['found']:>6}  used {share['used']:>6}")
 
+    if len(mixture.samples) <= config.eval_size:
+        raise ConfigError(
+            f"{len(mixture.samples)} samples and eval_size={config.eval_size} leave none to learn from: "
+            "bring more data, or lower eval_size"
+        )
+    run_folder.check_link(config.output_dir)
+
     # torch and transformers take seconds to import: a mistake in the data is told before that.
-    from trainer import base_model, run_folder
+    from trainer import base_model
     from trainer.model_card import model_card
     from trainer.training import train
 
@@ -112,7 +120,11 @@ def _versions() -> dict[str, str]:
 
 
 def _code_revision() -> str:
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    """The commit that trained, or nothing: neither git nor a checkout is needed to train."""
+    try:
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
     return git.stdout.strip()
 
 

@@ -54,10 +54,13 @@ def _convert(name: str, cache: Path) -> None:
         model.save_pretrained(partial)
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(partial)
         partial.chmod(0o755)
+        for file in partial.iterdir():
+            file.chmod(0o644)  # the server may run as somebody else
         partial.rename(cache / name)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
+        if not (cache / name / "config.json").exists():  # unless another process was first
+            raise
 
 
 def _packaged_file(name: str) -> Path:
@@ -89,6 +92,8 @@ def load_model(location: str, config: TrainingConfig) -> PreTrainedModel:
         return AutoModelForCausalLM.from_pretrained(
             location, dtype=dtype, quantization_config=_quantization(config, dtype)
         )
+    except ImportError as error:
+        raise ConfigError(f"quantization nf4: {_first_line(error)}; or set quantization=none") from None
     except (OSError, HfHubHTTPError, ValueError) as error:
         raise ConfigError(_unknown(location, error)) from None
 
@@ -124,8 +129,11 @@ def _quantization(config: TrainingConfig, dtype: torch.dtype) -> BitsAndBytesCon
 
 
 def _unknown(location: str, error: Exception) -> str:
-    first_line = str(error).strip().splitlines()[0]
     return (
-        f"model_name {location!r} can't be loaded ({first_line}). Give a Hugging Face id such as "
+        f"model_name {location!r} can't be loaded ({_first_line(error)}). Give a Hugging Face id such as "
         "Qwen/Qwen3-8B, a folder, or package:smollm2-135m-instruct"
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

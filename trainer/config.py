@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from services.errors import ConfigError
 
@@ -12,7 +13,7 @@ from services.errors import ConfigError
 class TrainingConfig(BaseModel):
     """An aggressive LoRA over human-written autobiography. Every field is a knob of one run."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     # model
     model_name: str = "Qwen/Qwen3-8B"
@@ -52,6 +53,22 @@ class TrainingConfig(BaseModel):
     persona: Path = Path("services/persona/persona.toml")
     output_dir: Path = Path("outputs/ada_model")  # the link; runs lie in `runs/` beside it
 
+    @model_validator(mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, values: dict[str, object]) -> dict[str, object]:
+        for name, value in values.items():
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and field and field.annotation is not bool:
+                raise ValueError(f"{name} is {value}, which is no value for it")
+        return values
+
+    @field_validator("max_steps")
+    @classmethod
+    def _some_steps(cls, steps: int) -> int:
+        if steps == 0:
+            raise ValueError("0 steps teach nothing: give a number, or -1 for as many as num_epochs makes")
+        return steps
+
     @model_validator(mode="after")
     def _ratios_sum_to_one(self) -> "TrainingConfig":
         total = self.hippocorpus_ratio + self.journal_ratio + self.reddit_ratio + self.generated_ratio
@@ -65,28 +82,39 @@ def load_config(path: Path | None, overrides: list[str]) -> TrainingConfig:
 
     Raises ConfigError that names the file or argument, the field and what it must be.
     """
-    values = _read_yaml(path) if path else {}
-    for override in overrides:
-        name, equals, value = override.partition("=")
-        if not equals:
-            raise ConfigError(f"argument {override!r}: write name=value, for example lora_rank=32")
-        values[name] = yaml.safe_load(value)
+    given = dict(map(_argument, overrides))
+    values = (_read_yaml(path) if path else {}) | given
     try:
-        return TrainingConfig(**values)
+        return TrainingConfig.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()
-        )
-        raise ConfigError(f"{path or 'command line'}: {problems}") from None
+        raise ConfigError("; ".join(_complaint(e, path, given) for e in error.errors())) from None
 
 
-def _read_yaml(path: Path) -> dict[str, object]:
+def _complaint(error: ErrorDetails, path: Path | None, given: dict[str, object]) -> str:
+    name = ".".join(map(str, error["loc"]))
+    origin = "command line" if name in given or not path else path
+    return f"{origin}: {name or 'config'}: {error['msg']}"
+
+
+def _argument(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"argument {text!r}: write name=value, for example lora_rank=32")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"argument {text!r}: what stands behind = is not valid YAML") from None
+
+
+def _read_yaml(path: Path) -> dict[object, object]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no config at {path}: see trainer/configs/") from None
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold `name: value` lines")
     return values

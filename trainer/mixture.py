@@ -56,14 +56,24 @@ def mix(config: TrainingConfig) -> Mixture:
 
 
 def _shares(config: TrainingConfig) -> list[Share]:
-    table = (
+    sources = (
         ("hippocorpus", config.hippocorpus_path, hippocorpus.read, config.hippocorpus_ratio),
         ("journals", config.journal_path, journals.read, config.journal_ratio),
         ("reddit", config.reddit_path, reddit.read, config.reddit_ratio),
         ("conversations", config.generated_data_path, conversations.read, config.generated_ratio),
     )
+    wanted = [source for source in sources if source[3] > 0]
+    asked = _apportion(config.target_size, [ratio for *_, ratio in wanted])
     return [
-        Share(source, path, read, round(config.target_size * ratio))
-        for source, path, read, ratio in table
-        if ratio > 0
+        Share(source, path, read, count) for (source, path, read, _), count in zip(wanted, asked, strict=True)
     ]
+
+
+def _apportion(total: int, ratios: list[float]) -> list[int]:
+    """Whole numbers in the proportions of `ratios` that add up to `total` (largest remainder)."""
+    exact = [total * ratio / sum(ratios) for ratio in ratios]
+    counts = [int(share) for share in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
+    for place in by_remainder[: total - sum(counts)]:
+        counts[place] += 1
+    return counts

@@ -1,5 +1,7 @@
 """The model card that lies in every adapter's folder: what she is, from what, and what she is not for."""
 
+import re
+
 from services.persona.manifest import Manifest
 
 
@@ -10,8 +12,9 @@ def model_card(manifest: Manifest) -> str:
         for source, share in manifest.dataset.items()
     )
     name = manifest.assistant_name
-    # A package's model has no id on the hub, so the front matter names only one that has.
-    base = "" if ":" in manifest.base_model else f"base_model: {manifest.base_model}\n"
+    # A package's model, or a folder's, has no id on the hub: the front matter names only one that has.
+    on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", manifest.base_model)
+    base = f"base_model: {manifest.base_model}\n" if on_hub else ""
     return f"""---
 library_name: peft
 pipeline_tag: text-generation

@@ -10,11 +10,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 from services.errors import ConfigError
 from services.persona.manifest import ADAPTER_CONFIG_NAME, MANIFEST_NAME
 
@@ -40,6 +35,12 @@ def provisional(output_dir: Path, run_id: str) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def check_link(output_dir: Path) -> None:
+    """Refuse a place where the link to the published run can't stand, before hours are spent."""
+    if output_dir.exists() and not output_dir.is_symlink():
+        raise ConfigError(f"output_dir {output_dir} is not a link to a run: move it away, or set output_dir")
 
 
 def check_disk(output_dir: Path, needed: int) -> None:
@@ -73,19 +74,19 @@ def publish(folder: Path, output_dir: Path) -> Path:
         raise ConfigError(f"{folder} has no {MANIFEST_NAME}: the run is not complete")
     final = folder.with_suffix("")
     folder.rename(final)
+    check_link(output_dir)  # by now somebody may have put something else there; the run is kept
     link = output_dir.parent / f".{output_dir.name}.{time.monotonic_ns()}"
     link.symlink_to(Path("runs") / final.name)
-    try:
-        os.replace(link, output_dir)
-    except OSError as error:
-        link.unlink()
-        raise ConfigError(f"{output_dir} is not a link ({error.strerror}): move it away") from None
+    os.replace(link, output_dir)
     return final
 
 
 def plot_loss(folder: Path) -> None:
     """Draw metrics.jsonl as loss.png: training loss by step, held-out loss as dots."""
+    import matplotlib.pyplot as plt  # takes a second, which no other caller should wait for
+
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    plt.switch_backend("Agg")
     figure, axes = plt.subplots(figsize=(8, 4.5), dpi=120)
     for key, style, label in (("loss", "-", "training"), ("eval_loss", "o", "held out")):
         points = [(line["step"], line[key]) for line in lines if key in line]

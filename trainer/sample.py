@@ -14,6 +14,15 @@ class Sample:
     turns: tuple[Turn, ...]
 
 
+def is_utf8(text: str) -> bool:
+    """Whether `text` can be written: JSON may hold half a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def told(source: str, origin: str, question: str, answer: str) -> Sample:
     """A sample in which Drew asks once and Ada tells."""
     return Sample(

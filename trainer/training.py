@@ -56,14 +56,13 @@ def train(
 ) -> Outcome:
     """Train an adapter and save it, with metrics.jsonl, into `folder`.
 
-    Raises TrainingFailed when the loss is not a number or no end of turn carries loss.
+    The first `eval_size` samples are held out. Raises TrainingFailed when the loss is not a number or
+    no end of turn carries loss.
     """
     tokenizer.chat_template = template
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     held_out, taught = samples[: config.eval_size], samples[config.eval_size :]
-    if not taught:
-        raise TrainingFailed(f"{len(samples)} samples are no more than eval_size={config.eval_size}")
     trainer = SFTTrainer(
         model=model,
         args=_arguments(config, folder),

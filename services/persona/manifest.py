@@ -8,9 +8,9 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from services.errors import ConfigError
-from services.persona.template import template_sha256
 
 MANIFEST_NAME = "MANIFEST.json"
 TEMPLATE_NAME = "chat_template.jinja"
@@ -57,12 +57,9 @@ def read_manifest(folder: Path) -> Manifest:
     Raises ConfigError when there is no complete adapter, or one written by another schema.
     """
     path = folder / MANIFEST_NAME
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"no adapter in {folder} ({MANIFEST_NAME} is missing): run `make train`") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path} is not valid JSON ({error}): run `make train` again") from None
+    if not path.exists():
+        raise ConfigError(f"no adapter in {folder} ({MANIFEST_NAME} is missing): run `make train`")
+    values = _json_object(path)
     if values.get("schema") != SCHEMA:
         raise ConfigError(f"{path} has schema {values.get('schema')!r}, this Ada reads {SCHEMA}: train again")
     try:
@@ -80,13 +77,12 @@ def check_adapter(folder: Path) -> Manifest:
     for name in (WEIGHTS_NAME, ADAPTER_CONFIG_NAME, TEMPLATE_NAME, PERSONA_NAME):
         if not (folder / name).is_file():
             raise ConfigError(f"{folder / name} is missing: the adapter is damaged, run `make train`")
-    template = (folder / TEMPLATE_NAME).read_text(encoding="utf-8")
-    if template_sha256(template) != manifest.template_sha256:
+    if file_sha256(folder / TEMPLATE_NAME) != manifest.template_sha256:
         raise ConfigError(
             f"{folder / TEMPLATE_NAME} is not the template that Ada was trained with "
             f"(template_sha256 in {MANIFEST_NAME} differs): restore the file or train again"
         )
-    adapter = json.loads((folder / ADAPTER_CONFIG_NAME).read_text(encoding="utf-8"))
+    adapter = _json_object(folder / ADAPTER_CONFIG_NAME)
     if adapter.get("base_model_name_or_path") != manifest.base_model:
         raise ConfigError(
             f"{folder / ADAPTER_CONFIG_NAME} is an adapter of "
@@ -96,6 +92,16 @@ def check_adapter(folder: Path) -> Manifest:
     if file_sha256(folder / WEIGHTS_NAME) != manifest.weights_sha256:
         raise ConfigError(f"{folder / WEIGHTS_NAME} is damaged (its hash differs): train again")
     return manifest
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path} is not valid JSON ({error}): train again") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no JSON object: train again")
+    return values
 
 
 def file_sha256(path: Path) -> str:

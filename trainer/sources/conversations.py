@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from services.errors import ConfigError
-from trainer.sample import Sample, Turn
+from trainer.sample import Sample, Turn, is_utf8
+from trainer.sources.table import lines
 
 REMEDY = (
     'Write conversations there as [{"conversations": [{"role": "user", "content": "..."}, '
@@ -21,11 +22,7 @@ def read(path: Path, seed: int) -> Iterator[Sample]:
     """
     del seed  # nothing is drawn here
     try:
-        items = json.loads(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"no file {path}. {REMEDY}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 (byte {error.start}). {REMEDY}") from None
+        items = json.loads("".join(lines(path, REMEDY)))
     except json.JSONDecodeError as error:
         raise ConfigError(
             f"{path}, line {error.lineno}, column {error.colno}: {error.msg}. {REMEDY}"
@@ -37,11 +34,10 @@ def read(path: Path, seed: int) -> Iterator[Sample]:
         turns = item.get("conversations") if isinstance(item, dict) else None
         if not isinstance(turns, list) or len(turns) < 2:
             raise ConfigError(f"{where}: field `conversations` must hold two turns or more. {REMEDY}")
-        yield Sample(
-            "conversations",
-            f"{path.name}:{number}",
-            tuple(_turn(where, place, turn) for place, turn in enumerate(turns)),
-        )
+        checked = tuple(_turn(where, place, turn) for place, turn in enumerate(turns))
+        if len(checked) % 2:
+            raise ConfigError(f"{where}: the last turn must be the assistant's. {REMEDY}")
+        yield Sample("conversations", f"{path.name}:{number}", checked)
 
 
 def _turn(where: str, place: int, turn: object) -> Turn:
@@ -50,6 +46,6 @@ def _turn(where: str, place: int, turn: object) -> Turn:
     if not isinstance(turn, dict) or turn.get("role") != expected:
         raise ConfigError(f"{where}, turn {place}: field `role` must be {expected!r}. {REMEDY}")
     content = turn.get("content")
-    if not isinstance(content, str) or not content.strip():
+    if not isinstance(content, str) or not content.strip() or not is_utf8(content):
         raise ConfigError(f"{where}, turn {place}: field `content` must be text. {REMEDY}")
     return {"role": expected, "content": content}

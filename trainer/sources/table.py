@@ -1,4 +1,4 @@
-"""Reading CSV tables with errors that name the file, the line and the column."""
+"""Reading text files and CSV tables with errors that name the file, the line and the column."""
 
 import csv
 from collections.abc import Iterator
@@ -10,24 +10,40 @@ from services.errors import ConfigError
 csv.field_size_limit(1 << 24)
 
 
+def lines(path: Path, remedy: str) -> Iterator[str]:
+    """Yield the lines of a file in UTF-8, with or without a byte order mark, line ends kept.
+
+    Raises ConfigError when the file can't be read or a line is not UTF-8.
+    """
+    number = 1
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"no file {path}. {remedy}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read ({error.strerror}). {remedy}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}, line {number}: byte {error.start} is not UTF-8. {remedy}") from None
+
+
 def rows(path: Path, columns: tuple[str, ...], remedy: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, row) of a CSV file in UTF-8 with a header.
 
-    Raises ConfigError when the file is missing, is not UTF-8, lacks a column or has a torn row.
+    Raises ConfigError when the file can't be read, lacks a column or has a torn row.
     """
+    reader = csv.DictReader(lines(path, remedy), strict=True)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            missing = [name for name in columns if name not in (reader.fieldnames or [])]
-            if missing:
-                raise ConfigError(f"{path}, line 1: no column {missing[0]!r}. {remedy}")
-            for row in reader:
-                if any(row[name] is None for name in columns):
-                    raise ConfigError(f"{path}, line {reader.line_num}: the row is cut short. {remedy}")
-                yield reader.line_num, row
-    except FileNotFoundError:
-        raise ConfigError(f"no file {path}. {remedy}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 (byte {error.start}). {remedy}") from None
+        missing = [name for name in columns if name not in (reader.fieldnames or [])]
+        if missing:
+            raise ConfigError(f"{path}, line 1: no column {missing[0]!r}. {remedy}")
+        for row in reader:
+            if None in row or None in row.values():
+                raise ConfigError(
+                    f"{path}, line {reader.line_num}: the row has not as many fields as the header. {remedy}"
+                )
+            yield reader.line_num, row
     except csv.Error as error:
-        raise ConfigError(f"{path}, line {reader.line_num}: {error}. {remedy}") from None
+        # DictReader's own line_num stands at the last good row.
+        raise ConfigError(f"{path}, line {reader.reader.line_num}: {error}. {remedy}") from None

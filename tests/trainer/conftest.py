@@ -1,0 +1,58 @@
+"""The four sources, written small: every test that mixes, runs or trains starts from these files."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Write = Callable[..., dict[str, object]]
+
+
+@pytest.fixture(scope="session")
+def write_sources() -> Write:
+    """Writes so many samples of each source into a folder and returns the settings that name the files.
+
+    Row n of a source tells "<source> n", so a sample's text says where it came from.
+    """
+    return _write_sources
+
+
+def _write_sources(
+    folder: Path, *, hippocorpus: int = 20, journals: int = 20, reddit: int = 20, conversations: int = 20
+) -> dict[str, object]:
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_csv(
+        folder / "hippo.csv",
+        ["AssignmentId", "memType", "story"],
+        [[f"A{n}", "recalled", f"hippocorpus {n}"] for n in range(hippocorpus)],
+    )
+    _write_csv(
+        folder / "journals.csv",
+        ["Answer", "Answer.t1.food.raw"],
+        [[f"journals {n}", "FALSE"] for n in range(journals)],
+    )
+    posts = [json.dumps({"title": f"Post {n}", "selftext": f"reddit {n}"}) for n in range(reddit)]
+    (folder / "reddit.jsonl").write_text("".join(f"{post}\n" for post in posts), encoding="utf-8")
+    talks = [
+        {
+            "conversations": [
+                {"role": "user", "content": f"Question {n}?"},
+                {"role": "assistant", "content": f"conversations {n}"},
+            ]
+        }
+        for n in range(conversations)
+    ]
+    (folder / "talks.json").write_text(json.dumps(talks), encoding="utf-8")
+    return {
+        "hippocorpus_path": folder / "hippo.csv",
+        "journal_path": folder / "journals.csv",
+        "reddit_path": folder / "reddit.jsonl",
+        "generated_data_path": folder / "talks.json",
+    }
+
+
+def _write_csv(path: Path, header: list[str], rows: list[list[str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
