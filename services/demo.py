@@ -7,7 +7,6 @@ the `openai` client, starts her again and asks again. Talks to everything from o
 """
 
 import argparse
-import ctypes
 import json
 import os
 import signal
@@ -23,6 +22,8 @@ from typing import Any
 
 import httpx
 from openai import OpenAI
+
+from services.supervisor import end_with_parent
 
 ADAPTER = Path("outputs/ada_model")
 DIARY = Path("data/samples/diary.jsonl")
@@ -141,7 +142,7 @@ def start(url: str, *, outlives_us: bool = False) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=None if outlives_us else _end_with_us,
+            preexec_fn=None if outlives_us else end_with_parent,
         )
     try:
         _wait(lambda: _is_ready(ada, url), READY_WITHIN_S, "Ada was not ready")
@@ -246,12 +247,6 @@ def _wait(done: Callable[[], bool], seconds: float, complaint: str) -> None:
 
 def _wrapped(speaker: str, text: str) -> str:
     return textwrap.fill(text, 108, initial_indent=speaker, subsequent_indent=" " * len(speaker))
-
-
-def _end_with_us() -> None:
-    """Between fork and exec: SIGTERM when the demo dies, however it dies (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,17 @@ in one process because Qdrant's embedded engine takes only one; and the model, w
 end with this one, even when it is killed with -9.
 """
 
-import ctypes
 import fcntl
 import logging
 import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -38,15 +35,13 @@ from services.orchestrator.parts import assemble
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 from services.persona.manifest import check_adapter
+from services.supervisor import CONFIG_EXIT, keep_running
 from services.worker.scribe import Scribe, employ
 from services.worker.work import Shift
 
 log = logging.getLogger("ada.embedded")
 HOUSE = "--house"
-CONFIG_EXIT = 2  # a child that ends so has said what is wrong: starting it again would not help
-END_WITHIN_S = 25.0
 MIN_FREE_BYTES = 200 * 2**20
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
@@ -73,14 +68,16 @@ def main() -> int:
 def keep_house(settings: OrchestratorSettings) -> None:
     """Serve the API and work through the diary's queue until SIGTERM."""
 
+    # Whatever can be wrong with the settings or the disk is found here, before anything is served.
+    ledger = Ledger(settings.ledger_url)
+    queue = queue_connection(settings.redis_url)
+    embedder = SentenceTransformerEmbedder(settings.embedding_model)
+    index = open_index(settings, embedder, ledger)
+    employ(Scribe(ledger, embedder, index))
+
     @asynccontextmanager
     async def opened() -> AsyncIterator[State]:
         client = engine_client(settings.model_url, settings.connect_timeout_s, settings.silence_timeout_s)
-        ledger = Ledger(settings.ledger_url)
-        queue = queue_connection(settings.redis_url)
-        embedder = SentenceTransformerEmbedder(settings.embedding_model)
-        index = open_index(settings, embedder, ledger)
-        employ(Scribe(ledger, embedder, index))
         with at_work(Shift(queue, ledger)):
             yield assemble(settings, Engine(client), ledger, queue, embedder, index)
         await client.aclose()
@@ -132,69 +129,6 @@ def at_work(shift: Shift) -> Iterator[None]:
 # --- the supervisor --------------------------------------------------------------------------------
 
 
-class Child:
-    """A process that is started again when it dies, in a process group of its own."""
-
-    def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
-        self.name = name
-        self._command = command
-        self._environment = environment
-        self._delay = 0.5  # seconds before the next start, doubled by each early death
-        self._start_at = 0.0
-        self._start()
-
-    def _start(self) -> None:
-        self._started = time.monotonic()
-        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
-            self._command,
-            env=self._environment,
-            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends them in order
-            preexec_fn=_end_with_parent,
-        )
-        log.info("%s is process %d", self.name, self._process.pid)
-
-    def tend(self) -> None:
-        """Start the process again if it has died. Raises ConfigError when it refused to start."""
-        if self._process is None:
-            if time.monotonic() >= self._start_at:
-                self._start()
-            return
-        code = self._process.poll()
-        if code is None:
-            return
-        self._end_group()
-        self._process = None
-        if code == CONFIG_EXIT:
-            raise ConfigError(f"{self.name} refused to start, as it says above")
-        if time.monotonic() - self._started > 60:
-            self._delay = 0.5
-        log.warning("%s died (%s), starting it again in %.1f s", self.name, code, self._delay)
-        self._start_at = time.monotonic() + self._delay
-        self._delay = min(30.0, self._delay * 2)
-
-    def ask_to_end(self) -> None:
-        """SIGTERM, without waiting."""
-        if self._process:
-            self._process.terminate()
-
-    def end(self, patience_s: float) -> None:
-        """Wait for the end that was asked for, then make sure of the whole group."""
-        if not self._process:
-            return
-        try:
-            self._process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            log.warning("%s did not end in %.0f s and is killed", self.name, patience_s)
-        self._end_group()
-
-    def _end_group(self) -> None:
-        # vLLM's engine and workers outlive a killed API server, with gigabytes of memory (measured).
-        assert self._process
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-
 def supervise(settings: OrchestratorSettings) -> int:
     """Start everything, keep it running, and end it on Ctrl-C or SIGTERM."""
     stopping = threading.Event()
@@ -204,33 +138,13 @@ def supervise(settings: OrchestratorSettings) -> int:
     with _only_one(home), tempfile.TemporaryDirectory(prefix="ada-") as room:
         _check_start(settings, home)
         socket_path = Path(room) / "valkey.sock"  # a short path: sockets take 107 characters
-        environment = {**os.environ, "REDIS_URL": f"unix://{socket_path}"}
-        children: list[Child] = []
-        try:
-            for name, command in (
-                ("valkey", _valkey_command(socket_path)),
-                ("house", [sys.executable, "-m", "services.embedded", HOUSE]),
-                ("model", [sys.executable, "-m", "services.model"]),
-            ):
-                children.append(Child(name, command, environment))
-            while not stopping.wait(0.2):
-                for child in children:
-                    child.tend()
-        finally:
-            if children:
-                _end(children)
+        plan = {
+            "valkey": _valkey_command(socket_path),
+            "house": [sys.executable, "-m", "services.embedded", HOUSE],
+            "model": [sys.executable, "-m", "services.model"],
+        }
+        keep_running(plan, {**os.environ, "REDIS_URL": f"unix://{socket_path}"}, stopping)
     return 0
-
-
-def _end(children: list[Child]) -> None:
-    """End them all, Valkey last: the worker finishes its job and signs off there."""
-    valkey, *others = children
-    for child in others:
-        child.ask_to_end()
-    for child in others:
-        child.end(END_WITHIN_S)
-    valkey.ask_to_end()
-    valkey.end(END_WITHIN_S)
 
 
 def _home(settings: OrchestratorSettings) -> Path:
@@ -287,12 +201,6 @@ def _valkey_command(socket_path: Path) -> list[str]:
         "--loglevel": "warning",
     }
     return [str(get_binary_path()), *(word for option in options.items() for word in option)]
-
-
-def _end_with_parent() -> None:
-    """In a child, between fork and exec: SIGTERM when the parent dies, however it dies (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 if __name__ == "__main__":

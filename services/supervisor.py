@@ -1,0 +1,111 @@
+"""Processes that are kept running: started again when they die, and ended in order.
+
+Linux and macOS. Only on Linux do they also end when this process is killed with -9.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from threading import Event
+
+from services.errors import ConfigError
+
+log = logging.getLogger("ada.supervisor")
+CONFIG_EXIT = 2  # a child that ends so has said what is wrong: starting it again would not help
+END_WITHIN_S = 25.0
+_PR_SET_PDEATHSIG = 1
+
+
+def keep_running(plan: Mapping[str, list[str]], environment: dict[str, str], stopping: Event) -> None:
+    """Run the commands of `plan`, name → argv, until `stopping` is set; then end them.
+
+    The first ends last: the others may need it to sign off. Raises ConfigError when one refuses to start.
+    """
+    children: list[Child] = []
+    try:
+        for name, command in plan.items():
+            children.append(Child(name, command, environment))
+        while not stopping.wait(0.2):
+            for child in children:
+                child.tend()
+    finally:
+        for group in (children[1:], children[:1]):
+            for child in group:
+                child.ask_to_end()
+            for child in group:
+                child.end(END_WITHIN_S)
+
+
+def end_with_parent() -> None:
+    """Between fork and exec: SIGTERM for the child when its parent dies, however it dies (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Child:
+    """A process that is started again when it dies, in a process group of its own."""
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+        self.name = name
+        self._command = command
+        self._environment = environment
+        self._delay = 0.5  # seconds before the next start, doubled by each early death
+        self._start_at = 0.0
+        self._start()
+
+    def _start(self) -> None:
+        self._started = time.monotonic()
+        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+            self._command,
+            env=self._environment,
+            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends them in order
+            preexec_fn=end_with_parent,
+        )
+        log.info("%s is process %d", self.name, self._process.pid)
+
+    def tend(self) -> None:
+        """Start the process again if it has died. Raises ConfigError when it refused to start."""
+        if self._process is None:
+            if time.monotonic() >= self._start_at:
+                self._start()
+            return
+        code = self._process.poll()
+        if code is None:
+            return
+        self._end_group()
+        self._process = None
+        if code == CONFIG_EXIT:
+            raise ConfigError(f"{self.name} refused to start, as it says above")
+        if time.monotonic() - self._started > 60:
+            self._delay = 0.5
+        log.warning("%s died (%s), starting it again in %.1f s", self.name, code, self._delay)
+        self._start_at = time.monotonic() + self._delay
+        self._delay = min(30.0, self._delay * 2)
+
+    def ask_to_end(self) -> None:
+        """SIGTERM, without waiting."""
+        if self._process:
+            self._process.terminate()
+
+    def end(self, patience_s: float) -> None:
+        """Wait for the end that was asked for, then make sure of the whole group."""
+        if not self._process:
+            return
+        try:
+            self._process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            log.warning("%s did not end in %.0f s and is killed", self.name, patience_s)
+        self._end_group()
+
+    def _end_group(self) -> None:
+        # vLLM's engine and workers outlive a killed API server, with gigabytes of memory (measured).
+        assert self._process
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
