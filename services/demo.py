@@ -99,6 +99,7 @@ def run(url: str, keep: bool) -> None:
         with clock.time("ask her again"):
             ask(url)
     except BaseException:
+        print("\nstopping what was started", flush=True)
         stop(ada)
         raise
     if keep:

@@ -18,7 +18,7 @@ from services.errors import ConfigError
 
 log = logging.getLogger("ada.supervisor")
 CONFIG_EXIT = 2  # a child that ends so has said what is wrong: starting it again would not help
-END_WITHIN_S = 25.0
+END_WITHIN_S = 15.0  # vLLM, while it loads, hears nothing
 _PR_SET_PDEATHSIG = 1
 
 

@@ -42,7 +42,7 @@ class EdgeIndex:
         self.path = folder / f"{re.sub(r'[^A-Za-z0-9.]+', '-', model)}-{dimension}"
         complete = self.path / "edge_config.json"
         config = EdgeConfig(vectors={_VECTOR: EdgeVectorParams(size=dimension, distance=Distance.Cosine)})
-        if complete.exists():
+        if _asked(complete.exists):
             self._shard = _asked(lambda: EdgeShard.load(str(self.path), config))
             return
         shutil.rmtree(self.path, ignore_errors=True)  # a creation that was cut short

@@ -36,7 +36,7 @@ class SentenceTransformerEmbedder:
 
         try:
             self._model = SentenceTransformer(_locate(model), device="cpu")
-        except (OSError, ValueError) as error:
+        except Exception as error:  # the libraries raise anything for a folder that is no model
             raise ConfigError(f"EMBEDDING_MODEL {model!r} can't be loaded: {error}") from None
         self._lock = threading.Lock()  # a fast tokenizer panics when two threads borrow it
         self.name = model

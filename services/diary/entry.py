@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from datetime import date as Date
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+_EXTENDED = re.compile(r"\d{4}-\d\d-\d\d([T ][0-9:.,+Z-]+)?", re.ASCII)
 MAX_BYTES = 32 * 1024  # of an entry's text in UTF-8
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
@@ -28,7 +30,9 @@ class EntryDraft(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     text: str
-    date: str | None = Field(None, description="YYYY-MM-DD or ISO 8601 date and time; today if left out")
+    date: str | None = Field(
+        None, max_length=40, description="YYYY-MM-DD or ISO 8601 date and time; today if left out"
+    )
     mood: str | None = Field(None, max_length=64)
     tags: list[Tag] = Field(default_factory=list, max_length=32)
     id: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
@@ -60,7 +64,7 @@ def iso_date(value: str) -> str:
     Raises ValueError. Only the extended format: 20260102 and 2026-W01-5 are not taken.
     """
     remedy = f"{value!r} is no date of the calendar: write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS+00:00"
-    if len(value) < 10 or not value[:4].isdecimal() or value[4] != "-" or value[7] != "-":
+    if not _EXTENDED.fullmatch(value):
         raise ValueError(remedy)
     try:
         _ = Date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)

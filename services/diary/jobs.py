@@ -4,6 +4,7 @@ One queue, because RQ's crash-safe dequeue works for a worker that listens to ex
 whoever can write a pickle into Redis can run code.
 """
 
+import re
 import uuid
 from dataclasses import dataclass
 
@@ -106,7 +107,11 @@ class Jobs:
 
     def _entry(self, owner: str, name: str) -> Entry:
         entry_id, _, version = name.partition("-")[2].rpartition(_SEPARATOR)
-        if not entry_id or not version.isdecimal() or job_id(owner, entry_id, int(version)) != name:
+        if (
+            not entry_id
+            or not re.fullmatch("[1-9][0-9]{0,8}", version)
+            or job_id(owner, entry_id, int(version)) != name
+        ):
             raise NotFound(f"there is no job {name!r}", "id")
         try:
             entry = self._ledger.get(owner, entry_id)

@@ -6,6 +6,7 @@ again. SQLite in WAL mode with full syncing: when `add` returns, the entry survi
 
 import json
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -28,10 +29,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from services.diary.entry import Entry, EntryDraft, IndexState
-from services.errors import DiaryUnavailable, EntryConflict, NotFound
+from services.errors import ConfigError, DiaryUnavailable, EntryConflict, NotFound
 
 _metadata = MetaData()
 entries = Table(
@@ -61,11 +62,24 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         """Open the database at a SQLAlchemy URL. Raises DiaryUnavailable."""
-        self._engine = create_engine(url)
+        try:
+            self._engine = create_engine(url)
+        except (ArgumentError, ImportError) as error:
+            raise ConfigError(f"LEDGER_URL names no database that can be used: {error}") from None
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _configure_sqlite)
-        with self._transaction() as connection:
-            _metadata.create_all(connection)
+        self._prepare()
+
+    def _prepare(self, tries: int = 10) -> None:
+        """Make the tables. Another process may be making them in this moment, so it is tried again."""
+        try:
+            with self._transaction() as connection:
+                _metadata.create_all(connection)
+        except (DiaryUnavailable, IntegrityError):
+            if tries == 1:
+                raise
+            time.sleep(0.05)
+            self._prepare(tries - 1)
 
     def add(self, owner: str, draft: EntryDraft, idempotency_key: str | None = None) -> Entry:
         """Accept an entry; on return it is on disk.
@@ -73,6 +87,7 @@ class Ledger:
         The same id, or Idempotency-Key, with the same draft returns the entry that is there already;
         with another draft it raises EntryConflict. Raises DiaryUnavailable.
         """
+        idempotency_key = idempotency_key or None
         now = _now()
         row = {
             "owner": owner,
@@ -96,18 +111,18 @@ class Ledger:
             return self._replay(owner, draft, idempotency_key)
 
     def _replay(self, owner: str, draft: EntryDraft, idempotency_key: str | None) -> Entry:
-        with self._transaction() as connection:
-            same_key = entries.c.idempotency_key == idempotency_key
-            found = connection.execute(
-                select(entries).where(
-                    entries.c.owner == owner,
-                    same_key if idempotency_key else entries.c.id == draft.id,
-                )
-            ).first()
-        if found is None or found.draft_sha256 != draft.sha256():
-            name = "id" if found is None or not idempotency_key else "Idempotency-Key"
-            raise EntryConflict(f"this {name} was used before for another entry: take a new one", name)
-        return _entry(found)
+        used = {"id": entries.c.id == draft.id}
+        if idempotency_key:
+            used = {"Idempotency-Key": entries.c.idempotency_key == idempotency_key, **used}
+        for name, condition in used.items():
+            with self._transaction() as connection:
+                found = connection.execute(select(entries).where(entries.c.owner == owner, condition)).first()
+            if found is None:
+                continue
+            if found.draft_sha256 != draft.sha256():
+                raise EntryConflict(f"this {name} was used before for another entry: take a new one", name)
+            return _entry(found)
+        raise AssertionError("an entry was refused for nothing that is there")
 
     def get(self, owner: str, entry_id: str) -> Entry:
         """One entry. Raises NotFound."""
@@ -170,8 +185,9 @@ class Ledger:
                 yield connection
         except IntegrityError:
             raise
-        except DBAPIError as error:
-            raise DiaryUnavailable(f"the diary's ledger failed: {error.orig}") from error
+        except SQLAlchemyError as error:
+            reason = getattr(error, "orig", None) or error
+            raise DiaryUnavailable(f"the diary's ledger failed: {reason}") from error
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

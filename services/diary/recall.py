@@ -39,7 +39,11 @@ class Recall:
     ) -> list[Recalled]:
         """The `top_k` best entries, best first. Raises DiaryUnavailable."""
         vector = self._embedder.embed_query(question)
-        hits = self._index.search(owner, vector, top_k * CHUNKS_AN_ENTRY, first_day, last_day)
+        limit = top_k * CHUNKS_AN_ENTRY
+        hits = self._index.search(owner, vector, limit, first_day, last_day)
+        while len(hits) == limit and len({hit.entry_id for hit in hits}) < top_k:
+            limit *= 4  # a long entry holds the first places
+            hits = self._index.search(owner, vector, limit, first_day, last_day)
         found: dict[str, Recalled] = {}
         for hit in hits:  # best first: the first hit of an entry is its best
             if len(found) == top_k:

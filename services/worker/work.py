@@ -3,9 +3,11 @@
 import logging
 import threading
 from datetime import timedelta
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
+from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 from rq.worker import SimpleWorker
@@ -27,6 +29,20 @@ class ThreadWorker(SimpleWorker):
     max_connection_wait_time = 1.0  # seconds; RQ's own 180 would leave a healed queue unserved
     dequeue_timeout = 1  # seconds
 
+    def __init__(self, *args: Any, stopping: threading.Event, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._stopping = stopping
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """RQ calls this at every turn of its loops, those that wait for a job or a lost queue too, and
+        only between jobs does it look at a stop flag of its own."""
+        if pipeline is None and self._stopping.is_set():
+            raise StopRequested
+        super().heartbeat(timeout, pipeline)
+
+    def subscribe(self) -> None:
+        """No commands are taken from the queue."""
+
     def procline(self, message: str) -> None:
         """The process has a name of its own already."""
 
@@ -42,7 +58,6 @@ class Shift:
         self._ledger = ledger
         self._jobs = Jobs(connection, ledger)
         self._stopping = threading.Event()
-        self._worker: ThreadWorker | None = None
 
     def run(self) -> None:
         """Blocks until `stop`. Survives a queue that goes away and comes back."""
@@ -51,10 +66,10 @@ class Shift:
         while not self._stopping.is_set():
             try:
                 queue = diary_queue(self._connection)
-                self._worker = ThreadWorker([queue], connection=self._connection, serializer=JSONSerializer)
-                # An idle RQ worker never looks at its stop flag, so it goes home after a second and the
-                # loop sends it back.
-                self._worker.work(burst=False, logging_level="WARNING", max_idle_time=1)
+                worker = ThreadWorker(
+                    [queue], connection=self._connection, serializer=JSONSerializer, stopping=self._stopping
+                )
+                worker.work(logging_level="WARNING")
             except RedisError as error:
                 log.warning("the queue can't be reached, trying again: %s", error)
                 self._stopping.wait(1.0)
@@ -63,8 +78,6 @@ class Shift:
     def stop(self) -> None:
         """Finish the job in hand and end; takes up to a few seconds."""
         self._stopping.set()
-        if self._worker is not None:
-            self._worker._stop_requested = True
 
     def _sweep(self) -> None:
         """The row is the outbox: what should be in the index and is in no queue is queued again."""
