@@ -143,7 +143,9 @@ def supervise(settings: OrchestratorSettings) -> int:
             "house": [sys.executable, "-m", "services.embedded", HOUSE],
             "model": [sys.executable, "-m", "services.model"],
         }
-        keep_running(plan, {**os.environ, "REDIS_URL": f"unix://{socket_path}"}, stopping)
+        # Who moves the model by MODEL_PORT alone means the house to find it there.
+        found_at = {"MODEL_URL": f"http://127.0.0.1:{os.environ.get('MODEL_PORT', '8000')}"}
+        keep_running(plan, {**found_at, **os.environ, "REDIS_URL": f"unix://{socket_path}"}, stopping)
     return 0
 
 

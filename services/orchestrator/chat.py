@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
@@ -163,7 +164,8 @@ def _known(name: str) -> str:
 
 def _model(state: State, name: str) -> Json:
     manifest = state.manifest
-    model: Json = {"id": name, "object": "model", "owned_by": "ada", "created": 0}
+    created = int(datetime.fromisoformat(manifest.created_at).timestamp())
+    model: Json = {"id": name, "object": "model", "owned_by": "ada", "created": created}
     about: Json = {"base_model": manifest.base_model, "disclosure": DISCLOSURE}
     if name == ADA:
         about["adapter"] = manifest.run_id
