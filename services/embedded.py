@@ -83,6 +83,7 @@ def keep_house(settings: OrchestratorSettings) -> None:
         await client.aclose()
         if isinstance(index, EdgeIndex):
             index.close()
+        ledger.close()
 
     uvicorn.run(
         create_app(opened),

@@ -77,9 +77,20 @@ class Ledger:
                 _metadata.create_all(connection)
         except (DiaryUnavailable, IntegrityError):
             if tries == 1:
+                self.close()
                 raise
             time.sleep(0.05)
             self._prepare(tries - 1)
+
+    def close(self) -> None:
+        """Close the database; also at the end of `with Ledger(url) as ledger:`."""
+        self._engine.dispose()
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def add(self, owner: str, draft: EntryDraft, idempotency_key: str | None = None) -> Entry:
         """Accept an entry; on return it is on disk.
@@ -191,8 +202,12 @@ class Ledger:
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
-        connection.execute(f"PRAGMA {pragma}")
+    try:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()  # the pool does not know it yet
+        raise
 
 
 def _entry(row: Row[Any]) -> Entry:

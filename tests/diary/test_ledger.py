@@ -178,6 +178,8 @@ class TestManyAtOnce:
             opened = all_at_once(lambda _, url=url: Ledger(url), threads=8)
             opened[0].add("ada", draft(id="e"))
             assert opened[-1].get("ada", "e").text == "a"
+            for ledger in opened:
+                ledger.close()
 
     def test_reading_does_not_wait_for_a_long_write(self, ledger: Ledger, tmp_path: Path):
         added = ledger.add("ada", draft(id="e"))
@@ -224,7 +226,8 @@ class TestWhatWaitsForTheIndex:
 class TestTheFile:
     def test_it_can_be_opened_again(self, ledger: Ledger, ledger_url: str):
         added = ledger.add("ada", draft(id="e"))
-        assert Ledger(ledger_url).get("ada", "e") == added
+        with Ledger(ledger_url) as again:
+            assert again.get("ada", "e") == added
 
     def test_an_accepted_entry_survives_a_killed_process(self, ledger_url: str):
         accept = (
@@ -243,10 +246,10 @@ class TestTheFile:
             check=False,
         )
         assert done.returncode == -9
-        reopened = Ledger(ledger_url)
-        assert reopened.get("ada", done.stdout.strip()).text == "Just in time."
-        assert reopened.add("ada", draft("Just in time."), "key").id == done.stdout.strip()
-        assert len(reopened.unindexed()) == 1
+        with Ledger(ledger_url) as reopened:
+            assert reopened.get("ada", done.stdout.strip()).text == "Just in time."
+            assert reopened.add("ada", draft("Just in time."), "key").id == done.stdout.strip()
+            assert len(reopened.unindexed()) == 1
 
     def test_a_folder_that_is_not_there_makes_the_diary_unavailable(self, tmp_path: Path):
         with pytest.raises(DiaryUnavailable, match="unable to open database file"):

@@ -58,6 +58,7 @@ def her_diary(
     assert index.count() == 20
     yield Recall(ledger, minilm, index)
     index.close()
+    ledger.close()
 
 
 class TestByMeaning:

@@ -159,6 +159,7 @@ async def client(model: StandInModel, index, redis: Redis, tmp_path: Path):
         httpx.AsyncClient(transport=transport, base_url="http://ada") as client,
     ):
         yield client
+    ledger.close()
 
 
 def events(text: str) -> list[dict]:
@@ -425,6 +426,7 @@ async def test_an_entry_is_accepted_while_the_queue_is_away(model, index, tmp_pa
         job = (await client.get(f"/v1/jobs/{accepted.json()['job_id']}")).json()
         assert job["status"] == "queued"
     assert [entry.text for entry in ledger.unindexed()] == ["kept"]
+    ledger.close()
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,7 @@ def house(tmp_path: Path, valkey: ValkeyServer) -> Iterator[House]:
     house = House(tmp_path, queue)
     yield house
     house.index.close()
+    house.ledger.close()
     queue.close()
 
 

@@ -70,3 +70,4 @@ def test_three_kills_while_150_entries_are_indexed_lose_and_double_nothing(
     assert index.count() == len(expected)
     assert {(hit.entry_id, hit.text) for hit in hits} == expected
     index.close()
+    ledger.close()
