@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -29,6 +28,7 @@ from services.diary.index import IndexEngine, NoIndex
 from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger
 from services.errors import AdaError, ConfigError, DiaryUnavailable
+from services.model.port import check_port
 from services.orchestrator.app import create_app
 from services.orchestrator.engine import Engine, engine_client
 from services.orchestrator.parts import assemble
@@ -177,15 +177,7 @@ def _check_start(settings: OrchestratorSettings, home: Path) -> None:
         raise ConfigError(f"ADA_HOST is {settings.host!r}: without API keys only loopback is served")
     if shutil.disk_usage(home).free < MIN_FREE_BYTES:
         raise ConfigError(f"{home} has less than {MIN_FREE_BYTES >> 20} MiB free: free some disk")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            raise ConfigError(
-                f"ADA_PORT {settings.port} on {settings.host} can't be had ({error.strerror}): "
-                "end what uses it, or set ADA_PORT"
-            ) from None
+    check_port("ADA_PORT", settings.host, settings.port)
 
 
 def _valkey_command(socket_path: Path) -> list[str]:

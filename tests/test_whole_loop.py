@@ -283,6 +283,21 @@ def test_a_killed_model_is_503_in_the_meantime_and_comes_back(ada: Running, clie
     assert ask(client, "Hello again")
 
 
+def refusal(module: str, environment: dict[str, str]) -> str:
+    """What a process that refuses to start says."""
+    result = subprocess.run(
+        [sys.executable, "-m", module],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        check=False,
+    )
+    assert result.returncode == 2
+    return result.stderr
+
+
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
@@ -294,29 +309,10 @@ def test_a_killed_model_is_503_in_the_meantime_and_comes_back(ada: Running, clie
 )
 def test_a_second_ada_is_refused_by_name(ada: Running, changed: dict[str, str], complaint: str):
     environment = {**ada.environment, **{k: v.format(home=ada.home) for k, v in changed.items()}}
-    result = subprocess.run(
-        [sys.executable, "-m", "services.embedded"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=ROOT,
-        check=False,
-    )
-    assert result.returncode == 2
-    assert complaint in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    said = refusal("services.embedded", environment)
+    assert complaint in said
+    assert len(said.strip().splitlines()) == 1
 
 
 def test_the_model_alone_refuses_a_taken_port_before_it_loads_anything(ada: Running):
-    result = subprocess.run(
-        [sys.executable, "-m", "services.model"],
-        env=ada.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=ROOT,
-        check=False,
-    )
-    assert result.returncode == 2
-    assert "MODEL_PORT" in result.stderr
+    assert "MODEL_PORT" in refusal("services.model", ada.environment)

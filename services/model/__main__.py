@@ -4,13 +4,13 @@ python -m services.model [more arguments for vLLM]
 """
 
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from services.errors import AdaError, ConfigError
+from services.model.port import check_port
 from services.model.settings import ModelSettings
 from services.model.vllm_command import vllm_command, vllm_environment
 from services.persona.base_model import locate
@@ -34,7 +34,7 @@ def prepare(environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
     folder = settings.adapter.resolve()
     manifest = check_adapter(folder)
     base_is_local = Path(locate(manifest.base_model, settings.model_cache)).is_absolute()
-    _check_port(settings.host, settings.port)
+    check_port("MODEL_PORT", settings.host, settings.port)  # vLLM would find out after half a minute
     return (
         vllm_command(manifest, folder, settings, on_cpu=on_cpu),
         vllm_environment(environment, settings, base_is_local=base_is_local, on_cpu=on_cpu),
@@ -50,19 +50,6 @@ def _runs_on_cpu() -> bool:
             continue
         return on_cpu
     raise ConfigError("vLLM is not installed here: run `make setup`")
-
-
-def _check_port(host: str, port: int) -> None:
-    """vLLM would find a taken port only after half a minute of loading."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigError(
-                f"MODEL_PORT {port} on {host} can't be had ({error.strerror}): end what uses it, "
-                "or set MODEL_PORT"
-            ) from None
 
 
 if __name__ == "__main__":

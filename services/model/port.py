@@ -1,0 +1,18 @@
+"""A port that is taken is told before anything is loaded, by the name of the setting that moves it."""
+
+import socket
+
+from services.errors import ConfigError
+
+
+def check_port(setting: str, host: str, port: int) -> None:
+    """Raises ConfigError when nothing can listen on `host` and `port`."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"{setting} {port} on {host} can't be had ({error.strerror}): end what uses it, "
+                f"or set {setting}"
+            ) from None
