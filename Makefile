@@ -2,53 +2,28 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check train serve chat lock clean
+.PHONY: help setup demo test check train serve chat init up down logs ps test-compose lock clean
 
 PYTHON := .venv/bin/python
-UV_VERSION := 0.13.9
-UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+FRONT_DOOR := python3 -m services.deployment
 
 # With an NVIDIA card: CUDA packages as the lock has them, and the full Ada. Without: a bare machine's.
 ifneq ($(shell command -v nvidia-smi 2>/dev/null),)
-  EXTRAS := --extra diary --extra client --extra train --extra cuda --group dev
-  INSTALL = $(UV) sync --quiet --frozen --compile-bytecode $(EXTRAS)
-  DEFAULT_CONFIG := trainer/configs/ada.yaml
+  ACCELERATOR := cuda
+  EXTRAS := --extra diary --extra embedded --extra client --extra train --extra cuda
+  LOCAL_CONFIG := trainer/configs/ada.yaml
 else
-  EXTRAS := --extra diary --extra client --extra train --extra bare --group dev
-  INSTALL = $(INSTALL_BARE)
-  DEFAULT_CONFIG := trainer/configs/bare.yaml
+  ACCELERATOR := cpu
+  EXTRAS := --extra diary --extra embedded --extra client --extra train --extra small --extra cpu
+  LOCAL_CONFIG := trainer/configs/bare.yaml
 endif
-CONFIG ?= $(DEFAULT_CONFIG)
-
-# A folder of wheels given to pip serves uv too; without one, uv asks PyTorch's own CPU index.
-ifneq ($(PIP_FIND_LINKS),)
-  TORCH_FROM := UV_FIND_LINKS=$(PIP_FIND_LINKS)
-else
-  TORCH_FROM := UV_TORCH_BACKEND=cpu
-endif
-
-# The lock names PyPI's torch, which brings CUDA. A bare machine takes the CPU wheel of the same version
-# instead, and leaves out triton; everything else is exactly what the lock says, by hash.
-define INSTALL_BARE
-$(UV) export --quiet --frozen $(EXTRAS) --no-annotate --prune torch --prune triton --output-file .venv/requirements.txt
-$(UV) export --quiet --frozen $(EXTRAS) --no-annotate --no-hashes --output-file .venv/constraints.txt
-echo "triton; sys_platform == 'never'" > .venv/overrides.txt
-$(TORCH_FROM) $(UV) pip install --quiet --python .venv --compile-bytecode --override .venv/overrides.txt \
-  --constraint .venv/constraints.txt --requirement .venv/requirements.txt torch
-endef
 
 help: ## list every verb
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.uv/bin/uv:
-	python3 -m venv .uv
-	.uv/bin/pip install --quiet uv==$(UV_VERSION)
-
-# Bytecode is compiled here once: without it every start of vLLM compiles for half a minute.
-.venv/ready: pyproject.toml uv.lock | $(UV)
+.venv/ready: pyproject.toml uv.lock install.sh
 	@echo "installing into .venv (a few minutes the first time)"
-	$(UV) venv --quiet --allow-existing .venv
-	$(INSTALL)
+	./install.sh .venv $(ACCELERATOR) $(EXTRAS) --group dev
 	touch $@
 	echo "installed in $$SECONDS s, $$(du -sh .venv | cut -f1)"
 
@@ -66,18 +41,42 @@ chat: .venv/ready ## chat with Ada in the terminal (/diary, /read, /clear, quit)
 test: .venv/ready ## every test that needs no card and no Docker engine
 	@$(PYTHON) -m pytest
 
-check: .venv/ready ## ruff, mypy, import-linter
+check: .venv/ready ## ruff, mypy, import-linter, hadolint, compose files
 	@$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports --no-cache
+	.venv/bin/hadolint docker/*.Dockerfile
+	$(PYTHON) -m pytest --quiet tests/compose/test_compose_files.py
 
-train: .venv/ready ## data to adapter in outputs/ (CONFIG=trainer/configs/ada.yaml, SET="lora_rank=32 …")
-	@echo "training in the local environment with $(CONFIG)"
-	$(PYTHON) -m trainer --config $(CONFIG) $(if $(PERSONA),persona=$(PERSONA)) $(SET)
+train: ## data to adapter in outputs/, in the trainer's container or here (CONFIG=…, SET="lora_rank=32 …", LOCAL=1)
+	@if [ -z "$(LOCAL)" ] && $(FRONT_DOOR) can-train; then
+	  exec $(FRONT_DOOR) train $(CONFIG:%=--config %) $(PERSONA:%=persona=%) $(SET)
+	fi
+	$(MAKE) --no-print-directory .venv/ready
+	echo "configuration: $(or $(CONFIG),$(LOCAL_CONFIG))"
+	$(PYTHON) -m trainer --config $(or $(CONFIG),$(LOCAL_CONFIG)) $(PERSONA:%=persona=%) $(SET)
 
-lock: | $(UV) ## resolve the dependencies anew into uv.lock
-	@$(UV) lock
+init: ## write .env with random secrets, for the containers
+	@$(FRONT_DOOR) init
+
+up: ## the deployment: build, start, wait until Ada is ready
+	@$(FRONT_DOOR) up
+
+down: ## end the deployment; the diary stays
+	@$(FRONT_DOOR) down
+
+logs: ## follow the deployment's logs
+	@$(FRONT_DOOR) logs
+
+ps: ## the deployment's containers and their health
+	@$(FRONT_DOOR) ps
+
+test-compose: .venv/ready ## build and start the deployment on this machine's Docker engine, and attack it
+	@tests/compose/with_engine.sh $(PYTHON) -m pytest -m compose tests/compose
+
+lock: ## resolve the dependencies anew into uv.lock
+	@./install.sh .venv uv && PATH=$$PATH:.uv/bin uv lock
 
 clean: ## remove the environment, caches and logs; never data/ or outputs/
 	@rm -rf .venv .uv .cache logs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,23 +19,21 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-import uvicorn
-from pydantic import ValidationError
-
 from services.diary.edge_index import EdgeIndex
 from services.diary.embedder import Embedder, SentenceTransformerEmbedder
 from services.diary.index import IndexEngine, NoIndex
 from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger
 from services.errors import AdaError, ConfigError, DiaryUnavailable
-from services.model.port import check_port
-from services.orchestrator.app import create_app
+from services.orchestrator.app import serve
 from services.orchestrator.engine import Engine, engine_client
 from services.orchestrator.parts import assemble
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 from services.persona.manifest import check_adapter
-from services.supervisor import CONFIG_EXIT, keep_running
+from services.port import check_port
+from services.start import CONFIG_EXIT
+from services.supervisor import keep_running
 from services.worker.scribe import Scribe, employ
 from services.worker.work import Shift
 
@@ -49,14 +47,11 @@ def main() -> int:
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("ada").setLevel(logging.INFO)
     try:
-        settings = OrchestratorSettings()
+        settings = OrchestratorSettings.read()
         if sys.argv[1:] == [HOUSE]:
             keep_house(settings)
             return 0
         return supervise(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        print(f"embedded: {first['loc'][0]}: {first['msg']}", file=sys.stderr)
     except AdaError as error:
         print(f"embedded: {error}", file=sys.stderr)
     return CONFIG_EXIT
@@ -72,35 +67,27 @@ def keep_house(settings: OrchestratorSettings) -> None:
     ledger = Ledger(settings.ledger_url)
     queue = queue_connection(settings.redis_url)
     embedder = SentenceTransformerEmbedder(settings.embedding_model)
-    index = open_index(settings, embedder, ledger)
-    employ(Scribe(ledger, embedder, index))
+    index = open_index(settings, embedder)
+    scribe = Scribe(ledger, embedder, index)
+    employ(scribe)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[State]:
         client = engine_client(settings.model_url, settings.connect_timeout_s, settings.silence_timeout_s)
-        with at_work(Shift(queue, ledger)):
+        with at_work(Shift(queue, scribe)):
             yield assemble(settings, Engine(client), ledger, queue, embedder, index)
         await client.aclose()
         if isinstance(index, EdgeIndex):
             index.close()
         ledger.close()
 
-    uvicorn.run(
-        create_app(opened),
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        timeout_graceful_shutdown=10,
-    )
+    serve(settings, opened)
 
 
-def open_index(settings: OrchestratorSettings, embedder: Embedder, ledger: Ledger) -> IndexEngine:
-    """The embedded index. When it can't be opened Ada still answers; when it is new it is filled again."""
+def open_index(settings: OrchestratorSettings, embedder: Embedder) -> IndexEngine:
+    """The embedded index. When it can't be opened Ada still answers."""
     try:
-        index = EdgeIndex(settings.index_path, embedder.name, embedder.dimension)
-        if index.count() == 0:
-            ledger.requeue_indexed()
-        return index
+        return EdgeIndex(settings.index_path, embedder.name, embedder.dimension)
     except DiaryUnavailable as error:
         remedy = f"move {settings.index_path} away and start again, it is rebuilt from the ledger"
         log.error("%s; %s", error, remedy)
@@ -173,8 +160,7 @@ def _only_one(home: Path) -> Iterator[None]:
 
 def _check_start(settings: OrchestratorSettings, home: Path) -> None:
     check_adapter(settings.adapter.resolve())
-    if settings.host not in ("127.0.0.1", "::1", "localhost"):
-        raise ConfigError(f"ADA_HOST is {settings.host!r}: without API keys only loopback is served")
+    settings.check_reach()
     if shutil.disk_usage(home).free < MIN_FREE_BYTES:
         raise ConfigError(f"{home} has less than {MIN_FREE_BYTES >> 20} MiB free: free some disk")
     check_port("ADA_PORT", settings.host, settings.port)

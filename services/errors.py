@@ -1,7 +1,7 @@
 """What can go wrong, as one tree; each name says what the caller can do about it.
 
 AdaError
-├── ConfigError          a setting, file or folder is wrong: mend it and start again
+├── ConfigError          a setting, file or folder is wrong or not there yet: mend it
 ├── FieldError           an input is wrong, and `param` names the field
 │   ├── UnknownRole      a conversation holds a role that Ada's template does not know
 │   ├── EntryRejected    a diary entry is not acceptable: change the entry

@@ -15,9 +15,9 @@ from contextlib import suppress
 from threading import Event
 
 from services.errors import ConfigError
+from services.start import CONFIG_EXIT
 
 log = logging.getLogger("ada.supervisor")
-CONFIG_EXIT = 2  # a child that ends so has said what is wrong: starting it again would not help
 END_WITHIN_S = 15.0  # vLLM, while it loads, hears nothing
 _PR_SET_PDEATHSIG = 1
 

@@ -5,21 +5,21 @@ from pathlib import Path
 
 from services.model.settings import ModelSettings
 from services.orchestrator.settings import OrchestratorSettings
+from services.worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[1]
-ENV_EXAMPLE = dict(
-    line.split("=", 1) for line in (ROOT / ".env.example").read_text().splitlines() if line[:1].isalpha()
-)
-# Set by services/embedded.py for its own Valkey, so it is named there and has no line.
-UNSET = {"REDIS_URL"}
+LINES = (ROOT / ".env.example").read_text().splitlines()
+ENV_EXAMPLE = dict(line.split("=", 1) for line in LINES if line[:1].isalpha())
 
 
-def test_env_example_names_every_setting_of_the_orchestrator_with_its_default():
-    for field in OrchestratorSettings.model_fields.values():
+def test_env_example_names_every_setting_of_orchestrator_and_worker_with_its_default():
+    for field in (OrchestratorSettings.model_fields | WorkerSettings.model_fields).values():
         name = str(field.validation_alias)
-        if name not in UNSET:
-            default = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
-            assert ENV_EXAMPLE[name] == default, name
+        if field.default in ("", None):
+            assert any(line.startswith((f"# {name}=", f"{name}=")) for line in LINES), name
+            continue
+        default = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+        assert ENV_EXAMPLE[name] == default, name
 
 
 def test_env_example_gives_the_engine_its_defaults():

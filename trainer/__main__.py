@@ -16,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from services import gpu_lock
 from services.errors import AdaError, ConfigError
 from services.persona.base_model import DEFAULT_MODEL_CACHE
 from services.persona.manifest import PERSONA_NAME, TEMPLATE_NAME, WEIGHTS_NAME, Manifest, file_sha256
@@ -62,10 +63,15 @@ def run(config: TrainingConfig, cache: Path) -> Path:
     run_folder.check_link(config.output_dir)
 
     # torch and transformers take seconds to import: a mistake in the data is told before that.
+    import torch
+
     from trainer import base_model
     from trainer.model_card import model_card
     from trainer.training import train
 
+    lock = gpu_lock.lock_path(os.environ, on_gpu=torch.cuda.is_available())
+    if lock:
+        gpu_lock.hold(lock, "trainer")
     location = base_model.prepare(config.model_name, cache)
     tokenizer = base_model.load_tokenizer(location)
     model = base_model.load_model(location, config)
@@ -121,6 +127,8 @@ def _versions() -> dict[str, str]:
 
 def _code_revision() -> str:
     """The commit that trained, or nothing: neither git nor a checkout is needed to train."""
+    if told := os.environ.get("ADA_CODE_REVISION"):  # a container has no checkout
+        return told
     try:
         git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     except OSError:

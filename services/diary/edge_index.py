@@ -55,6 +55,13 @@ class EdgeIndex:
         ):
             self._shard.update(UpdateOperation.create_field_index(key, kind))
 
+    def ensure(self) -> None:
+        """Nothing is missing: the folder was made when it was opened."""
+
+    def check(self) -> None:
+        """Raises DiaryUnavailable when the folder can't be read any more."""
+        self.count()
+
     def upsert(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks, replacing those with the same ids."""
         points = [

@@ -43,6 +43,14 @@ class Hit:
 class IndexEngine(Protocol):
     """What a vector store must do for the diary. Raises DiaryUnavailable when it can't."""
 
+    def ensure(self) -> None:
+        """Make what is missing, so that chunks can be written."""
+        ...
+
+    def check(self) -> None:
+        """See that it can be searched."""
+        ...
+
     def upsert(self, chunks: Sequence[Chunk]) -> None: ...
 
     def search(
@@ -61,6 +69,12 @@ class NoIndex:
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
+
+    def ensure(self) -> None:
+        raise DiaryUnavailable(self._reason)
+
+    def check(self) -> None:
+        raise DiaryUnavailable(self._reason)
 
     def upsert(self, chunks: Sequence[Chunk]) -> None:
         raise DiaryUnavailable(self._reason)

@@ -43,10 +43,16 @@ def job_id(owner: str, entry_id: str, version: int) -> str:
     return f"{uuid.uuid5(uuid.NAMESPACE_OID, owner).hex[:12]}-{entry_id}{_SEPARATOR}{version}"
 
 
-def queue_connection(url: str) -> Redis:
+def queue_connection(url: str, password: str = "") -> Redis:
     """A connection to the queue. It gives up within a tenth of a second, because nobody has to wait for
     the queue: an entry is safe in the ledger before it is queued."""
-    return Redis.from_url(url, retry=Retry(ExponentialBackoff(cap=0.05, base=0.01), 2))
+    return Redis.from_url(
+        url,
+        password=password or None,
+        retry=Retry(ExponentialBackoff(cap=0.05, base=0.01), 2),
+        socket_connect_timeout=2,  # seconds: a queue that hangs is a queue that is away
+        socket_timeout=4,  # above the second that a worker waits for its next job
+    )
 
 
 def diary_queue(connection: Redis) -> Queue:

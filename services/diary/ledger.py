@@ -180,14 +180,15 @@ class Ledger:
                 .values(values)
             )
 
-    def requeue_indexed(self) -> None:
-        """Everything has to be indexed again: the index was lost."""
+    def requeue_indexed(self) -> int:
+        """Everything has to be indexed again: the index was lost. Returns how many entries that is."""
         with self._transaction() as connection:
-            connection.execute(
+            done = connection.execute(
                 update(entries)
                 .where(entries.c.state == IndexState.INDEXED)
                 .values(state=IndexState.QUEUED, queued_at=_now())
             )
+            return done.rowcount
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

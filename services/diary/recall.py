@@ -32,7 +32,7 @@ class Recall:
 
     def check(self) -> None:
         """Raises DiaryUnavailable when the index can't be asked."""
-        self._index.count()
+        self._index.check()
 
     def search(
         self, owner: str, question: str, top_k: int, first_day: str = "", last_day: str = ""

@@ -1,6 +1,6 @@
 """Start vLLM with the published Ada.
 
-python -m services.model [more arguments for vLLM]
+python -m services.model [--patient] [more arguments for vLLM]
 """
 
 import os
@@ -9,32 +9,41 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from services.errors import AdaError, ConfigError
-from services.model.port import check_port
+from services import gpu_lock
+from services.errors import ConfigError
+from services.model.base_weights import check_fetched
 from services.model.settings import ModelSettings
 from services.model.vllm_command import vllm_command, vllm_environment
 from services.persona.base_model import locate
 from services.persona.manifest import check_adapter
+from services.port import check_port
+from services.start import PATIENT, start
 
 
-def main() -> int:
-    """Check everything that can be checked, then become vLLM; a mistake is one line and exit code 2."""
-    try:
-        command, environment = prepare(os.environ)
-    except AdaError as error:
-        print(f"model: {error}", file=sys.stderr)
-        return 2
-    os.execve(command[0], command + sys.argv[1:], environment)
+def main() -> None:
+    """Check everything that can be checked, then become vLLM."""
+    given = [argument for argument in sys.argv[1:] if argument != PATIENT]
+    command, environment = start("model", lambda: prepare(os.environ), patient=PATIENT in sys.argv)
+    os.execve(command[0], command + given, environment)
 
 
 def prepare(environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """argv and environment of vLLM. Raises ConfigError naming what is wrong and the remedy."""
+    """argv and environment of vLLM; the card is held from here on.
+
+    Raises ConfigError naming what is wrong and the remedy.
+    """
     settings = ModelSettings.from_environment(environment)
     on_cpu = _runs_on_cpu()
     folder = settings.adapter.resolve()
     manifest = check_adapter(folder)
-    base_is_local = Path(locate(manifest.base_model, settings.model_cache)).is_absolute()
+    base = locate(manifest.base_model, settings.model_cache)
+    base_is_local = Path(base).is_absolute()
+    if not base_is_local:
+        check_fetched(base, environment)
     check_port("MODEL_PORT", settings.host, settings.port)  # vLLM would find out after half a minute
+    lock = gpu_lock.lock_path(environment, on_gpu=not on_cpu)
+    if lock:
+        gpu_lock.hold(lock, "model server")
     return (
         vllm_command(manifest, folder, settings, on_cpu=on_cpu),
         vllm_environment(environment, settings, base_is_local=base_is_local, on_cpu=on_cpu),
@@ -53,4 +62,4 @@ def _runs_on_cpu() -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

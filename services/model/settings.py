@@ -18,6 +18,7 @@ class ModelSettings:
     port: int
     max_model_len: int  # tokens, prompt and answer together
     cpu_kv_cache_gib: int
+    quantization: str  # of the base model, as vLLM calls it; empty: as it is stored
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "ModelSettings":
@@ -29,6 +30,7 @@ class ModelSettings:
             port=_whole(environment, "MODEL_PORT", 8000),
             max_model_len=_whole(environment, "MODEL_MAX_LEN", 4096),
             cpu_kv_cache_gib=_whole(environment, "MODEL_CPU_KV_GIB", 1),
+            quantization=environment.get("MODEL_QUANTIZATION", ""),
         )
 
 

@@ -36,6 +36,8 @@ def vllm_command(manifest: Manifest, folder: Path, settings: ModelSettings, *, o
     command += ["--max-model-len", str(settings.max_model_len)]
     command += ["--shutdown-timeout", "20", "--enable-request-id-headers"]
     command += ["--disable-access-log-for-endpoints", "/health,/metrics,/tokenize"]
+    if settings.quantization:
+        command += ["--quantization", settings.quantization]
     if on_cpu:
         # The default of 0.92 counts memory that other processes of a bare machine need.
         command += ["--gpu-memory-utilization", "0.2", "--dtype", "bfloat16"]

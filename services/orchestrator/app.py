@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import uvicorn
 from fastapi import FastAPI
 
 from services.orchestrator import chat, diary, errors, health
 from services.orchestrator.disclosure import DISCLOSURE, DisclosureMiddleware
+from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 
 # Opens the parts when the server starts and closes them when it ends.
@@ -28,3 +30,14 @@ def create_app(opened: Opener) -> FastAPI:
     for room in (chat, diary, health):
         app.include_router(room.router)
     return app
+
+
+def serve(settings: OrchestratorSettings, opened: Opener) -> None:
+    """Serve until SIGTERM; answers that are under way get ten seconds to end."""
+    uvicorn.run(
+        create_app(opened),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        timeout_graceful_shutdown=10,
+    )

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from services.diary.recall import Recalled, within_budget
 from services.errors import AdaError, DiaryUnavailable, ModelUnavailable, NotFound
+from services.orchestrator.adapter import Adapter
 from services.orchestrator.disclosure import DISCLOSURE
 from services.orchestrator.engine import Engine, Json
 from services.orchestrator.errors import describe
@@ -58,11 +59,12 @@ async def get_model(name: str, state: StateDep) -> Json:
 @router.post("/v1/chat/completions", response_model=None)
 async def chat_completions(request: ChatRequest, state: StateDep) -> Response:
     """OpenAI's chat completion, streamed or whole, with the extra field `ada` in request and answer."""
+    adapter = state.adapter()
     diary = await _recall(request, state)
-    body = _upstream_body(request, state, diary)
+    body = _upstream_body(request, adapter, diary)
     about: Json = {
         "diary": diary.report(),
-        "adapter": state.manifest.run_id if request.model == ADA else None,
+        "adapter": adapter.manifest.run_id if request.model == ADA else None,
         "disclosure": DISCLOSURE,
     }
     if not request.stream:
@@ -91,13 +93,13 @@ async def _recall(request: ChatRequest, state: State) -> Diary:
     return Diary("used" if shown else "empty", shown)
 
 
-def _upstream_body(request: ChatRequest, state: State, diary: Diary) -> Json:
+def _upstream_body(request: ChatRequest, adapter: Adapter, diary: Diary) -> Json:
     conversation = [{"role": m.role, "content": m.content} for m in request.messages]
     if request.model == BASE:
         messages = neutral_messages(conversation)
     else:
         shown = [Recollection(one.entry.day, one.shown) for one in diary.recalled]
-        messages = build_messages(state.persona, conversation, shown)
+        messages = build_messages(adapter.persona, conversation, shown)
     return {
         **(request.model_extra or {}),
         "model": request.model,
@@ -163,7 +165,7 @@ def _known(name: str) -> str:
 
 
 def _model(state: State, name: str) -> Json:
-    manifest = state.manifest
+    manifest = state.adapter().manifest
     created = int(datetime.fromisoformat(manifest.created_at).timestamp())
     model: Json = {"id": name, "object": "model", "owned_by": "ada", "created": created}
     about: Json = {"base_model": manifest.base_model, "disclosure": DISCLOSURE}

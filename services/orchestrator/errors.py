@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from services.errors import (
     AdaError,
+    ConfigError,
     DiaryUnavailable,
     EntryConflict,
     EntryRejected,
@@ -28,6 +29,7 @@ _TABLE: dict[type[AdaError], tuple[int, str, str]] = {
     EntryRejected: (422, "invalid_request_error", "entry_rejected"),
     EntryConflict: (409, "invalid_request_error", "conflict"),
     NotFound: (404, "invalid_request_error", "not_found"),
+    ConfigError: (503, "server_error", "not_configured"),
     DiaryUnavailable: (503, "server_error", "diary_unavailable"),
     ModelUnavailable: (503, "server_error", "model_unavailable"),
 }

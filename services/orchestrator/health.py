@@ -34,13 +34,14 @@ async def healthz() -> Json:
 async def readyz(state: StateDep) -> JSONResponse:
     """200 when Ada can answer, with or without her diary; 503 when the model can't."""
     checks = {
+        "adapter": await _outcome(_check_adapter(state)),
         "model": await _outcome(_check_model(state)),
         "template": await _outcome(_check_template(state)),
         "ledger": await _outcome(run_in_threadpool(_check_ledger, state)),
         "index": await _outcome(run_in_threadpool(_check_index, state)),
         "queue": await _outcome(run_in_threadpool(state.jobs.check)),
     }
-    ready = checks["model"] == checks["template"] == "ok"
+    ready = checks["adapter"] == checks["model"] == checks["template"] == "ok"
     body = {"status": "ready" if ready else "not ready", "checks": checks, "disclosure": DISCLOSURE}
     return JSONResponse(body, 200 if ready else 503)
 
@@ -53,29 +54,32 @@ async def _outcome(check: Awaitable[None]) -> str:
     return "ok"
 
 
+async def _check_adapter(state: State) -> None:
+    state.adapter()
+
+
 async def _check_model(state: State) -> None:
     served = {str(model["id"]): model for model in await state.engine.models()}
     if not {ADA, BASE} <= served.keys():
         raise ConfigError(f"vLLM serves {sorted(served)}, not {ADA!r} and {BASE!r}: restart it")
-    adapter = str(served[ADA].get("root", ""))
-    if not adapter.rstrip("/").endswith(state.manifest.run_id):
-        raise ConfigError(
-            f"vLLM serves the adapter {adapter}, the manifest here is of {state.manifest.run_id}: "
-            "restart both"
-        )
+    root, run_id = str(served[ADA].get("root", "")), state.adapter().manifest.run_id
+    if not root.rstrip("/").endswith(run_id):
+        raise ConfigError(f"vLLM serves the adapter {root}, the manifest here is of {run_id}: restart both")
 
 
 async def _check_template(state: State) -> None:
     """The saved template, rendered here and by vLLM, must give the same tokens."""
-    if template_sha256(state.template) != state.manifest.template_sha256:
+    adapter = state.adapter()
+    trained_with = adapter.manifest.template_sha256
+    if template_sha256(adapter.template) != trained_with:
         raise ConfigError("the chat template here is not the one in the manifest: restart")
-    rendered = render(state.template, _PROBE, add_generation_prompt=True)
+    rendered = render(adapter.template, _PROBE, add_generation_prompt=True)
     plain: Json = {"model": ADA, "prompt": rendered, "add_special_tokens": False}
     ours = await state.engine.tokenize(plain)
     theirs = await state.engine.tokenize({"model": ADA, "messages": _PROBE})
     if ours != theirs:
         raise ConfigError(
-            f"template mismatch: vLLM does not render with {state.manifest.template_sha256[:12]}, "
+            f"template mismatch: vLLM does not render with {trained_with[:12]}, "
             "the template Ada was trained with: start it by `python -m services.model`"
         )
 

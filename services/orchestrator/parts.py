@@ -7,11 +7,10 @@ from services.diary.index import IndexEngine
 from services.diary.jobs import Jobs
 from services.diary.ledger import Ledger
 from services.diary.recall import Recall
+from services.orchestrator.adapter import Published
 from services.orchestrator.engine import Engine
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
-from services.persona.manifest import PERSONA_NAME, TEMPLATE_NAME, read_manifest
-from services.persona.persona import load_persona
 
 
 def assemble(
@@ -22,12 +21,9 @@ def assemble(
     embedder: Embedder,
     index: IndexEngine,
 ) -> State:
-    """The orchestrator's state, for the adapter that is published now. Raises ConfigError."""
-    adapter = settings.adapter.resolve()
+    """The orchestrator's state."""
     return State(
-        persona=load_persona(adapter / PERSONA_NAME),
-        manifest=read_manifest(adapter),
-        template=(adapter / TEMPLATE_NAME).read_text(encoding="utf-8"),
+        adapter=Published(settings.adapter).adapter,
         engine=engine,
         ledger=ledger,
         jobs=Jobs(queue, ledger),

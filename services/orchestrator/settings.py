@@ -3,21 +3,27 @@
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.diary.settings import DiarySettings
+from services.errors import ConfigError
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class OrchestratorSettings(BaseSettings):
-    """Named as in .env.example; every field has a default that suits a bare machine."""
-
-    model_config = SettingsConfigDict(extra="ignore", protected_namespaces=(), populate_by_name=True)
+class OrchestratorSettings(DiarySettings):
+    """The diary's settings and the voice's own."""
 
     host: str = Field("127.0.0.1", validation_alias="ADA_HOST")
     port: int = Field(8080, ge=1, le=65535, validation_alias="ADA_PORT")
+    # A container listens on all its addresses; what counts is where its port is published.
+    publish: str = Field("", validation_alias="ADA_PUBLISH")
     adapter: Path = Field(Path("outputs/ada_model"), validation_alias="ADA_ADAPTER")
     model_url: str = Field("http://127.0.0.1:8000", validation_alias="MODEL_URL")
-    ledger_url: str = Field("sqlite:///data/diary/ledger.sqlite3", validation_alias="LEDGER_URL")
-    index_path: Path = Field(Path("data/diary/index"), validation_alias="INDEX_PATH")
-    redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
-    embedding_model: str = Field("sentence-transformers/all-MiniLM-L6-v2", validation_alias="EMBEDDING_MODEL")
     connect_timeout_s: float = Field(5.0, gt=0, validation_alias="MODEL_CONNECT_TIMEOUT_S")
     silence_timeout_s: float = Field(300.0, gt=0, validation_alias="MODEL_SILENCE_TIMEOUT_S")
+
+    def check_reach(self) -> None:
+        """Raises ConfigError when others than this machine could ask Ada: there are no API keys yet."""
+        name, address = ("ADA_PUBLISH", self.publish) if self.publish else ("ADA_HOST", self.host)
+        if address not in LOOPBACK:
+            raise ConfigError(f"{name} is {address!r}: without API keys only loopback is served")

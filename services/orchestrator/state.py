@@ -1,5 +1,6 @@
 """What the routes work with, put together once and injected."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -8,9 +9,8 @@ from fastapi import Depends, Request
 from services.diary.jobs import Jobs
 from services.diary.ledger import Ledger
 from services.diary.recall import Recall
+from services.orchestrator.adapter import Adapter
 from services.orchestrator.engine import Engine
-from services.persona.manifest import Manifest
-from services.persona.persona import Persona
 
 # One owner, until keys name others.
 OWNER = "local"
@@ -18,11 +18,12 @@ OWNER = "local"
 
 @dataclass(frozen=True)
 class State:
-    """The orchestrator's parts. `recall` raises DiaryUnavailable when the diary is down."""
+    """The orchestrator's parts.
 
-    persona: Persona
-    manifest: Manifest
-    template: str
+    `adapter` raises ConfigError while there is none, `recall` DiaryUnavailable when the diary is down.
+    """
+
+    adapter: Callable[[], Adapter]
     engine: Engine
     ledger: Ledger
     jobs: Jobs

@@ -46,6 +46,14 @@ class Scribe:
         self.ledger.mark(entry, IndexState.INDEXED)
         log.info("indexed entry %s version %d", entry_id, version)
 
+    def mend(self) -> int:
+        """Give an index that is new or was lost all that the ledger has; returns how many entries that is.
+
+        Raises DiaryUnavailable.
+        """
+        self._index.ensure()
+        return self.ledger.requeue_indexed() if self._index.count() == 0 else 0
+
     def _chunks(self, entry: Entry) -> list[Chunk]:
         # The date stands in the embedded text: it lifts recall by three points (measured on LoCoMo).
         texts = [f"({entry.day}) {text}" for text in chunks(entry.text)]

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -13,12 +14,12 @@ from rq.timeouts import TimerDeathPenalty
 from rq.worker import SimpleWorker
 
 from services.diary.jobs import Jobs, diary_queue
-from services.diary.ledger import Ledger
 from services.errors import DiaryUnavailable
+from services.worker.scribe import Scribe
 
 log = logging.getLogger("ada.worker")
 SWEEP_EVERY_S = 10.0
-LOST_AFTER = timedelta(seconds=60)
+LOST_AFTER = timedelta(seconds=10)
 
 
 class ThreadWorker(SimpleWorker):
@@ -29,9 +30,12 @@ class ThreadWorker(SimpleWorker):
     max_connection_wait_time = 1.0  # seconds; RQ's own 180 would leave a healed queue unserved
     dequeue_timeout = 1  # seconds
 
-    def __init__(self, *args: Any, stopping: threading.Event, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, stopping: threading.Event, turned: Callable[[], None], **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self._stopping = stopping
+        self._turned = turned
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """RQ calls this at every turn of its loops, those that wait for a job or a lost queue too, and
@@ -39,6 +43,7 @@ class ThreadWorker(SimpleWorker):
         if pipeline is None and self._stopping.is_set():
             raise StopRequested
         super().heartbeat(timeout, pipeline)
+        self._turned()
 
     def subscribe(self) -> None:
         """No commands are taken from the queue."""
@@ -51,12 +56,14 @@ class ThreadWorker(SimpleWorker):
 
 
 class Shift:
-    """Works through the diary's queue until it is stopped."""
+    """Works through the diary's queue until it is stopped. `turned` is called after every turn of the
+    loop in which the queue was reached: about once a second, and after each job."""
 
-    def __init__(self, connection: Redis, ledger: Ledger) -> None:
+    def __init__(self, connection: Redis, scribe: Scribe, turned: Callable[[], None] = lambda: None) -> None:
         self._connection = connection
-        self._ledger = ledger
-        self._jobs = Jobs(connection, ledger)
+        self._scribe = scribe
+        self._turned = turned
+        self._jobs = Jobs(connection, scribe.ledger)
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -67,7 +74,11 @@ class Shift:
             try:
                 queue = diary_queue(self._connection)
                 worker = ThreadWorker(
-                    [queue], connection=self._connection, serializer=JSONSerializer, stopping=self._stopping
+                    [queue],
+                    connection=self._connection,
+                    serializer=JSONSerializer,
+                    stopping=self._stopping,
+                    turned=self._turned,
                 )
                 worker.work(logging_level="WARNING")
             except RedisError as error:
@@ -84,6 +95,8 @@ class Shift:
         waited = timedelta()  # at the start whatever is unindexed was left by somebody else
         while True:
             try:
+                if self._scribe.mend():
+                    waited = timedelta()
                 self.sweep(waited)
             except DiaryUnavailable as error:
                 log.warning("sweep put off: %s", error)
@@ -94,7 +107,7 @@ class Shift:
 
     def sweep(self, waited: timedelta) -> int:
         """Queue entries that have waited so long and are lost; returns how many."""
-        lost = [e for e in self._ledger.unindexed(waited) if not waited or not self._jobs.waits(e)]
+        lost = [e for e in self._scribe.ledger.unindexed(waited) if not waited or not self._jobs.waits(e)]
         for entry in lost:
             self._jobs.submit(entry)
         if lost:

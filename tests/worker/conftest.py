@@ -17,7 +17,6 @@ from services.diary.embedder import Embedder
 from services.diary.entry import Entry, EntryDraft, IndexState
 from services.diary.index import IndexEngine
 from services.diary.jobs import Jobs, queue_connection
-from services.diary.ledger import Ledger
 from services.errors import DiaryUnavailable
 from services.worker import scribe
 from services.worker.scribe import Scribe, employ
@@ -29,8 +28,8 @@ OWNER = "ada"
 class WatchedShift(Shift):
     """Tells when its first sweep is over, which queues again whatever is not indexed then."""
 
-    def __init__(self, connection: Redis, ledger: Ledger) -> None:
-        super().__init__(connection, ledger)
+    def __init__(self, connection: Redis, scribe: Scribe) -> None:
+        super().__init__(connection, scribe)
         self.has_swept = threading.Event()
 
     def sweep(self, waited: timedelta) -> int:
@@ -48,7 +47,8 @@ class House:
         self.ledger = open_ledger(folder)
         self.index = open_index(folder)
         self.jobs = Jobs(queue, self.ledger)
-        self.shift = WatchedShift(queue, self.ledger)
+        self.scribe = Scribe(self.ledger, FakeEmbedder(), self.index)
+        self.shift = WatchedShift(queue, self.scribe)
 
     def accept(self, text: str, **fields: object) -> Entry:
         """As the orchestrator does it: into the ledger, then into the queue if that is there."""

@@ -50,5 +50,6 @@ def open_index(folder: Path) -> EdgeIndex:
 if __name__ == "__main__":
     folder, socket = Path(sys.argv[1]), sys.argv[2]
     ledger = open_ledger(folder)
-    employ(Scribe(ledger, FakeEmbedder(pause_s=0.01), open_index(folder)))
-    Shift(queue_connection(f"unix://{socket}"), ledger).run()
+    scribe = Scribe(ledger, FakeEmbedder(pause_s=0.01), open_index(folder))
+    employ(scribe)
+    Shift(queue_connection(f"unix://{socket}"), scribe).run()

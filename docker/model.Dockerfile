@@ -1,0 +1,43 @@
+# The engine: vLLM and what starts it from Ada's manifest. `cuda` stands on vLLM's own image, `cpu` on Python's.
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+ARG VLLM_IMAGE=vllm/vllm-openai:v0.33.0
+
+FROM scratch AS code
+WORKDIR /
+COPY services/__init__.py services/errors.py services/gpu_lock.py services/port.py services/start.py services/
+COPY services/persona services/persona
+COPY services/model services/model
+
+FROM ${PYTHON_IMAGE} AS packages
+WORKDIR /build
+COPY install.sh pyproject.toml uv.lock ./
+RUN --mount=type=cache,target=/root/.cache,sharing=locked \
+    --mount=type=bind,from=wheels,target=/wheels \
+    --mount=type=secret,id=ca,target=/run/ca.crt \
+    if [ -s /run/ca.crt ]; then export SSL_CERT_FILE=/run/ca.crt PIP_CERT=/run/ca.crt; fi; \
+    PIP_FIND_LINKS=/wheels ./install.sh /opt/ada cpu --extra cpu --no-dev
+
+FROM ${PYTHON_IMAGE} AS cpu
+# vLLM on the CPU asks lscpu for the cores and libnuma for the memory.
+# hadolint ignore=DL3008
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libnuma1 util-linux \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 ada && useradd --uid 10001 --gid ada --no-create-home --home-dir /cache ada \
+    && install -d -o ada -g ada /cache && install -d -m 777 /models /run/gpu
+COPY --from=packages /opt/ada /opt/ada
+WORKDIR /app
+COPY --from=code / .
+ENV PATH=/opt/ada/bin:$PATH HOME=/cache PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER 10001:10001
+CMD ["python3", "-m", "services.model", "--patient"]
+
+FROM ${VLLM_IMAGE} AS cuda
+USER 0:0
+RUN groupadd --gid 10001 ada && useradd --uid 10001 --gid ada --no-create-home --home-dir /cache ada \
+    && install -d -o ada -g ada /cache && install -d -m 777 /models /run/gpu
+WORKDIR /app
+COPY --from=code / .
+ENV HOME=/cache PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER 10001:10001
+ENTRYPOINT []
+CMD ["python3", "-m", "services.model", "--patient"]

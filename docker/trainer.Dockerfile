@@ -1,0 +1,26 @@
+# The school. ACCELERATOR is cuda or cpu: which PyTorch, and whether base models that come in packages are in.
+ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS packages
+ARG ACCELERATOR=cuda
+WORKDIR /build
+COPY install.sh pyproject.toml uv.lock ./
+RUN --mount=type=cache,target=/root/.cache,sharing=locked \
+    --mount=type=bind,from=wheels,target=/wheels \
+    --mount=type=secret,id=ca,target=/run/ca.crt \
+    if [ -s /run/ca.crt ]; then export SSL_CERT_FILE=/run/ca.crt PIP_CERT=/run/ca.crt; fi; \
+    if [ "$ACCELERATOR" = cuda ]; then extra=cuda; else extra=small; fi; \
+    PIP_FIND_LINKS=/wheels ./install.sh /opt/ada "$ACCELERATOR" --extra train --extra "$extra" --no-dev
+
+FROM ${PYTHON_IMAGE}
+# Whoever keeps the checkout trains (`user` in compose.yaml), so the places to write are open to all.
+RUN install -d -m 777 /models /run/gpu
+COPY --from=packages /opt/ada /opt/ada
+WORKDIR /app
+COPY services/__init__.py services/errors.py services/gpu_lock.py services/
+COPY services/persona services/persona
+COPY trainer trainer
+COPY data/samples data/samples
+ENV PATH=/opt/ada/bin:$PATH HOME=/tmp USER=ada PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER 10001:10001
+CMD ["python", "-m", "trainer", "--config", "trainer/configs/ada.yaml"]

@@ -1,0 +1,221 @@
+"""Each verb of the deployment.
+
+python3 -m services.deployment init | up | down | logs | ps | can-train | train [arguments of the trainer]
+"""
+
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from services.deployment.engine import (
+    CPU_FILES,
+    GPU_FILES,
+    DockerEngine,
+    asked,
+    compose,
+    compose_files,
+    engine_or_none,
+    find_engine,
+    run,
+)
+from services.deployment.environment import (
+    ENV,
+    RANDOM,
+    SECRETS,
+    check_env,
+    read_env,
+    write_env,
+    write_secrets,
+)
+from services.deployment.readiness import NotReady, wait_until_ready
+from services.errors import AdaError, ConfigError
+from services.port import check_port
+from services.start import CONFIG_EXIT
+
+BUILD_GIB = {GPU_FILES: 60, CPU_FILES: 12}
+RUN_GIB = 2
+CONFIGS = ("trainer/configs/ada.yaml", "trainer/configs/bare.yaml")  # on a GPU, without one
+CONTAINER_USER = 10001
+
+
+def main() -> int:
+    """Entry point; a mistake is one line on stderr and exit code 2."""
+    verbs: dict[str, Callable[..., int]] = {
+        "init": init,
+        "up": up,
+        "down": down,
+        "logs": logs,
+        "ps": ps,
+        "can-train": can_train,
+        "train": train,
+    }
+    verb, *arguments = sys.argv[1:] or ["help"]
+    if verb not in verbs:
+        print(__doc__, file=sys.stderr)
+        return CONFIG_EXIT
+    try:
+        return verbs[verb](*arguments)
+    except AdaError as error:
+        print(f"{verb}: {error}", file=sys.stderr)
+        return CONFIG_EXIT
+    except KeyboardInterrupt:
+        print(f"{verb}: interrupted", file=sys.stderr)
+        return 130
+
+
+def init() -> int:
+    """Write what is missing in .env and the secrets' files; what is there already stays as it is."""
+    values = read_env()
+    wanted = {name: secrets.token_urlsafe(32) for name in RANDOM} | _found_here()
+    added = {name: value for name, value in wanted.items() if not values.get(name)}
+    write_env(added)
+    write_secrets(values | added)
+    _make_outputs(values | added)
+    kept = "" if len(added) == len(wanted) else "; the rest was there and is kept"
+    print(f".env (mode 0600) and {SECRETS}/: wrote {', '.join(added) or 'nothing'}{kept}")
+    if "COMPOSE_FILE" in added:
+        print(f"plain `docker compose` uses {added['COMPOSE_FILE']} here. Next: make train, then make up")
+    return 0
+
+
+def _found_here() -> dict[str, str]:
+    """What this machine says about itself, so that plain `docker compose` needs to be told nothing."""
+    found = {"COMPOSE_FILE": compose_files(engine_or_none())}
+    owner = Path.cwd().stat()
+    uid, gid = (owner.st_uid, owner.st_gid) if owner.st_uid else (CONTAINER_USER, CONTAINER_USER)
+    found |= {"ADA_UID": str(uid), "ADA_GID": str(gid)}
+    authority = Path(os.environ.get("SSL_CERT_FILE", ""))
+    if authority.is_file():
+        found["BUILD_CA"] = str(authority)
+    wheels = Path(os.environ.get("PIP_FIND_LINKS") or "/nowhere")
+    if wheels.is_dir():
+        found["BUILD_WHEELS"] = str(wheels)
+    return found
+
+
+def _make_outputs(values: Mapping[str, str]) -> None:
+    """The trainer writes here as ADA_UID, which root's own checkout has to be opened for."""
+    outputs = Path("outputs")
+    outputs.mkdir(exist_ok=True)
+    (outputs / "runs").mkdir(exist_ok=True)
+    if os.geteuid() == 0:
+        for path in (outputs, outputs / "runs"):
+            os.chown(path, int(values["ADA_UID"]), int(values["ADA_GID"]))
+
+
+def up() -> int:
+    """Build, start, wait until Ada is ready, and say what to try."""
+    engine = find_engine()
+    values = check_env() | dict(os.environ)
+    files = compose_files(engine)
+    if files == CPU_FILES:
+        print("Docker has no NVIDIA runtime here: the CPU stack (docker/compose.cpu.yaml)")
+    url = _check_place(engine, files, values)
+    if compose(files, "up", "--detach", "--build", "--remove-orphans"):
+        raise NotReady("docker compose up failed, as it says above")
+    started = time.monotonic()
+    wait_until_ready(url, files)
+    print(f"ready after {time.monotonic() - started:.0f} s\n\n{what_to_try(url)}")
+    return 0
+
+
+def _check_place(engine: DockerEngine, files: str, values: Mapping[str, str]) -> str:
+    """Room on the disk, and the port, unless Ada has it already; returns her URL."""
+    images = asked(files, "config", "--images").split()
+    present = all(run("docker", "image", "inspect", image).returncode == 0 for image in images)
+    needed = RUN_GIB if present else BUILD_GIB.get(files, RUN_GIB)
+    if engine.root.exists():  # else the engine is on another machine
+        free = shutil.disk_usage(engine.root).free / 2**30
+        if free < needed:
+            raise ConfigError(
+                f"{engine.root} has {free:.1f} GiB free and Ada's images need {needed}: free some disk"
+                if not present
+                else f"{engine.root} has {free:.1f} GiB free and Ada needs {needed} to write: free some disk"
+            )
+    host, port = values.get("ADA_PUBLISH") or "127.0.0.1", values.get("ADA_PORT") or "8080"
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigError(f"ADA_PORT is {port!r}: it must be a whole number from 1 to 65535")
+    if not asked(files, "ps", "--quiet", "--status", "running", "orchestrator"):
+        check_port("ADA_PORT", host, int(port))
+    return f"http://{host}:{port}"
+
+
+def what_to_try(url: str) -> str:
+    """For the terminal, once she is up."""
+    body = '{"model": "ada", "stream": true, "messages": [{"role": "user", "content": "Hello Ada"}]}'
+    return f"""Ada, an AI persona, is up at {url}. Try:
+  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'
+  curl {url}/v1/diary/entries -H 'Content-Type: application/json' -d '{{"text": "I planted garlic."}}'
+  OpenAI(base_url="{url}/v1", api_key="none")      # in Python, from any environment
+  make chat | make logs | make ps | make down"""
+
+
+def down() -> int:
+    """End the deployment; the volumes, and with them the diary, stay."""
+    return compose(compose_files(find_engine()), "--profile", "train", "down", "--remove-orphans")
+
+
+def logs() -> int:
+    """Follow all logs."""
+    return compose(compose_files(find_engine()), "logs", "--follow", "--tail", "100")
+
+
+def ps() -> int:
+    """Every container and its health."""
+    return compose(compose_files(find_engine()), "ps", "--all")
+
+
+def can_train() -> int:
+    """0 when the trainer's container is the place to train on this machine, else 1; says which and why."""
+    try:
+        engine = find_engine()
+    except ConfigError as error:
+        return _say(f"training in the local environment ({error})", 1)
+    if not ENV.exists():
+        return _say(
+            "training in the local environment (for the trainer's container, run `make init` first)", 1
+        )
+    if engine.has_nvidia:
+        return _say("training in the trainer's container, on the GPU", 0)
+    if shutil.which("nvidia-smi"):
+        return _say("training in the local environment, on the GPU: Docker has no NVIDIA runtime", 1)
+    return _say("training in the trainer's container, on the CPU: Docker has no NVIDIA runtime here", 0)
+
+
+def _say(line: str, code: int) -> int:
+    print(line, flush=True)
+    return code
+
+
+def train(*arguments: str) -> int:
+    """Run the trainer's container with these arguments."""
+    check_env()
+    files = compose_files(find_engine())
+    if compose(files, "build", "trainer"):
+        raise ConfigError("the trainer's image can't be built, as it says above")
+    if "--config" not in arguments:
+        arguments = ("--config", CONFIGS[files == CPU_FILES], *arguments)
+    revision = run("git", "rev-parse", "HEAD").stdout.strip() if shutil.which("git") else ""
+    options = ["--rm", "--env", f"ADA_CODE_REVISION={revision}"]
+    options += [] if sys.stdin.isatty() else ["--no-TTY"]
+    for file in _own_files(arguments):
+        options += ["--volume", f"{file.absolute()}:{Path('/app', file)}:ro"]
+    return compose(files, "run", *options, "trainer", "python", "-m", "trainer", *arguments)
+
+
+def _own_files(arguments: tuple[str, ...]) -> list[Path]:
+    """The configuration and persona that are given: the container sees them under the same names."""
+    given = [arguments[place + 1] for place, word in enumerate(arguments[:-1]) if word == "--config"]
+    given += [word.removeprefix("persona=") for word in arguments if word.startswith("persona=")]
+    for name in given:
+        if not Path(name).is_file():
+            raise ConfigError(f"there is no file {name}")
+    return [Path(name) for name in given]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""The Docker engine of this machine: what it can do, and docker compose commands to it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.errors import ConfigError
+
+GPU_FILES, CPU_FILES = "compose.yaml", "compose.yaml:docker/compose.cpu.yaml"
+OLDEST_ENGINE, OLDEST_COMPOSE = (25, 0), (2, 24)  # start_interval; !reset
+
+
+@dataclass(frozen=True)
+class DockerEngine:
+    """What the engine says of itself."""
+
+    root: Path
+    has_nvidia: bool
+
+
+def find_engine() -> DockerEngine:
+    """The engine that answers here. Raises ConfigError: none, no permission, or too old."""
+    if not shutil.which("docker"):
+        raise ConfigError(
+            "Docker is not installed here: install Docker Engine with Compose v2, "
+            "or use `make serve`, which needs neither"
+        )
+    answer = run("docker", "info", "--format", "{{json .}}")
+    info = json.loads(answer.stdout) if answer.stdout.startswith("{") else {}
+    if answer.returncode or info.get("ServerErrors"):
+        _refuse_engine(answer.stderr + " ".join(info.get("ServerErrors") or []))
+    _check_version("Docker Engine", str(info.get("ServerVersion", "")), OLDEST_ENGINE)
+    compose = run("docker", "compose", "version", "--short")
+    if compose.returncode:
+        raise ConfigError("Docker has no Compose v2: install the package docker-compose-plugin")
+    _check_version("Docker Compose", compose.stdout.strip(), OLDEST_COMPOSE)
+    hook = shutil.which("nvidia-container-runtime-hook")
+    return DockerEngine(Path(info["DockerRootDir"]), "nvidia" in info["Runtimes"] or hook is not None)
+
+
+def _refuse_engine(reason: str) -> None:
+    if "permission denied" in reason.lower():
+        raise ConfigError(
+            "no permission to ask the Docker engine: add yourself to its group "
+            "(`sudo usermod -aG docker $USER`) and log in again"
+        )
+    last = reason.strip().splitlines()[-1] if reason.strip() else "no reason given"
+    raise ConfigError(f"the Docker engine does not answer ({last}): start it (`sudo systemctl start docker`)")
+
+
+def _check_version(what: str, version: str, oldest: tuple[int, int]) -> None:
+    found = re.match(r"v?(\d+)\.(\d+)", version)
+    if not found or (int(found[1]), int(found[2])) < oldest:
+        raise ConfigError(
+            f"{what} here is {version or 'unknown'}: {oldest[0]}.{oldest[1]} or later is needed"
+        )
+
+
+def engine_or_none() -> DockerEngine | None:
+    try:
+        return find_engine()
+    except ConfigError:
+        return None
+
+
+def compose_files(engine: DockerEngine | None) -> str:
+    """The compose files for this machine; COMPOSE_FILE in the environment has the last word."""
+    return os.environ.get("COMPOSE_FILE") or (GPU_FILES if engine and engine.has_nvidia else CPU_FILES)
+
+
+def compose(files: str, *arguments: str) -> int:
+    """One docker compose command in the foreground; its exit code."""
+    return subprocess.run(["docker", "compose", *arguments], env=_environment(files), check=False).returncode
+
+
+def asked(files: str, *arguments: str) -> str:
+    """The output of one docker compose command."""
+    return run("docker", "compose", *arguments, env=_environment(files)).stdout
+
+
+def _environment(files: str) -> dict[str, str]:
+    return {**os.environ, "COMPOSE_FILE": files}
+
+
+def run(*command: str, env: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)

@@ -1,0 +1,76 @@
+"""`.env` and the files that the containers read their secrets from."""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.errors import ConfigError
+
+ENV = Path(".env")
+SECRETS = Path("secrets")
+RANDOM = ("REDIS_PASSWORD", "QDRANT_API_KEY", "QDRANT_READ_ONLY_API_KEY")
+
+
+def read_env() -> dict[str, str]:
+    """The values in .env, none when there is no such file."""
+    if not ENV.exists():
+        return {}
+    lines = ENV.read_text(encoding="utf-8").splitlines()
+    found = [re.fullmatch(r"\s*([A-Za-z_]\w*)\s*=\s*(.*?)\s*", line) for line in lines]
+    return {match[1]: match[2].strip("'\"") for match in found if match}
+
+
+def write_env(added: Mapping[str, str]) -> None:
+    """Put values into .env, readable by its owner alone; all other lines stay."""
+    lines = (
+        ENV.read_text(encoding="utf-8").splitlines() if ENV.exists() else ["# Every setting: .env.example"]
+    )
+    emptied = re.compile(rf"\s*({'|'.join(added) or '-'})\s*=\s*")
+    lines = [line for line in lines if not emptied.fullmatch(line)]
+    lines += [f"{name}={value}" for name, value in added.items()]
+    _write(ENV, "\n".join(lines) + "\n", 0o600)
+
+
+def write_secrets(values: Mapping[str, str]) -> None:
+    """The files that containers read, from the values in .env.
+
+    Each container has a user of its own, so the files are open to all and the folder to its owner alone.
+    """
+    SECRETS.mkdir(exist_ok=True)
+    SECRETS.chmod(0o700)
+    password = hashlib.sha256(values["REDIS_PASSWORD"].encode()).hexdigest()
+    contents = {name: values[name] for name in RANDOM} | {
+        "redis.acl": f"user default on #{password} ~* &* +@all\nuser health on nopass ~ada:health +set\n",
+        "qdrant.yaml": "service:\n"
+        f'  api_key: "{values["QDRANT_API_KEY"]}"\n'
+        f'  read_only_api_key: "{values["QDRANT_READ_ONLY_API_KEY"]}"\n',
+    }
+    for name, content in contents.items():
+        path = SECRETS / name
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
+            _write(path, content, 0o444)
+
+
+def _write(path: Path, content: str, mode: int) -> None:
+    """Whole or not at all, and never readable by more than `mode` says."""
+    partial = path.with_name(path.name + ".part")
+    partial.unlink(missing_ok=True)
+    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(file, "w", encoding="utf-8") as text:
+        text.write(content)
+    partial.chmod(mode)
+    partial.replace(path)
+
+
+def check_env() -> dict[str, str]:
+    """The values in .env, with their files in step. Raises ConfigError naming what is missing."""
+    if not ENV.exists():
+        raise ConfigError("there is no .env: run `make init`")
+    values = read_env()
+    for name in RANDOM:
+        if not values.get(name):
+            raise ConfigError(f"{name} in .env is missing or empty: run `make init`, which fills in the rest")
+    write_secrets(values)
+    return values

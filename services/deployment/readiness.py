@@ -1,0 +1,64 @@
+"""Waiting until Ada is ready, or until a container says why she can't be."""
+
+import json
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+from services.deployment.engine import asked, run
+from services.errors import AdaError
+
+READY_WITHIN_S = 900  # weights of 16 GB from a slow disk
+MANY_RESTARTS = 3
+
+
+class NotReady(AdaError):
+    """The deployment is up and Ada can't answer; the message says why."""
+
+
+def wait_until_ready(url: str, files: str) -> None:
+    """Wait for /readyz. Raises NotReady as soon as a container says why it can't, or keeps dying."""
+    deadline = time.monotonic() + READY_WITHIN_S
+    waiting_for = ""
+    while time.monotonic() < deadline:
+        ready, missing = _readiness(url)
+        if ready:
+            return
+        if missing != waiting_for:
+            print(f"waiting for: {missing}", flush=True)
+            waiting_for = missing
+        for complaint in _complaints(files):
+            raise NotReady(
+                f"Ada is not ready: {complaint} (what is up stays up, and she follows by herself)"
+            )
+        time.sleep(1)
+    raise NotReady(f"Ada was not ready within {READY_WITHIN_S} s ({waiting_for}): see `make logs`")
+
+
+def _readiness(url: str) -> tuple[bool, str]:
+    """Whether /readyz says ready, and the names of what is missing."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=30) as answer:
+            return answer.status == 200, ""
+    except urllib.error.HTTPError as error:
+        checks = json.loads(error.read()).get("checks", {})
+        return False, ", ".join(name for name, outcome in checks.items() if outcome != "ok")
+    except OSError:
+        return False, "the orchestrator"
+
+
+def _complaints(files: str) -> Iterator[str]:
+    """Of each container that is not well: the line in which it says why it waits, or that it keeps dying."""
+    for line in asked(files, "ps", "--all", "--format", "json").splitlines():
+        container = json.loads(line)
+        service, state = container["Service"], container["State"]
+        if container.get("Health") == "healthy" or service == "trainer":
+            continue
+        said = asked(files, "logs", "--no-log-prefix", "--no-color", "--tail", "1", service).strip()
+        restarts = run("docker", "inspect", "--format", "{{.RestartCount}}", container["ID"]).stdout.strip()
+        if re.match(r"(model|orchestrator|worker): ", said):
+            yield said
+        elif state in ("exited", "dead") or int(restarts or 0) >= MANY_RESTARTS:
+            yield f"{service} keeps ending, started again {restarts} times; its last words: {said[:300]}"

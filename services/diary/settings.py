@@ -1,0 +1,40 @@
+"""The diary's settings, which orchestrator and worker share; read from the environment once, at the start."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.errors import ConfigError
+
+Settings = TypeVar("Settings", bound="DiarySettings")
+SECRETS = Path("/run/secrets")  # where containers find what no environment may hold
+
+
+class DiarySettings(BaseSettings):
+    """Named as in .env.example; every field has a default that suits a bare machine."""
+
+    model_config = SettingsConfigDict(
+        extra="ignore",
+        protected_namespaces=(),
+        populate_by_name=True,
+        secrets_dir=SECRETS if SECRETS.is_dir() else None,
+    )
+
+    ledger_url: str = Field("sqlite:///data/diary/ledger.sqlite3", validation_alias="LEDGER_URL")
+    index_path: Path = Field(Path("data/diary/index"), validation_alias="INDEX_PATH")
+    embedding_model: str = Field("sentence-transformers/all-MiniLM-L6-v2", validation_alias="EMBEDDING_MODEL")
+    redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
+    redis_password: str = Field("", validation_alias="REDIS_PASSWORD", repr=False)
+    qdrant_url: str = Field("http://127.0.0.1:6333", validation_alias="QDRANT_URL")
+    qdrant_api_key: str = Field("", validation_alias="QDRANT_API_KEY", repr=False)
+
+    @classmethod
+    def read(cls: type[Settings]) -> Settings:
+        """The settings as environment and secrets have them. Raises ConfigError naming the one at fault."""
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigError(f"{first['loc'][0]}: {first['msg']}") from None

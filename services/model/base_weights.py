@@ -1,0 +1,23 @@
+"""Whether a base model of the hub's is here, where the hub can't be reached."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.errors import ConfigError
+
+
+def check_fetched(model_id: str, environment: Mapping[str, str]) -> None:
+    """Raises ConfigError when vLLM may not fetch `model_id` and it was not fetched before.
+
+    Looks where huggingface_hub keeps it (HF_HUB_CACHE, else `hub` in HF_HOME), without that library.
+    """
+    if environment.get("HF_HUB_OFFLINE", "0").upper() not in ("1", "ON", "YES", "TRUE"):
+        return
+    home = Path(environment.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    cache = Path(environment.get("HF_HUB_CACHE", home / "hub"))
+    repository = cache / f"models--{model_id.replace('/', '--')}"
+    if not any(repository.glob("snapshots/*/config.json")):
+        raise ConfigError(
+            f"base model {model_id!r} is not in {cache}, and nothing is fetched from here: run `make train`, "
+            f"or fetch it alone: `docker compose run --rm trainer hf download {model_id}`"
+        )

@@ -1,0 +1,54 @@
+"""The voice as a process of its own, beside a worker, a Redis and a Qdrant.
+
+python -m services.orchestrator [--patient]
+"""
+
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.diary.embedder import SentenceTransformerEmbedder
+from services.diary.jobs import queue_connection
+from services.diary.ledger import Ledger
+from services.diary.qdrant_index import QdrantIndex
+from services.orchestrator.app import Opener, serve
+from services.orchestrator.engine import Engine, engine_client
+from services.orchestrator.parts import assemble
+from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.state import State
+from services.start import PATIENT, start
+
+
+def main() -> None:
+    """Entry point."""
+    logging.basicConfig(format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("ada").setLevel(logging.INFO)
+    serve(*start("orchestrator", prepare, patient=PATIENT in sys.argv[1:]))
+
+
+def prepare() -> tuple[OrchestratorSettings, Opener]:
+    """Read the settings and open what must be there; adapter, queue and index may come later.
+
+    Raises ConfigError or DiaryUnavailable.
+    """
+    settings = OrchestratorSettings.read()
+    settings.check_reach()
+    ledger = Ledger(settings.ledger_url)
+    embedder = SentenceTransformerEmbedder(settings.embedding_model)
+    queue = queue_connection(settings.redis_url, settings.redis_password)
+    index = QdrantIndex(settings.qdrant_url, settings.qdrant_api_key, embedder.name, embedder.dimension)
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[State]:
+        client = engine_client(settings.model_url, settings.connect_timeout_s, settings.silence_timeout_s)
+        yield assemble(settings, Engine(client), ledger, queue, embedder, index)
+        await client.aclose()
+        index.close()
+        ledger.close()
+
+    return settings, opened
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""The published adapter as the orchestrator knows it: who she is, and the template she was trained with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.persona.manifest import PERSONA_NAME, TEMPLATE_NAME, Manifest, read_manifest
+from services.persona.persona import Persona, load_persona
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One run, read once."""
+
+    persona: Persona
+    manifest: Manifest
+    template: str
+
+
+class Published:
+    """The run that the link names when it is first asked for; Ada may be trained after the start."""
+
+    def __init__(self, link: Path) -> None:
+        self._link = link
+        self._adapter: Adapter | None = None
+
+    def adapter(self) -> Adapter:
+        """The same run for as long as this process lives, as vLLM does. Raises ConfigError."""
+        if self._adapter is None:
+            folder = self._link.resolve()
+            self._adapter = Adapter(
+                manifest=read_manifest(folder),
+                persona=load_persona(folder / PERSONA_NAME),
+                template=(folder / TEMPLATE_NAME).read_text(encoding="utf-8"),
+            )
+        return self._adapter

@@ -1,0 +1,54 @@
+"""The scribe as a process of its own, between a Redis and a Qdrant.
+
+python -m services.worker [--patient]
+"""
+
+import logging
+import signal
+import sys
+
+from services.diary.embedder import SentenceTransformerEmbedder
+from services.diary.jobs import queue_connection
+from services.diary.ledger import Ledger
+from services.diary.qdrant_index import QdrantIndex
+from services.start import PATIENT, start
+from services.worker.scribe import Scribe, employ
+from services.worker.settings import WorkerSettings
+from services.worker.work import Shift
+
+WRITE_TIMEOUT_S = 30
+
+
+def main() -> None:
+    """Entry point; on SIGTERM the job in hand is finished first."""
+    logging.basicConfig(format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("ada").setLevel(logging.INFO)
+    shift = start("worker", prepare, patient=PATIENT in sys.argv[1:])
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: shift.stop())
+    shift.run()
+
+
+def prepare() -> Shift:
+    """Read the settings, open the ledger, load the model; queue and index may come later.
+
+    Raises ConfigError or DiaryUnavailable.
+    """
+    settings = WorkerSettings.read()
+    ledger = Ledger(settings.ledger_url)
+    embedder = SentenceTransformerEmbedder(settings.embedding_model)
+    index = QdrantIndex(
+        settings.qdrant_url, settings.qdrant_api_key, embedder.name, embedder.dimension, WRITE_TIMEOUT_S
+    )
+    scribe = Scribe(ledger, embedder, index)
+    employ(scribe)
+    queue = queue_connection(settings.redis_url, settings.redis_password)
+    return Shift(queue, scribe, settings.alive_path.touch if settings.alive_path else _nothing)
+
+
+def _nothing() -> None:
+    """Nobody looks after the loop."""
+
+
+if __name__ == "__main__":
+    main()

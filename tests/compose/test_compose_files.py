@@ -1,0 +1,141 @@
+"""The compose files as Compose reads them, on a machine without any Docker.
+
+.venv/bin/python -m pytest tests/compose/test_compose_files.py
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = Path(sys.executable).with_name("docker-compose")
+GPU, CPU = ["compose.yaml"], ["compose.yaml", "docker/compose.cpu.yaml"]
+NEEDED = {"REDIS_PASSWORD": "a", "QDRANT_API_KEY": "b", "QDRANT_READ_ONLY_API_KEY": "c"}
+
+
+def compose(files: list[str], *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Compose without the .env that the developer may have."""
+    chosen = [word for file in files for word in ("-f", file)]
+    return subprocess.run(
+        [COMPOSE, "--env-file", "/dev/null", *chosen, *arguments],
+        cwd=ROOT,
+        env={"HOME": "/nonexistent", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def services(files: list[str], **environment: str) -> dict:
+    answer = compose(files, "--profile", "*", "config", "--format", "json", **(NEEDED | environment))
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)["services"]
+
+
+@pytest.mark.parametrize("files", [GPU, CPU], ids=["gpu", "cpu"])
+@pytest.mark.parametrize("profile", ["", "train", "*"])
+def test_every_profile_is_valid(files: list[str], profile: str):
+    answer = compose(files, "--profile", profile, "config", "--quiet", **NEEDED)
+    assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize("missing", NEEDED)
+def test_without_a_secret_nothing_starts_and_it_is_named(missing: str):
+    for value in ({}, {missing: ""}):
+        given = {name: secret for name, secret in NEEDED.items() if name != missing} | value
+        answer = compose(GPU, "config", **given)
+        assert answer.returncode != 0
+        assert missing in answer.stderr
+        assert "make init" in answer.stderr
+
+
+@pytest.mark.parametrize("files", [GPU, CPU], ids=["gpu", "cpu"])
+def test_every_service_is_safe_by_default(files: list[str]):
+    for name, service in services(files).items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "cap_add" not in service, name
+        assert not service.get("privileged"), name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["init"], name
+        assert service["pids_limit"], name
+        assert int(service["mem_limit"]), name
+        assert service["logging"]["options"]["max-size"], name
+        assert not str(service.get("user", "10001")).startswith("0"), name
+
+
+@pytest.mark.parametrize("files", [GPU, CPU], ids=["gpu", "cpu"])
+def test_only_the_orchestrator_is_published_and_only_on_loopback(files: list[str]):
+    published = {name: service["ports"] for name, service in services(files).items() if "ports" in service}
+    assert list(published) == ["orchestrator"]
+    assert [port["host_ip"] for port in published["orchestrator"]] == ["127.0.0.1"]
+
+
+def test_no_secret_is_in_an_environment_or_a_command():
+    secret = {name: f"secret-of-{name}" for name in NEEDED}
+    for name, service in services(GPU, **secret).items():
+        shown = json.dumps([service.get("environment"), service.get("command"), service.get("build")])
+        assert "secret-of" not in shown, name
+
+
+def test_orchestrator_may_read_the_index_and_the_worker_may_write_it():
+    found = services(GPU)
+    key = {
+        name: [s["source"] for s in service.get("secrets", []) if s["target"].endswith("QDRANT_API_KEY")]
+        for name, service in found.items()
+    }
+    assert key["orchestrator"] == ["QDRANT_READ_ONLY_API_KEY"]
+    assert key["worker"] == ["QDRANT_API_KEY"]
+    assert not any(key[name] for name in ("vllm", "redis", "trainer"))
+
+
+def test_the_gpu_is_asked_for_only_without_the_cpu_file():
+    for name in ("vllm", "trainer"):
+        assert services(GPU)[name]["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
+        assert not services(CPU)[name].get("deploy", {}).get("resources")
+
+
+def test_both_cards_users_share_one_lock():
+    found = services(GPU)
+    for name in ("vllm", "trainer"):
+        assert found[name]["environment"]["ADA_GPU_LOCK"] == "/run/gpu/lock"
+        assert any(v["source"] == "gpu" and v["target"] == "/run/gpu" for v in found[name]["volumes"])
+
+
+def test_the_adapter_is_read_only_for_all_but_the_trainer():
+    for name, service in services(GPU).items():
+        for volume in service.get("volumes", []):
+            if volume["target"] == "/app/outputs":
+                assert volume.get("read_only", False) is (name != "trainer"), name
+
+
+def test_nothing_but_the_workers_queue_and_index_is_waited_for():
+    waits = {name: sorted(s.get("depends_on", {})) for name, s in services(GPU).items()}
+    assert {name: on for name, on in waits.items() if on} == {"worker": ["qdrant", "redis"]}
+
+
+def test_a_worker_is_given_longer_to_stop_than_a_job_may_take():
+    from services.diary.jobs import JOB_TIMEOUT_S
+
+    seconds = services(GPU)["worker"]["stop_grace_period"]
+    assert re.fullmatch(r"2m10s", seconds)
+    assert JOB_TIMEOUT_S < 130
+
+
+def test_every_image_can_be_replaced_by_a_variable_and_is_pinned_to_a_tag():
+    text = (ROOT / "compose.yaml").read_text()
+    images = re.findall(r"\$\{([A-Z_]+IMAGE):-([^}]+)\}", text)
+    assert len(images) == 7
+    for name, image in images:
+        assert re.fullmatch(r"[\w./-]+:[\w.-]*\d[\w.-]*", image), name
+
+
+def test_the_variables_of_the_compose_files_are_in_env_example():
+    example = (ROOT / ".env.example").read_text()
+    for file in CPU:
+        for name in re.findall(r"\$\{([A-Z_]+)", (ROOT / file).read_text()):
+            assert re.search(rf"^#? ?{name}=", example, re.M), name

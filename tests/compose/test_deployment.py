@@ -1,0 +1,330 @@
+"""The real deployment on a real Docker engine, seen and attacked from outside. The tests go in order.
+
+make test-compose
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+
+import httpx
+import pytest
+from deployment import SERVICES, Deployment, Writer, until
+from openai import OpenAI
+
+pytestmark = [pytest.mark.compose, pytest.mark.filterwarnings("default::ResourceWarning")]
+RECOVERY_S = 180  # a guard against hanging; what it took is printed
+COUNT_JOBS = """
+from services.diary.jobs import diary_queue, queue_connection
+from services.diary.settings import DiarySettings
+settings = DiarySettings.read()
+print(diary_queue(queue_connection(settings.redis_url, settings.redis_password)).count)
+"""
+
+
+def test_the_services_image_is_small_and_no_image_holds_build_tools(ada: Deployment):
+    sizes = {}
+    for name in ("SERVICES", "MODEL", "TRAINER"):
+        image = ada.environment[f"ADA_{name}_IMAGE"]
+        sizes[name] = int(ada.docker("image", "inspect", "--format", "{{.Size}}", image)) / 1e9
+        tools = ada.docker(
+            "run", "--rm", "--entrypoint", "sh", image, "-c", "command -v gcc cc make git uv; true"
+        )
+        assert not tools
+    ada.say(", ".join(f"{name.lower()} image {size:.2f} GB" for name, size in sizes.items()))
+    assert sizes["SERVICES"] <= 1.2
+
+
+def test_without_an_adapter_up_says_so_and_the_rest_stays_up(ada: Deployment):
+    done = ada.make("up")
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-2]  # the last line is make's own
+    assert "model: no adapter in /app/outputs/ada_model" in last
+    assert "run `make train`" in last
+    for service in ("orchestrator", "worker", "redis", "qdrant"):
+        until(lambda service=service: ada.is_healthy(service), RECOVERY_S, f"{service} is healthy")
+    assert "make train" in ada.checks()["adapter"]
+    assert ada.ask("Are you there?")["error"]["code"] == "not_configured"
+    assert ada.write("The first page, before she could speak.")
+    assert ada.inspect("vllm", "{{.RestartCount}} {{.State.Status}}") == "0 running"
+
+
+def test_a_few_steps_in_the_trainers_container_wake_her_up(ada: Deployment):
+    with ada.timed("make train, 4 steps"):
+        done = ada.make("train", "SET=max_steps=4 target_size=24 eval_size=4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "training in the trainer's container, on the CPU" in done.stdout
+    manifest = json.loads((ada.folder / "outputs/ada_model/MANIFEST.json").read_text())
+    assert manifest["steps"] == 4
+    assert re.fullmatch("[0-9a-f]{40}", manifest["code_revision"]) or not (ada.folder / ".git").exists()
+    ada.say(f"ready {until(ada.is_ready, RECOVERY_S, 'ready after the training'):.1f} s after the training")
+
+
+def test_up_again_finds_her_ready_and_says_what_to_try(ada: Deployment):
+    ada.make("down")
+    with ada.timed("make up, from built images"):
+        done = ada.make("up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the CPU stack" in done.stdout
+    assert f"up at {ada.url}. Try:" in done.stdout
+    assert set(ada.checks()) == {"adapter", "model", "template", "ledger", "index", "queue"}
+    assert ada.is_ready()
+
+
+def test_plain_docker_compose_needs_nothing_else(ada: Deployment):
+    assert "COMPOSE_FILE" not in ada.environment  # it stands in .env
+    done = ada.run("docker", "compose", "up", "--detach", "--wait")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_openai_client_chats_and_streams_through_the_published_port(ada: Deployment):
+    messages = [{"role": "user", "content": "Good morning, Ada."}]
+    with OpenAI(base_url=f"{ada.url}/v1", api_key="none", timeout=120) as client:
+        assert {model.id for model in client.models.list()} == {"ada", "base"}
+        whole = client.chat.completions.with_raw_response.create(
+            model="ada", messages=messages, max_tokens=12
+        )
+        assert whole.headers["ai-disclosure"]
+        assert whole.parse().choices[0].message.content
+        chunks = list(
+            client.chat.completions.create(model="ada", messages=messages, max_tokens=12, stream=True)
+        )
+    assert len(chunks) > 3
+    assert "AI persona" in chunks[-1].model_extra["ada"]["disclosure"]
+
+
+def test_two_hundred_entries_are_queued_and_recalled(ada: Deployment):
+    places = [
+        f"{street} {number}"
+        for street in ("Quay Street", "Shop Street", "Mill Road", "Eyre Square")
+        for number in range(50)
+    ]
+    with ada.timed("200 entries accepted and indexed"):
+        ids = {ada.write(f"I met a cousin at {place} and we talked for an hour.") for place in places}
+        assert None not in ids
+        until(lambda: ada.all_indexed(ids), RECOVERY_S, "200 entries indexed")
+    strange = ada.write("A heron stood on the bonnet of the postman's van this morning.")
+    until(lambda: ada.all_indexed({strange}), RECOVERY_S, "the heron indexed")
+    assert ada.search("bird on a vehicle")[0]["id"] == strange
+    diary = ada.ask("Which bird stood on the van?")["ada"]["diary"]
+    assert diary["status"] == "used"
+    assert strange in [entry["id"] for entry in diary["entries"]]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_killed_under_load_it_comes_back_and_nothing_is_lost(ada: Deployment, service: str):
+    before = int(ada.inspect(service, "{{.RestartCount}}"))
+    with Writer(ada, f"while {service} dies") as writer:
+        time.sleep(2)
+        ada.kill(service)
+        until(lambda: int(ada.inspect(service, "{{.RestartCount}}")) > before, 60, f"{service} started again")
+        recovery = until(lambda: ada.is_ready(), RECOVERY_S, f"ready without {service} for a moment")
+        time.sleep(2)
+    indexed = until(lambda: ada.all_indexed(writer.accepted), RECOVERY_S, "all accepted entries indexed")
+    until(lambda: ada.is_healthy(service), RECOVERY_S, f"{service} healthy")
+    assert len(writer.accepted) > 10
+    ada.say(
+        f"{service} killed: ready again after {recovery:.1f} s; {len(writer.accepted)} entries accepted, "
+        f"{writer.refused} not, the last indexed {indexed:.1f} s later"
+    )
+
+
+def test_the_queue_outlives_a_restart_of_redis(ada: Deployment):
+    ada.compose("stop", "worker")
+    ids = {ada.write(f"Written while the scribe slept, {number}") for number in range(20)}
+    ada.compose("restart", "redis", "qdrant")
+    until(ada.is_ready, RECOVERY_S, "ready after the restarts")
+    states = ada.states()
+    assert {states[entry_id] for entry_id in ids} == {"queued"}
+    assert ada.inside("orchestrator", f'python -c "{COUNT_JOBS}"').strip() == "20"
+    ada.compose("start", "worker")
+    until(lambda: ada.all_indexed(ids), RECOVERY_S, "what was queued before the restart is indexed")
+
+
+def test_a_lost_index_is_filled_again_from_the_ledger(ada: Deployment):
+    everything = set(ada.states())
+    ada.compose("rm", "--stop", "--force", "qdrant")
+    ada.docker("volume", "rm", f"{ada.project}_qdrant")
+    assert ada.ask("Which bird stood on the van?")["ada"]["diary"]["status"] == "unavailable"
+    ada.compose("up", "--detach", "--no-build", "qdrant")
+    took = until(
+        lambda: ada.is_ready() and ada.all_indexed(everything), RECOVERY_S, "the index is whole again"
+    )
+    assert "heron" in ada.search("bird on a vehicle")[0]["text"]
+    ada.say(f"index lost and filled again with {len(everything)} entries in {took:.1f} s")
+
+
+@pytest.mark.parametrize(
+    ("service", "check", "effect"),
+    [
+        ("qdrant", "index", {"diary": "unavailable"}),
+        ("redis", "queue", {"diary": "used"}),
+        ("vllm", "model", {"error": "model_unavailable"}),
+    ],
+)
+def test_a_cut_network_heals(ada: Deployment, service: str, check: str, effect: dict[str, str]):
+    network, container = f"{ada.project}_inside", ada.container(service)
+    ada.docker("network", "disconnect", network, container)
+    try:
+        answer = ada.ask("Which bird stood on the van?")
+        if "error" in effect:
+            assert answer["error"]["code"] == effect["error"]
+        else:
+            assert answer["ada"]["diary"]["status"] == effect["diary"]
+        assert ada.checks()[check] != "ok"
+        entry = ada.write(f"Written while {service} was cut off.")
+        assert entry
+    finally:
+        ada.docker("network", "connect", "--alias", service, network, container)
+    healed = until(ada.is_ready, RECOVERY_S, f"{service} is reached again")
+    until(lambda: ada.all_indexed({entry}), RECOVERY_S, "written meanwhile, indexed now")
+    ada.say(f"network to {service} cut and healed: ready after {healed:.1f} s")
+
+
+def test_the_trainer_is_refused_while_the_model_server_has_the_card(ada: Deployment):
+    done = ada.make("train", "SET=max_steps=4")
+    assert done.returncode != 0
+    assert "trainer: the GPU is in use by the model server since" in done.stderr + done.stdout
+    assert ada.is_ready()
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        ("weights", "adapter_model.safetensors is damaged"),
+        ("base", "names the base model"),
+        ("hub", "base model 'Qwen/Qwen3-8B' is not in /models/hub"),
+        ("template", "is not the template that Ada was trained with"),
+    ],
+)
+def test_an_adapter_that_can_not_be_served_is_refused_in_one_line(ada: Deployment, damage: str, line: str):
+    outputs = ada.folder / f"outputs-{damage}"
+    shutil.copytree((ada.folder / "outputs/ada_model").resolve(), outputs / "ada_model")
+    _damage(outputs / "ada_model", damage)
+    done = ada.run(
+        *("docker", "compose", "run", "--rm", "--no-TTY", "--no-deps"),
+        *("--volume", f"{outputs}:/app/outputs:ro", "vllm", "python3", "-m", "services.model"),
+    )
+    assert done.returncode == 2, done.stderr
+    said = [text for text in done.stderr.splitlines() if text.startswith("model: ")]
+    assert len(said) == 1
+    assert line in said[0]
+    assert "Traceback" not in done.stderr
+
+
+def _damage(folder, damage: str) -> None:
+    manifest, adapter = folder / "MANIFEST.json", folder / "adapter_config.json"
+    if damage == "weights":
+        with (folder / "adapter_model.safetensors").open("r+b") as file:
+            file.seek(1000)
+            file.write(b"\0\1\2\3")
+    if damage == "template":
+        (folder / "chat_template.jinja").write_text("{{ messages }}")
+    if damage in ("base", "hub"):
+        values = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps(values | {"base_model": "Qwen/Qwen3-8B"}))
+    if damage == "hub":
+        values = json.loads(adapter.read_text())
+        adapter.write_text(json.dumps(values | {"base_model_name_or_path": "Qwen/Qwen3-8B"}))
+
+
+def test_everything_is_still_there_after_down_and_up(ada: Deployment):
+    before = ada.states()
+    assert ada.make("down").returncode == 0
+    assert not ada.compose("ps", "--all", "--quiet")
+    assert ada.make("up").returncode == 0
+    assert ada.states().keys() == before.keys()
+    assert "heron" in ada.search("bird on a vehicle")[0]["text"]
+
+
+def test_no_secret_is_in_an_inspection_a_history_an_environment_or_a_log(ada: Deployment):
+    values = ada.secrets()
+    assert len(values) == 3
+    seen = {"logs": ada.compose("logs", "--no-color")}
+    for service in SERVICES:
+        container = ada.container(service)
+        seen[f"inspect {service}"] = ada.docker("inspect", container)
+        image = ada.docker("inspect", "--format", "{{.Image}}", container)
+        seen[f"history {service}"] = ada.docker("history", "--no-trunc", image) + ada.docker("inspect", image)
+        seen[f"env {service}"] = ada.inside(service, "env; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline")
+        assert "PATH=" in seen[f"env {service}"]
+    for place, text in seen.items():
+        for name, value in values.items():
+            assert value not in text, f"{name} is in {place}"
+
+
+def test_nothing_but_adas_own_port_is_open_and_only_on_loopback(ada: Deployment):
+    published = {}
+    for service in SERVICES:
+        ports = json.loads(ada.inspect(service, "{{json .NetworkSettings.Ports}}")) or {}
+        published |= {f"{service} {port}": bindings for port, bindings in ports.items() if bindings}
+    assert published == {"orchestrator 8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(ada.port)}]}
+
+
+def test_what_is_inside_reaches_nothing_outside(ada: Deployment):
+    probe = "python3 -c \"import socket; socket.create_connection(('1.1.1.1', 53), 3)\""
+    for service in ("vllm", "worker"):
+        assert "unreachable" in ada.inside(service, probe)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_seen_from_inside_nobody_is_root_and_nothing_can_be_written(ada: Deployment, service: str):
+    assert int(ada.inside(service, "id -u")) >= 999
+    for place in ("/ada-was-here", "/etc/ada-was-here", "/app/ada-was-here", "/usr/ada-was-here"):
+        said = ada.inside(service, f"touch {place} && echo written")
+        assert "written" not in said
+    status = dict(line.split(":\t", 1) for line in ada.inside(service, "cat /proc/self/status").splitlines())
+    assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapInh")} == {0}
+    assert status["NoNewPrivs"] == "1"
+
+
+def test_the_adapter_can_not_be_written_by_those_who_serve_it(ada: Deployment):
+    for service in ("vllm", "orchestrator"):
+        assert "Read-only" in ada.inside(service, "touch /app/outputs/ada-was-here")
+    assert "Read-only" in ada.inside("vllm", "touch /models/ada-was-here")
+
+
+def test_a_stopped_worker_ends_by_itself_and_in_order(ada: Deployment):
+    with ada.timed("docker compose stop worker"):
+        ada.compose("stop", "worker")
+    assert ada.inspect("worker", "{{.State.ExitCode}}") == "0"
+    ada.compose("start", "worker")
+
+
+def test_a_port_that_is_taken_is_named_before_anything_is_started(ada: Deployment):
+    done = ada.make("up", COMPOSE_PROJECT_NAME=f"{ada.project}-second")
+    assert done.returncode != 0
+    assert f"up: ADA_PORT {ada.port} on 127.0.0.1 can't be had" in done.stderr
+    assert not ada.docker("ps", "--all", "--quiet", "--filter", f"name={ada.project}-second")
+
+
+def test_beyond_loopback_the_orchestrator_refuses_and_says_why(ada: Deployment):
+    done = ada.run(
+        *("docker", "compose", "run", "--rm", "--no-TTY", "--no-deps", "--env", "ADA_PUBLISH=0.0.0.0"),
+        *("orchestrator", "python", "-m", "services.orchestrator"),
+    )
+    assert done.returncode == 2
+    assert "orchestrator: ADA_PUBLISH is '0.0.0.0': without API keys only loopback is served" in done.stderr
+
+
+def test_a_waiting_container_tells_once_and_is_not_started_over_and_over(ada: Deployment):
+    adapter = ada.folder / "outputs/ada_model"
+    target = os.readlink(adapter)
+    adapter.unlink()
+    ada.compose("restart", "vllm")
+    until(lambda: "no adapter" in ada.compose("logs", "--tail", "1", "vllm"), 60, "the complaint")
+    time.sleep(12)
+    said = ada.compose("logs", "--no-log-prefix", "--since", "20s", "vllm").splitlines()
+    assert len([line for line in said if "no adapter" in line]) == 1
+    assert ada.inspect("vllm", "{{.State.Status}} {{.RestartCount}}") == "running 0"
+    adapter.symlink_to(target)
+    ada.say(
+        f"ready {until(ada.is_ready, RECOVERY_S, 'the adapter is back'):.1f} s after the adapter came back"
+    )
+
+
+def test_httpx_sees_the_disclosure_on_every_answer(ada: Deployment):
+    for path in ("/healthz", "/readyz", "/v1/models", "/v1/diary/entries", "/nothing"):
+        assert httpx.get(f"{ada.url}{path}", timeout=60).headers["ai-disclosure"]
