@@ -26,8 +26,7 @@ def hold(path: Path, who: str) -> None:
 
     Raises ConfigError naming who has it. The lock is the kernel's, so a killed holder leaves none behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    file = _opened(path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -40,3 +39,14 @@ def hold(path: Path, who: str) -> None:
     os.ftruncate(file, 0)
     os.pwrite(file, f"the {who} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n".encode(), 0)
     os.set_inheritable(file, True)
+
+
+def _opened(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT)
+        if os.fstat(file).st_uid == os.geteuid():
+            os.fchmod(file, 0o666)  # whatever the umask: the other one runs as another user
+        return file
+    except OSError as error:
+        raise ConfigError(f"{VARIABLE} {path}: {error.strerror}: give the path of a file") from None

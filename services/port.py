@@ -1,5 +1,6 @@
 """A port that is taken is told before anything is loaded, by the name of the setting that moves it."""
 
+import os
 import socket
 
 from services.errors import ConfigError
@@ -7,7 +8,9 @@ from services.errors import ConfigError
 
 def check_port(setting: str, host: str, port: int) -> None:
     """Raises ConfigError when nothing can listen on `host` and `port`."""
-    with socket.socket() as probe:
+    if port < 1024 and os.geteuid():
+        return  # not ours to try; Docker may
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

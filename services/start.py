@@ -25,7 +25,10 @@ def start(name: str, begin: Callable[[], Begun], *, patient: bool) -> Begun:
     said = ""
     while True:
         try:
-            return begin()
+            begun = begin()
+            if said:
+                print(f"{name} can start now", file=sys.stderr, flush=True)
+            return begun
         except AdaError as error:
             if str(error) != said:
                 said = str(error)

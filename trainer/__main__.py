@@ -65,13 +65,14 @@ def run(config: TrainingConfig, cache: Path) -> Path:
     # torch and transformers take seconds to import: a mistake in the data is told before that.
     import torch
 
+    lock = gpu_lock.lock_path(os.environ, on_gpu=torch.cuda.is_available())
+    if lock:
+        gpu_lock.hold(lock, "trainer")
+
     from trainer import base_model
     from trainer.model_card import model_card
     from trainer.training import train
 
-    lock = gpu_lock.lock_path(os.environ, on_gpu=torch.cuda.is_available())
-    if lock:
-        gpu_lock.hold(lock, "trainer")
     location = base_model.prepare(config.model_name, cache)
     tokenizer = base_model.load_tokenizer(location)
     model = base_model.load_model(location, config)

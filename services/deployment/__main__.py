@@ -54,7 +54,7 @@ def main() -> int:
         "train": train,
     }
     verb, *arguments = sys.argv[1:] or ["help"]
-    if verb not in verbs:
+    if verb not in verbs or (arguments and verb != "train"):
         print(__doc__, file=sys.stderr)
         return CONFIG_EXIT
     try:
@@ -99,12 +99,17 @@ def _found_here() -> dict[str, str]:
 
 def _make_outputs(values: Mapping[str, str]) -> None:
     """The trainer writes here as ADA_UID, which root's own checkout has to be opened for."""
+    owner = values["ADA_UID"], values["ADA_GID"]
+    if not all(number.isdecimal() for number in owner):
+        raise ConfigError(
+            f"ADA_UID and ADA_GID in .env are {owner}: they must be numbers, as `id` prints them"
+        )
     outputs = Path("outputs")
     outputs.mkdir(exist_ok=True)
     (outputs / "runs").mkdir(exist_ok=True)
     if os.geteuid() == 0:
         for path in (outputs, outputs / "runs"):
-            os.chown(path, int(values["ADA_UID"]), int(values["ADA_GID"]))
+            os.chown(path, *map(int, owner))
 
 
 def up() -> int:
@@ -197,7 +202,7 @@ def train(*arguments: str) -> int:
     files = compose_files(find_engine())
     if compose(files, "build", "trainer"):
         raise ConfigError("the trainer's image can't be built, as it says above")
-    if "--config" not in arguments:
+    if not any(word.startswith("--config") for word in arguments):
         arguments = ("--config", CONFIGS[files == CPU_FILES], *arguments)
     revision = run("git", "rev-parse", "HEAD").stdout.strip() if shutil.which("git") else ""
     options = ["--rm", "--env", f"ADA_CODE_REVISION={revision}"]
@@ -210,7 +215,8 @@ def train(*arguments: str) -> int:
 def _own_files(arguments: tuple[str, ...]) -> list[Path]:
     """The configuration and persona that are given: the container sees them under the same names."""
     given = [arguments[place + 1] for place, word in enumerate(arguments[:-1]) if word == "--config"]
-    given += [word.removeprefix("persona=") for word in arguments if word.startswith("persona=")]
+    named = [word.partition("=") for word in arguments]
+    given += [value for name, _, value in named if name in ("--config", "persona") and value]
     for name in given:
         if not Path(name).is_file():
             raise ConfigError(f"there is no file {name}")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.deployment.environment import read_env
 from services.errors import ConfigError
 
 GPU_FILES, CPU_FILES = "compose.yaml", "compose.yaml:docker/compose.cpu.yaml"
@@ -69,8 +70,11 @@ def engine_or_none() -> DockerEngine | None:
 
 
 def compose_files(engine: DockerEngine | None) -> str:
-    """The compose files for this machine; COMPOSE_FILE in the environment has the last word."""
-    return os.environ.get("COMPOSE_FILE") or (GPU_FILES if engine and engine.has_nvidia else CPU_FILES)
+    """The compose files for this machine; a COMPOSE_FILE of the user's own has the last word."""
+    own = os.environ.get("COMPOSE_FILE") or read_env().get("COMPOSE_FILE")
+    if own and own not in (GPU_FILES, CPU_FILES):
+        return own
+    return GPU_FILES if engine and engine.has_nvidia else CPU_FILES
 
 
 def compose(files: str, *arguments: str) -> int:

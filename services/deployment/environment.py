@@ -1,6 +1,7 @@
 """`.env` and the files that the containers read their secrets from."""
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -14,23 +15,30 @@ RANDOM = ("REDIS_PASSWORD", "QDRANT_API_KEY", "QDRANT_READ_ONLY_API_KEY")
 
 
 def read_env() -> dict[str, str]:
-    """The values in .env, none when there is no such file."""
-    if not ENV.exists():
-        return {}
-    lines = ENV.read_text(encoding="utf-8").splitlines()
-    found = [re.fullmatch(r"\s*([A-Za-z_]\w*)\s*=\s*(.*?)\s*", line) for line in lines]
-    return {match[1]: match[2].strip("'\"") for match in found if match}
+    """The values in .env as Compose reads them, none when there is no such file."""
+    return {name: value for line in _lines() for name, value in [_assigned(line)] if name}
 
 
 def write_env(added: Mapping[str, str]) -> None:
     """Put values into .env, readable by its owner alone; all other lines stay."""
-    lines = (
-        ENV.read_text(encoding="utf-8").splitlines() if ENV.exists() else ["# Every setting: .env.example"]
-    )
-    emptied = re.compile(rf"\s*({'|'.join(added) or '-'})\s*=\s*")
-    lines = [line for line in lines if not emptied.fullmatch(line)]
+    lines = [line for line in _lines() if _assigned(line)[0] not in added]
+    lines = lines or ["# Every setting: .env.example"]
     lines += [f"{name}={value}" for name, value in added.items()]
     _write(ENV, "\n".join(lines) + "\n", 0o600)
+
+
+def _lines() -> list[str]:
+    text = ENV.read_text(encoding="utf-8", errors="surrogateescape") if ENV.exists() else ""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def _assigned(line: str) -> tuple[str, str]:
+    """Name and value of a line NAME=value, with or without `export`, quotes and a comment behind it."""
+    found = re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*", line)
+    if not found:
+        return "", ""
+    quoted = re.match(r"""(["'])(.*?)\1\s*(?:#.*)?$""", found[2])
+    return found[1], quoted[2] if quoted else re.sub(r"(^|\s+)#.*", "", found[2])
 
 
 def write_secrets(values: Mapping[str, str]) -> None:
@@ -44,8 +52,8 @@ def write_secrets(values: Mapping[str, str]) -> None:
     contents = {name: values[name] for name in RANDOM} | {
         "redis.acl": f"user default on #{password} ~* &* +@all\nuser health on nopass ~ada:health +set\n",
         "qdrant.yaml": "service:\n"
-        f'  api_key: "{values["QDRANT_API_KEY"]}"\n'
-        f'  read_only_api_key: "{values["QDRANT_READ_ONLY_API_KEY"]}"\n',
+        f"  api_key: {json.dumps(values['QDRANT_API_KEY'])}\n"
+        f"  read_only_api_key: {json.dumps(values['QDRANT_READ_ONLY_API_KEY'])}\n",
     }
     for name, content in contents.items():
         path = SECRETS / name
@@ -55,10 +63,11 @@ def write_secrets(values: Mapping[str, str]) -> None:
 
 def _write(path: Path, content: str, mode: int) -> None:
     """Whole or not at all, and never readable by more than `mode` says."""
+    path = path.resolve()
     partial = path.with_name(path.name + ".part")
     partial.unlink(missing_ok=True)
     file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(file, "w", encoding="utf-8") as text:
+    with open(file, "w", encoding="utf-8", errors="surrogateescape") as text:
         text.write(content)
     partial.chmod(mode)
     partial.replace(path)

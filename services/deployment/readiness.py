@@ -9,9 +9,12 @@ from collections.abc import Iterator
 
 from services.deployment.engine import asked, run
 from services.errors import AdaError
+from services.start import TRY_EVERY_S
 
 READY_WITHIN_S = 900  # weights of 16 GB from a slow disk
 MANY_RESTARTS = 3
+SETTLED_S = TRY_EVERY_S + 3  # a complaint that was mended meanwhile is gone by then
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # Ada is on this machine
 
 
 class NotReady(AdaError):
@@ -19,9 +22,10 @@ class NotReady(AdaError):
 
 
 def wait_until_ready(url: str, files: str) -> None:
-    """Wait for /readyz. Raises NotReady as soon as a container says why it can't, or keeps dying."""
+    """Wait for /readyz. Raises NotReady when a container goes on saying why it can't, or keeps dying."""
     deadline = time.monotonic() + READY_WITHIN_S
     waiting_for = ""
+    heard: dict[str, float] = {}
     while time.monotonic() < deadline:
         ready, missing = _readiness(url)
         if ready:
@@ -29,10 +33,11 @@ def wait_until_ready(url: str, files: str) -> None:
         if missing != waiting_for:
             print(f"waiting for: {missing}", flush=True)
             waiting_for = missing
-        for complaint in _complaints(files):
-            raise NotReady(
-                f"Ada is not ready: {complaint} (what is up stays up, and she follows by herself)"
-            )
+        heard = {said: heard.get(said, time.monotonic()) for said in _complaints(files)}
+        for complaint, since in heard.items():
+            if time.monotonic() - since < SETTLED_S:
+                continue
+            raise NotReady(f"Ada is not ready: {complaint} (what is up stays up, and she follows by herself)")
         time.sleep(1)
     raise NotReady(f"Ada was not ready within {READY_WITHIN_S} s ({waiting_for}): see `make logs`")
 
@@ -40,12 +45,12 @@ def wait_until_ready(url: str, files: str) -> None:
 def _readiness(url: str) -> tuple[bool, str]:
     """Whether /readyz says ready, and the names of what is missing."""
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=30) as answer:
+        with _DIRECT.open(f"{url}/readyz", timeout=30) as answer:
             return answer.status == 200, ""
     except urllib.error.HTTPError as error:
         checks = json.loads(error.read()).get("checks", {})
         return False, ", ".join(name for name, outcome in checks.items() if outcome != "ok")
-    except OSError:
+    except (OSError, ValueError):
         return False, "the orchestrator"
 
 

@@ -18,7 +18,6 @@ class DiarySettings(BaseSettings):
     model_config = SettingsConfigDict(
         extra="ignore",
         protected_namespaces=(),
-        populate_by_name=True,
         secrets_dir=SECRETS if SECRETS.is_dir() else None,
     )
 

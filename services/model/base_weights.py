@@ -11,10 +11,11 @@ def check_fetched(model_id: str, environment: Mapping[str, str]) -> None:
 
     Looks where huggingface_hub keeps it (HF_HUB_CACHE, else `hub` in HF_HOME), without that library.
     """
-    if environment.get("HF_HUB_OFFLINE", "0").upper() not in ("1", "ON", "YES", "TRUE"):
+    offline = environment.get("HF_HUB_OFFLINE") or environment.get("TRANSFORMERS_OFFLINE") or "0"
+    if offline.upper() not in ("1", "ON", "YES", "TRUE"):
         return
-    home = Path(environment.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    cache = Path(environment.get("HF_HUB_CACHE", home / "hub"))
+    home = environment.get("HF_HOME") or Path(environment.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
+    cache = Path(environment.get("HF_HUB_CACHE") or Path(home, "hub")).expanduser()
     repository = cache / f"models--{model_id.replace('/', '--')}"
     if not any(repository.glob("snapshots/*/config.json")):
         raise ConfigError(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.errors import ConfigError
 from services.persona.manifest import PERSONA_NAME, TEMPLATE_NAME, Manifest, read_manifest
 from services.persona.persona import Persona, load_persona
 
@@ -30,6 +31,15 @@ class Published:
             self._adapter = Adapter(
                 manifest=read_manifest(folder),
                 persona=load_persona(folder / PERSONA_NAME),
-                template=(folder / TEMPLATE_NAME).read_text(encoding="utf-8"),
+                template=_read_template(folder / TEMPLATE_NAME),
             )
         return self._adapter
+
+
+def _read_template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} can't be read ({error}): the adapter is damaged, run `make train`"
+        ) from None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from services.diary.settings import DiarySettings
+from services.diary.settings import SECRETS, DiarySettings
 from services.errors import ConfigError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -24,6 +24,7 @@ class OrchestratorSettings(DiarySettings):
 
     def check_reach(self) -> None:
         """Raises ConfigError when others than this machine could ask Ada: there are no API keys yet."""
-        name, address = ("ADA_PUBLISH", self.publish) if self.publish else ("ADA_HOST", self.host)
+        in_container = SECRETS.is_dir()
+        name, address = ("ADA_PUBLISH", self.publish) if in_container else ("ADA_HOST", self.host)
         if address not in LOOPBACK:
             raise ConfigError(f"{name} is {address!r}: without API keys only loopback is served")
