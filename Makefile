@@ -73,7 +73,7 @@ ps: ## the deployment's containers and their health
 	@$(FRONT_DOOR) ps
 
 test-compose: .venv/ready ## build and start the deployment on this machine's Docker engine, and attack it
-	@tests/compose/with_engine.sh $(PYTHON) -m pytest -m compose tests/compose
+	@tests/compose/with_engine.sh $(PYTHON) -m pytest -s -m compose tests/compose
 
 lock: ## resolve the dependencies anew into uv.lock
 	@./install.sh .venv uv && PATH=$$PATH:.uv/bin uv lock

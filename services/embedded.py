@@ -10,7 +10,6 @@ end with this one, even when it is killed with -9.
 import fcntl
 import logging
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from services.diary.edge_index import EdgeIndex
 from services.diary.embedder import Embedder, SentenceTransformerEmbedder
 from services.diary.index import IndexEngine, NoIndex
 from services.diary.jobs import queue_connection
-from services.diary.ledger import Ledger
+from services.diary.ledger import Ledger, check_room
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.orchestrator.app import serve
 from services.orchestrator.engine import Engine, engine_client
@@ -39,7 +38,6 @@ from services.worker.work import Shift
 
 log = logging.getLogger("ada.embedded")
 HOUSE = "--house"
-MIN_FREE_BYTES = 200 * 2**20
 
 
 def main() -> int:
@@ -161,8 +159,7 @@ def _only_one(home: Path) -> Iterator[None]:
 def _check_start(settings: OrchestratorSettings, home: Path) -> None:
     check_adapter(settings.adapter.resolve())
     settings.check_reach()
-    if shutil.disk_usage(home).free < MIN_FREE_BYTES:
-        raise ConfigError(f"{home} has less than {MIN_FREE_BYTES >> 20} MiB free: free some disk")
+    check_room(home)
     check_port("ADA_PORT", settings.host, settings.port)
 
 

@@ -6,7 +6,6 @@
 import importlib.util
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -78,17 +77,13 @@ def test_being_refused_takes_nothing_from_the_holder(lock: Path):
         assert not can_be_had(lock)
 
 
-def test_the_lock_is_free_when_its_holder_has_ended(lock: Path):
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_lock_is_free_when_its_holder_has_ended_or_was_killed(lock: Path, killed: bool):
     with holder(lock, "trainer") as process:
+        if killed:
+            process.kill()
         process.stdin.close()
-        assert process.wait(timeout=10) == 0
-        assert can_be_had(lock)
-
-
-def test_a_holder_that_is_killed_leaves_no_lock_behind(lock: Path):
-    with holder(lock, "trainer") as process:
-        process.send_signal(signal.SIGKILL)
-        process.wait(timeout=10)
+        assert process.wait(timeout=10) == -9 * killed
         assert can_be_had(lock)
 
 
@@ -123,17 +118,15 @@ def test_two_locks_are_two_cards(lock: Path):
         assert can_be_had(lock.with_name("another.lock"))
 
 
-@pytest.mark.xfail(strict=True, reason="the umask narrows 0o666 to 0o644: another user can't open the lock")
 def test_whoever_comes_next_as_another_user_can_open_the_lock(lock: Path):
-    before = os.umask(0o022)
+    before = os.umask(0o077)
     try:
         with holder(lock, "trainer"):
-            assert lock.stat().st_mode & 0o666 == 0o666
+            assert lock.stat().st_mode & 0o777 == 0o666
     finally:
         os.umask(before)
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="hold lets OSError through instead of a ConfigError")
 @pytest.mark.parametrize("place", [".", "a-file/lock"])
 def test_a_lock_that_can_not_be_made_there_is_told_by_its_variable(tmp_path: Path, place: str):
     (tmp_path / "a-file").touch()
@@ -167,10 +160,11 @@ class TestWhereItIs:
 # Who uses it
 
 
-def test_the_trainer_is_refused_in_one_line_before_it_makes_anything(lock: Path, tmp_path: Path):
+def test_the_trainer_is_refused_in_one_line_before_it_loads_trl_or_makes_anything(lock: Path, tmp_path: Path):
+    (tmp_path / "trl.py").write_text("raise SystemExit('trl is loaded before the card is held')")
     output = tmp_path / "outputs" / "ada_model"
     command = [sys.executable, "-m", "trainer", "--config", "trainer/configs/bare.yaml"]
-    environment = {**os.environ, "ADA_GPU_LOCK": str(lock)}
+    environment = {**os.environ, "ADA_GPU_LOCK": str(lock), "PYTHONPATH": str(tmp_path)}
     with holder(lock, "model server"):
         answer = subprocess.run(
             [*command, f"output_dir={output}"],

@@ -50,21 +50,16 @@ def test_by_hand_the_first_complaint_is_one_line_and_the_end(capfd, complaint: E
     assert capfd.readouterr() == ("", "voice: no adapter\n")
 
 
-def test_a_patient_one_begins_as_soon_as_all_is_mended(capfd):
-    assert start("voice", begins_after(ConfigError("no adapter")), patient=True) == "begun"
-    assert capfd.readouterr().err == "voice: no adapter\n"
-
-
-def test_a_patient_one_says_the_same_only_once(capfd):
-    complaints = [ConfigError("no adapter") for _ in range(5)]
-    assert start("voice", begins_after(*complaints), patient=True) == "begun"
-    assert capfd.readouterr().err == "voice: no adapter\n"
-
-
-def test_a_patient_one_says_what_is_new_and_what_is_back_again(capfd):
-    complaints = [ConfigError(text) for text in ("port", "port", "disk", "disk", "port")]
-    assert start("voice", begins_after(*complaints), patient=True) == "begun"
-    assert capfd.readouterr().err == "voice: port\nvoice: disk\nvoice: port\n"
+@pytest.mark.parametrize(
+    ("complaints", "said"),
+    [("port", "port"), ("port port port", "port"), ("port port disk disk port", "port disk port")],
+    ids=["one", "the same", "what is new and what is back again"],
+)
+def test_a_patient_one_says_each_complaint_once_and_that_it_is_mended(capfd, complaints: str, said: str):
+    begin = begins_after(*map(ConfigError, complaints.split()))
+    assert start("voice", begin, patient=True) == "begun"
+    expected = [*(f"voice: {complaint}" for complaint in said.split()), "voice can start now"]
+    assert capfd.readouterr().err.splitlines() == expected
 
 
 def test_a_patient_one_waits_between_two_tries(monkeypatch: pytest.MonkeyPatch):

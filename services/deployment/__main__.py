@@ -146,7 +146,7 @@ def _check_place(engine: DockerEngine, files: str, values: Mapping[str, str]) ->
         raise ConfigError(f"ADA_PORT is {port!r}: it must be a whole number from 1 to 65535")
     if not asked(files, "ps", "--quiet", "--status", "running", "orchestrator"):
         check_port("ADA_PORT", host, int(port))
-    return f"http://{host}:{port}"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def what_to_try(url: str) -> str:

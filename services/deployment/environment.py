@@ -28,7 +28,11 @@ def write_env(added: Mapping[str, str]) -> None:
 
 
 def _lines() -> list[str]:
-    text = ENV.read_text(encoding="utf-8", errors="surrogateescape") if ENV.exists() else ""
+    if not ENV.exists():
+        return []
+    if not ENV.is_file():
+        raise ConfigError(f"{ENV} is no file: move it away and run `make init`")
+    text = ENV.read_bytes().decode("utf-8", errors="surrogateescape")
     return text.removesuffix("\n").split("\n") if text else []
 
 
@@ -46,6 +50,9 @@ def write_secrets(values: Mapping[str, str]) -> None:
 
     Each container has a user of its own, so the files are open to all and the folder to its owner alone.
     """
+    for name in RANDOM:
+        if not re.fullmatch("[!-~]+", values[name]):
+            raise ConfigError(f"{name} in .env is no plain ASCII: delete its line and run `make init`")
     SECRETS.mkdir(exist_ok=True)
     SECRETS.chmod(0o700)
     password = hashlib.sha256(values["REDIS_PASSWORD"].encode()).hexdigest()
@@ -65,12 +72,15 @@ def _write(path: Path, content: str, mode: int) -> None:
     """Whole or not at all, and never readable by more than `mode` says."""
     path = path.resolve()
     partial = path.with_name(path.name + ".part")
-    partial.unlink(missing_ok=True)
-    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(file, "w", encoding="utf-8", errors="surrogateescape") as text:
-        text.write(content)
-    partial.chmod(mode)
-    partial.replace(path)
+    try:
+        partial.unlink(missing_ok=True)
+        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(file, "wb") as target:
+            target.write(content.encode("utf-8", errors="surrogateescape"))
+        partial.chmod(mode)
+        partial.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path} can't be written: {error.strerror}") from None
 
 
 def check_env() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Waiting until Ada is ready, or until a container says why she can't be."""
 
+import http.client
 import json
 import re
 import time
@@ -25,7 +26,7 @@ def wait_until_ready(url: str, files: str) -> None:
     """Wait for /readyz. Raises NotReady when a container goes on saying why it can't, or keeps dying."""
     deadline = time.monotonic() + READY_WITHIN_S
     waiting_for = ""
-    heard: dict[str, float] = {}
+    first_heard: dict[str, float] = {}
     while time.monotonic() < deadline:
         ready, missing = _readiness(url)
         if ready:
@@ -33,11 +34,13 @@ def wait_until_ready(url: str, files: str) -> None:
         if missing != waiting_for:
             print(f"waiting for: {missing}", flush=True)
             waiting_for = missing
-        heard = {said: heard.get(said, time.monotonic()) for said in _complaints(files)}
-        for complaint, since in heard.items():
-            if time.monotonic() - since < SETTLED_S:
-                continue
-            raise NotReady(f"Ada is not ready: {complaint} (what is up stays up, and she follows by herself)")
+        complaints = dict(_complaints(files))
+        first_heard = {service: first_heard.get(service, time.monotonic()) for service in complaints}
+        for service, complaint in complaints.items():
+            if time.monotonic() - first_heard[service] >= SETTLED_S:
+                raise NotReady(
+                    f"Ada is not ready: {complaint} (what is up stays up, and she follows by herself)"
+                )
         time.sleep(1)
     raise NotReady(f"Ada was not ready within {READY_WITHIN_S} s ({waiting_for}): see `make logs`")
 
@@ -48,14 +51,18 @@ def _readiness(url: str) -> tuple[bool, str]:
         with _DIRECT.open(f"{url}/readyz", timeout=30) as answer:
             return answer.status == 200, ""
     except urllib.error.HTTPError as error:
-        checks = json.loads(error.read()).get("checks", {})
-        return False, ", ".join(name for name, outcome in checks.items() if outcome != "ok")
-    except (OSError, ValueError):
+        body = error.read()
+    except (OSError, http.client.HTTPException):
         return False, "the orchestrator"
+    try:
+        checks = json.loads(body)["checks"].items()
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False, "the orchestrator"
+    return False, ", ".join(name for name, outcome in checks if outcome != "ok")
 
 
-def _complaints(files: str) -> Iterator[str]:
-    """Of each container that is not well: the line in which it says why it waits, or that it keeps dying."""
+def _complaints(files: str) -> Iterator[tuple[str, str]]:
+    """Of each container that is not well: its service, and why it waits or that it keeps ending."""
     for line in asked(files, "ps", "--all", "--format", "json").splitlines():
         container = json.loads(line)
         service, state = container["Service"], container["State"]
@@ -64,6 +71,9 @@ def _complaints(files: str) -> Iterator[str]:
         said = asked(files, "logs", "--no-log-prefix", "--no-color", "--tail", "1", service).strip()
         restarts = run("docker", "inspect", "--format", "{{.RestartCount}}", container["ID"]).stdout.strip()
         if re.match(r"(model|orchestrator|worker): ", said):
-            yield said
+            yield service, said
         elif state in ("exited", "dead") or int(restarts or 0) >= MANY_RESTARTS:
-            yield f"{service} keeps ending, started again {restarts} times; its last words: {said[:300]}"
+            yield (
+                service,
+                f"{service} keeps ending, started again {restarts} times; its last words: {said[:300]}",
+            )

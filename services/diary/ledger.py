@@ -6,10 +6,12 @@ again. SQLite in WAL mode with full syncing: when `add` returns, the entry survi
 
 import json
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -34,6 +36,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from services.diary.entry import Entry, EntryDraft, IndexState
 from services.errors import ConfigError, DiaryUnavailable, EntryConflict, NotFound
 
+MIN_FREE_BYTES = 200 * 2**20
 _metadata = MetaData()
 entries = Table(
     "entries",
@@ -57,16 +60,23 @@ entries = Table(
 )
 
 
+def check_room(folder: Path) -> None:
+    """Raises ConfigError when the disk is so full that an entry could be lost in mid-writing."""
+    if folder.is_dir() and shutil.disk_usage(folder).free < MIN_FREE_BYTES:
+        raise ConfigError(f"{folder} has less than {MIN_FREE_BYTES >> 20} MiB free: free some disk")
+
+
 class Ledger:
     """All entries of all owners; every call names the owner. Safe to share between threads."""
 
     def __init__(self, url: str) -> None:
-        """Open the database at a SQLAlchemy URL. Raises DiaryUnavailable."""
+        """Open the database at a SQLAlchemy URL. Raises ConfigError or DiaryUnavailable."""
         try:
             self._engine = create_engine(url)
         except (ArgumentError, ImportError) as error:
             raise ConfigError(f"LEDGER_URL names no database that can be used: {error}") from None
         if self._engine.dialect.name == "sqlite":
+            check_room(Path(self._engine.url.database or ".").parent)
             event.listen(self._engine, "connect", _configure_sqlite)
         self._prepare()
 

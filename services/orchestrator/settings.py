@@ -24,7 +24,7 @@ class OrchestratorSettings(DiarySettings):
 
     def check_reach(self) -> None:
         """Raises ConfigError when others than this machine could ask Ada: there are no API keys yet."""
-        in_container = SECRETS.is_dir()
+        in_container = bool(self.publish) and SECRETS.is_dir()
         name, address = ("ADA_PUBLISH", self.publish) if in_container else ("ADA_HOST", self.host)
         if address not in LOOPBACK:
             raise ConfigError(f"{name} is {address!r}: without API keys only loopback is served")

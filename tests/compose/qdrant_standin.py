@@ -6,6 +6,7 @@ keys, volumes and outages; it shows nothing of Qdrant's own index, speed, write-
     python qdrant_standin.py FOLDER CONFIG.yaml PORT
 """
 
+import os
 import sys
 import threading
 from pathlib import Path
@@ -123,4 +124,5 @@ if __name__ == "__main__":
     print(__doc__.splitlines()[0], flush=True)
     folder, config, port = sys.argv[1:]
     keys = yaml.safe_load(Path(config).read_text(encoding="utf-8"))["service"]
-    uvicorn.run(create_app(Path(folder), keys), host="0.0.0.0", port=int(port), log_level="warning")
+    app = create_app(Path(folder), keys, os.environ.get("STANDIN_VERSION", "1.20.0"))
+    uvicorn.run(app, host="0.0.0.0", port=int(port), log_level="warning")

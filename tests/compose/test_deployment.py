@@ -309,6 +309,30 @@ def test_beyond_loopback_the_orchestrator_refuses_and_says_why(ada: Deployment):
     assert "orchestrator: ADA_PUBLISH is '0.0.0.0': without API keys only loopback is served" in done.stderr
 
 
+def test_a_nearly_full_disk_is_refused_in_one_line(ada: Deployment):
+    done = ada.run(
+        *("docker", "run", "--rm", "--tmpfs", "/var/lib/ada:size=50m,uid=10001"),
+        *("--env", "LEDGER_URL=sqlite:////var/lib/ada/ledger.sqlite3", ada.environment["ADA_SERVICES_IMAGE"]),
+        *("python", "-m", "services.orchestrator"),
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == "orchestrator: /var/lib/ada has less than 200 MiB free: free some disk"
+
+
+def test_a_qdrant_of_another_version_is_named_and_ada_answers_without_it(ada: Deployment):
+    if not ada.environment["QDRANT_IMAGE"].startswith("ada-test/"):
+        pytest.skip("only the stand-in can pretend to be of another version")
+    (ada.folder / "older.yaml").write_text("services: {qdrant: {environment: {STANDIN_VERSION: 1.12.4}}}")
+    files = ("-f", "compose.yaml", "-f", "docker/compose.cpu.yaml")
+    ada.compose(*files, "-f", "older.yaml", "up", "--detach", "--no-build", "--no-deps", "--wait", "qdrant")
+    told = "is version 1.12.4, and this Ada speaks to 1.20.0 and its neighbours: set QDRANT_IMAGE"
+    assert told in ada.checks()["index"]
+    until(lambda: told in ada.compose("logs", "worker"), 60, "the worker says so too")
+    assert ada.ask("Are you well?")["choices"]
+    ada.compose(*files, "up", "--detach", "--no-build", "--no-deps", "--wait", "qdrant")
+    until(ada.is_ready, RECOVERY_S, "ready with the right Qdrant")
+
+
 def test_a_waiting_container_tells_once_and_is_not_started_over_and_over(ada: Deployment):
     adapter = ada.folder / "outputs/ada_model"
     target = os.readlink(adapter)

@@ -18,9 +18,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from services.diary import ledger as ledger_module
 from services.diary.entry import Entry, EntryDraft, IndexState
 from services.diary.ledger import Ledger
-from services.errors import AdaError, DiaryUnavailable, EntryConflict, NotFound
+from services.errors import AdaError, ConfigError, DiaryUnavailable, EntryConflict, NotFound
 
 ROOT = Path(__file__).parents[2]
 THREADS = 16
@@ -282,3 +283,12 @@ class TestTheFile:
     def test_a_url_that_names_no_database_of_ours_is_an_error_with_a_name(self, url: str):
         with pytest.raises(AdaError):
             Ledger(url)
+
+
+def test_a_nearly_full_disk_is_refused_before_anything_is_accepted(
+    ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ledger_module, "MIN_FREE_BYTES", 2**60)
+    with pytest.raises(ConfigError, match=f"{tmp_path} has less than .* free"):
+        Ledger(ledger_url)
+    assert not list(tmp_path.iterdir())

@@ -3,8 +3,8 @@
 .venv/bin/python -m pytest tests/orchestrator/test_adapter.py
 """
 
-import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +16,7 @@ import pytest
 from redis import Redis
 from test_app import CHAT, HELLO, MANIFEST, TEMPLATE, OneWordEmbedder, StandInModel
 
+import services.orchestrator.settings as voice_settings
 from services.diary.ledger import Ledger
 from services.errors import ConfigError
 from services.orchestrator.adapter import Published
@@ -88,40 +89,38 @@ class TestPublished:
         with pytest.raises(ConfigError, match=r"MANIFEST\.json is missing.*make train"):
             Published(link).adapter()
 
-    def test_a_run_without_its_persona_is_told_by_the_file(self, link: Path):
+    @pytest.mark.parametrize("name", ["persona.toml", "chat_template.jinja"])
+    @pytest.mark.parametrize("content", [None, b"\xff"])
+    def test_a_file_that_is_gone_or_no_text_is_told_by_its_name(self, link: Path, name: str, content):
         folder = trained(link)
         publish(link, folder)
-        (folder / "persona.toml").unlink()
-        with pytest.raises(ConfigError, match=r"persona\.toml"):
-            Published(link).adapter()
-
-    @pytest.mark.xfail(strict=True, raises=FileNotFoundError, reason="adapter() lets OSError through")
-    def test_a_run_without_its_template_is_told_by_the_file(self, link: Path):
-        folder = trained(link)
-        publish(link, folder)
-        (folder / "chat_template.jinja").unlink()
-        with pytest.raises(ConfigError, match=r"chat_template\.jinja"):
+        (folder / name).unlink()
+        if content is not None:
+            (folder / name).write_bytes(content)
+        with pytest.raises(ConfigError, match=re.escape(name)):
             Published(link).adapter()
 
 
 class TestReach:
-    @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-    def test_loopback_is_served(self, host: str):
-        OrchestratorSettings(host=host).check_reach()
+    @pytest.fixture(autouse=True, params=[False, True], ids=["by hand", "in a container"])
+    def counts(self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+        """The name of the setting that counts: a container is where there is a folder of secrets."""
+        monkeypatch.setattr(voice_settings, "SECRETS", tmp_path if request.param else tmp_path / "none")
+        return "ADA_PUBLISH" if request.param else "ADA_HOST"
 
-    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "ada.example.org", ""])
-    def test_any_other_address_is_refused_by_the_settings_name(self, host: str):
-        with pytest.raises(ConfigError, match=r"ADA_HOST is .*only loopback"):
-            OrchestratorSettings(host=host).check_reach()
+    @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "localhost"])
+    def test_loopback_is_served_whatever_the_other_is(self, counts: str, address: str):
+        given = {"ADA_HOST": "0.0.0.0", "ADA_PUBLISH": "0.0.0.0", counts: address}
+        OrchestratorSettings(**given).check_reach()
 
-    def test_a_container_listens_everywhere_and_is_published_on_loopback(self):
-        OrchestratorSettings(host="0.0.0.0", publish="127.0.0.1").check_reach()
+    @pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.168.1.7", "ada.example.org", ""])
+    def test_any_other_address_is_refused_by_the_settings_name(self, counts: str, address: str):
+        given = {"ADA_HOST": "127.0.0.1", "ADA_PUBLISH": "127.0.0.1", counts: address}
+        with pytest.raises(ConfigError, match=f"^{counts} is '{re.escape(address)}'.*only loopback"):
+            OrchestratorSettings(**given).check_reach()
 
-    @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
-    def test_a_port_published_to_others_is_refused_by_its_own_name(self, host: str):
-        with pytest.raises(ConfigError, match=r"ADA_PUBLISH is '0\.0\.0\.0'.*only loopback"):
-            OrchestratorSettings(host=host, publish="0.0.0.0").check_reach()
 
+class TestSettings:
     def test_the_settings_come_from_the_environment(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("ADA_HOST", "0.0.0.0")
         monkeypatch.setenv("ADA_PUBLISH", "127.0.0.1")
@@ -135,7 +134,6 @@ class TestReach:
         with pytest.raises(ConfigError, match=name):
             OrchestratorSettings.read()
 
-    @pytest.mark.xfail(strict=True, reason="populate_by_name lets HOST and PORT of any shell count as ours")
     def test_what_other_programs_call_host_and_port_is_not_ours(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("HOST", "my-laptop")
         monkeypatch.setenv("PORT", "5000")
@@ -146,15 +144,15 @@ class TestReach:
         answer = subprocess.run(
             [sys.executable, "-m", "services.orchestrator"],
             cwd=ROOT,
-            env={**os.environ, "ADA_PUBLISH": "0.0.0.0"},
+            env={**os.environ, "ADA_HOST": "0.0.0.0", "ADA_PUBLISH": "0.0.0.0"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=30,
             check=False,
         )
         assert answer.returncode == 2
         (line,) = answer.stderr.splitlines()
-        assert line.startswith("orchestrator: ADA_PUBLISH is '0.0.0.0'")
+        assert re.match(r"orchestrator: ADA_\w+ is '0\.0\.0\.0'", line)
 
 
 class EmptyIndex:
@@ -174,7 +172,7 @@ class EmptyIndex:
 async def client(link: Path, redis: Redis, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """The voice as `python -m services.orchestrator` puts it together, before anybody has trained."""
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite3")
-    settings = OrchestratorSettings(adapter=link)
+    settings = OrchestratorSettings(ADA_ADAPTER=link)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[State]:
@@ -232,11 +230,10 @@ class TestBeforeAnybodyHasTrained:
         ready = await client.get("/readyz")
         assert (ready.status_code, ready.json()["status"]) == (200, "ready")
 
-    @pytest.mark.xfail(strict=True, reason="adapter() lets OSError through, so /readyz itself fails with 500")
     async def test_readyz_names_an_adapter_whose_template_is_gone(self, client, link: Path):
         folder = trained(link)
         publish(link, folder)
         (folder / "chat_template.jinja").unlink()
         answer = await client.get("/readyz")
         assert answer.status_code == 503
-        assert "chat_template.jinja" in json.dumps(answer.json()["checks"]["adapter"])
+        assert "chat_template.jinja" in answer.json()["checks"]["adapter"]
