@@ -51,7 +51,7 @@ def write_secrets(values: Mapping[str, str]) -> None:
     Each container has a user of its own, so the files are open to all and the folder to its owner alone.
     """
     for name in RANDOM:
-        if not re.fullmatch("[!-~]+", values[name]):
+        if not re.fullmatch("[ -~]+", values[name]):
             raise ConfigError(f"{name} in .env is no plain ASCII: delete its line and run `make init`")
     SECRETS.mkdir(exist_ok=True)
     SECRETS.chmod(0o700)

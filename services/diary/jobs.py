@@ -13,7 +13,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
@@ -131,7 +131,7 @@ class Jobs:
         try:
             job = Job.fetch(name, connection=self._connection, serializer=JSONSerializer)
             return job.get_status()
-        except NoSuchJobError:
+        except (NoSuchJobError, InvalidJobOperation):  # done and gone, the second: since it was fetched
             return None
         except RedisError as error:
             raise DiaryUnavailable(f"the diary's queue can't be reached: {error}") from error

@@ -100,6 +100,8 @@ class Shift:
                 self.sweep(waited)
             except DiaryUnavailable as error:
                 log.warning("sweep put off: %s", error)
+            except Exception:  # the boundary of the thread: without its sweeps entries would wait for ever
+                log.exception("sweep failed")
             else:
                 waited = LOST_AFTER
             if self._stopping.wait(SWEEP_EVERY_S):

@@ -336,11 +336,20 @@ def test_qdrant_is_told_both_of_its_keys():
     }
 
 
-@pytest.mark.parametrize(
-    "key", ["plain", "with space", "colon: hash#", "Zwölf", "{brace}", 'a"quote', "back\\name"]
-)
+@pytest.mark.parametrize("key", ["plain", "with space", "colon: hash#", "{brace}", 'a"quote', "back\\name"])
 def test_a_key_of_ones_own_reaches_qdrant_to_the_letter(env: Path, key: str):
     env.write_text(f"QDRANT_API_KEY={key}\n", encoding="utf-8")
     ask("init")
     assert secret("QDRANT_API_KEY") == key
     assert yaml.safe_load(secret("qdrant.yaml"))["service"]["api_key"] == key
+
+
+@pytest.mark.parametrize("key", ["Zwölf".encode(), b"\xfc", "🐕".encode()])
+def test_a_secret_that_no_header_could_carry_is_refused_by_name(env: Path, capfd, key: bytes):
+    env.write_bytes(b"QDRANT_API_KEY=" + key + b"\n")
+    assert "QDRANT_API_KEY in .env is no plain ASCII" in refusal(capfd, "init")
+
+
+def test_a_folder_in_the_place_of_env_is_refused(env: Path, capfd):
+    env.mkdir()
+    assert ".env is no file" in refusal(capfd, "init")

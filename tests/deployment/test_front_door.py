@@ -514,7 +514,7 @@ def test_a_containers_complaint_ends_the_waiting_with_its_line(she_runs, capfd, 
 
 
 def test_a_complaint_that_is_mended_meanwhile_does_not_end_the_waiting(she_runs, monkeypatch, port: int):
-    heard = itertools.cycle([[WAITS], []])
+    heard = itertools.cycle([[("model", WAITS)], []])
     monkeypatch.setattr(readiness, "_complaints", lambda files: next(heard))
     with voice(port, *[NOT_READY] * 20, READY):  # four times as long as a complaint has to stand
         assert ask("up") == 0

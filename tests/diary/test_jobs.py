@@ -85,6 +85,14 @@ class TestTheReport:
         assert report.reason is None
         assert report.id == job_id("ada", "e-v2", 1)
 
+    def test_a_job_that_is_deleted_while_it_is_looked_at_waits_no_more(
+        self, jobs: Jobs, redis: Redis, entry: Entry
+    ):
+        name = jobs.submit(entry)
+        redis.hdel(f"rq:job:{name}", "status")  # what is left of it between RQ's two questions
+        assert not jobs.waits(entry)
+        assert jobs.report("ada", name).status == "queued"
+
     def test_an_indexed_entry_is_a_finished_job(self, jobs: Jobs, ledger: Ledger, entry: Entry):
         name = jobs.submit(entry)
         ledger.mark(entry, IndexState.INDEXED)

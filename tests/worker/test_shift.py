@@ -16,6 +16,7 @@ from services.diary.entry import IndexState
 from services.diary.index import Chunk, IndexEngine
 from services.diary.jobs import diary_queue, job_id
 from services.errors import DiaryUnavailable
+from services.worker import work
 
 AT_ONCE = timedelta(microseconds=1)  # lost after no time at all, instead of a minute
 
@@ -182,6 +183,36 @@ class TestTheSweep:
         valkey.terminate()
         with pytest.raises(DiaryUnavailable):
             house.shift.sweep(timedelta())
+
+
+def test_an_index_that_was_lost_is_filled_again(house, until, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(work, "SWEEP_EVERY_S", 0.2)
+    house.hire()
+    entries = [house.accept(f"number {number}") for number in range(10)]
+    with house.at_work():
+        until(house.all_indexed)
+        for entry in entries:
+            house.index.delete(entry.owner, entry.id)
+        until(lambda: house.index.count() == 10)
+        until(house.all_indexed)
+
+
+def test_a_sweep_that_fails_is_not_the_last(house, until, monkeypatch: pytest.MonkeyPatch, caplog):
+    monkeypatch.setattr(work, "SWEEP_EVERY_S", 0.2)
+    house.hire()
+    failures = iter([RuntimeError("what is this?")])
+
+    def mend() -> int:
+        for failure in failures:
+            raise failure
+        return 0
+
+    monkeypatch.setattr(house.scribe, "mend", mend)
+    with house.at_work():
+        until(lambda: "sweep failed" in caplog.text)
+        entry = house.note("never queued")
+        monkeypatch.setattr(work, "LOST_AFTER", AT_ONCE)
+        until(lambda: house.state(entry) == IndexState.INDEXED)
 
 
 def test_a_valkey_that_ends_and_starts_again_loses_no_entry(house, valkey, until):
