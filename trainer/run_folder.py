@@ -64,6 +64,7 @@ def complete(folder: Path, base_model: str) -> None:
     adapter["base_model_name_or_path"] = base_model
     path.write_text(json.dumps(adapter, indent=2) + "\n", encoding="utf-8")
     # PEFT saves the weights readable by their owner alone; the server runs as somebody else.
+    folder.chmod(0o755)
     for file in folder.iterdir():
         file.chmod(0o644)
 

@@ -98,18 +98,18 @@ def _found_here() -> dict[str, str]:
 
 
 def _make_outputs(values: Mapping[str, str]) -> None:
-    """The trainer writes here as ADA_UID, which root's own checkout has to be opened for."""
+    """The trainer writes here as ADA_UID, which root's own checkout has to be opened for; others read."""
     owner = values["ADA_UID"], values["ADA_GID"]
     if not all(number.isdecimal() for number in owner):
         raise ConfigError(
             f"ADA_UID and ADA_GID in .env are {owner}: they must be numbers, as `id` prints them"
         )
-    outputs = Path("outputs")
-    outputs.mkdir(exist_ok=True)
-    (outputs / "runs").mkdir(exist_ok=True)
-    if os.geteuid() == 0:
-        for path in (outputs, outputs / "runs"):
+    for path in (Path("outputs"), Path("outputs/runs")):
+        path.mkdir(exist_ok=True)
+        if os.geteuid() == 0:
             os.chown(path, *map(int, owner))
+        if path.stat().st_uid == os.geteuid() or os.geteuid() == 0:
+            path.chmod(0o755)  # whatever the umask was
 
 
 def up() -> int:

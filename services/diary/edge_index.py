@@ -68,13 +68,7 @@ class EdgeIndex:
             Point(
                 chunk.point_id,
                 {_VECTOR: chunk.vector},
-                {
-                    "owner": chunk.owner,
-                    "entry_id": chunk.entry_id,
-                    "version": chunk.version,
-                    "day": chunk.day,
-                    "text": chunk.text,
-                },
+                chunk.payload,
             )
             for chunk in chunks
         ]
@@ -93,7 +87,7 @@ class EdgeIndex:
             with_payload=True,
         )
         found = _asked(lambda: self._shard.query(request))
-        return [_hit(point.payload or {}, point.score) for point in found]
+        return [Hit.of(point.payload or {}, point.score) for point in found]
 
     def delete(self, owner: str, entry_id: str) -> None:
         """Remove all chunks of an entry."""
@@ -112,10 +106,6 @@ class EdgeIndex:
 
 def _is(key: str, value: str) -> FieldCondition:
     return FieldCondition(key=key, match=MatchValue(value))
-
-
-def _hit(payload: dict[str, object], score: float) -> Hit:
-    return Hit(str(payload["entry_id"]), int(str(payload["version"])), str(payload["text"]), float(score))
 
 
 def _asked(call: Callable[[], Answer]) -> Answer:

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from services.diary.embedder import Vector
 from services.errors import DiaryUnavailable
@@ -29,6 +29,17 @@ class Chunk:
         name = f"{self.owner}/{self.entry_id}/{self.version}/{self.place}"
         return str(uuid.uuid5(_NAMESPACE, name))
 
+    @property
+    def payload(self) -> dict[str, object]:
+        """What an engine keeps beside the vector; `Hit.of` reads it."""
+        return {
+            "owner": self.owner,
+            "entry_id": self.entry_id,
+            "version": self.version,
+            "day": self.day,
+            "text": self.text,
+        }
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -38,6 +49,11 @@ class Hit:
     version: int
     text: str
     score: float
+
+    @classmethod
+    def of(cls, payload: dict[str, Any], score: float) -> "Hit":
+        """The hit that an engine found, from a chunk's payload."""
+        return cls(str(payload["entry_id"]), int(payload["version"]), str(payload["text"]), float(score))
 
 
 class IndexEngine(Protocol):

@@ -85,13 +85,7 @@ class QdrantIndex:
             models.PointStruct(
                 id=chunk.point_id,
                 vector={_VECTOR: chunk.vector},
-                payload={
-                    "owner": chunk.owner,
-                    "entry_id": chunk.entry_id,
-                    "version": chunk.version,
-                    "day": chunk.day,
-                    "text": chunk.text,
-                },
+                payload=chunk.payload,
             )
             for chunk in chunks
         ]
@@ -116,7 +110,7 @@ class QdrantIndex:
                 with_payload=True,
             )
         )
-        return [_hit(point.payload or {}, point.score) for point in found.points]
+        return [Hit.of(point.payload or {}, point.score) for point in found.points]
 
     def delete(self, owner: str, entry_id: str) -> None:
         """Remove all chunks of an entry."""
@@ -153,10 +147,6 @@ def compatible(server: str, client: str) -> bool:
 
 def _is(key: str, value: str) -> models.FieldCondition:
     return models.FieldCondition(key=key, match=models.MatchValue(value=value))
-
-
-def _hit(payload: dict[str, object], score: float) -> Hit:
-    return Hit(str(payload["entry_id"]), int(str(payload["version"])), str(payload["text"]), float(score))
 
 
 def _reason(error: UnexpectedResponse) -> str:

@@ -6,6 +6,7 @@ read from here and from no second place.
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises ConfigError when there is no complete adapter, or one written by another schema.
     """
     path = folder / MANIFEST_NAME
-    if not path.exists():
-        raise ConfigError(f"no adapter in {folder} ({MANIFEST_NAME} is missing): run `make train`")
+    _check_readable(path)
     values = _json_object(path)
     if values.get("schema") != SCHEMA:
         raise ConfigError(f"{path} has schema {values.get('schema')!r}, this Ada reads {SCHEMA}: train again")
@@ -75,8 +75,7 @@ def check_adapter(folder: Path) -> Manifest:
     """
     manifest = read_manifest(folder)
     for name in (WEIGHTS_NAME, ADAPTER_CONFIG_NAME, TEMPLATE_NAME, PERSONA_NAME):
-        if not (folder / name).is_file():
-            raise ConfigError(f"{folder / name} is missing: the adapter is damaged, run `make train`")
+        _check_readable(folder / name)
     if file_sha256(folder / TEMPLATE_NAME) != manifest.template_sha256:
         raise ConfigError(
             f"{folder / TEMPLATE_NAME} is not the template that Ada was trained with "
@@ -92,6 +91,19 @@ def check_adapter(folder: Path) -> Manifest:
     if file_sha256(folder / WEIGHTS_NAME) != manifest.weights_sha256:
         raise ConfigError(f"{folder / WEIGHTS_NAME} is damaged (its hash differs): train again")
     return manifest
+
+
+def _check_readable(path: Path) -> None:
+    """Whoever serves an adapter may be another user than the one who trained it."""
+    try:
+        path.open("rb").close()
+    except PermissionError:
+        raise ConfigError(f"{path} may not be read by user {os.geteuid()}: chmod -R a+rX outputs") from None
+    except OSError:
+        if path.name == MANIFEST_NAME:
+            missing = f"no adapter in {path.parent} ({MANIFEST_NAME} is missing): run `make train`"
+            raise ConfigError(missing) from None
+        raise ConfigError(f"{path} is missing: the adapter is damaged, run `make train`") from None
 
 
 def _json_object(path: Path) -> dict[str, Any]:

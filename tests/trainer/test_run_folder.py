@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import re
 import threading
 from pathlib import Path
@@ -137,6 +138,18 @@ def test_a_reader_never_misses_the_manifest_while_runs_are_published(output_dir:
     assert failed == []
     assert len(seen) > 1
     assert seen <= {f"run-{number}" for number in range(51)}
+
+
+def test_whoever_serves_a_complete_run_may_read_it_whatever_the_umask(output_dir: Path):
+    before = os.umask(0o077)
+    try:
+        folder = finished_run(output_dir, "run-1")
+        (folder / "adapter_config.json").write_text("{}")
+        complete(folder, "some/base")
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o644}
 
 
 def test_a_run_without_its_manifest_is_not_published(output_dir: Path):
