@@ -1,6 +1,6 @@
 # The engine: vLLM and what starts it from Ada's manifest. `cuda` stands on vLLM's own image, `cpu` on Python's.
-ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
-ARG VLLM_IMAGE=vllm/vllm-openai:v0.33.0
+ARG PYTHON_IMAGE
+ARG VLLM_IMAGE
 
 FROM scratch AS code
 WORKDIR /

@@ -1,5 +1,5 @@
-# Orchestrator and worker: one image, no CUDA. Which of the two runs is the command's choice.
-ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+# Orchestrator and worker: one image, no CUDA. Which of the two runs is the command's choice. Images: compose.yaml.
+ARG PYTHON_IMAGE
 
 FROM ${PYTHON_IMAGE} AS packages
 WORKDIR /build

@@ -1,5 +1,5 @@
 # The school. ACCELERATOR is cuda or cpu: which PyTorch, and whether base models that come in packages are in.
-ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+ARG PYTHON_IMAGE
 
 FROM ${PYTHON_IMAGE} AS packages
 ARG ACCELERATOR=cuda

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMPOSE = Path(sys.executable).with_name("docker-compose")
 GPU, CPU = ["compose.yaml"], ["compose.yaml", "docker/compose.cpu.yaml"]
+IMAGES = {"${PYTHON_IMAGE}", "${VLLM_IMAGE}", "scratch"}
 NEEDED = {"REDIS_PASSWORD": "a", "QDRANT_API_KEY": "b", "QDRANT_READ_ONLY_API_KEY": "c"}
 
 
@@ -132,6 +133,16 @@ def test_every_image_can_be_replaced_by_a_variable_and_is_pinned_to_a_tag():
     assert len(images) == 7
     for name, image in images:
         assert re.fullmatch(r"[\w./-]+:[\w.-]*\d[\w.-]*", image), name
+
+
+def test_images_are_pinned_in_compose_yaml_and_nowhere_else():
+    pinned = re.findall(r":-([\w./-]+:[\w.-]+)\}", (ROOT / "compose.yaml").read_text())
+    for file in (ROOT / "docker").glob("*.Dockerfile"):
+        text = file.read_text()
+        assert not re.search(r"^ARG \w+_IMAGE=", text, re.M), file
+        assert all(image not in text for image in pinned), file
+        stages = set(re.findall(r" AS (\w+)$", text, re.M))
+        assert set(re.findall(r"^FROM (\S+)", text, re.M)) - stages <= IMAGES, file
 
 
 def test_the_variables_of_the_compose_files_are_in_env_example():
