@@ -28,6 +28,6 @@ RUN groupadd --gid 10001 ada && useradd --uid 10001 --gid ada --no-create-home -
 COPY --from=packages /opt/ada /opt/ada
 WORKDIR /app
 COPY services services
-ENV PATH=/opt/ada/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/ada/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TQDM_DISABLE=1
 USER 10001:10001
 CMD ["python", "-m", "services.orchestrator", "--patient"]

@@ -87,7 +87,7 @@ def _found_here() -> dict[str, str]:
     found = {"COMPOSE_FILE": compose_files(engine_or_none())}
     owner = Path.cwd().stat()
     uid, gid = (owner.st_uid, owner.st_gid) if owner.st_uid else (CONTAINER_USER, CONTAINER_USER)
-    found |= {"ADA_UID": str(uid), "ADA_GID": str(gid)}
+    found |= {"ADA_UID": str(uid), "ADA_GID": str(gid or uid)}
     authority = Path(os.environ.get("SSL_CERT_FILE", ""))
     if authority.is_file():
         found["BUILD_CA"] = str(authority)

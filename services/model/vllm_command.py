@@ -35,7 +35,7 @@ def vllm_command(manifest: Manifest, folder: Path, settings: ModelSettings, *, o
     command += ["--host", settings.host, "--port", str(settings.port)]
     command += ["--max-model-len", str(settings.max_model_len)]
     command += ["--shutdown-timeout", "20", "--enable-request-id-headers"]
-    command += ["--disable-access-log-for-endpoints", "/health,/metrics,/tokenize"]
+    command += ["--disable-access-log-for-endpoints", "/health,/metrics,/tokenize,/v1/models"]
     if settings.quantization:
         command += ["--quantization", settings.quantization]
     if on_cpu:
