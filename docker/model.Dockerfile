@@ -37,7 +37,7 @@ RUN groupadd --gid 10001 ada && useradd --uid 10001 --gid ada --no-create-home -
     && install -d -o ada -g ada /cache && install -d -m 777 /models /run/gpu
 WORKDIR /app
 COPY --from=code / .
-ENV HOME=/cache PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV HOME=/cache TORCHINDUCTOR_CACHE_DIR=/cache/inductor PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001
 ENTRYPOINT []
 CMD ["python3", "-m", "services.model", "--patient"]

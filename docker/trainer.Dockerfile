@@ -13,6 +13,13 @@ RUN --mount=type=cache,target=/root/.cache,sharing=locked \
     PIP_FIND_LINKS=/wheels ./install.sh /opt/ada "$ACCELERATOR" --extra train --extra "$extra" --no-dev
 
 FROM ${PYTHON_IMAGE}
+ARG ACCELERATOR=cuda
+# The one exception to "no build tools": on CUDA, Triton compiles its kernels' launchers when training starts.
+# hadolint ignore=DL3008
+RUN if [ "$ACCELERATOR" = cuda ]; then \
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev \
+        && rm -rf /var/lib/apt/lists/*; \
+    fi
 # Whoever keeps the checkout trains (`user` in compose.yaml), so the places to write are open to all.
 RUN install -d -m 777 /models /run/gpu
 COPY --from=packages /opt/ada /opt/ada
