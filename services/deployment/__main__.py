@@ -38,7 +38,7 @@ from services.start import CONFIG_EXIT
 
 BUILD_GIB = {GPU_FILES: 60, CPU_FILES: 12}
 RUN_GIB = 2
-CONFIGS = ("trainer/configs/ada.yaml", "trainer/configs/bare.yaml")  # on a GPU, without one
+CONFIGS = {GPU_FILES: "trainer/configs/ada.yaml", CPU_FILES: "trainer/configs/bare.yaml"}
 CONTAINER_USER = 10001
 
 
@@ -136,11 +136,8 @@ def _check_place(engine: DockerEngine, files: str, values: Mapping[str, str]) ->
     if engine.root.exists():  # else the engine is on another machine
         free = shutil.disk_usage(engine.root).free / 2**30
         if free < needed:
-            raise ConfigError(
-                f"{engine.root} has {free:.1f} GiB free and Ada's images need {needed}: free some disk"
-                if not present
-                else f"{engine.root} has {free:.1f} GiB free and Ada needs {needed} to write: free some disk"
-            )
+            wanted = f"Ada needs {needed} to write" if present else f"Ada's images need {needed}"
+            raise ConfigError(f"{engine.root} has {free:.1f} GiB free and {wanted}: free some disk")
     host, port = values.get("ADA_PUBLISH") or "127.0.0.1", values.get("ADA_PORT") or "8080"
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigError(f"ADA_PORT is {port!r}: it must be a whole number from 1 to 65535")
@@ -203,7 +200,7 @@ def train(*arguments: str) -> int:
     if compose(files, "build", "trainer"):
         raise ConfigError("the trainer's image can't be built, as it says above")
     if not any(word.startswith("--config") for word in arguments):
-        arguments = ("--config", CONFIGS[files == CPU_FILES], *arguments)
+        arguments = ("--config", CONFIGS.get(files, CONFIGS[GPU_FILES]), *arguments)
     revision = run("git", "rev-parse", "HEAD").stdout.strip() if shutil.which("git") else ""
     options = ["--rm", "--env", f"ADA_CODE_REVISION={revision}"]
     options += [] if sys.stdin.isatty() else ["--no-TTY"]

@@ -36,10 +36,10 @@ def find_engine() -> DockerEngine:
     if answer.returncode or info.get("ServerErrors"):
         _refuse_engine(answer.stderr + " ".join(info.get("ServerErrors") or []))
     _check_version("Docker Engine", str(info.get("ServerVersion", "")), OLDEST_ENGINE)
-    compose = run("docker", "compose", "version", "--short")
-    if compose.returncode:
+    plugin = run("docker", "compose", "version", "--short")
+    if plugin.returncode:
         raise ConfigError("Docker has no Compose v2: install the package docker-compose-plugin")
-    _check_version("Docker Compose", compose.stdout.strip(), OLDEST_COMPOSE)
+    _check_version("Docker Compose", plugin.stdout.strip(), OLDEST_COMPOSE)
     hook = shutil.which("nvidia-container-runtime-hook")
     return DockerEngine(Path(info["DockerRootDir"]), "nvidia" in info["Runtimes"] or hook is not None)
 
@@ -63,6 +63,7 @@ def _check_version(what: str, version: str, oldest: tuple[int, int]) -> None:
 
 
 def engine_or_none() -> DockerEngine | None:
+    """The engine that answers here, if one does."""
     try:
         return find_engine()
     except ConfigError:
@@ -92,4 +93,5 @@ def _environment(files: str) -> dict[str, str]:
 
 
 def run(*command: str, env: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    """Any command, to its end, with what it printed."""
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)

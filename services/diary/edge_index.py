@@ -3,7 +3,6 @@
 The engine takes one process and many threads. Its write-ahead log survives a killed process.
 """
 
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from qdrant_edge import (
 )
 
 from services.diary.embedder import Vector
-from services.diary.index import Chunk, Hit
+from services.diary.index import Chunk, Hit, collection_name
 from services.errors import DiaryUnavailable
 
 _VECTOR = "dense"
@@ -39,7 +38,7 @@ class EdgeIndex:
 
     def __init__(self, folder: Path, model: str, dimension: int) -> None:
         """Open the index, or make it. Raises DiaryUnavailable when another process has it open."""
-        self.path = folder / f"{re.sub(r'[^A-Za-z0-9.]+', '-', model)}-{dimension}"
+        self.path = folder / collection_name(model, dimension)
         complete = self.path / "edge_config.json"
         config = EdgeConfig(vectors={_VECTOR: EdgeVectorParams(size=dimension, distance=Distance.Cosine)})
         if _asked(complete.exists):

@@ -1,5 +1,6 @@
 """The index: vectors of chunks, always searched for one owner."""
 
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,6 +79,11 @@ class IndexEngine(Protocol):
     def delete(self, owner: str, entry_id: str) -> None: ...
 
     def count(self) -> int: ...
+
+
+def collection_name(model: str, dimension: int) -> str:
+    """Where vectors of one embedding model lie: those of another never get among them."""
+    return f"{re.sub(r'[^A-Za-z0-9.]+', '-', model)}-{dimension}"
 
 
 class NoIndex:

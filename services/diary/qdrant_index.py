@@ -13,7 +13,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from services.diary.embedder import Vector
-from services.diary.index import Chunk, Hit
+from services.diary.index import Chunk, Hit, collection_name
 from services.errors import DiaryUnavailable
 
 _VECTOR = "dense"
@@ -28,10 +28,8 @@ class QdrantIndex:
         self, url: str, api_key: str, model: str, dimension: int, timeout_s: int = _TIMEOUT_S
     ) -> None:
         """Reach nothing yet: Qdrant may come later."""
-        self.collection = f"{re.sub(r'[^A-Za-z0-9.]+', '-', model)}-{dimension}"
+        self.collection = collection_name(model, dimension)
         self._url = url
-        self._api_key = api_key
-        self._timeout_s = timeout_s
         self._dimension = dimension
         # The keys travel inside the deployment's own network, without TLS, which the client warns of
         # when it is given the key by name.

@@ -112,13 +112,6 @@ def docker(tmp_path: Path) -> FakeDocker:
 
 
 @pytest.fixture
-def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture
 def settings(checkout: Path, port: int) -> Path:
     """A .env with all that is needed."""
     (checkout / ".env").write_text(f"{SECRETS}ADA_PORT={port}\n")

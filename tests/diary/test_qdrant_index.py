@@ -8,7 +8,6 @@ QDRANT_TEST_KEY name one: its collections are made and deleted.
 
 import importlib.util
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -44,13 +43,6 @@ def standin(folder: Path, port: int, version: str = "1.20.0") -> Iterator[str]:
     server.should_exit = True
     thread.join(timeout=10)
     app.state.engine.close()
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

@@ -14,13 +14,12 @@ from pathlib import Path
 import httpx
 import pytest
 from redis import Redis
-from test_app import CHAT, HELLO, MANIFEST, TEMPLATE, OneWordEmbedder, StandInModel
+from test_app import CHAT, HELLO, MANIFEST, TEMPLATE, OneWordEmbedder, StandInModel, asking
 
 import services.orchestrator.settings as voice_settings
 from services.diary.ledger import Ledger
 from services.errors import ConfigError
 from services.orchestrator.adapter import Published
-from services.orchestrator.app import create_app
 from services.orchestrator.engine import Engine
 from services.orchestrator.parts import assemble
 from services.orchestrator.settings import OrchestratorSettings
@@ -180,12 +179,7 @@ async def client(link: Path, redis: Redis, tmp_path: Path) -> AsyncIterator[http
         async with httpx.AsyncClient(transport=transport, base_url="http://model") as upstream:
             yield assemble(settings, Engine(upstream), ledger, redis, OneWordEmbedder(), EmptyIndex())
 
-    app = create_app(opened)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://ada") as client,
-    ):
+    async with asking(opened) as client:
         yield client
     ledger.close()
 

@@ -18,7 +18,7 @@ from services.diary.ledger import Ledger
 from services.diary.recall import Recall
 from services.errors import DiaryUnavailable
 from services.orchestrator.adapter import Adapter
-from services.orchestrator.app import create_app
+from services.orchestrator.app import Opener, create_app
 from services.orchestrator.disclosure import DISCLOSURE
 from services.orchestrator.engine import Engine
 from services.orchestrator.state import State
@@ -135,6 +135,18 @@ def index() -> FindsEverything:
 Ask = Callable[..., AsyncIterator[httpx.AsyncClient]]
 
 
+@asynccontextmanager
+async def asking(opened: Opener) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the app over these parts, without a socket between them."""
+    app = create_app(opened)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://ada") as client,
+    ):
+        yield client
+
+
 @pytest.fixture
 async def client(model: StandInModel, index, redis: Redis, tmp_path: Path):
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite3")
@@ -152,12 +164,7 @@ async def client(model: StandInModel, index, redis: Redis, tmp_path: Path):
                 recall=Recall(ledger, OneWordEmbedder(), index),
             )
 
-    app = create_app(opened)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://ada") as client,
-    ):
+    async with asking(opened) as client:
         yield client
     ledger.close()
 
@@ -416,11 +423,7 @@ async def test_an_entry_is_accepted_while_the_queue_is_away(model, index, tmp_pa
         engine = Engine(httpx.AsyncClient(transport=httpx.MockTransport(model), base_url="http://m"))
         yield State(lambda: ADAPTER, engine, ledger, jobs, recall)
 
-    app = create_app(opened)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://ada") as client,
-    ):
+    async with asking(opened) as client:
         accepted = await client.post("/v1/diary/entries", json={"text": "kept"})
         assert accepted.status_code == 202
         job = (await client.get(f"/v1/jobs/{accepted.json()['job_id']}")).json()
