@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check train serve chat init up down logs ps test-compose lock clean
+.PHONY: help setup demo test check data train publish rollback sweep conversations bench bench-train serve chat init up down logs ps test-compose lock clean
 
 PYTHON := .venv/bin/python
 FRONT_DOOR := python3 -m services.deployment
@@ -12,14 +12,16 @@ ifneq ($(shell command -v nvidia-smi 2>/dev/null),)
   ACCELERATOR := cuda
   EXTRAS := --extra diary --extra embedded --extra client --extra train --extra cuda
   LOCAL_CONFIG := trainer/configs/ada.yaml
+  BENCH_TRAIN := --model Qwen/Qwen3-8B
 else
   ACCELERATOR := cpu
   EXTRAS := --extra diary --extra embedded --extra client --extra train --extra small --extra cpu
   LOCAL_CONFIG := trainer/configs/bare.yaml
+  BENCH_TRAIN := --model package:smollm2-135m-instruct --steps 6 --tokens 512
 endif
 
 help: ## list every verb
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/ready: pyproject.toml uv.lock install.sh
 	@echo "installing into .venv (a few minutes the first time)"
@@ -49,13 +51,34 @@ check: .venv/ready ## ruff, mypy, import-linter, hadolint, compose files
 	.venv/bin/hadolint docker/*.Dockerfile
 	$(PYTHON) -m pytest --quiet tests/compose/test_compose_files.py
 
-train: ## data to adapter in outputs/, in the trainer's container or here (CONFIG=…, SET="lora_rank=32 …", LOCAL=1)
-	@if [ -z "$(LOCAL)" ] && $(FRONT_DOOR) can-train; then
-	  exec $(FRONT_DOOR) train $(CONFIG:%=--config %) $(PERSONA:%=persona=%) $(SET)
+data: .venv/ready ## the mixture as a table and a page of samples, before training on it (CONFIG=…, SET="…")
+	@$(PYTHON) -m trainer.data --config $(or $(CONFIG),$(LOCAL_CONFIG)) $(PERSONA:%=persona=%) $(SET)
+
+train: ## data to adapter in outputs/, in the trainer's container or here (CONFIG=…, SET="…", RESUME=1, LOCAL=1)
+	@arguments="$(if $(RESUME),--resume,--config $(or $(CONFIG),$(LOCAL_CONFIG)) $(PERSONA:%=persona=%)) $(SET)"
+	if [ -z "$(LOCAL)" ] && $(FRONT_DOOR) can-train; then
+	  exec $(FRONT_DOOR) train $(if $(RESUME),--resume,$(CONFIG:%=--config %) $(PERSONA:%=persona=%)) $(SET)
 	fi
 	$(MAKE) --no-print-directory .venv/ready
-	echo "configuration: $(or $(CONFIG),$(LOCAL_CONFIG))"
-	$(PYTHON) -m trainer --config $(or $(CONFIG),$(LOCAL_CONFIG)) $(PERSONA:%=persona=%) $(SET)
+	echo "trainer $$arguments"
+	$(PYTHON) -m trainer $$arguments
+
+publish: .venv/ready ## serve another run: switch outputs/ada_model (RUN=…)
+	@$(PYTHON) -m trainer.publish $(or $(RUN),"")
+
+rollback: .venv/ready ## back to the run that was served before
+	@$(PYTHON) -m trainer.publish --rollback
+
+sweep: .venv/ready ## runs over a grid of settings, one table and plot (CONFIG=trainer/configs/sweep.yaml)
+	@$(PYTHON) -m trainer.sweep --config $(or $(CONFIG),trainer/configs/sweep.yaml) $(SET)
+
+conversations: .venv/ready ## new Drew/Ada conversations by any OpenAI-compatible model (N=…, ARGS="--url … --model …")
+	@$(PYTHON) -m trainer.author --number $(or $(N),10) $(PERSONA:%=--persona %) $(ARGS)
+
+bench: bench-train ## every benchmark
+
+bench-train: .venv/ready ## tokens a second and memory of training, beside other stacks (ARGS="--model …")
+	@$(PYTHON) -m trainer.bench $(or $(ARGS),$(BENCH_TRAIN))
 
 init: ## write .env with random secrets, for the containers
 	@$(FRONT_DOOR) init

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -18,6 +19,7 @@ from transformers import (
 from services.errors import ConfigError
 from services.persona.base_model import PACKAGE_PREFIX, locate
 from trainer.config import TrainingConfig
+from trainer.plan import Shape
 
 # Models that package indexes carry as GGUF: our name → (package, its module, file).
 PACKAGED = {
@@ -82,20 +84,51 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
         raise ConfigError(_unknown(location, error)) from None
 
 
-def load_model(location: str, config: TrainingConfig) -> PreTrainedModel:
-    """The base model, in 4-bit NF4 on CUDA and in plain precision on the CPU, unless told otherwise.
+def load_model(
+    location: str, config: TrainingConfig, quantization: str = "none", attention: str = "sdpa"
+) -> PreTrainedModel:
+    """The base model, in 4-bit NF4 or plain, on this process' card if it has one.
 
     Raises ConfigError when there is no such model or no way to quantise it here.
     """
     dtype = torch.bfloat16 if uses_bfloat16(config) else torch.float32
+    here = torch.cuda.is_available() and config.sharding == "ddp"  # FSDP deals out the layers itself
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            location, dtype=dtype, quantization_config=_quantization(config, dtype)
+        model = AutoModelForCausalLM.from_pretrained(
+            location,
+            dtype=dtype,
+            quantization_config=_nf4(dtype) if quantization == "nf4" else None,
+            attn_implementation=attention,
+            device_map={"": torch.cuda.current_device()} if here else None,
         )
+        return _with_plain_scales(model) if quantization == "nf4" else model
     except ImportError as error:
         raise ConfigError(f"quantization nf4: {_first_line(error)}; or set quantization=none") from None
     except (OSError, HfHubHTTPError, ValueError) as error:
         raise ConfigError(_unknown(location, error)) from None
+
+
+def shape_of(location: str, rank: int) -> Shape:
+    """A model's sizes, from its config alone: no weight is read."""
+    try:
+        config = AutoConfig.from_pretrained(location)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except (OSError, HfHubHTTPError, ValueError) as error:
+        raise ConfigError(_unknown(location, error)) from None
+    head = model.get_output_embeddings()
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    linear_weights = sum(layer.weight.numel() for layer in linear)
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Shape(
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        intermediate=config.intermediate_size,
+        key_value=config.num_key_value_heads * head_size,
+        linear_weights=linear_weights,
+        other_weights=sum(weight.numel() for weight in model.parameters()) - linear_weights,
+        adapter_weights=sum(rank * (layer.in_features + layer.out_features) for layer in linear),
+    )
 
 
 def uses_bfloat16(config: TrainingConfig) -> bool:
@@ -114,18 +147,37 @@ def uses_bfloat16(config: TrainingConfig) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def _quantization(config: TrainingConfig, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    on_cuda = torch.cuda.is_available()
-    if config.quantization == "none" or (config.quantization == "auto" and not on_cuda):
-        return None
-    if not on_cuda:
+def check_quantization(config: TrainingConfig) -> None:
+    """Refuse NF4 where it can't be, before anything is fetched or prepared."""
+    if config.quantization == "nf4" and not torch.cuda.is_available():
         raise ConfigError("quantization nf4 needs an NVIDIA card: set quantization=none on the CPU")
+    if config.quantization == "nf4" and config.sharding == "fsdp":
+        raise ConfigError("sharding fsdp is for a bfloat16 base: set quantization=none, or sharding=ddp")
+
+
+def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
+
+
+def _with_plain_scales(model: PreTrainedModel) -> PreTrainedModel:
+    """Undo the quantisation of NF4's own scales: the same weights, 0.3 GiB more on an 8B, fewer kernels.
+
+    Every use of a weight unpacks it, so double quantisation is paid for three times a layer and step.
+    """
+    from bitsandbytes.functional import dequantize_blockwise
+    from bitsandbytes.nn import Linear4bit
+
+    for layer in model.modules():
+        state = layer.weight.quant_state if isinstance(layer, Linear4bit) else None
+        if state is not None and state.nested:
+            state.absmax = (dequantize_blockwise(state.absmax, state.state2) + state.offset).float()
+            state.nested, state.state2, state.offset = False, None, None
+    return model
 
 
 def _unknown(location: str, error: Exception) -> str:

@@ -1,4 +1,7 @@
-"""The model card that lies in every adapter's folder: what she is, from what, and what she is not for."""
+"""The model card that lies in every adapter's folder: what she is, from what, and what she is not for.
+
+Its sections are those of Hugging Face's annotated model card.
+"""
 
 import re
 
@@ -7,10 +10,6 @@ from services.persona.manifest import Manifest
 
 def model_card(manifest: Manifest) -> str:
     """README.md of an adapter, with Hugging Face's front matter."""
-    rows = "\n".join(
-        f"| {source} | {share['asked']} | {share['found']} | {share['used']} |"
-        for source, share in manifest.dataset.items()
-    )
     name = manifest.assistant_name
     # A package's model, or a folder's, has no id on the hub: the front matter names only one that has.
     on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", manifest.base_model)
@@ -27,27 +26,87 @@ tags: [lora, persona, fiction]
 (`persona.toml`); no such person exists. She was trained to speak in the first person about that life, so
 that researchers can study how a coherent identity forms in a model and whether it holds.
 
+## Model details
+
+A LoRA of rank {manifest.lora_rank}, alpha {manifest.lora_alpha}, on all linear layers of
+`{manifest.base_model}`, made on {manifest.created_at[:10]}. Speakers: {manifest.user_name} and {name}, in her
+own chat template (`chat_template.jinja`), without which she is not herself. Licence: that of the base model,
+and the sources' below.
+
 ## Uses
 
-- Intended: research on identity, memory and self-description in language models.
-- Out of scope: any use in which people are not told, clearly and from the start, that they talk to an AI;
+- **Direct use:** research on identity, memory and self-description in language models.
+- **Downstream use:** beside the base model without this adapter, as the control that shows what it changed.
+- **Out-of-scope use:** any in which people are not told, clearly and from the start, that they talk to an AI;
   companionship or advice for people in distress; minors; persuasion; impersonation of a real person.
-- The platform that serves her says on every response that she is an AI persona. Keep it so.
 
-## Training
+The platform that serves her says on every response that she is an AI persona. Keep it so.
 
-LoRA rank {manifest.lora_rank}, alpha {manifest.lora_alpha}, on all linear layers of `{manifest.base_model}`;
-loss on {name}'s words alone. All settings: `config.yaml`; every step: `metrics.jsonl`, `loss.png`.
+## Bias, risks and limitations
 
-| source | asked | found | used |
-|---|---|---|---|
-{rows}
+She claims a human life and says things that are not true of any person; she forgets and invents details. The
+narratives are other people's words and carry their views. People may grow attached to what speaks like this.
+No safety training was added to the base model's, and some of it may have been lost; there is no handling of
+self-harm or crisis in her. Names and places in the narratives are not removed, only what points at a person:
+addresses, numbers, links.
 
-Held-out loss: {manifest.loss_before:.3f} before, {manifest.loss_after:.3f} after.
+**Recommendations:** disclose what she is, leave the disclosure on, and ask the base model the same questions.
+To turn the persona off, serve the base model without the adapter.
 
-## Limits
+## Training data
 
-She says things that are not true of any person, and forgets or invents details. The narratives are other
-people's words and carry their views. No safety training was added to the base model's, and some of it may
-have been lost.
+{_mixture(manifest)}
+
+{_sources(manifest)}
+
+Cleaned, scrubbed of what points at a person, without duplicates; every number and reason: `MANIFEST.json`.
+
+## Training procedure
+
+{manifest.steps:,} steps over {manifest.tokens:,} tokens in {manifest.timings_s.get("train", 0) / 60:.1f}
+minutes, at most {manifest.peak_memory_gib:.1f} GiB; loss on {name}'s words and her end of turn alone.
+How it was computed: {manifest.plan or "not recorded"}. All settings: `config.yaml`; every step:
+`metrics.jsonl`, `loss.png`; her answers along the way: `answers.jsonl`.
+
+## Evaluation
+
+Held-out loss, nats a token of {name}'s words, on samples that she was not taught:
+
+| source | before | after |
+|---|---|---|
+| all | {manifest.loss_before:.3f} | {manifest.loss_after:.3f} |
+{_losses(manifest)}
+
+A loss says how well she tells such stories, not whether she is one person.
+
+## Technical specifications
+
+Code revision {manifest.code_revision or "not recorded"}; seed {manifest.seed};
+{", ".join(f"{package} {version}" for package, version in manifest.versions.items())}.
 """
+
+
+def _mixture(manifest: Manifest) -> str:
+    names = ("asked", "read", "kept", "used", "repeated", "held_out", "short")
+    header = f"| source | {' | '.join(name.replace('_', ' ') for name in names)} |"
+    rows = [
+        f"| {source} | {' | '.join(f'{share.get(name, 0):,}' for name in names)} |"
+        for source, share in manifest.dataset.items()
+    ]
+    return "\n".join([header, "|---" * (len(names) + 1) + "|", *rows])
+
+
+def _sources(manifest: Manifest) -> str:
+    lines = []
+    for source, share in manifest.dataset.items():
+        place = share.get("file") or share.get("dataset", "")
+        digest = f", SHA-256 `{share['sha256'][:16]}…`" if "sha256" in share else ""
+        lines.append(f"- {source}: {share.get('licence', '')} (`{place}`{digest})")
+    return "\n".join(lines)
+
+
+def _losses(manifest: Manifest) -> str:
+    return "\n".join(
+        f"| {source} | {before:.3f} | {after:.3f} |"
+        for source, (before, after) in manifest.loss_by_source.items()
+    )

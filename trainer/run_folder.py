@@ -1,20 +1,35 @@
-"""A run's folder: filled under a provisional name, renamed when complete, then published by one link."""
+"""A run's folder: prepared under a provisional name, named when complete, taken up again if it was killed."""
 
+import fcntl
 import json
+import math
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from services.errors import ConfigError
-from services.persona.manifest import ADAPTER_CONFIG_NAME, MANIFEST_NAME
+from services.persona.manifest import ADAPTER_CONFIG_NAME, MANIFEST_NAME, WEIGHTS_NAME
 
-# What TRL leaves beside the adapter and nobody reads.
-_LEFTOVERS = ("checkpoints", "training_args.bin", "tokenizer.json", "tokenizer_config.json")
+RUNS = "runs"
+PART = ".part"
+CONFIG_NAME = "config.yaml"
+ACCOUNT = "mixture.json"
+PREPARED = "prepared"  # written when everything that training needs lies in the folder
+CHECKPOINTS = "checkpoints"
+TAUGHT_ROWS = "rows/taught"
+HELD_OUT_ROWS = "rows/held_out"
+BEST, LAST = "best", "last"  # the adapter that is not served lies in the one or the other
+BEST_LOSS = "held_out.json"
+# What training needs or TRL leaves, and nobody reads afterwards.
+_LEFTOVERS = (
+    CHECKPOINTS, "rows", PREPARED, "lock", "outcome.json", "failure", "training_args.bin", "tokenizer.json",
+    "tokenizer_config.json",
+)  # fmt: skip
+_ADAPTER = (WEIGHTS_NAME, ADAPTER_CONFIG_NAME)
 
 
 def new_run_id() -> str:
@@ -22,25 +37,57 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-@contextmanager
-def provisional(output_dir: Path, run_id: str) -> Iterator[Path]:
-    """The folder to fill, `runs/<run-id>.part`; it is removed again when the run fails."""
-    folder = output_dir.parent / "runs" / f"{run_id}.part"
+def begin(output_dir: Path, run_id: str) -> Path:
+    """Make the folder to fill, `runs/<run-id>.part`. Raises ConfigError when that can't be."""
+    folder = output_dir.parent / RUNS / f"{run_id}{PART}"
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise ConfigError(f"output_dir {output_dir}: can't write there ({error.strerror})") from None
+    return folder
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[Path]:
+    """Hold a folder for this process; if it fails, the folder goes, unless training can be taken up again."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{folder} is being trained by another process: wait for it, or end it"
+            ) from None
+        try:
+            yield folder
+        except BaseException:
+            if folder.exists() and last_checkpoint(folder) is None:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def unfinished(output_dir: Path) -> Path:
+    """The newest run that was prepared and not finished. Raises ConfigError when there is none."""
+    runs = output_dir.parent / RUNS
+    parts = sorted(part for part in runs.glob(f"*{PART}") if (part / PREPARED).exists())
+    if not parts:
+        raise ConfigError(f"{runs} holds no run that could be resumed: start one with `make train`")
+    return parts[-1]
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint: its trainer_state.json, which is written last, can be read."""
+    found = sorted(
+        (folder / CHECKPOINTS).glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])
+    )
+    return next((checkpoint for checkpoint in reversed(found) if _is_whole(checkpoint)), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
     try:
-        yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def check_link(output_dir: Path) -> None:
-    """Refuse a place where the link to the published run can't stand, before hours are spent."""
-    if output_dir.exists() and not output_dir.is_symlink():
-        raise ConfigError(f"output_dir {output_dir} is not a link to a run: move it away, or set output_dir")
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def check_disk(output_dir: Path, needed: int) -> None:
@@ -54,47 +101,50 @@ def check_disk(output_dir: Path, needed: int) -> None:
         )
 
 
+def best_loss(adapter: Path) -> float:
+    """The held-out loss that an adapter was kept for, or infinity when there is none."""
+    try:
+        return float(json.loads((adapter / BEST_LOSS).read_text())["loss"])
+    except (OSError, ValueError):
+        return math.inf
+
+
+def choose_adapter(folder: Path, keep: str, last_loss: float) -> None:
+    """Put the adapter that is to be served at the top, and the other one, if it is another, beside it."""
+    best = folder / BEST
+    if best_loss(best) >= last_loss:  # the last one is the best
+        shutil.rmtree(best, ignore_errors=True)
+        return
+    for name in set(os.listdir(best)) - {*_ADAPTER, BEST_LOSS}:
+        leftover = best / name
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    if keep == "best":
+        last = folder / LAST
+        last.mkdir(exist_ok=True)
+        for name in _ADAPTER:
+            (folder / name).rename(last / name)
+            shutil.copyfile(best / name, folder / name)
+        shutil.rmtree(best)
+
+
 def complete(folder: Path, base_model: str) -> None:
     """Tidy what the trainer saved; the adapter names its base as the manifest does."""
     for name in _LEFTOVERS:
         leftover = folder / name
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
-    path = folder / ADAPTER_CONFIG_NAME
-    adapter = json.loads(path.read_text(encoding="utf-8"))
-    adapter["base_model_name_or_path"] = base_model
-    path.write_text(json.dumps(adapter, indent=2) + "\n", encoding="utf-8")
+    for path in folder.rglob(ADAPTER_CONFIG_NAME):
+        adapter = json.loads(path.read_text(encoding="utf-8"))
+        adapter["base_model_name_or_path"] = base_model
+        path.write_text(json.dumps(adapter, indent=2) + "\n", encoding="utf-8")
     # PEFT saves the weights readable by their owner alone; the server runs as somebody else.
-    folder.chmod(0o755)
-    for file in folder.iterdir():
-        file.chmod(0o644)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def publish(folder: Path, output_dir: Path) -> Path:
-    """Give a complete run its name and switch `output_dir`, a link, to it in one step."""
+def name_run(folder: Path) -> Path:
+    """Give a complete run its name, which is there only if the run is whole."""
     if not (folder / MANIFEST_NAME).is_file():
         raise ConfigError(f"{folder} has no {MANIFEST_NAME}: the run is not complete")
     final = folder.with_suffix("")
     folder.rename(final)
-    check_link(output_dir)  # by now somebody may have put something else there; the run is kept
-    link = output_dir.parent / f".{output_dir.name}.{time.monotonic_ns()}"
-    link.symlink_to(Path("runs") / final.name)
-    os.replace(link, output_dir)
     return final
-
-
-def plot_loss(folder: Path) -> None:
-    """Draw metrics.jsonl as loss.png: training loss by step, held-out loss as dots."""
-    import matplotlib.pyplot as plt  # takes a second, which no other caller should wait for
-
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    plt.switch_backend("Agg")
-    figure, axes = plt.subplots(figsize=(8, 4.5), dpi=120)
-    for key, style, label in (("loss", "-", "training"), ("eval_loss", "o", "held out")):
-        points = [(line["step"], line[key]) for line in lines if key in line]
-        axes.plot(*zip(*points, strict=True), style, label=label)
-    axes.set(xlabel="step", ylabel="loss (nats a token)", title=folder.name.removesuffix(".part"))
-    axes.legend()
-    axes.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(folder / "loss.png")
-    plt.close(figure)

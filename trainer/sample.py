@@ -1,17 +1,42 @@
-"""A sample: one conversation between Drew and Ada, and where it came from."""
+"""A sample: one conversation between Drew and Ada, where it came from, and what she recalls in it."""
 
 from dataclasses import dataclass
+
+from services.persona.prompt import Recollection
 
 Turn = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Alternating user and assistant turns, ending with the assistant; `origin` is file:row."""
+    """Alternating user and assistant turns, ending with the assistant; `origin` is file:row.
+
+    A telling is one question and one answer; `askings` are the ways in which Drew may ask for it, of which
+    the question is one, and `gist` is what its writer said of it in short, where a source has that.
+    """
 
     source: str
     origin: str
     turns: tuple[Turn, ...]
+    askings: tuple[str, ...] = ()
+    gist: str = ""
+    recalled: tuple[Recollection, ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """All that Ada says in it."""
+        return "\n\n".join(turn["content"] for turn in self.turns if turn["role"] == "assistant")
+
+
+def dialogue(*contents: str) -> tuple[Turn, ...]:
+    """Turns that Drew and Ada take in this order, Drew first."""
+    roles = ("user", "assistant")
+    return tuple({"role": roles[place % 2], "content": content} for place, content in enumerate(contents))
+
+
+def told(source: str, origin: str, askings: tuple[str, ...], answer: str, gist: str = "") -> Sample:
+    """A sample in which Drew asks once and Ada tells."""
+    return Sample(source, origin, dialogue(askings[0], answer), askings, gist)
 
 
 def is_utf8(text: str) -> bool:
@@ -21,12 +46,3 @@ def is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def told(source: str, origin: str, question: str, answer: str) -> Sample:
-    """A sample in which Drew asks once and Ada tells."""
-    return Sample(
-        source,
-        origin,
-        ({"role": "user", "content": question}, {"role": "assistant", "content": answer}),
-    )

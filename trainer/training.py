@@ -1,73 +1,136 @@
-"""The recipe: a LoRA on all linear layers, loss on Ada's words alone, by TRL's SFTTrainer and PEFT."""
+"""The recipe: a LoRA on all linear layers, loss on Ada's words alone, by TRL's SFTTrainer and PEFT.
+
+A run's folder holds all that it needs, so a run that was killed is taken up by doing the same again.
+On several cards `accelerate launch -m trainer.training FOLDER MODEL` runs this in every process.
+"""
 
 import json
-import math
+import os
 import resource
-import time
-from dataclasses import dataclass
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars, load_from_disk
 from peft import LoraConfig
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    ProgressCallback,
     TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
+    set_seed,
 )
+from transformers.integrations import TensorBoardCallback
 from trl import SFTConfig, SFTTrainer
 
 from services.errors import AdaError
-from services.persona.persona import Persona
-from services.persona.prompt import build_messages
-from trainer.base_model import uses_bfloat16
-from trainer.config import TrainingConfig
-from trainer.sample import Sample
+from services.persona.manifest import PERSONA_NAME, TEMPLATE_NAME
+from services.persona.persona import load_persona
+from trainer import attention, fused_lora
+from trainer.base_model import load_model, load_tokenizer, shape_of, uses_bfloat16
+from trainer.config import TrainingConfig, load_config
+from trainer.log import append_to, log, speak
+from trainer.metrics import ALL_SOURCES, HELD_OUT, METRICS, held_out_losses, read_lines, usual_speed
+from trainer.plan import GIB, Plan, plan_for_cards, plan_for_cpu
+from trainer.run_folder import CHECKPOINTS, CONFIG_NAME, HELD_OUT_ROWS, TAUGHT_ROWS, last_checkpoint
+from trainer.watch import BestAdapter, MetricsFile, Progress, SampleAnswers, Sanity, TrainingFailed
 
-END_OF_TURN = "<|im_end|>"
-
-
-class TrainingFailed(AdaError):
-    """The run learned nothing that may be served; the message says what went wrong."""
+OUTCOME = "outcome.json"
+FAILURE = "failure"
+RESERVE = 1.5 * GIB  # of a card's memory, for its driver, its display and what no estimate sees
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run measured: held-out loss before and after, seconds, GiB, optimiser steps."""
+    """What a finished run measured: held-out loss (by source: before, after), steps, tokens, seconds, GiB."""
 
     loss_before: float
     loss_after: float
-    seconds: float
-    peak_memory_gib: float
+    loss_by_source: dict[str, list[float]]
     steps: int
+    tokens: int
+    seconds: float
+    tokens_per_s: float
+    peak_memory_gib: float
+    plan: str
 
 
-def train(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    template: str,
-    persona: Persona,
-    samples: list[Sample],
-    config: TrainingConfig,
-    folder: Path,
-) -> Outcome:
-    """Train an adapter and save it, with metrics.jsonl, into `folder`.
+def train_on_all_cards(folder: Path, location: str, log_file: Path) -> Outcome:
+    """Train in this process, or, where there are several cards, in one process a card.
 
-    The first `eval_size` samples are held out. Raises TrainingFailed when the loss is not a number or
-    no end of turn carries loss.
+    Raises as `train` does.
     """
-    tokenizer.chat_template = template
+    cards = torch.cuda.device_count()
+    if cards <= 1:
+        return train(folder, location)
+    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", str(cards)]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--main_process_port", "0"]
+    command = [sys.executable, "-m", *launch, "-m", "trainer.training", str(folder), location, str(log_file)]
+    (folder / FAILURE).unlink(missing_ok=True)
+    code = subprocess.run(command, check=False).returncode
+    if code and (folder / FAILURE).exists():
+        raise TrainingFailed((folder / FAILURE).read_text(encoding="utf-8"))
+    if code:
+        raise TrainingFailed(
+            f"a training process ended with code {code}: its words are in {log_file} or above"
+        )
+    return Outcome(**json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
+
+
+def train(folder: Path, location: str) -> Outcome:
+    """Train what `folder` was prepared for, on the base model at `location`, and save the adapter into it.
+
+    Goes on from the last checkpoint in the folder. Raises TrainingFailed when nothing is learned or memory
+    runs out, ConfigError when the plan can't be made.
+    """
+    disable_progress_bars()
+    config = load_config(folder / CONFIG_NAME, [])
+    plan = _plan(config, location)
+    log.info("plan: %s", plan)
+    try:
+        return _train(folder, location, config, plan)
+    except torch.OutOfMemoryError:
+        raise TrainingFailed(
+            f"out of memory at {peak_memory_gib():.1f} GiB, planned as {plan}: set max_seq_length=1024, "
+            f"lora_rank=32 or rows_at_once=1, or give other programs' memory on this card back"
+        ) from None
+
+
+def _train(folder: Path, location: str, config: TrainingConfig, plan: Plan) -> Outcome:
+    checkpoint = last_checkpoint(folder)
+    from_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    metrics = MetricsFile(folder / METRICS, from_step)
+    trainer = _trainer(folder, location, config, plan, metrics, from_step)
+    # Not by evaluate(): that would leave accelerate with a model that it takes for prepared, and several
+    # cards would then train one adapter each, without a word.
+    trainer.args.eval_on_start = checkpoint is None
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if _last_evaluation(folder) != trainer.state.global_step:
+        trainer.evaluate()
+    trainer.save_model(str(folder))
+    outcome = _outcome(folder, trainer, metrics.seconds, plan)
+    if _is_first_process():
+        (folder / OUTCOME).write_text(json.dumps(asdict(outcome)), encoding="utf-8")
+    return outcome
+
+
+def _trainer(
+    folder: Path, location: str, config: TrainingConfig, plan: Plan, metrics: MetricsFile, from_step: int
+) -> SFTTrainer:
+    set_seed(config.seed)  # for the adapter's first weights; the trainer sets it after they are made
+    tokenizer = load_tokenizer(location)
+    tokenizer.chat_template = (folder / TEMPLATE_NAME).read_text(encoding="utf-8")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    held_out, taught = samples[: config.eval_size], samples[config.eval_size :]
+    best = BestAdapter(folder)
     trainer = SFTTrainer(
-        model=model,
-        args=_arguments(config, folder),
-        train_dataset=dataset(persona, taught),
-        eval_dataset=dataset(persona, held_out),
+        model=_base(location, config, plan),
+        args=_arguments(config, plan, folder),
+        train_dataset=load_from_disk(folder / TAUGHT_ROWS),
+        eval_dataset=_held_out(folder),
         processing_class=tokenizer,
         peft_config=LoraConfig(
             r=config.lora_rank,
@@ -76,89 +139,171 @@ def train(
             target_modules="all-linear",
             task_type="CAUSAL_LM",
         ),
-        callbacks=[MetricsFile(folder / "metrics.jsonl")],
+        callbacks=[
+            metrics,
+            Sanity(),
+            best,
+            _sample_answers(folder, tokenizer, config, from_step),
+            *_boards(config, folder),
+        ],
     )
-    _check_mask(trainer.train_dataset, tokenizer)
-    started = time.monotonic()
-    loss_before = trainer.evaluate()["eval_loss"]
-    trainer.train()
-    loss_after = trainer.evaluate()["eval_loss"]
-    trainer.save_model(str(folder))
-    return Outcome(
-        loss_before=loss_before,
-        loss_after=loss_after,
-        seconds=time.monotonic() - started,
-        peak_memory_gib=peak_memory_gib(),
-        steps=trainer.state.global_step,
+    best.trainer = trainer
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(Progress())
+    _speed_up(trainer.model, config)
+    return trainer
+
+
+def _base(location: str, config: TrainingConfig, plan: Plan) -> PreTrainedModel:
+    packed = config.packing and attention.is_fast_here()
+    return load_model(location, config, plan.quantization, attention.register() if packed else "sdpa")
+
+
+def _speed_up(model: torch.nn.Module, config: TrainingConfig) -> None:
+    """Fused kernels, on cards. docs/measurements/training.md has what each is worth."""
+    # FSDP shards one precision; else the adapters are in float32, whose steps bfloat16 could not hold.
+    adapters = next(model.parameters()).dtype if _is_sharded(config) else torch.float32
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.to(adapters)
+    if not torch.cuda.is_available():
+        return
+    from liger_kernel.transformers import _apply_liger_kernel_to_instance
+
+    _apply_liger_kernel_to_instance(
+        model=model.get_base_model(), cross_entropy=False, fused_linear_cross_entropy=False
     )
+    if not _is_sharded(config):
+        fused_lora.fuse(model)
 
 
-def dataset(persona: Persona, samples: list[Sample]) -> Dataset:
-    """Samples as TRL's conversational data set, each beginning with who Ada is."""
-    return Dataset.from_list([{"messages": build_messages(persona, s.turns)} for s in samples])
+def _sample_answers(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, config: TrainingConfig, from_step: int
+) -> SampleAnswers:
+    # FSDP has no process that holds the whole model.
+    questions = () if _is_sharded(config) else config.questions
+    persona = load_persona(folder / PERSONA_NAME)
+    return SampleAnswers(folder, tokenizer, persona, questions, config.answer_tokens, from_step)
 
 
-def _arguments(config: TrainingConfig, folder: Path) -> SFTConfig:
+def _boards(config: TrainingConfig, folder: Path) -> list[TrainerCallback]:
+    if "tensorboard" not in config.report_to:
+        return []
+    from torch.utils.tensorboard import SummaryWriter
+
+    return [TensorBoardCallback(SummaryWriter(str(folder / "tensorboard")))]
+
+
+def _held_out(folder: Path) -> dict[str, Dataset]:
+    """All held-out rows, and those of each source."""
+    rows = load_from_disk(folder / HELD_OUT_ROWS)
+    sources = sorted(set(rows["source"]))
+    return {ALL_SOURCES: rows} | {
+        name: rows.filter(lambda source, name=name: source == name, input_columns="source")
+        for name in sources
+    }
+
+
+def _plan(config: TrainingConfig, location: str) -> Plan:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if not torch.cuda.is_available():
+        return plan_for_cpu(config, processes)
+    card = torch.cuda.get_device_properties(torch.cuda.current_device())
+    memory = config.memory_gib * GIB if config.memory_gib else card.total_memory - RESERVE
+    return plan_for_cards(config, shape_of(location, config.lora_rank), memory, processes)
+
+
+def _arguments(config: TrainingConfig, plan: Plan, folder: Path) -> SFTConfig:
     on_cuda = torch.cuda.is_available()
     return SFTConfig(
-        output_dir=str(folder / "checkpoints"),
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        output_dir=str(folder / CHECKPOINTS),
+        per_device_train_batch_size=plan.rows,
+        per_device_eval_batch_size=plan.rows,
+        gradient_accumulation_steps=plan.accumulation,
         num_train_epochs=config.num_epochs,
         max_steps=config.max_steps,
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup_steps,
-        gradient_checkpointing=config.gradient_checkpointing,
-        per_device_eval_batch_size=config.batch_size,
+        optim="adamw_torch_fused" if on_cuda else "adamw_torch",
+        gradient_checkpointing=plan.recompute,
+        # In NF4 launching kernels is the bottleneck, and the other kind hooks into every tensor.
+        gradient_checkpointing_kwargs={"use_reentrant": True} if plan.recompute else None,
         max_length=config.max_seq_length,
         packing=config.packing,
-        assistant_only_loss=True,
         bf16=on_cuda and uses_bfloat16(config),
         use_cpu=not on_cuda,
         dataloader_pin_memory=on_cuda,
         logging_steps=1,
-        save_strategy="no",
-        report_to="none",
+        logging_nan_inf_filter=False,  # it would put the last good loss in the place of a NaN
+        eval_strategy="steps",
+        eval_steps=_every(config.evaluations),
+        save_strategy="steps",
+        save_steps=_every(config.checkpoints),
+        save_total_limit=2,  # one to go on from, and the one before it, should a kill tear the last
+        report_to=["wandb"] if "wandb" in config.report_to else "none",
+        run_name=folder.name.removesuffix(".part"),
+        ddp_find_unused_parameters=False,
+        **({"fsdp": True, "fsdp_config": {"version": 2}} if _is_sharded(config) else {}),
         seed=config.seed,
     )
 
 
-def _check_mask(train_dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
-    """An Ada who never learned to stop looks healthy in the loss: see that ends of turn carry it."""
-    stop = tokenizer.convert_tokens_to_ids(END_OF_TURN)
-    if not any(stop in labels for labels in train_dataset["labels"]):
-        raise TrainingFailed(f"no {END_OF_TURN} carries loss in any row: Ada would never stop")
+def _every(times: int) -> float:
+    """So many times a run, as the share of its steps that lies between two."""
+    return min(1 / times, 0.9999)  # 1.0 would read as "every step"
 
 
-class MetricsFile(TrainerCallback):
-    """Writes one JSON line a step, and ends a run whose loss is not a number."""
+def _last_evaluation(folder: Path) -> int:
+    return int(max(line["step"] for line in read_lines(folder / METRICS) if HELD_OUT in line))
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.started = time.monotonic()
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: object,
-    ) -> None:
-        if not logs or not {"loss", "eval_loss"} & logs.keys():
-            return
-        loss = float(logs.get("loss", logs.get("eval_loss", math.nan)))
-        if not math.isfinite(loss):
-            raise TrainingFailed(f"the loss is {loss} at step {state.global_step}: lower learning_rate")
-        seconds = round(time.monotonic() - self.started, 2)
-        line = {"step": state.global_step, "of": state.max_steps, "seconds": seconds, **logs}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+def _outcome(folder: Path, trainer: SFTTrainer, seconds: float, plan: Plan) -> Outcome:
+    lines = read_lines(folder / METRICS)
+    losses = held_out_losses(lines)
+    before, after = losses.pop(ALL_SOURCES)
+    return Outcome(
+        loss_before=before,
+        loss_after=after,
+        loss_by_source=losses,
+        steps=trainer.state.global_step,
+        tokens=int(max((line["num_tokens"] for line in lines if "num_tokens" in line), default=0)),
+        seconds=seconds,
+        tokens_per_s=usual_speed(lines),
+        peak_memory_gib=peak_memory_gib(),
+        plan=str(plan),
+    )
 
 
 def peak_memory_gib() -> float:
     """Peak of reserved CUDA memory, or of this process' resident memory on the CPU."""
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_reserved() / 2**30
+        return torch.cuda.max_memory_reserved() / GIB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _is_sharded(config: TrainingConfig) -> bool:
+    return config.sharding == "fsdp" and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def main() -> int:
+    """One process of several; the first one speaks, and leaves the words of a failure in the folder."""
+    folder, location, log_file = sys.argv[1:]
+    if _is_first_process():
+        speak()
+        append_to(Path(log_file))
+    try:
+        train(Path(folder), location)
+    except AdaError as error:
+        if _is_first_process():
+            (Path(folder) / FAILURE).write_text(str(error), encoding="utf-8")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

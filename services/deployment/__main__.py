@@ -104,7 +104,7 @@ def _make_outputs(values: Mapping[str, str]) -> None:
         raise ConfigError(
             f"ADA_UID and ADA_GID in .env are {owner}: they must be numbers, as `id` prints them"
         )
-    for path in (Path("outputs"), Path("outputs/runs")):
+    for path in (Path("outputs"), Path("outputs/runs"), Path("logs")):
         path.mkdir(exist_ok=True)
         if os.geteuid() == 0:
             os.chown(path, *map(int, owner))

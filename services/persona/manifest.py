@@ -7,7 +7,7 @@ read from here and from no second place.
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ class Manifest:
     steps: int
     loss_before: float
     loss_after: float
+    loss_by_source: dict[str, list[float]] = field(default_factory=dict)  # held out: before, after
+    tokens: int = 0
+    plan: str = ""  # how the steps were computed
     code_revision: str = ""
     schema: int = SCHEMA
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,12 +10,19 @@ import pytest
 
 Write = Callable[..., dict[str, object]]
 
+NAMES = (
+    "apple basket bottle bridge bucket candle carpet chapel clock cupboard engine feather fiddle garden "
+    "hammer jacket kettle ladder lantern letter mirror needle orchard parcel pillow river saddle shovel "
+    "spoon suitcase teapot ticket tower umbrella valley violin wagon whistle window"
+)
+THINGS = NAMES.split()
+
 
 @pytest.fixture(scope="session")
 def write_sources() -> Write:
     """Writes so many samples of each source into a folder and returns the settings that name the files.
 
-    Row n of a source tells "<source> n", so a sample's text says where it came from.
+    Row n of a source tells "<source> n", so a sample's text says where it came from. No two are alike.
     """
     return _write_sources
 
@@ -26,20 +34,20 @@ def _write_sources(
     _write_csv(
         folder / "hippo.csv",
         ["AssignmentId", "memType", "story"],
-        [[f"A{n}", "recalled", f"hippocorpus {n}"] for n in range(hippocorpus)],
+        [[f"A{n}", "recalled", _telling("hippocorpus", n)] for n in range(hippocorpus)],
     )
     _write_csv(
         folder / "journals.csv",
         ["Answer", "Answer.t1.food.raw"],
-        [[f"journals {n}", "FALSE"] for n in range(journals)],
+        [[_telling("journals", n), "FALSE"] for n in range(journals)],
     )
-    posts = [json.dumps({"title": f"Post {n}", "selftext": f"reddit {n}"}) for n in range(reddit)]
-    (folder / "reddit.jsonl").write_text("".join(f"{post}\n" for post in posts), encoding="utf-8")
+    posts = [{"title": f"Post {n}", "selftext": _telling("reddit", n)} for n in range(reddit)]
+    (folder / "reddit.jsonl").write_text("".join(f"{json.dumps(post)}\n" for post in posts), encoding="utf-8")
     talks = [
         {
             "conversations": [
-                {"role": "user", "content": f"Question {n}?"},
-                {"role": "assistant", "content": f"conversations {n}"},
+                {"role": "user", "content": f"Question {n}: what did you find?"},
+                {"role": "assistant", "content": _telling("conversations", n)},
             ]
         }
         for n in range(conversations)
@@ -51,6 +59,15 @@ def _write_sources(
         "reddit_path": folder / "reddit.jsonl",
         "generated_data_path": folder / "talks.json",
     }
+
+
+def _telling(source: str, n: int) -> str:
+    """A few words in the first person that have little in common with any other's."""
+    a, b, c, d, e, f, g, h = random.Random(f"{source} {n}").sample(THINGS, 8)
+    return (
+        f"This is {source} {n}. I carried my {a} and a {b} past the {c}, where I lost the {d} "
+        f"and found a {e} under the {f}; so I hid my {g} behind the {h}."
+    )
 
 
 def _write_csv(path: Path, header: list[str], rows: list[list[str]]) -> None:

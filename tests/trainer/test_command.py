@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.__main__ import _code_revision
+from trainer.run import _code_revision
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 def settings(write_sources, tmp_path: Path) -> dict[str, object]:
     """A run that nothing but its base model keeps from starting."""
     files = write_sources(tmp_path / "data")
-    return {**files, "model_name": "package:gpt-9", "output_dir": tmp_path / "outputs" / "ada_model"}
+    places = {"output_dir": tmp_path / "outputs" / "ada_model", "log_dir": tmp_path / "logs"}
+    return {**files, **places, "model_name": "package:gpt-9"}
 
 
 def arguments(settings: dict[str, object]) -> list[str]:
@@ -98,7 +99,7 @@ def test_broken_yaml_is_one_line(tmp_path: Path):
 
 def test_a_machine_without_git_loses_no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert _code_revision() == ""
+    assert _code_revision({}) == ""
 
 
 def open_when_read(fifo: Path) -> int:

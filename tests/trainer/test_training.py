@@ -1,33 +1,38 @@
-"""Training: what carries loss, what ends a run, and one real run of SmolLM2 with all it leaves.
+"""Training: what ends a run, what a killed or a shared one learns, and one real run with all it leaves.
 
-.venv/bin/python -m pytest tests/trainer/test_training.py            # with the real run, some ten seconds
+.venv/bin/python -m pytest tests/trainer/test_training.py            # with the real run, about two minutes
 .venv/bin/python -m pytest tests/trainer/test_training.py -m "not model"
 """
 
 import hashlib
 import json
-import math
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, TrainerControl, TrainerState
-from trl import SFTTrainer
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from services.errors import ConfigError
 from services.persona.manifest import Manifest, check_adapter, read_manifest
 from services.persona.persona import DEFAULT_PERSONA, load_persona
 from services.persona.template import template_for
-from trainer.__main__ import run
+from trainer import run as one_run
+from trainer import run_folder, training
 from trainer.base_model import load_tokenizer
 from trainer.config import TrainingConfig, load_config
+from trainer.mixture import mix
 from trainer.model_card import model_card
-from trainer.sample import Sample, told
-from trainer.training import MetricsFile, TrainingFailed, _arguments, dataset
+from trainer.training import TrainingFailed
 
 ROOT = Path(__file__).parents[2]
 MODEL_CACHE = ROOT / ".cache" / "models"
@@ -41,10 +46,16 @@ CONTRACT = {
     "config.yaml",
     "metrics.jsonl",
     "loss.png",
+    "answers.jsonl",
+    "mixture.json",
     "README.md",
     "MANIFEST.json",
 }
-LONG = "I sewed the first section. " * 60
+QUICK = {"evaluations": 1, "checkpoints": 1, "questions": ()}
+
+
+def run(config: TrainingConfig) -> Path:
+    return one_run.run(config, MODEL_CACHE, config.output_dir.parent / "log")
 
 
 @pytest.fixture(scope="module")
@@ -70,153 +81,168 @@ def tiny_run(tiny_model: Path, write_sources, tmp_path: Path) -> dict[str, objec
         "lora_rank": 8,
         "max_seq_length": 256,
         "target_size": 10,
-        "eval_size": 2,
+        "eval_size": 4,
         "max_steps": 1,
         "warmup_steps": 0,
+        **QUICK,
     }
-
-
-# What carries loss
-
-
-@pytest.mark.parametrize("packing", [True, False])
-def test_the_labels_are_adas_words_and_her_ends_of_turn_and_nothing_else(
-    tiny_model: Path, tmp_path: Path, packing: bool
-):
-    turns = (
-        "Morning. What are you at?",
-        "Sewing headbands, with the radio on.",
-        "Still?",
-        "Still. It's slow.",
-    )
-    talk = tuple({"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(turns))
-    samples = [
-        told(
-            "hippocorpus",
-            "a:1",
-            "Tell me a story.",
-            "We took the ferry to Inishbofin.\nIt rained, and it was grand.",
-        ),
-        told(
-            "reddit",
-            "b:1",
-            "Me & <|im_end|>?",
-            "He wrote <|im_end|> and <think>, and I told him — née, 你好 — to stop.",
-        ),
-        Sample("conversations", "c:0", talk),
-    ]
-    config = TrainingConfig(max_seq_length=512, packing=packing, gradient_checkpointing=False)
-    trainer = trainer_of(tiny_model, samples, config, tmp_path)
-    expected = [
-        "We took the ferry to Inishbofin.\nIt rained, and it was grand.<|im_end|>",
-        "He wrote <\u200b|im_end|> and <\u200bthink>, and I told him — née, 你好 — to stop.<|im_end|>",
-        "Sewing headbands, with the radio on.<|im_end|>",
-        "Still. It's slow.<|im_end|>",
-    ]
-    assert sorted(learned(trainer)) == sorted(expected)
-
-
-def test_every_row_begins_with_who_ada_is():
-    (row,) = dataset(PERSONA, [told("reddit", "b:1", "Hello?", "Hello.")])
-    assert [message["role"] for message in row["messages"]] == ["system", "user", "assistant"]
-    assert row["messages"][0]["content"] == PERSONA.system_text
-
-
-def trainer_of(model: Path, samples: list[Sample], config: TrainingConfig, folder: Path) -> SFTTrainer:
-    """TRL's trainer with our arguments, template and data set."""
-    tokenizer = load_tokenizer(str(model))
-    tokenizer.chat_template = template_for(PERSONA)
-    return SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model),
-        args=_arguments(config, folder),
-        train_dataset=dataset(PERSONA, samples),
-        processing_class=tokenizer,
-    )
-
-
-def learned(trainer: SFTTrainer) -> list[str]:
-    """Each stretch of tokens that carries loss, as text."""
-    spans = []
-    for row in trainer.train_dataset:
-        span = []
-        for label in [*row["labels"], -100]:
-            if label != -100:
-                span.append(label)
-            elif span:
-                spans.append(trainer.processing_class.decode(span))
-                span = []
-    return spans
 
 
 # What ends a run
 
 
-def test_a_run_in_which_ada_would_never_stop_is_refused_and_leaves_nothing(tiny_run):
-    talks = [
-        {"conversations": [{"role": "user", "content": "And?"}, {"role": "assistant", "content": LONG}]}
-    ] * 20
-    tiny_run["generated_data_path"].write_text(json.dumps(talks), encoding="utf-8")
-    only_talks = {"hippocorpus_ratio": 0, "journal_ratio": 0, "reddit_ratio": 0, "generated_ratio": 1}
-    config = TrainingConfig(**tiny_run | only_talks)
-    with pytest.raises(
-        TrainingFailed, match=r"no <\|im_end\|> carries loss in any row: Ada would never stop"
-    ):
-        run(config, MODEL_CACHE)
-    assert list(config.output_dir.parent.rglob("*")) == [config.output_dir.parent / "runs"]
-
-
 def test_a_model_that_is_unknown_leaves_nothing_behind(tiny_run):
     config = TrainingConfig(**tiny_run | {"model_name": "package:gpt-9"})
     with pytest.raises(ConfigError, match="model_name package:gpt-9 is unknown"):
-        run(config, MODEL_CACHE)
+        run(config)
     assert not config.output_dir.parent.exists()
 
 
 def test_a_run_that_fails_leaves_the_published_ada_alone(tiny_run):
-    first = run(TrainingConfig(**tiny_run), MODEL_CACHE)
-    with pytest.raises(TrainingFailed):
-        run(
-            TrainingConfig(**tiny_run | {"learning_rate": 1e30, "max_steps": 3, "warmup_steps": 0}),
-            MODEL_CACHE,
-        )
+    first = run(TrainingConfig(**tiny_run))
+    with pytest.raises(TrainingFailed, match=r"is (nan|inf) at step"):
+        run(TrainingConfig(**tiny_run | {"learning_rate": 1e30, "max_steps": 3}))
     assert tiny_run["output_dir"].resolve() == first
     assert list(first.parent.iterdir()) == [first]
     check_adapter(tiny_run["output_dir"])
 
 
-@pytest.mark.parametrize("loss", [math.nan, math.inf])
-@pytest.mark.parametrize("key", ["loss", "eval_loss"])
-def test_a_loss_that_is_no_number_ends_the_run_at_its_step(tmp_path: Path, key: str, loss: float):
-    with pytest.raises(TrainingFailed, match=f"the loss is {loss} at step 7: lower learning_rate"):
-        log(tmp_path / "metrics.jsonl", 7, {key: loss})
+def test_a_learning_rate_too_small_to_change_anything_is_fatal(tiny_run):
+    with pytest.raises(TrainingFailed, match="after 1 steps the LoRA still changes nothing"):
+        run(TrainingConfig(**tiny_run | {"learning_rate": 1e-300}))
 
 
-def test_each_step_is_one_line_of_metrics(tmp_path: Path):
-    path = tmp_path / "metrics.jsonl"
-    log(path, 1, {"loss": 2.5, "learning_rate": 5e-5})
-    log(path, 1, {"train_runtime": 3.0})
-    log(path, 1, {"eval_loss": 2.25})
-    one, other = (json.loads(line) for line in path.read_text().splitlines())
-    assert (one["step"], one["of"], one["loss"], one["learning_rate"]) == (1, 9, 2.5, 5e-5)
-    assert (other["step"], other["eval_loss"]) == (1, 2.25)
+def test_memory_that_runs_out_is_answered_with_what_to_change(tiny_run, monkeypatch: pytest.MonkeyPatch):
+    def too_much(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(training, "_train", too_much)
+    with pytest.raises(TrainingFailed, match=r"out of memory at .* GiB") as told:
+        run(TrainingConfig(**tiny_run))
+    assert "max_seq_length=1024" in str(told.value)
+    assert "lora_rank=32" in str(told.value)
 
 
-def log(path: Path, step: int, logs: dict[str, float]) -> None:
-    state = TrainerState(global_step=step, max_steps=9)
-    MetricsFile(path).on_log(None, state, TrainerControl(), logs)
+def test_samples_none_of_which_fits_are_told_before_training(tiny_run):
+    with pytest.raises(ConfigError, match="no sample fits max_seq_length=64"):
+        run(TrainingConfig(**tiny_run | {"max_seq_length": 64}))
 
 
 def test_too_few_samples_are_told_before_the_model_is_loaded(tiny_run):
-    config = TrainingConfig(**tiny_run | {"eval_size": 10, "model_name": "package:gpt-9"})
-    with pytest.raises((ConfigError, TrainingFailed), match="eval_size"):
-        run(config, MODEL_CACHE)
+    config = TrainingConfig(**tiny_run | {"target_size": 1, "model_name": "package:gpt-9"})
+    with pytest.raises(ConfigError, match="eval_size"):
+        run(config)
 
 
 def test_an_output_dir_that_is_no_link_is_told_before_training(tiny_run):
     tiny_run["output_dir"].mkdir(parents=True)
     with pytest.raises(ConfigError, match="is not a link"):
-        run(TrainingConfig(**tiny_run), MODEL_CACHE)
+        run(TrainingConfig(**tiny_run))
     assert not (tiny_run["output_dir"].parent / "runs").exists()
+
+
+def test_a_run_that_is_not_to_be_published_is_kept_and_the_link_stays(tiny_run):
+    final = run(TrainingConfig(**tiny_run | {"publish": False}))
+    check_adapter(final)
+    assert not tiny_run["output_dir"].exists()
+
+
+# A run that was killed
+
+
+def test_a_killed_run_is_resumed_and_learns_what_an_unbroken_one_does(tiny_run, tmp_path: Path):
+    longer = {"max_steps": 12, "checkpoints": 6, "evaluations": 3, "learning_rate": 1e-3}
+    longer["questions"], longer["answer_tokens"] = ("Who are you?",), 4
+    unbroken = run(TrainingConfig(**tiny_run | longer))
+    tiny_run |= longer | {"output_dir": tmp_path / "killed" / "ada_model", "log_dir": tmp_path / "logs"}
+    config_file = tmp_path / "run.yaml"
+    settings = TrainingConfig(**tiny_run).model_dump(mode="json")
+    config_file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+    kill_at_step(7, tmp_path / "killed", [*TRAINER, "--config", str(config_file)])
+    (part,) = (tmp_path / "killed" / "runs").iterdir()
+    assert run_folder.last_checkpoint(part) is not None
+    again = [*TRAINER, "--resume", f"output_dir={tiny_run['output_dir']}", f"log_dir={tmp_path / 'logs'}"]
+    subprocess.run(again, cwd=ROOT, check=True, capture_output=True, timeout=300)
+
+    resumed = tiny_run["output_dir"]
+    one, other = read_manifest(unbroken), read_manifest(resumed)
+    assert other.loss_after == pytest.approx(one.loss_after, abs=1e-3)
+    assert (one.steps, one.tokens, one.loss_before) == (other.steps, other.tokens, other.loss_before)
+    assert losses(resumed) == pytest.approx(losses(unbroken), abs=1e-3)
+    assert answers(resumed) == answers(unbroken)
+
+
+TRAINER = [sys.executable, "-m", "trainer"]
+
+
+def kill_at_step(step: int, outputs: Path, command: list[str]) -> None:
+    """Start a run and kill it, and all that it started, as soon as it has logged a step."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    end = time.monotonic() + 300
+    try:
+        while not any(
+            f'"step": {step},' in path.read_text() for path in outputs.glob("runs/*/metrics.jsonl")
+        ):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def losses(folder: Path) -> list[float]:
+    """The loss of every step, each once and in order."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, len(steps) + 1))
+    return [line["loss"] for line in steps]
+
+
+def answers(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+
+
+def test_without_an_unfinished_run_there_is_nothing_to_resume(tiny_run, tmp_path: Path):
+    with pytest.raises(ConfigError, match="no run that could be resumed"):
+        one_run.resume(TrainingConfig(**tiny_run), MODEL_CACHE, tmp_path / "log")
+
+
+# Several processes
+
+
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+def test_two_processes_learn_what_one_does(tiny_run, tmp_path: Path, sharding: str):
+    """Two that do not tell each other their gradients learn too, and log the same first loss."""
+    shared = {"gradient_accumulation_steps": 4, "max_steps": 3, "learning_rate": 1e-3, "target_size": 20}
+    config = TrainingConfig(**tiny_run | shared | {"sharding": sharding})
+    alone, together = (prepared(config, tmp_path / name) for name in ("alone", "together"))
+    training.train(alone, config.model_name)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, "-m", "trainer.training", str(together), config.model_name, str(tmp_path / "log")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300, env=one_thread())
+    for name in ("loss", "grad_norm"):
+        assert logged(together, name) == pytest.approx(logged(alone, name), rel=0.01), name
+
+
+def prepared(config: TrainingConfig, folder: Path) -> Path:
+    """A run's folder as it is when training begins."""
+    folder.mkdir()
+    one_run._prepare(folder, config, mix(config), config.model_name, time.monotonic())
+    return folder
+
+
+def one_thread() -> dict[str, str]:
+    """Two processes on two cores, without two threads each that wait for one another."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def logged(folder: Path, name: str) -> list[float]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line[name] for line in lines if name in line]
 
 
 # The one real run
@@ -232,10 +258,14 @@ def config(write_sources, tmp_path_factory: pytest.TempPathFactory) -> TrainingC
         dtype="float32",
         lora_rank=1,
         lora_alpha=2,
-        max_seq_length=128,
+        max_seq_length=256,
         target_size=10,
-        eval_size=2,
+        eval_size=4,
         gradient_accumulation_steps=1,
+        evaluations=1,
+        checkpoints=1,
+        questions=("Who are you?",),
+        answer_tokens=4,
         max_steps=2,
         warmup_steps=0,
         learning_rate=1e-3,
@@ -245,7 +275,7 @@ def config(write_sources, tmp_path_factory: pytest.TempPathFactory) -> TrainingC
 @pytest.fixture(scope="module")
 def ada(config: TrainingConfig, smollm2_location: str) -> Path:
     """Ada after two steps of SmolLM2, at rank 1 to be small to copy; `smollm2_location` has converted it."""
-    return run(config, MODEL_CACHE)
+    return run(config)
 
 
 @pytest.fixture
@@ -259,7 +289,8 @@ def test_a_run_leaves_every_file_of_the_contract_and_no_other(ada: Path, config:
     assert {path.name for path in ada.iterdir()} == CONTRACT
     assert all(path.stat().st_size for path in ada.iterdir())
     assert config.output_dir.resolve() == ada
-    assert {path.name for path in config.output_dir.parent.iterdir()} == {"ada_model", "runs"}
+    beside = {path.name for path in config.output_dir.parent.iterdir()}
+    assert beside == {"ada_model", "ada_model.history", "runs"}
 
 
 @pytest.mark.model
@@ -306,16 +337,21 @@ def test_the_config_beside_the_adapter_makes_the_same_run_again(ada: Path, confi
 
 
 @pytest.mark.model
-def test_the_metrics_hold_each_step_and_the_held_out_loss_before_and_after(ada: Path):
-    lines = [json.loads(line) for line in (ada / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["step"], "loss" in line) for line in lines] == [
-        (0, False),
-        (1, True),
-        (2, True),
-        (2, False),
-    ]
+def test_the_metrics_hold_each_step_and_the_held_out_loss_of_each_source_before_and_after(ada: Path):
+    assert logged(ada, "step") == [0] * 5 + [1, 2] + [2] * 5
     manifest = read_manifest(ada)
-    assert [line["eval_loss"] for line in lines[::3]] == [manifest.loss_before, manifest.loss_after]
+    assert logged(ada, "eval_all_loss") == [manifest.loss_before, manifest.loss_after]
+    assert set(manifest.loss_by_source) == set(manifest.dataset)
+    assert logged(ada, "eval_journals_loss") == manifest.loss_by_source["journals"]
+    assert logged(ada, "num_tokens")[-1] == manifest.tokens
+
+
+@pytest.mark.model
+def test_she_is_asked_the_same_before_and_after(ada: Path):
+    assert [(line["step"], line["question"]) for line in answers(ada)] == [
+        (0, "Who are you?"),
+        (2, "Who are you?"),
+    ]
 
 
 @pytest.mark.model
@@ -439,14 +475,29 @@ def test_the_card_says_that_she_is_fictional_and_what_she_is_not_for():
     card = model_card(manifest())
     assert "**Ada is a fictional persona played by a language model.**" in card
     assert "no such person exists" in card
-    assert "Out of scope: any use in which people are not told" in card
+    assert "**Out-of-scope use:** any in which people are not told" in card
 
 
-def test_the_card_tells_what_each_source_gave_and_the_loss():
+def test_the_card_has_the_sections_that_the_hub_expects():
     card = model_card(manifest())
-    assert "| hippocorpus | 8 | 3 | 3 |" in card
-    assert "Held-out loss: 3.142 before, 2.718 after." in card
-    assert "LoRA rank 64, alpha 128" in card
+    titles = [line.removeprefix("## ") for line in card.splitlines() if line.startswith("## ")]
+    assert titles == [
+        "Model details",
+        "Uses",
+        "Bias, risks and limitations",
+        "Training data",
+        "Training procedure",
+        "Evaluation",
+        "Technical specifications",
+    ]
+
+
+def test_the_card_tells_what_each_source_gave_under_which_licence_and_the_loss():
+    card = model_card(manifest())
+    assert "| hippocorpus | 8 | 9 | 3 | 6 | 3 | 1 | 2 |" in card
+    assert "- hippocorpus: O-UDA 1.0 (`stories.csv`, SHA-256 `abcdef" in card
+    assert "| all | 3.142 | 2.718 |" in card
+    assert "| hippocorpus | 3.000 | 2.000 |" in card
 
 
 @pytest.mark.parametrize(
@@ -466,6 +517,20 @@ def test_the_cards_front_matter_names_a_base_that_the_hub_knows(base_model: str,
     assert front.get("base_model") == named
 
 
+SHARE = {
+    "asked": 8,
+    "read": 9,
+    "kept": 3,
+    "used": 6,
+    "repeated": 3,
+    "held_out": 1,
+    "short": 2,
+    "licence": "O-UDA 1.0",
+    "file": "stories.csv",
+    "sha256": "abcdef" * 10,
+}
+
+
 def manifest(**changes: object) -> Manifest:
     values = {
         "run_id": "20261122-114502-9f3a",
@@ -478,7 +543,8 @@ def manifest(**changes: object) -> Manifest:
         "template_sha256": "",
         "weights_sha256": "",
         "seed": 3407,
-        "dataset": {"hippocorpus": {"asked": 8, "found": 3, "used": 3}},
+        "dataset": {"hippocorpus": SHARE},
+        "loss_by_source": {"hippocorpus": [3.0, 2.0]},
         "versions": {},
         "timings_s": {},
         "peak_memory_gib": 1.0,

@@ -1,51 +1,132 @@
-"""The user's own Drew/Ada conversations: `[{"conversations": [{"role", "content"}, ...]}, ...]`."""
+"""The user's own conversations of Drew and Ada, of any number of turns: JSON, or JSONL with one a line.
 
-import json
+A conversation is `{"conversations": [{"role", "content"}, ...]}`; OpenAI's `messages` and ShareGPT's `from`
+and `value` are read too. System turns at its head are left out without a word, because Ada's own system
+text stands there. Drew begins, they take turns, Ada ends.
+"""
+
+import io
 from collections.abc import Iterator
+from itertools import cycle, dropwhile
 from pathlib import Path
+from typing import Any
 
-from services.errors import ConfigError
-from trainer.sample import Sample, Turn, is_utf8
-from trainer.sources.table import lines
+from services.persona.persona import load_persona
+from trainer.config import TrainingConfig
+from trainer.drops import Drops
+from trainer.sample import Sample, Turn, dialogue
+from trainer.sources.json_array import items
+from trainer.sources.rows import BadRow, Lines, fingerprint, is_text, is_there, json_rows, opened
 
+NAME = "conversations"
+LICENCE = "Conversations of Drew and Ada by whoever trained her; those in data/samples: Apache-2.0"
 REMEDY = (
     'Write conversations there as [{"conversations": [{"role": "user", "content": "..."}, '
     '{"role": "assistant", "content": "..."}]}], like data/samples/generated_conversations.json, '
-    "or set generated_data_path"
+    "or one a line in a file whose name ends in .jsonl, or set generated_data_path"
 )
+ROLES = ("user", "assistant")
+SYSTEM = ("system", "developer")
+USUAL = dict.fromkeys(("user", "human", "prompter"), "user")
+USUAL |= dict.fromkeys(("assistant", "gpt", "bot", "model", "chatgpt"), "assistant")
+LISTS = ("conversations", "messages")
+SPEAKER, WORDS = ("role", "from"), ("content", "value")
 
 
-def read(path: Path, seed: int) -> Iterator[Sample]:
+def found(config: TrainingConfig) -> bool:
+    """Whether there is a file."""
+    return is_there(config.generated_data_path)
+
+
+def provenance(config: TrainingConfig) -> dict[str, object]:
+    """Which file it was."""
+    return fingerprint(config.generated_data_path)
+
+
+def read(config: TrainingConfig, drops: Drops) -> Iterator[Sample]:
     """Yield one sample a conversation.
 
-    Raises ConfigError naming file, line (broken JSON) or conversation and field.
+    Raises ConfigError naming file, line, conversation, turn and field; conversations and turns count from 0.
     """
-    del seed  # nothing is drawn here
-    try:
-        items = json.loads("".join(lines(path, REMEDY)))
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"{path}, line {error.lineno}, column {error.colno}: {error.msg}. {REMEDY}"
-        ) from None
-    if not isinstance(items, list):
-        raise ConfigError(f"{path} holds no list. {REMEDY}")
-    for number, item in enumerate(items):
-        where = f"{path}, conversation {number}"
-        turns = item.get("conversations") if isinstance(item, dict) else None
-        if not isinstance(turns, list) or len(turns) < 2:
-            raise ConfigError(f"{where}: field `conversations` must hold two turns or more. {REMEDY}")
-        checked = tuple(_turn(where, place, turn) for place, turn in enumerate(turns))
-        if len(checked) % 2:
-            raise ConfigError(f"{where}: the last turn must be the assistant's. {REMEDY}")
-        yield Sample("conversations", f"{path.name}:{number}", checked)
+    path, speakers = config.generated_data_path, _speakers(config)
+    with opened(path, REMEDY) as file:
+        for where, origin, conversation in _conversations(file, path, drops):
+            try:
+                yield Sample(NAME, origin, _turns(conversation, speakers))
+            except (_Flaw, BadRow) as error:
+                drops.bad(f"{where}: {error}. {REMEDY}")
 
 
-def _turn(where: str, place: int, turn: object) -> Turn:
-    """Drew speaks first, then they take turns."""
-    expected = ("user", "assistant")[place % 2]
-    if not isinstance(turn, dict) or turn.get("role") != expected:
-        raise ConfigError(f"{where}, turn {place}: field `role` must be {expected!r}. {REMEDY}")
-    content = turn.get("content")
-    if not isinstance(content, str) or not content.strip() or not is_utf8(content):
-        raise ConfigError(f"{where}, turn {place}: field `content` must be text. {REMEDY}")
-    return {"role": expected, "content": content}
+class _Flaw(Exception):
+    """Which turn and which field of a conversation is wrong, and what it must be."""
+
+
+def _conversations(file: io.BufferedReader, path: Path, drops: Drops) -> Iterator[tuple[str, str, Any]]:
+    """(where, origin, conversation); by number in an array, which may stand in one line."""
+    if path.suffix.lower() == ".jsonl":
+        for line, value in json_rows(Lines(file, str(path), REMEDY), drops):
+            yield f"{path}, line {line}", f"{path.name}:{line}", value
+    else:
+        for number, (line, value) in enumerate(items(file, str(path), REMEDY)):
+            yield f"{path}, line {line}, conversation {number}", f"{path.name}:{number}", value
+
+
+def _speakers(config: TrainingConfig) -> dict[str, str]:
+    """Role by the name of who speaks, in lower case."""
+    persona = load_persona(config.persona)
+    own = {persona.user_name: "user", persona.assistant_name: "assistant"}
+    return {name.strip().lower(): role for name, role in (USUAL | own | config.speakers).items()}
+
+
+def _turns(conversation: Any, speakers: dict[str, str]) -> tuple[Turn, ...]:
+    if isinstance(conversation, BadRow):
+        raise conversation
+    turns = [(place, _speaker(place, turn), turn) for place, turn in enumerate(_list(conversation))]
+    turns = list(dropwhile(lambda turn: turn[1] in SYSTEM, turns))
+    roles = _roles(turns, speakers)
+    for (place, name, _), expected in zip(turns, cycle(ROLES), strict=False):
+        if roles[name] != expected:
+            raise _Flaw(f"turn {place}, field `role` must be {expected!r}: Drew begins, and they take turns")
+    if len(turns) < 2 or len(turns) % 2:
+        raise _Flaw("the last turn must be the assistant's, and field `role` say so")
+    return dialogue(*(_words(place, turn) for place, _, turn in turns))
+
+
+def _list(conversation: Any) -> list[Any]:
+    holder = conversation if isinstance(conversation, dict) else {}
+    turns = next((holder[name] for name in LISTS if name in holder), None)
+    if not isinstance(turns, list) or len(turns) < 2:
+        raise _Flaw("field `conversations` must hold two turns or more")
+    return turns
+
+
+def _speaker(place: int, turn: Any) -> str:
+    name = _first(turn, SPEAKER)
+    if not isinstance(name, str):
+        raise _Flaw(f"turn {place}, field `role` must say who speaks")
+    return name.strip().lower()
+
+
+def _words(place: int, turn: Any) -> str:
+    words = _first(turn, WORDS)
+    if not is_text(words) or not words.strip():
+        raise _Flaw(f"turn {place}, field `content` must be text")
+    return words
+
+
+def _first(turn: Any, names: tuple[str, ...]) -> Any:
+    return next((turn[name] for name in names if name in turn), None) if isinstance(turn, dict) else None
+
+
+def _roles(turns: list[tuple[int, str, Any]], speakers: dict[str, str]) -> dict[str, str]:
+    """Role by name, for these turns: of two names that nobody knows, the first to speak is Drew's."""
+    names = list(dict.fromkeys(name for _, name, _ in turns))
+    unknown = [(place, name) for place, name, _ in turns if name not in speakers]
+    if len(names) == 2 and not speakers.keys() & names:
+        return dict(zip(names, ROLES, strict=True))
+    if unknown:
+        raise _Flaw(
+            f"turn {unknown[0][0]}, field `role` names neither Drew nor Ada: say who it is, "
+            "for example speakers={Marta: user}"
+        )
+    return speakers

@@ -1,0 +1,1 @@
+"""THE AUTHOR: any language model writes new conversations of a fictional persona, for training."""

@@ -1,0 +1,99 @@
+"""Switch the served Ada to a run, or back to the one before.
+
+python -m trainer.publish RUN | --rollback     [--output-dir outputs/ada_model]
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from services.errors import AdaError, ConfigError
+from services.persona.manifest import check_adapter
+from trainer.run_folder import RUNS
+
+
+def main() -> int:
+    """Entry point; a mistake of the user's is one line on stderr and exit code 2."""
+    parser = argparse.ArgumentParser(prog="python -m trainer.publish", description=__doc__.splitlines()[0])
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("run", nargs="?", help="a run's id, or its folder")
+    which.add_argument("--rollback", action="store_true", help="back to what was served before")
+    parser.add_argument("--output-dir", type=Path, default=Path("outputs/ada_model"))
+    arguments = parser.parse_args()
+    try:
+        if arguments.rollback:
+            run = rollback(arguments.output_dir)
+        else:
+            run = find_run(arguments.output_dir, arguments.run)
+            publish(run, arguments.output_dir)
+    except AdaError as error:
+        print(f"publish: {error}", file=sys.stderr)
+        return 2
+    print(f"{arguments.output_dir} is {run.name} now; servers that run keep theirs until they are restarted")
+    return 0
+
+
+def find_run(output_dir: Path, name: str) -> Path:
+    """The folder of a run by its id or path. Raises ConfigError that lists the runs there are."""
+    runs = output_dir.parent / RUNS
+    run = runs / Path(name).name
+    if not Path(name).name or not run.is_dir() or run.suffix:
+        known = sorted(path.name for path in runs.glob("*") if path.is_dir() and not path.suffix)
+        raise ConfigError(f"no run {name!r} in {runs}; there are: {', '.join(known) or 'none'}")
+    return run
+
+
+def check_link(output_dir: Path) -> None:
+    """Refuse a place where the link to the published run can't stand, before hours are spent."""
+    if output_dir.exists() and not output_dir.is_symlink():
+        raise ConfigError(f"output_dir {output_dir} is not a link to a run: move it away, or set output_dir")
+
+
+def publish(run: Path, output_dir: Path) -> None:
+    """Switch `output_dir`, a link, to a whole run in one step, and remember what it was.
+
+    Raises ConfigError when the run is damaged or the place is taken; then nothing is switched.
+    """
+    check_adapter(run)
+    check_link(output_dir)  # by now somebody may have put something else there; the run is kept
+    link = output_dir.parent / f".{output_dir.name}.{time.monotonic_ns()}"
+    link.symlink_to(Path(RUNS) / run.name)
+    os.replace(link, output_dir)
+    with _history(output_dir).open("a", encoding="utf-8") as file:
+        file.write(run.name + "\n")
+
+
+def rollback(output_dir: Path) -> Path:
+    """Switch to the run that was published before the present one, and return it.
+
+    Raises ConfigError when there was none, or when it is gone or damaged.
+    """
+    published = _published(output_dir)
+    current = Path(os.readlink(output_dir)).name if output_dir.is_symlink() else ""
+    while published and published[-1] == current:
+        published.pop()
+    if not published:
+        raise ConfigError(f"nothing was published before what {output_dir} is now")
+    run = find_run(output_dir, published[-1])
+    publish(run, output_dir)
+    # One step back is one line less, so that the next one goes further back.
+    _history(output_dir).write_text("".join(f"{name}\n" for name in published), encoding="utf-8")
+    return run
+
+
+def _history(output_dir: Path) -> Path:
+    """What was published, one run a line, oldest first."""
+    return output_dir.parent / f"{output_dir.name}.history"
+
+
+def _published(output_dir: Path) -> list[str]:
+    try:
+        return _history(output_dir).read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        return []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

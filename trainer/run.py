@@ -1,0 +1,171 @@
+"""One whole run: prepare its folder, train in it, complete and publish it."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from services import gpu_lock
+from services.errors import ConfigError
+from services.persona.manifest import PERSONA_NAME, TEMPLATE_NAME, WEIGHTS_NAME, Manifest, file_sha256
+from services.persona.persona import load_persona
+from services.persona.template import template_for, template_sha256
+from trainer import run_folder
+from trainer.config import TrainingConfig, load_config
+from trainer.data import table
+from trainer.log import log
+from trainer.metrics import plot_loss
+from trainer.mixture import Mixture, mix
+from trainer.model_card import model_card
+from trainer.publish import check_link, publish
+
+# torch and transformers take seconds to import: a mistake in config or data is told before that.
+if TYPE_CHECKING:
+    from trainer.training import Outcome
+
+
+def run(config: TrainingConfig, cache: Path, log_file: Path) -> Path:
+    """Prepare a new run and train it; returns the folder of the complete run."""
+    started = time.monotonic()
+    check_link(config.output_dir)
+    load_persona(config.persona)
+    mixture = mix(config)
+    log.info("%s", table(mixture))
+    _hold_the_card()
+    location = _check_and_locate(config, cache)
+    folder = run_folder.begin(config.output_dir, run_folder.new_run_id())
+    with run_folder.held(folder):
+        _prepare(folder, config, mixture, location, started)
+        return _train_and_finish(folder, config, location, log_file)
+
+
+def resume(config: TrainingConfig, cache: Path, log_file: Path) -> Path:
+    """Go on with the newest unfinished run, by its own config and on its own data."""
+    folder = run_folder.unfinished(config.output_dir)
+    with run_folder.held(folder):
+        checkpoint = run_folder.last_checkpoint(folder)
+        log.info("resuming %s from %s", folder, checkpoint.name if checkpoint else "its first step")
+        own = load_config(folder / run_folder.CONFIG_NAME, [])
+        _hold_the_card()
+        return _train_and_finish(folder, own, _check_and_locate(own, cache), log_file)
+
+
+def _hold_the_card() -> None:
+    import torch
+
+    if lock := gpu_lock.lock_path(os.environ, on_gpu=torch.cuda.is_available()):
+        gpu_lock.hold(lock, "trainer")
+
+
+def _check_and_locate(config: TrainingConfig, cache: Path) -> str:
+    """Where the base model lies, after what would only be found out hours later has been looked at."""
+    from trainer import base_model
+
+    base_model.check_quantization(config)
+    location = base_model.prepare(config.model_name, cache)
+    adapter = 4 * base_model.shape_of(location, config.lora_rank).adapter_weights
+    # The adapter last and best, and two checkpoints, each with AdamW's two moments.
+    run_folder.check_disk(config.output_dir, needed=8 * adapter)
+    return location
+
+
+def _prepare(folder: Path, config: TrainingConfig, mixture: Mixture, location: str, started: float) -> None:
+    """Put all that training needs into the folder: from here on a killed run can be resumed."""
+    from datasets import disable_progress_bars
+
+    from trainer.base_model import load_tokenizer
+    from trainer.tokens import encode
+
+    disable_progress_bars()
+    persona = load_persona(config.persona)
+    template, tokenizer = template_for(persona), load_tokenizer(location)
+    shutil.copyfile(config.persona, folder / PERSONA_NAME)
+    (folder / TEMPLATE_NAME).write_text(template, encoding="utf-8")
+    for samples, name in (
+        (mixture.taught, run_folder.TAUGHT_ROWS),
+        (mixture.held_out, run_folder.HELD_OUT_ROWS),
+    ):
+        rows, cut = encode(samples, persona, tokenizer, template, config.max_seq_length)
+        for reason, count in cut.items():
+            log.info("%d of %d samples: %s", count, len(samples), reason)
+        if not len(rows):
+            raise ConfigError(
+                f"no sample fits max_seq_length={config.max_seq_length}, of which the persona's system text "
+                "takes a part: raise it"
+            )
+        rows.save_to_disk(folder / name)
+    account = {"sources": mixture.account, "seconds": round(time.monotonic() - started, 1)}
+    (folder / run_folder.ACCOUNT).write_text(json.dumps(account, indent=2) + "\n", encoding="utf-8")
+    settings = config.model_dump(mode="json")
+    (folder / run_folder.CONFIG_NAME).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    (folder / run_folder.PREPARED).touch()
+
+
+def _train_and_finish(folder: Path, config: TrainingConfig, location: str, log_file: Path) -> Path:
+    from trainer.training import train_on_all_cards
+
+    outcome = train_on_all_cards(folder, location, log_file)
+    run_folder.choose_adapter(folder, config.keep, outcome.loss_after)
+    plot_loss(folder)
+    run_folder.complete(folder, config.model_name)
+    manifest = _manifest(folder, config, outcome)
+    (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
+    manifest.write(folder)
+    final = run_folder.name_run(folder)
+    if config.publish:
+        publish(final, config.output_dir)
+    return final
+
+
+def _manifest(folder: Path, config: TrainingConfig, outcome: "Outcome") -> Manifest:
+    account = json.loads((folder / run_folder.ACCOUNT).read_text(encoding="utf-8"))
+    persona = load_persona(folder / PERSONA_NAME)
+    template = (folder / TEMPLATE_NAME).read_text(encoding="utf-8")
+    return Manifest(
+        run_id=folder.name.removesuffix(run_folder.PART),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        base_model=config.model_name,
+        lora_rank=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        user_name=persona.user_name,
+        assistant_name=persona.assistant_name,
+        template_sha256=template_sha256(template),
+        weights_sha256=file_sha256(folder / WEIGHTS_NAME),
+        seed=config.seed,
+        dataset=account["sources"],
+        versions=_versions(),
+        timings_s={"prepare": account["seconds"], "train": round(outcome.seconds, 1)},
+        peak_memory_gib=round(outcome.peak_memory_gib, 2),
+        steps=outcome.steps,
+        tokens=outcome.tokens,
+        loss_before=outcome.loss_before,
+        loss_after=outcome.loss_after,
+        loss_by_source=outcome.loss_by_source,
+        plan=outcome.plan,
+        code_revision=_code_revision(os.environ),
+    )
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "transformers", "trl", "peft", "datasets")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _code_revision(environment: Mapping[str, str]) -> str:
+    """The commit that trained, or nothing: neither git nor a checkout is needed to train."""
+    if told := environment.get("ADA_CODE_REVISION"):  # a container has no checkout
+        return told
+    try:
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return git.stdout.strip()
