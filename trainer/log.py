@@ -4,6 +4,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from services.errors import ConfigError
 
@@ -35,10 +36,21 @@ def append_to(path: Path) -> None:
 
 def speak() -> None:
     """Plain lines on the terminal: what is told on stdout, what went wrong on stderr."""
-    said, wrong = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
+    said, wrong = _Terminal("stdout"), _Terminal("stderr")
     said.setLevel(logging.INFO)
     said.addFilter(lambda record: record.levelno < logging.ERROR)
     wrong.setLevel(logging.ERROR)
-    for handler in (said, wrong):
-        log.addHandler(handler)
+    log.handlers[:] = [said, wrong]  # whoever speaks twice is heard once
     log.setLevel(logging.DEBUG)
+
+
+class _Terminal(logging.StreamHandler):
+    """Writes to what sys.stdout or sys.stderr is at that moment, not to what it was."""
+
+    def __init__(self, name: str) -> None:
+        logging.Handler.__init__(self)
+        self.where = name
+
+    @property
+    def stream(self) -> TextIO:
+        return getattr(sys, self.where)

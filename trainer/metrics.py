@@ -1,6 +1,7 @@
 """metrics.jsonl: one line a log of the run, and what is read out of them."""
 
 import json
+import os
 from pathlib import Path
 
 METRICS = "metrics.jsonl"
@@ -12,10 +13,10 @@ Line = dict[str, float]
 def read_lines(path: Path, up_to_step: int | None = None) -> list[Line]:
     """The lines of a JSONL file whose lines have a step; a torn last one, left by a kill, is dropped."""
     lines: list[Line] = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            lines.append(json.loads(line))
+        except ValueError:  # torn, perhaps inside a letter; or the nothing behind the last line's end
             break
     return [line for line in lines if up_to_step is None or line["step"] <= up_to_step]
 
@@ -23,7 +24,11 @@ def read_lines(path: Path, up_to_step: int | None = None) -> list[Line]:
 def keep_lines(path: Path, up_to_step: int) -> list[Line]:
     """Cut a JSONL file back to what was written by `up_to_step`, and return those lines."""
     lines = read_lines(path, up_to_step)
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    partial = path.with_suffix(f".{os.getpid()}")  # several processes of one run do this at the same time
+    partial.write_text(
+        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
+    )
+    partial.replace(path)
     return lines
 
 

@@ -38,11 +38,11 @@ def main() -> int:
 def find_run(output_dir: Path, name: str) -> Path:
     """The folder of a run by its id or path. Raises ConfigError that lists the runs there are."""
     runs = output_dir.parent / RUNS
-    run = runs / Path(name).name
-    if not Path(name).name or not run.is_dir() or run.suffix:
+    run = Path(name) if "/" in name else runs / name
+    if not name or not run.is_dir() or run.suffix or run.resolve().parent != runs.resolve():
         known = sorted(path.name for path in runs.glob("*") if path.is_dir() and not path.suffix)
         raise ConfigError(f"no run {name!r} in {runs}; there are: {', '.join(known) or 'none'}")
-    return run
+    return runs / run.resolve().name
 
 
 def check_link(output_dir: Path) -> None:
@@ -59,10 +59,13 @@ def publish(run: Path, output_dir: Path) -> None:
     check_adapter(run)
     check_link(output_dir)  # by now somebody may have put something else there; the run is kept
     link = output_dir.parent / f".{output_dir.name}.{time.monotonic_ns()}"
-    link.symlink_to(Path(RUNS) / run.name)
-    os.replace(link, output_dir)
-    with _history(output_dir).open("a", encoding="utf-8") as file:
-        file.write(run.name + "\n")
+    try:
+        link.symlink_to(Path(RUNS) / run.name)
+        os.replace(link, output_dir)
+        with _history(output_dir).open("a", encoding="utf-8") as file:
+            file.write(run.name + "\n")
+    except OSError as error:
+        raise ConfigError(f"output_dir {output_dir}: can't write there ({error.strerror})") from None
 
 
 def rollback(output_dir: Path) -> Path:

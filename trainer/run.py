@@ -116,9 +116,9 @@ def _train_and_finish(folder: Path, config: TrainingConfig, location: str, log_f
     outcome = train_on_all_cards(folder, location, log_file)
     run_folder.choose_adapter(folder, config.keep, outcome.loss_after)
     plot_loss(folder)
-    run_folder.complete(folder, config.model_name)
     manifest = _manifest(folder, config, outcome)
     (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
+    run_folder.complete(folder, config.model_name)
     manifest.write(folder)
     final = run_folder.name_run(folder)
     if config.publish:

@@ -24,11 +24,11 @@ TAUGHT_ROWS = "rows/taught"
 HELD_OUT_ROWS = "rows/held_out"
 BEST, LAST = "best", "last"  # the adapter that is not served lies in the one or the other
 BEST_LOSS = "held_out.json"
+OUTCOME = "outcome.json"  # written when training has ended: what is left is to finish
+FAILURE = "failure"  # the words of a process of several that failed
 # What training needs or TRL leaves, and nobody reads afterwards.
-_LEFTOVERS = (
-    CHECKPOINTS, "rows", PREPARED, "lock", "outcome.json", "failure", "training_args.bin", "tokenizer.json",
-    "tokenizer_config.json",
-)  # fmt: skip
+_LEFTOVERS = (CHECKPOINTS, "rows", "training_args.bin", "tokenizer.json", "tokenizer_config.json")
+_MARKS = (PREPARED, OUTCOME, FAILURE, "lock")
 _ADAPTER = (WEIGHTS_NAME, ADAPTER_CONFIG_NAME)
 
 
@@ -49,7 +49,7 @@ def begin(output_dir: Path, run_id: str) -> Path:
 
 @contextmanager
 def held(folder: Path) -> Iterator[Path]:
-    """Hold a folder for this process; if it fails, the folder goes, unless training can be taken up again."""
+    """Hold a folder for this process; if it fails, the folder goes, unless steps are in it that count."""
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,7 +60,7 @@ def held(folder: Path) -> Iterator[Path]:
         try:
             yield folder
         except BaseException:
-            if folder.exists() and last_checkpoint(folder) is None:
+            if last_checkpoint(folder) is None and not (folder / OUTCOME).exists():
                 shutil.rmtree(folder, ignore_errors=True)
             raise
 
@@ -119,12 +119,21 @@ def choose_adapter(folder: Path, keep: str, last_loss: float) -> None:
         leftover = best / name
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     if keep == "best":
-        last = folder / LAST
-        last.mkdir(exist_ok=True)
+        _swap(folder, best, folder / LAST)
+
+
+def _swap(folder: Path, best: Path, last: Path) -> None:
+    """The last adapter into `last`, the best one to the top; whenever killed, doing it again completes it."""
+    if not last.exists():
+        partial = folder / f"{LAST}{PART}"
+        partial.mkdir(exist_ok=True)
         for name in _ADAPTER:
-            (folder / name).rename(last / name)
-            shutil.copyfile(best / name, folder / name)
-        shutil.rmtree(best)
+            shutil.copyfile(folder / name, partial / name)
+        partial.rename(last)
+    for name in _ADAPTER:
+        shutil.copyfile(best / name, folder / f"{name}{PART}")
+        (folder / f"{name}{PART}").replace(folder / name)
+    shutil.rmtree(best)
 
 
 def complete(folder: Path, base_model: str) -> None:
@@ -147,4 +156,6 @@ def name_run(folder: Path) -> Path:
         raise ConfigError(f"{folder} has no {MANIFEST_NAME}: the run is not complete")
     final = folder.with_suffix("")
     folder.rename(final)
+    for mark in _MARKS:
+        (final / mark).unlink(missing_ok=True)
     return final

@@ -11,14 +11,13 @@ import argparse
 import fcntl
 import hashlib
 import json
-import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -94,9 +93,7 @@ class Sweep:
 def main() -> int:
     """Entry point; exit code 2 for a mistake of the user's, 1 when a run failed."""
     parser = argparse.ArgumentParser(prog="python -m trainer.sweep", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--config", type=Path, required=True, help="a YAML file, see trainer/configs/sweep.yaml"
-    )
+    parser.add_argument("--config", type=Path, required=True, help="see trainer/configs/sweep.yaml")
     parser.add_argument("overrides", nargs="*", metavar="name=value", help="for every run, such as seed=1")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # or a run would outlive its sweep
@@ -128,10 +125,8 @@ def load_sweep(file: Path, overrides: list[str]) -> Sweep:
     asked, given = _sweep_file(file), dict(map(_argument, overrides))
     _check_names(file, asked, given)
     base = load_config(asked.base, []).model_dump(exclude_unset=True) if asked.base else {}
-    resolved = [
-        _resolve(file, base | asked.settings, combination, given)
-        for combination in _combinations(file, asked)
-    ]
+    common = base | asked.settings
+    resolved = [_resolve(file, common, combination, given) for combination in _combinations(file, asked)]
     output_dir = resolved[0].config.output_dir
     check_link(output_dir)
     folder = output_dir.parent / SWEEPS / (asked.name or file.stem)
@@ -204,9 +199,8 @@ def _resolve(file: Path, common: Row, combination: Row, given: dict[str, object]
 def _refuse_twins(file: Path, points: list[Point]) -> None:
     first: dict[str, Point] = {}
     for point in points:
-        if twin := first.setdefault(point.key, point):
-            if twin is not point:
-                raise ConfigError(f"{file}: grid: {twin} and {point} are the same run: take one out")
+        if (twin := first.setdefault(point.key, point)) is not point:
+            raise ConfigError(f"{file}: grid: {twin} and {point} are the same run: take one out")
 
 
 # Running it
@@ -250,12 +244,15 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._records: dict[str, dict[str, str]] = {}
+        if path.exists():
+            self._records = self._read()
+
+    def _read(self) -> dict[str, dict[str, str]]:
         try:
-            self._records: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            self._records = {}
-        except ValueError:  # it is written whole: somebody edited it
-            raise ConfigError(f"{path} is damaged: delete it, and the sweep begins anew") from None
+            return dict(json.loads(self.path.read_text(encoding="utf-8")).items())
+        except (ValueError, AttributeError):  # it is written whole: somebody edited it
+            raise ConfigError(f"{self.path} is damaged: delete it, and the sweep begins anew") from None
 
     def of(self, point: Point) -> dict[str, str]:
         return self._records.get(point.key, {})
@@ -288,9 +285,8 @@ def _complete_run(sweep: Sweep, point: Point, state: State) -> Path | None:
 def _runs_of(sweep: Sweep, point: Point, state: State) -> list[Path]:
     """Folders of runs, newest first, that this sweep began with exactly the point's settings."""
     since = state.of(point).get("began", "~")  # behind every run's name, which is a time
-    return [
-        run for run in sorted(sweep.runs.glob("*"), reverse=True) if run.name >= since and _is_of(run, point)
-    ]
+    runs = sorted(sweep.runs.glob("*"), reverse=True)
+    return [run for run in runs if run.name >= since and _is_of(run, point)]
 
 
 def _is_of(run: Path, point: Point) -> bool:

@@ -103,7 +103,8 @@ class _Encoder:
                 runs += 1
                 if ids[end - 1] != self.end_of_turn:
                     raise WrongMask(f"{sample.origin}: no {END_OF_TURN} carries loss: Ada would never stop")
-                if ids[max(0, place - len(self.header)) : place] != self.header:
+                before = ids[max(0, place - len(self.header)) : place]
+                if before != self.header or self.end_of_turn in ids[place : end - 1]:
                     raise WrongMask(f"{sample.origin}: more than Ada's own words carries loss")
             place = end
         if runs != answers:

@@ -23,6 +23,7 @@ from transformers import (
     set_seed,
 )
 from transformers.integrations import TensorBoardCallback
+from transformers.utils.logging import enable_propagation
 from trl import SFTConfig, SFTTrainer
 
 from services.errors import AdaError
@@ -34,11 +35,17 @@ from trainer.config import TrainingConfig, load_config
 from trainer.log import append_to, log, speak
 from trainer.metrics import ALL_SOURCES, HELD_OUT, METRICS, held_out_losses, read_lines, usual_speed
 from trainer.plan import GIB, Plan, plan_for_cards, plan_for_cpu
-from trainer.run_folder import CHECKPOINTS, CONFIG_NAME, HELD_OUT_ROWS, TAUGHT_ROWS, last_checkpoint
+from trainer.run_folder import (
+    CHECKPOINTS,
+    CONFIG_NAME,
+    FAILURE,
+    HELD_OUT_ROWS,
+    OUTCOME,
+    TAUGHT_ROWS,
+    last_checkpoint,
+)
 from trainer.watch import BestAdapter, MetricsFile, Progress, SampleAnswers, Sanity, TrainingFailed
 
-OUTCOME = "outcome.json"
-FAILURE = "failure"
 RESERVE = 1.5 * GIB  # of a card's memory, for its driver, its display and what no estimate sees
 
 
@@ -60,8 +67,10 @@ class Outcome:
 def train_on_all_cards(folder: Path, location: str, log_file: Path) -> Outcome:
     """Train in this process, or, where there are several cards, in one process a card.
 
-    Raises as `train` does.
+    Does nothing more for a folder whose training has ended. Raises as `train` does.
     """
+    if (folder / OUTCOME).exists():
+        return Outcome(**json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
     cards = torch.cuda.device_count()
     if cards <= 1:
         return train(folder, location)
@@ -87,6 +96,7 @@ def train(folder: Path, location: str) -> Outcome:
     runs out, ConfigError when the plan can't be made.
     """
     disable_progress_bars()
+    enable_propagation()  # of transformers' warnings, to the log file
     config = load_config(folder / CONFIG_NAME, [])
     plan = _plan(config, location)
     log.info("plan: %s", plan)
@@ -101,7 +111,7 @@ def train(folder: Path, location: str) -> Outcome:
 
 def _train(folder: Path, location: str, config: TrainingConfig, plan: Plan) -> Outcome:
     checkpoint = last_checkpoint(folder)
-    from_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    from_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1
     metrics = MetricsFile(folder / METRICS, from_step)
     trainer = _trainer(folder, location, config, plan, metrics, from_step)
     # Not by evaluate(): that would leave accelerate with a model that it takes for prepared, and several
@@ -113,7 +123,9 @@ def _train(folder: Path, location: str, config: TrainingConfig, plan: Plan) -> O
     trainer.save_model(str(folder))
     outcome = _outcome(folder, trainer, metrics.seconds, plan)
     if _is_first_process():
-        (folder / OUTCOME).write_text(json.dumps(asdict(outcome)), encoding="utf-8")
+        partial = folder / f"{OUTCOME}.part"
+        partial.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
+        partial.rename(folder / OUTCOME)
     return outcome
 
 

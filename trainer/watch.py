@@ -37,7 +37,7 @@ class TrainingFailed(AdaError):
 class MetricsFile(TrainerCallback):
     """Writes one JSON line a log: step, seconds, loss, tokens a second; goes on where a run is taken up."""
 
-    def __init__(self, path: Path, from_step: int = 0) -> None:
+    def __init__(self, path: Path, from_step: int = -1) -> None:
         self.path = path
         earlier = keep_lines(path, from_step)
         self.before = earlier[-1]["seconds"] if earlier else 0.0
@@ -182,7 +182,7 @@ class SampleAnswers(TrainerCallback):
         persona: Persona,
         questions: tuple[str, ...],
         max_new_tokens: int,
-        from_step: int = 0,
+        from_step: int = -1,
     ) -> None:
         self.path = folder / ANSWERS
         self.tokenizer, self.persona = tokenizer, persona

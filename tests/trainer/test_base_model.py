@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from services.errors import ConfigError
-from trainer.base_model import load_model, load_tokenizer, prepare, uses_bfloat16
+from trainer.base_model import check_quantization, load_model, load_tokenizer, prepare, uses_bfloat16
 from trainer.config import TrainingConfig
 
 ROOT = Path(__file__).parents[2]
@@ -70,9 +70,9 @@ def test_a_folder_without_weights_is_named(tmp_path: Path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a card that does NF4")
-def test_nf4_without_a_card_is_refused_before_the_model_is_fetched():
+def test_nf4_without_a_card_is_refused_before_anything_is_fetched():
     with pytest.raises(ConfigError, match="quantization nf4 needs an NVIDIA card: set quantization=none"):
-        load_model("ada-tests/no-such-model", TrainingConfig(quantization="nf4"))
+        check_quantization(TrainingConfig(quantization="nf4"))
 
 
 @pytest.mark.parametrize(("dtype", "used"), [("bfloat16", True), ("float32", False)])

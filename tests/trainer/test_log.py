@@ -40,21 +40,30 @@ def test_every_line_has_its_time_its_level_and_who_speaks(tmp_path: Path):
     path = log_to(tmp_path)
     log.info("plan: %s", "née")
     log.debug("fine")
-    logging.getLogger("transformers").warning("a library's")
+    logging.getLogger("peft").warning("a library's")
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [re.sub(r"^[\d-]{10} [\d:]{8},\d{3} ", "", line) for line in lines] == [
         "INFO    trainer: plan: née",
         "DEBUG   trainer: fine",
-        "WARNING transformers: a library's",
+        "WARNING peft: a library's",
     ]
 
 
-def test_warnings_go_to_the_file_too(tmp_path: Path):
+def test_what_transformers_says_is_in_the_file(tmp_path: Path):
+    from transformers.utils.logging import disable_propagation, enable_propagation
+
     path = log_to(tmp_path)
+    enable_propagation()  # as training does
+    logging.getLogger("transformers.trainer").warning("a library's")
+    disable_propagation()
+    assert "a library's" in path.read_text(encoding="utf-8")
+
+
+def test_warnings_go_to_the_file_too(tmp_path: Path):
+    logging.captureWarnings(False)  # another test may have left it on
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        logging.captureWarnings(False)
-        logging.captureWarnings(True)
+        path = log_to(tmp_path)
         warnings.warn("this will be gone", FutureWarning, stacklevel=1)
         logging.captureWarnings(False)
     assert "FutureWarning: this will be gone" in path.read_text(encoding="utf-8")

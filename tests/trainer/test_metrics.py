@@ -48,18 +48,12 @@ class TestReading:
         write(path, [{"step": 1, "loss": math.nan}])
         assert math.isnan(read_lines(path)[0]["loss"])
 
-    @pytest.mark.xfail(
-        raises=UnicodeDecodeError, strict=True, reason="the file is read as text before it is split"
-    )
     def test_a_line_torn_inside_a_letter_is_dropped(self, path: Path):
         write(path, LINES)
         with path.open("ab") as file:
             file.write('{"step": 3, "answer": "née'.encode()[:-2])  # half an é
         assert read_lines(path) == LINES
 
-    @pytest.mark.xfail(
-        strict=True, reason="splitlines() ends a line at these, and the rest of the file is dropped"
-    )
     @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85"])
     def test_what_only_unicode_calls_a_new_line_does_not_end_a_line(self, path: Path, mark: str):
         answers = [{"step": 0, "answer": f"One.{mark}Two."}, {"step": 10, "answer": "Three."}]

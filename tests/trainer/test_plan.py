@@ -148,7 +148,7 @@ class TestWhatCantBe:
     def test_too_little_memory_is_told_with_what_is_needed_and_what_to_set(self, settings: dict[str, object]):
         said = self.refusal(6, **settings)
         assert said.startswith("this run needs about ")
-        assert "GiB and the plan is for 6.0: set max_seq_length=1024, lora_rank=32" in said
+        assert "GiB and the plan is for 6.0: set max_seq_length=1024 or lora_rank=32" in said
 
     def test_what_is_needed_at_least_is_what_the_thriftiest_plan_needs(self):
         said = self.refusal(6)
@@ -165,7 +165,6 @@ class TestWhatCantBe:
         said = self.refusal(rows_at_once=rows)
         assert said == f"rows_at_once={rows} does not divide the 4 rows of one card's step"
 
-    @pytest.mark.xfail(raises=UnboundLocalError, strict=True, reason="no plan is left to tell the memory of")
     def test_nf4_in_shards_is_refused_by_name(self):
         said = self.refusal(quantization="nf4", sharding="fsdp")
         assert "fsdp" in said

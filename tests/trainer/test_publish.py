@@ -238,7 +238,6 @@ class TestFinding:
         with pytest.raises(ConfigError, match=r"; there are: none$"):
             find_run(output_dir, "run-1")
 
-    @pytest.mark.xfail(strict=True, reason="only the last part of a path is looked at")
     def test_a_folder_elsewhere_does_not_stand_for_a_run_of_its_name(self, output_dir: Path, tmp_path: Path):
         whole_run(output_dir, "run-1")
         other = whole_run(tmp_path / "backup" / "ada_model", "run-1")

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -271,12 +272,17 @@ class TestChoosingTheAdapter:
         choose_adapter(trained, keep, last_loss)
         assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == once
 
-    @pytest.mark.xfail(strict=True, reason="best/ is gone by then, and with it the loss that it was kept for")
-    def test_a_run_killed_after_the_choice_serves_the_best_one_when_it_is_taken_up(self, trained: Path):
-        choose_adapter(trained, "best", 2.6)
-        save(trained, "last")  # training is taken up at its last step, and saves
+    @pytest.mark.parametrize("done", ["last kept", "weights at the top", "all at the top"])
+    def test_a_choice_that_was_killed_is_completed_by_choosing_again(self, trained: Path, done: str):
+        save(trained / "last", "last")
+        if done != "last kept":
+            shutil.copyfile(trained / "best" / WEIGHTS, trained / WEIGHTS)
+        if done == "all at the top":
+            shutil.copyfile(trained / "best" / SETTINGS, trained / SETTINGS)
         choose_adapter(trained, "best", 2.6)
         assert adapter(trained) == ["best", "best"]
+        assert adapter(trained / "last") == ["last", "last"]
+        assert not (trained / "best").exists()
 
     def test_without_an_evaluation_there_is_only_the_last_one(self, folder: Path):
         save(folder, "last")
@@ -325,6 +331,8 @@ class TestCompleting:
             [
                 *("metrics.jsonl", "answers.jsonl", "mixture.json", "config.yaml", "persona.toml"),
                 *("chat_template.jinja", "loss.png", "best", WEIGHTS, SETTINGS),
+                # What a run that is killed now is known by; naming it takes them away.
+                *("prepared", "lock", "outcome.json", "failure"),
             ]
         )
         assert names(saved / "best") == [SETTINGS, WEIGHTS, "held_out.json"]
@@ -359,13 +367,13 @@ class TestCompleting:
         complete(tmp_path, "Qwen/Qwen3-8B")
         assert names(tmp_path) == [SETTINGS]
 
-    @pytest.mark.xfail(strict=True, reason="complete() takes the checkpoints away, by which held() knows it")
     def test_a_complete_run_that_fails_before_it_has_its_name_is_not_thrown_away(self, folder: Path):
         checkpoint(folder, 5)
         save(folder, '{"r": 8}')
 
         def finish() -> None:
             with held(folder):
+                (folder / "outcome.json").write_text("{}")
                 complete(folder, "some/base")
                 raise OSError("no space left for the model card")
 
@@ -376,7 +384,8 @@ class TestCompleting:
 
 class TestNaming:
     def test_a_whole_run_gets_its_name(self, folder: Path):
-        (folder / "MANIFEST.json").write_text("{}")
+        for name in ("MANIFEST.json", "prepared", "outcome.json", "failure", "lock"):
+            (folder / name).write_text("{}")
         final = name_run(folder)
         assert final == folder.parent / "run-1"
         assert names(folder.parent) == ["run-1"]

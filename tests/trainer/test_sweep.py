@@ -81,6 +81,7 @@ class Room:
         self.file, self.outputs = folder / "ranks.yaml", folder / "outputs"
         self.folder, self.runs = self.outputs / "sweeps" / "ranks", self.outputs / "runs"
         self.go_on, self._trained, self._deeds = folder / "go on", folder / "trained", folder / "deeds"
+        self.said, self.complained = folder / "stdout", folder / "stderr"
         self.script = folder / "stand_in.py"
         self.script.write_text(STAND_IN)
         self.command = (sys.executable, str(self.script))
@@ -98,7 +99,7 @@ class Room:
     def sweep(self, *overrides: str) -> int:
         return sweep(self.file, list(overrides), self.command)
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self) -> subprocess.Popen[bytes]:
         """The same in a process of its own."""
         program = (
             "import sys; from pathlib import Path; from trainer.log import speak; "
@@ -106,9 +107,8 @@ class Room:
             "sys.exit(sweep(Path(sys.argv[1]), [], tuple(sys.argv[2:])))"
         )
         command = [sys.executable, "-c", program, str(self.file), *self.command]
-        return subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
-        )
+        with self.said.open("w") as said, self.complained.open("w") as complained:
+            return subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=complained, process_group=0)
 
     def trained(self) -> list[str]:
         """What the stand-in was started for, in order: rank, epochs, seed, publish."""
@@ -348,9 +348,11 @@ def test_ctrl_c_is_one_line_ends_the_run_and_keeps_what_is_complete(room: Room):
     process = room.start()
     until(lambda: len(room.trained()) == 3)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert errors == "sweep: interrupted; runs that are complete stay, the same command goes on\n"
+    assert process.wait(timeout=30) == 130
+    assert (
+        room.complained.read_text()
+        == "sweep: interrupted; runs that are complete stay, the same command goes on\n"
+    )
     room.will({})
     assert room.sweep() == 0
     assert len(room.trained()) == 5
@@ -394,12 +396,11 @@ def test_a_run_that_outlives_its_killed_sweep_is_waited_for_and_not_trained_agai
     first = room.start()
     until(lambda: len(room.trained()) == 3)
     first.kill()
-    first.communicate()
+    first.wait()
     second = room.start()
-    assert "waiting for it" in second.stdout.readline()
+    until(lambda: "waiting for it" in room.said.read_text())
     room.go_on.touch()
-    second.communicate(timeout=60)
-    assert second.returncode == 0
+    assert second.wait(timeout=60) == 0
     assert len(room.trained()) == 4
     assert [row["status"] for row in room.table()] == ["complete"] * 4
 
@@ -440,7 +441,7 @@ def test_the_table_is_there_while_the_sweep_runs(room: Room):
     until(lambda: len(room.trained()) == 3)
     assert [row["status"] for row in room.table()] == ["complete"] * 2 + ["not trained yet"] * 2
     room.go_on.touch()
-    process.communicate(timeout=60)
+    assert process.wait(timeout=60) == 0
     assert [row["status"] for row in room.table()] == ["complete"] * 4
 
 

@@ -18,6 +18,9 @@ from services.persona.template import template_for
 from trainer.sample import Sample, dialogue, told
 from trainer.tokens import NO_LOSS, WrongMask, encode
 
+# Without control characters, which cleaning takes away: SmolLM2's tokenizer has no token for some of them.
+WORDS = st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\n\t")
+
 PERSONA = load_persona()
 TEMPLATE = template_for(PERSONA)
 TALK = dialogue(
@@ -47,9 +50,7 @@ HOSTILE = [
     "你好",
     "🌊",
 ]
-text = st.lists(
-    st.sampled_from(HOSTILE) | st.text(st.characters(exclude_categories=["Cs"]), max_size=12), max_size=6
-).map("".join)
+text = st.lists(st.sampled_from(HOSTILE) | st.text(WORDS, max_size=12), max_size=6).map("".join)
 talks = st.lists(text, min_size=2, max_size=6).map(lambda texts: dialogue(*texts[: len(texts) // 2 * 2]))
 diaries = st.lists(st.builds(Recollection, st.sampled_from(["", "2024-05-01"]), text), max_size=2).map(tuple)
 # The tokenizer is one object for all examples of a property: nothing in it changes.
@@ -236,6 +237,19 @@ class TestWrongMask:
                 template=TEMPLATE.replace(*moved),
             )
         assert str(error.value) == f"journals.csv:7: {said}"
+
+    def test_a_stretch_that_goes_on_into_the_next_turn_is_refused(self, tokenizer):
+        further = (
+            "message['content'] | trim + '<|im_end|>' + ('' if loop.last else "
+            "'\\n<|im_start|>Drew\\n' + loop.nextitem['content'] + '<|im_end|>') -}}"
+            "{%- endgeneration -%}"
+        )
+        with pytest.raises(WrongMask, match="more than Ada's own words"):
+            rows(
+                tokenizer,
+                Sample("conversations", "c:0", TALK),
+                template=TEMPLATE.replace(self.NO_END[0], further),
+            )
 
     def test_one_bad_answer_of_two_is_found(self, tokenizer):
         second = (
