@@ -126,8 +126,8 @@ def load_config(path: Path | None, overrides: list[str]) -> TrainingConfig:
 
     Raises ConfigError that names the file or argument, the field and what it must be.
     """
-    given = dict(map(_argument, overrides))
-    values = (_read_yaml(path) if path else {}) | given
+    given = dict(map(argument, overrides))
+    values = (read_yaml(path) if path else {}) | given
     try:
         return TrainingConfig.model_validate(values)
     except ValidationError as error:
@@ -140,7 +140,8 @@ def _complaint(error: ErrorDetails, path: Path | None, given: dict[str, object])
     return f"{origin}: {name or 'config'}: {error['msg']}"
 
 
-def _argument(text: str) -> tuple[str, object]:
+def argument(text: str) -> tuple[str, object]:
+    """A name and its value, read as YAML, from `name=value`. Raises ConfigError for what is neither."""
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"argument {text!r}: write name=value, for example lora_rank=32")
@@ -150,7 +151,8 @@ def _argument(text: str) -> tuple[str, object]:
         raise ConfigError(f"argument {text!r}: what stands behind = is not valid YAML") from None
 
 
-def _read_yaml(path: Path) -> dict[object, object]:
+def read_yaml(path: Path) -> dict[object, object]:
+    """The fields of a YAML file. Raises ConfigError that names the file and what is wrong with it."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

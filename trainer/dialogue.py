@@ -32,9 +32,8 @@ SHORT_END = 5  # the fifth part of a turn is none of its own: "Edit: thank you a
 OTHER_ENTRIES = 5
 OWN_CHARACTERS = 600
 OTHER_CHARACTERS = 300
-FITTING = (
-    0.75  # of the diary blocks hold what the answer tells; the others teach her to leave what does not fit
-)
+# So many diary blocks hold what the answer tells; the others teach her to leave what does not fit.
+FITTING = 0.75
 FIRST_DAY, LAST_DAY = date(2019, 1, 1), date(2026, 12, 31)
 
 _SENTENCE_END = re.compile(r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)[.!?…][\"')\]]*(?=\s[^a-z])")

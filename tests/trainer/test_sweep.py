@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from services.errors import ConfigError
 from services.persona.manifest import check_adapter
 from trainer.log import log, speak
-from trainer.sweep import load_sweep, sweep
+from trainer.sweep.__main__ import sweep
+from trainer.sweep.grid import load_sweep
 
 ROOT = Path(__file__).parents[2]
 GRID = {"lora_rank": [8, 32], "num_epochs": [1, 3]}
@@ -103,7 +104,7 @@ class Room:
         """The same in a process of its own."""
         program = (
             "import sys; from pathlib import Path; from trainer.log import speak; "
-            "from trainer.sweep import sweep; speak(); "
+            "from trainer.sweep.__main__ import sweep; speak(); "
             "sys.exit(sweep(Path(sys.argv[1]), [], tuple(sys.argv[2:])))"
         )
         command = [sys.executable, "-c", program, str(self.file), *self.command]

@@ -1,0 +1,149 @@
+"""What a sweep is to run: its YAML, the combinations of its grid, and the whole config of each."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.errors import ConfigError
+from trainer import run_folder
+from trainer.config import TrainingConfig, argument, load_config, read_yaml
+from trainer.publish import check_link
+
+SWEEPS = "sweeps"
+MIXTURES = "mixtures"
+RATIOS = ("hippocorpus_ratio", "journal_ratio", "reddit_ratio", "generated_ratio")
+SET_BY_THE_SWEEP = {"publish": "a sweep publishes nothing", "log_dir": "the logs lie in the sweep's folder"}
+Row = dict[str, Any]
+
+
+class SweepFile(BaseModel):
+    """What a sweep's YAML holds: settings of all runs, and lists of values to try in all combinations."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str | None = Field(None, pattern=r"^\w[\w.-]*$")  # none: the file's own
+    base: Path | None = None  # a training config
+    settings: dict[str, Any] = Field(default_factory=dict)  # over those of `base`
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination: the grid's names with their values, and the whole config of its run."""
+
+    varied: dict[str, Any]
+    config: TrainingConfig
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.varied.items())
+
+    @property
+    def key(self) -> str:
+        """The same for the same resolved settings, whatever file they came from."""
+        settings = json.dumps(self.config.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All points in the order of the grid, its first name varying slowest, and where their table goes."""
+
+    folder: Path
+    points: list[Point]
+
+    @property
+    def runs(self) -> Path:
+        return self.folder.parent.parent / run_folder.RUNS
+
+
+def load_sweep(file: Path, overrides: list[str]) -> Sweep:
+    """Read a sweep and resolve all its runs: defaults ← `base` ← `settings` ← a combination ← overrides.
+
+    Raises ConfigError that names the file, the entry of the grid and what it must be.
+    """
+    asked, given = _sweep_file(file), dict(map(argument, overrides))
+    _check_names(file, asked, given)
+    base = load_config(asked.base, []).model_dump(exclude_unset=True) if asked.base else {}
+    common = base | asked.settings
+    resolved = [_resolve(file, common, combination, given) for combination in _combinations(file, asked)]
+    output_dir = resolved[0].config.output_dir
+    check_link(output_dir)
+    folder = output_dir.parent / SWEEPS / (asked.name or file.stem)
+    own = {"publish": False, "log_dir": folder / "logs"}
+    points = [Point(point.varied, point.config.model_copy(update=own)) for point in resolved]
+    _refuse_twins(file, points)
+    return Sweep(folder, points)
+
+
+def _sweep_file(file: Path) -> SweepFile:
+    try:
+        return SweepFile.model_validate(read_yaml(file))
+    except ValidationError as error:
+        complaints = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"{file}: {'; '.join(complaints)}. See trainer/configs/sweep.yaml") from None
+
+
+def _check_names(file: Path, asked: SweepFile, given: dict[str, object]) -> None:
+    """Refuse settings that don't exist, that the sweep sets itself, or that two places vary."""
+    mixed = {*RATIOS} if MIXTURES in asked.grid else set()
+    places = {f"{file}: settings": asked.settings, f"{file}: grid": asked.grid, "command line": given}
+    for place, names in places.items():
+        for name in names:
+            _check_name(place, name, of_grid=names is asked.grid)
+    if both := sorted(mixed & {*asked.grid}):
+        raise ConfigError(f"{file}: grid: {MIXTURES} sets the four ratios together: take {both[0]} out")
+    if both := sorted((mixed | {*asked.grid}) & {*given}):
+        raise ConfigError(f"command line: {both[0]} is varied in {file}: leave it out here, or there")
+
+
+def _check_name(place: str, name: str, *, of_grid: bool) -> None:
+    known = [*TrainingConfig.model_fields, *([MIXTURES] if of_grid else [])]
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else "trainer/config.py has them all"
+        raise ConfigError(f"{place}: {name} is no setting of a run: {hint}")
+    if of_grid and name == "output_dir":
+        raise ConfigError(f"{place}: output_dir is one for the whole sweep: write it under settings")
+    if name in SET_BY_THE_SWEEP:
+        raise ConfigError(f"{place}: {name} can't be set, {SET_BY_THE_SWEEP[name]}: take it out")
+
+
+def _combinations(file: Path, asked: SweepFile) -> Iterator[dict[str, Any]]:
+    """Name → value of the grid, the values of `mixtures` being mappings."""
+    for number, mixture in enumerate(asked.grid.get(MIXTURES, []), 1):
+        if not isinstance(mixture, dict) or {*mixture} != {*RATIOS}:
+            raise ConfigError(f"{file}: grid: {MIXTURES} {number}: write all of {', '.join(RATIOS)}")
+    for values in product(*asked.grid.values()):
+        yield dict(zip(asked.grid, values, strict=True))
+
+
+def _resolve(file: Path, common: Row, combination: Row, given: dict[str, object]) -> Point:
+    mixture = combination.get(MIXTURES, {})
+    single = {name: value for name, value in combination.items() if name != MIXTURES}
+    try:
+        config = TrainingConfig.model_validate(common | single | mixture | given)
+    except ValidationError as error:
+        entry = ", ".join(f"{name}={value}" for name, value in combination.items())
+        complaints = (
+            f"{'command line' if e['loc'] and e['loc'][0] in given else f'{file}: grid: {entry}'}: "
+            f"{''.join(f'{part}: ' for part in e['loc'])}{e['msg']}"
+            for e in error.errors()
+        )
+        raise ConfigError("; ".join(complaints)) from None
+    settings = config.model_dump(mode="json")  # as resolved: YAML reads 5e-5 as text
+    settings[MIXTURES] = "/".join(f"{settings[ratio]:g}" for ratio in RATIOS)
+    return Point({name: settings[name] for name in combination}, config)
+
+
+def _refuse_twins(file: Path, points: list[Point]) -> None:
+    first: dict[str, Point] = {}
+    for point in points:
+        if (twin := first.setdefault(point.key, point)) is not point:
+            raise ConfigError(f"{file}: grid: {twin} and {point} are the same run: take one out")

@@ -1,0 +1,68 @@
+"""What became of each of a sweep's points, kept so that a sweep that was killed goes on."""
+
+import json
+import os
+from pathlib import Path
+
+from services.errors import ConfigError
+from services.persona.manifest import MANIFEST_NAME
+from trainer import run_folder
+from trainer.config import load_config
+from trainer.sweep.grid import Point, Sweep
+
+
+class State:
+    """What became of each point: when it was begun, then its run or the words of its failure."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._records: dict[str, dict[str, str]] = {}
+        if path.exists():
+            self._records = self._read()
+
+    def _read(self) -> dict[str, dict[str, str]]:
+        try:
+            return dict(json.loads(self.path.read_text(encoding="utf-8")).items())
+        except (ValueError, AttributeError):  # it is written whole: somebody edited it
+            raise ConfigError(f"{self.path} is damaged: delete it, and the sweep begins anew") from None
+
+    def of(self, point: Point) -> dict[str, str]:
+        return self._records.get(point.key, {})
+
+    def record(self, point: Point, **words: str) -> None:
+        """Remember, on the disk and not only in its cache."""
+        self._records[point.key] = {"point": str(point), **words}
+        write(self.path, json.dumps(self._records, indent=2) + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file by a whole one that outlives a power cut."""
+    partial = path.with_name(path.name + ".part")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def complete_run(sweep: Sweep, point: Point, state: State) -> Path | None:
+    """The point's complete run, also one that was completed after its sweep was killed."""
+    runs = runs_of(sweep, point, state)
+    return next((run for run in runs if not run.suffix and (run / MANIFEST_NAME).exists()), None)
+
+
+def runs_of(sweep: Sweep, point: Point, state: State) -> list[Path]:
+    """Folders of runs, newest first, that this sweep began with exactly the point's settings."""
+    since = state.of(point).get("began", "~")  # behind every run's name, which is a time
+    runs = sorted(sweep.runs.glob("*"), reverse=True)
+    return [run for run in runs if run.name >= since and _is_of(run, point)]
+
+
+def _is_of(run: Path, point: Point) -> bool:
+    try:
+        return load_config(run / run_folder.CONFIG_NAME, []) == point.config
+    except ConfigError:  # another trainer's run, or one killed before it had a config
+        return False
