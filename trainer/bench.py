@@ -13,15 +13,22 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from services import gpu_lock
 from services.errors import AdaError
 from services.persona.base_model import DEFAULT_MODEL_CACHE
 
+if TYPE_CHECKING:
+    from torch import Tensor
+    from trl import SFTTrainer
+
 WARM_UP = 3  # steps that are not counted: kernels are compiled, memory is reserved
 RESULT = "BENCH "
-SPEED = {"Ada": {}, "Ada on a 16 GB card": {"memory_gib": 14.0, "quantization": "nf4"}}
+ON_A_SMALL_CARD = "Ada on a 16 GB card"
+SPEED = {"Ada": {}, ON_A_SMALL_CARD: {"memory_gib": 14.0, "quantization": "nf4"}}
 OTHERS = ("plain TRL", "packed TRL", "Unsloth")
 LEARNING = {"learning_rate": 5e-5, "warmup_steps": 0, "seed": 3407}
 Row = dict[str, float | str]
@@ -39,10 +46,19 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="name=value", help="for Ada, such as batch_size=8")
     parser.add_argument("--here", help=argparse.SUPPRESS)  # run this one recipe in this process
     arguments = parser.parse_args()
+    if arguments.steps <= WARM_UP:
+        parser.error(f"--steps {arguments.steps}: the first {WARM_UP} are not counted, ask for more")
     if arguments.here:
         print(RESULT + json.dumps(measure(arguments.here, arguments)), flush=True)
         return 0
-    rows = [_in_its_own_process(name) for name in arguments.only or (*SPEED, *OTHERS)]
+    on_cuda = _on_cuda()
+    if lock := gpu_lock.lock_path(os.environ, on_gpu=on_cuda):
+        gpu_lock.hold(lock, "bench")
+    rows = [
+        _in_its_own_process(name)
+        for name in arguments.only or (*SPEED, *OTHERS)
+        if on_cuda or name != ON_A_SMALL_CARD
+    ]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     print(table(rows), f"\n{arguments.out}", sep="\n")
@@ -77,7 +93,7 @@ def table(rows: list[Row]) -> str:
 
 
 def measure(name: str, arguments: argparse.Namespace) -> Row:
-    """Train by one recipe; tokens a second over the steps after the warm-up, peak memory in GiB."""
+    """Train by one recipe; tokens a second of the median step after the warm-up, peak memory in GiB."""
     if name == "Unsloth":
         import unsloth  # noqa: F401  it must be imported before what it replaces
     from trainer.base_model import prepare
@@ -143,6 +159,8 @@ def _others(name: str, location: str, place: str, arguments: argparse.Namespace)
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
+    from trainer.training import peak_memory_gib
+
     packed = name != "plain TRL"
     model, tokenizer, adapter = (
         _unsloth(location, arguments) if name == "Unsloth" else _trl(location, arguments)
@@ -162,15 +180,14 @@ def _others(name: str, location: str, place: str, arguments: argparse.Namespace)
             gradient_checkpointing_kwargs={"use_reentrant": False}, lr_scheduler_type="cosine", **LEARNING,
         ),
     )  # fmt: skip
+    tokens = _count_tokens(trainer)
     trainer.train()
-    lines = [line for line in trainer.state.log_history if "loss" in line]
-    from trainer.training import peak_memory_gib
-
+    batches = trainer.args.gradient_accumulation_steps
     return _row(
         name,
         seconds,
-        tokens=[line["num_tokens"] for line in lines],
-        losses=[line["loss"] for line in lines],
+        tokens=tokens[batches - 1 :: batches],
+        losses=[line["loss"] for line in trainer.state.log_history if "loss" in line],
         plan="as its documentation has it",
         peak_gib=peak_memory_gib(),
     )
@@ -214,6 +231,21 @@ def _unsloth(location: str, arguments: argparse.Namespace) -> tuple[object, obje
     return model, tokenizer, None
 
 
+def _count_tokens(trainer: "SFTTrainer") -> list[int]:
+    """Tokens so far after each batch, padding not counted. Unsloth's trainer logs none."""
+    tokens: list[int] = []
+    real = trainer.compute_loss
+
+    def counted(model: object, inputs: dict[str, "Tensor"], *args: object, **kwargs: object) -> object:
+        mask = inputs.get("attention_mask")
+        here = inputs["input_ids"].numel() if mask is None else int((mask != 0).sum())
+        tokens.append((tokens[-1] if tokens else 0) + here)
+        return real(model, inputs, *args, **kwargs)
+
+    trainer.compute_loss = counted
+    return tokens
+
+
 def _clock(seconds: list[float]) -> object:
     """A callback that notes when each step ended."""
     import time
@@ -234,11 +266,11 @@ def _clock(seconds: list[float]) -> object:
 def _row(
     name: str, seconds: list[float], tokens: list[float], losses: list[float], plan: str, peak_gib: float
 ) -> Row:
-    taken = seconds[-1] - seconds[WARM_UP - 1]
+    taken = np.diff(seconds)[WARM_UP - 1 :]  # the median: a kernel compiled late is not the recipe's speed
     return {
         "recipe": name,
-        "tokens_per_s": (tokens[-1] - tokens[WARM_UP - 1]) / taken,
-        "s_per_step": taken / (len(seconds) - WARM_UP),
+        "tokens_per_s": float(np.median(np.diff(tokens)[WARM_UP - 1 :] / taken)),
+        "s_per_step": float(np.median(taken)),
         "peak_gib": peak_gib,
         "first_loss": losses[0],
         "last_loss": losses[-1],

@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+from trainer.run_folder import PART
+
 METRICS = "metrics.jsonl"
 ALL_SOURCES = "all"
 HELD_OUT = f"eval_{ALL_SOURCES}_loss"
@@ -60,7 +62,7 @@ def plot_loss(folder: Path) -> None:
         points = [(line["step"], line[key]) for line in lines if key in line]
         label = "training" if key == "loss" else f"held out: {key[5:-5]}"
         axes.plot(*zip(*points, strict=True), "-" if key == "loss" else "o--", label=label, linewidth=1)
-    axes.set(xlabel="step", ylabel="loss (nats a token)", title=folder.name.removesuffix(".part"))
+    axes.set(xlabel="step", ylabel="loss (nats a token)", title=folder.name.removesuffix(PART))
     axes.legend(fontsize="small")
     axes.grid(alpha=0.3)
     figure.tight_layout()

@@ -51,12 +51,14 @@ def run(config: TrainingConfig, cache: Path, log_file: Path) -> Path:
 def resume(config: TrainingConfig, cache: Path, log_file: Path) -> Path:
     """Go on with the newest unfinished run, by its own config and on its own data."""
     folder = run_folder.unfinished(config.output_dir)
+    own = load_config(folder / run_folder.CONFIG_NAME, [])
+    # Before the folder is held: a card in use or a base that can't be had must not cost what was prepared.
+    _hold_the_card()
+    location = _check_and_locate(own, cache)
     with run_folder.held(folder):
         checkpoint = run_folder.last_checkpoint(folder)
         log.info("resuming %s from %s", folder, checkpoint.name if checkpoint else "its first step")
-        own = load_config(folder / run_folder.CONFIG_NAME, [])
-        _hold_the_card()
-        return _train_and_finish(folder, own, _check_and_locate(own, cache), log_file)
+        return _train_and_finish(folder, own, location, log_file)
 
 
 def _hold_the_card() -> None:

@@ -120,7 +120,10 @@ def check_that_it_learns(model: torch.nn.Module, step: int) -> None:
     if not ups:
         raise TrainingFailed("the model has no LoRA layers: there is nothing to train")
     if not any(bool(weight.detach().any()) for weight in ups):
-        raise TrainingFailed(f"after {step} steps the LoRA still changes nothing: is learning_rate 0?")
+        raise TrainingFailed(
+            f"after {step} steps the LoRA still changes nothing: learning_rate is 0, or so small that all "
+            "of them are warmup_steps"
+        )
 
 
 class Progress(ProgressCallback):

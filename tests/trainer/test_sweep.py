@@ -457,21 +457,23 @@ def test_runs_that_were_measured_on_different_samples_are_told(room: Room):
 
 
 @pytest.mark.parametrize(
-    ("grid", "panels"),
+    ("grid", "panels", "lines"),
     [
-        ({"lora_rank": [8, 32], "num_epochs": [1, 3]}, 2),
-        ({"lora_rank": [8, 32], "mixtures": [HALVES, QUARTERS]}, 1),
-        ({"packing": [True, False]}, 1),
-        ({"lora_rank": [8]}, 1),
+        ({"lora_rank": [8, 32], "num_epochs": [1, 3]}, 2, 2),
+        ({"lora_rank": [8, 32], "mixtures": [HALVES, QUARTERS]}, 1, 2),
+        ({"packing": [True, False]}, 1, 1),
+        ({"lora_rank": [8]}, 1, 1),
     ],
 )
-def test_the_plot_has_one_panel_a_varied_number(room: Room, grid: dict, panels: int):
+def test_the_plot_has_one_panel_a_varied_number_and_room_for_its_legend(
+    room: Room, grid: dict, panels: int, lines: int
+):
     room.write(grid=grid)
     room.sweep()
     png = (room.folder / "plot.png").read_bytes()
     assert png.startswith(b"\x89PNG")
     width, height = struct.unpack(">II", png[16:24])
-    assert (width, height) == (round((0.8 + 5.2 * panels) * 120), 624)
+    assert (width, height) == (round((0.8 + 5.2 * panels) * 120), round((4.4 + 0.19 * (lines + 2)) * 120))
 
 
 def test_a_sweep_in_which_all_failed_still_has_a_table_and_a_plot(room: Room):

@@ -6,7 +6,6 @@ Any OpenAI-compatible model writes them, from the persona's backstory. The perso
 everything that is said here: it is for teaching a model who it is to be, in research on AI identity. It is
 not for showing to people as the words of somebody who lives; what speaks as her says that it is an AI.
 """
-# What a person runs talks to a person.
 
 import argparse
 import asyncio

@@ -1,11 +1,11 @@
 """Near-duplicates: conversations in which Ada says nearly the same as in an earlier one."""
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from datasketch import MinHash, MinHashLSH
 
 from trainer.author.faults import DUPLICATE, Rejected
+from trainer.duplicates import triples
 from trainer.sample import Turn
 
 SIMILARITY = 0.6  # Jaccard, of word triples
@@ -40,10 +40,5 @@ class Told:
 def _minhash(turns: Iterable[Turn]) -> MinHash:
     said = " ".join(turn["content"] for turn in turns if turn["role"] == "assistant")
     hashed = MinHash()
-    hashed.update_batch([triple.encode() for triple in _triples(said)])
+    hashed.update_batch([triple.encode() for triple in triples(said.lower())])
     return hashed
-
-
-def _triples(text: str) -> Iterator[str]:
-    words = re.findall(r"\w+", text.lower())
-    return (" ".join(words[place : place + 3]) for place in range(max(1, len(words) - 2)))

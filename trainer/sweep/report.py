@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TABLE_JSON, TABLE, PLOT = "table.json", "table.txt", "plot.png"
+LEGEND_ALWAYS = 2  # lines of a legend: what is drawn solid, and what dashed
 OWN_WORDS = "conversations"  # the source whose held-out loss says most about Ada herself
 
 
@@ -94,7 +95,8 @@ def plot(rows: list[Row], path: Path) -> None:
 
     plt.switch_backend("Agg")
     names = _panels(rows)
-    size = (0.8 + 5.2 * len(names), 5.2)
+    lines = max(len({_label(row, _others(rows, name)) for row in rows}) for name in names)
+    size = (0.8 + 5.2 * len(names), 4.4 + 0.19 * (lines + LEGEND_ALWAYS))
     figure, (panels,) = plt.subplots(
         1, len(names), figsize=size, dpi=120, sharey=True, squeeze=False, layout="constrained"
     )
@@ -120,7 +122,7 @@ def _panel(axes: "Axes", name: str, rows: list[Row]) -> None:
     values = _values(rows, name)
     on_a_scale = all(map(_is_number, values))
     places = values if on_a_scale else list(range(len(values)))
-    others = [other for other in rows[0]["settings"] if other != name and len(_values(rows, other)) > 1]
+    others = _others(rows, name)
     lines = list(dict.fromkeys(_label(row, others) for row in rows))
     for number, label in enumerate(lines):
         colour = colormaps["viridis"](0.85 * number / max(1, len(lines) - 1))
@@ -141,7 +143,12 @@ def _panel(axes: "Axes", name: str, rows: list[Row]) -> None:
     axes.minorticks_off()
     axes.set_xlabel(name)
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize="small", ncols=2, frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize="small", frameon=False)
+
+
+def _others(rows: list[Row], name: str) -> list[str]:
+    """The other settings that are varied: a line in a panel is one combination of them."""
+    return [other for other in rows[0]["settings"] if other != name and len(_values(rows, other)) > 1]
 
 
 def _values(rows: list[Row], name: str) -> list[Any]:
