@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check data train publish rollback sweep conversations bench bench-train serve chat init up down logs ps test-compose lock clean
+.PHONY: help setup demo test test-faults check data train publish rollback sweep conversations bench bench-train bench-recall bench-ingest reindex verify-diary serve chat init up down logs ps test-compose lock clean
 
 PYTHON := .venv/bin/python
 FRONT_DOOR := python3 -m services.deployment
@@ -15,7 +15,7 @@ ifneq ($(shell command -v nvidia-smi 2>/dev/null),)
   BENCH_TRAIN := --model Qwen/Qwen3-8B
 else
   ACCELERATOR := cpu
-  EXTRAS := --extra diary --extra embedded --extra client --extra train --extra small --extra cpu
+  EXTRAS := --extra diary --extra embedded --extra client --extra train --extra small --extra onnx --extra cpu
   LOCAL_CONFIG := trainer/configs/bare.yaml
   BENCH_TRAIN := --model package:smollm2-135m-instruct --steps 6 --tokens 512
 endif
@@ -42,6 +42,9 @@ chat: .venv/ready ## chat with Ada in the terminal (/diary, /read, /clear, quit)
 
 test: .venv/ready ## every test that needs no card and no Docker engine
 	@$(PYTHON) -m pytest
+
+test-faults: .venv/ready ## 2,000 diary entries while worker, queue and index are killed: none lost, none twice
+	@$(PYTHON) -m pytest -s -m faults tests/faults
 
 check: .venv/ready ## ruff, mypy, import-linter, hadolint, compose files
 	@$(PYTHON) -m ruff check .
@@ -75,10 +78,22 @@ sweep: .venv/ready ## runs over a grid of settings, one table and plot (CONFIG=t
 conversations: .venv/ready ## new Drew/Ada conversations by any OpenAI-compatible model (N=…, ARGS="--url … --model …")
 	@$(PYTHON) -m trainer.author --number $(or $(N),10) $(PERSONA:%=--persona %) $(ARGS)
 
-bench: bench-train ## every benchmark
+bench: bench-train bench-recall bench-ingest ## every benchmark
 
 bench-train: .venv/ready ## tokens a second and memory of training, beside other stacks (ARGS="--model …")
 	@$(PYTHON) -m trainer.bench $(or $(ARGS),$(BENCH_TRAIN))
+
+bench-recall: .venv/ready ## how often her diary finds the right turn, beside BM25 and MiniLM (FILE=a LoCoMo JSON)
+	@$(PYTHON) -m services.bench.recall $(FILE)
+
+bench-ingest: .venv/ready ## how fast a whole diary is searchable, and recall's latency (FILE=JSONL of {date, text})
+	@$(PYTHON) -m services.bench.ingest $(FILE) $(ARGS)
+
+reindex: .venv/ready ## build the diary's index anew from the ledger, while Ada goes on answering
+	@$(PYTHON) -m services.client.diary reindex
+
+verify-diary: .venv/ready ## compare the diary's ledger with its index, and name each difference
+	@$(PYTHON) -m services.client.diary verify
 
 init: ## write .env with random secrets, for the containers
 	@$(FRONT_DOOR) init

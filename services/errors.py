@@ -5,9 +5,10 @@ AdaError
 ├── FieldError           an input is wrong, and `param` names the field
 │   ├── UnknownRole      a conversation holds a role that Ada's template does not know
 │   ├── EntryRejected    a diary entry is not acceptable: change the entry
-│   ├── EntryConflict    an id or Idempotency-Key was used before for something else
+│   ├── EntryConflict    an id or Idempotency-Key was used before, or an entry was changed meanwhile
 │   └── NotFound         there is no such entry, job or model
 ├── DiaryUnavailable     the diary can't be read or written now: Ada answers without it
+│   └── LedgerFull       the disk under the ledger is full: free some, then write again
 ├── ModelUnavailable     vLLM can't be reached: start it, or wait for it
 └── ModelRefused         vLLM answered with an error of its own, which is passed on
 """
@@ -38,7 +39,7 @@ class EntryRejected(FieldError):
 
 
 class EntryConflict(FieldError):
-    """An id or Idempotency-Key was used before for something else."""
+    """An id or Idempotency-Key was used before for something else, or the entry has another version."""
 
 
 class NotFound(FieldError):
@@ -47,6 +48,10 @@ class NotFound(FieldError):
 
 class DiaryUnavailable(AdaError):
     """The diary can't be read or written now."""
+
+
+class LedgerFull(DiaryUnavailable):
+    """The disk under the ledger is full; nothing of what was to be written is there."""
 
 
 class ModelUnavailable(AdaError):

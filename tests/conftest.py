@@ -20,7 +20,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the developer's reaches a test, and no test reaches a model hub."""
     for name in os.environ:
         if name.startswith(
-            ("ADA_", "MODEL_", "LEDGER_", "INDEX_", "REDIS_", "QDRANT_API", "QDRANT_URL", "EMBEDDING_")
+            (
+                "ADA_",
+                "MODEL_",
+                "LEDGER_",
+                "INDEX_",
+                "REDIS_",
+                "QDRANT_API",
+                "QDRANT_URL",
+                "EMBEDDING_",
+                "DIARY_",
+                "REFLECT_",
+            )
         ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

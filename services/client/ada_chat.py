@@ -105,6 +105,20 @@ class AdaChat:
         assert isinstance(entries, list)
         return entries
 
+    def job(self, name: str) -> dict[str, object]:
+        """How a job stands: queued, started, finished, or failed with a reason. Raises AdaError."""
+        return self._ask("GET", f"/v1/jobs/{name}")
+
+    def reindex_diary(self) -> str:
+        """Have the index made anew from the ledger; returns the job's id. Raises AdaError."""
+        return str(self._ask("POST", "/v1/diary/reindex")["job_id"])
+
+    def verify_diary(self) -> list[dict[str, object]]:
+        """The differences between ledger and index: entry_id, kind, what. Raises AdaError."""
+        differences = self._ask("GET", "/v1/diary/verify")["data"]
+        assert isinstance(differences, list)
+        return differences
+
     def disclosure(self) -> str:
         """What the platform says Ada is. Raises AdaError."""
         return str(self._ask("GET", "/healthz")["disclosure"])

@@ -1,58 +1,67 @@
-"""The index in Qdrant's own engine inside this process (qdrant-edge), for a machine without a server.
+"""The index in Qdrant's own engine inside this process, for a machine without a server."""
 
-The engine takes one process and many threads. Its write-ahead log survives a killed process.
-"""
-
-import shutil
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-from qdrant_edge import (
-    CountRequest,
-    Distance,
-    EdgeConfig,
-    EdgeShard,
-    EdgeVectorParams,
-    FieldCondition,
-    Filter,
-    MatchValue,
-    PayloadSchemaType,
-    Point,
-    Query,
-    QueryRequest,
-    RangeDateTime,
-    UpdateOperation,
+from qdrant_edge import Filter, HasIdCondition
+
+from services.diary.edge_home import EdgeHome
+from services.diary.edge_shard import Shard, is_, overlap
+from services.diary.hits import OwnersChunks, Parts
+from services.diary.index import (
+    DENSE,
+    WORDS,
+    Asked,
+    Chunk,
+    EntryKey,
+    Indexed,
+    IndexEngine,
+    OwnersIndex,
+    check_current,
+    collection_name,
 )
+from services.errors import ConfigError
 
-from services.diary.embedder import Vector
-from services.diary.index import Chunk, Hit, collection_name
-from services.errors import DiaryUnavailable
+if TYPE_CHECKING:
+    from qdrant_edge import ConditionType  # in the stubs alone
 
-_VECTOR = "dense"
-Answer = TypeVar("Answer")
+_ENTRIES_A_DELETE = 100
+_WORTH_A_GRAPH = 20_000  # chunks, through which a search without one takes 2 ms
 
 
 class EdgeIndex:
-    """An `IndexEngine` in a folder named after the embedding model and its dimension."""
+    """An `IndexEngine` in the folder that INDEX_PATH/current names."""
 
-    def __init__(self, folder: Path, model: str, dimension: int) -> None:
-        """Open the index, or make it. Raises DiaryUnavailable when another process has it open."""
-        self.path = folder / collection_name(model, dimension)
-        complete = self.path / "edge_config.json"
-        config = EdgeConfig(vectors={_VECTOR: EdgeVectorParams(size=dimension, distance=Distance.Cosine)})
-        if _asked(complete.exists):
-            self._shard = _asked(lambda: EdgeShard.load(str(self.path), config))
-            return
-        shutil.rmtree(self.path, ignore_errors=True)  # a creation that was cut short
-        _asked(lambda: self.path.mkdir(parents=True))
-        self._shard = _asked(lambda: EdgeShard.create(str(self.path), config))
-        for key, kind in (
-            ("owner", PayloadSchemaType.Keyword),
-            ("entry_id", PayloadSchemaType.Keyword),
-            ("day", PayloadSchemaType.Datetime),
-        ):
-            self._shard.update(UpdateOperation.create_field_index(key, kind))
+    def __init__(self, folder: Path, model: str, dimension: int, replacing: bool = False) -> None:
+        """Open the index, or make it.
+
+        Raises DiaryUnavailable when another process has it open, and ConfigError when it was made with
+        another embedding model, unless it is opened to be replaced by `switch_to`.
+        """
+        self._dimension = dimension
+        self._home = EdgeHome(folder, collection_name(model, dimension))
+        try:
+            if not replacing:
+                check_current(self._home.current(), collection_name(model, dimension), model)
+            self.shard = Shard(self._home.own(), dimension)
+            if not self._home.current():
+                self._home.point_at(self.path)
+        except BaseException:
+            self._home.close()
+            raise
+        if not replacing:
+            self._home.sweep()
+
+    @property
+    def path(self) -> Path:
+        """The folder that is searched."""
+        return self.shard.path
+
+    def of(self, owner: str) -> OwnersIndex:
+        """What can be searched for `owner`."""
+        return OwnersChunks(EdgeOwner(self, owner))
 
     def ensure(self) -> None:
         """Nothing is missing: the folder was made when it was opened."""
@@ -61,55 +70,93 @@ class EdgeIndex:
         """Raises DiaryUnavailable when the folder can't be read any more."""
         self.count()
 
-    def upsert(self, chunks: Sequence[Chunk]) -> None:
-        """Write chunks, replacing those with the same ids."""
-        points = [
-            Point(
-                chunk.point_id,
-                {_VECTOR: chunk.vector},
-                chunk.payload,
-            )
-            for chunk in chunks
-        ]
-        _asked(lambda: self._shard.update(UpdateOperation.upsert_points(points)))
-
-    def search(
-        self, owner: str, vector: Vector, limit: int, first_day: str = "", last_day: str = ""
-    ) -> list[Hit]:
-        """The owner's nearest chunks, best first."""
-        days = RangeDateTime(gte=first_day or None, lte=last_day or None)
-        within = [FieldCondition(key="day", range=days)] if first_day or last_day else []
-        request = QueryRequest(
-            limit=limit,
-            query=Query.Nearest(vector, using=_VECTOR),
-            filter=Filter(must=[_is("owner", owner), *within]),
-            with_payload=True,
-        )
-        found = _asked(lambda: self._shard.query(request))
-        return [Hit.of(point.payload or {}, point.score) for point in found]
-
-    def delete(self, owner: str, entry_id: str) -> None:
-        """Remove all chunks of an entry."""
-        filter_ = Filter(must=[_is("owner", owner), _is("entry_id", entry_id)])
-        _asked(lambda: self._shard.update(UpdateOperation.delete_points_by_filter(filter_)))
-
     def count(self) -> int:
         """Chunks of all owners."""
-        return _asked(lambda: self._shard.count(CountRequest()))
+        return self.shard.count()
 
     def close(self) -> None:
         """Flush to disk and let go of the folder."""
-        _asked(self._shard.flush)
-        _asked(self._shard.close)
+        self._home.close()
+        self.shard.close()
+
+    def upsert(self, chunks: Sequence[Chunk]) -> None:
+        """Write chunks, replacing those with the same ids."""
+        self.shard.upsert(chunks)
+
+    def forget(
+        self, entries: Iterable[EntryKey], except_version: Mapping[EntryKey, int] | None = None
+    ) -> None:
+        """Delete all chunks of these entries, save those of the version named for it."""
+        chosen: list[ConditionType] = [
+            _chunks_of(entry, (except_version or {}).get(entry)) for entry in entries
+        ]
+        for start in range(0, len(chosen), _ENTRIES_A_DELETE):
+            self.shard.delete(Filter(should=chosen[start : start + _ENTRIES_A_DELETE]))
+
+    def versions(self) -> Iterator[Indexed]:
+        """Everything that is indexed, one for each version of an entry, in no order."""
+        fields = ["owner", "entry_id", "version"]
+        counted = Counter(
+            tuple(payload[field] for field in fields) for payload in self.shard.payloads(fields)
+        )
+        for (owner, entry_id, version), chunks in counted.items():
+            yield Indexed(owner, entry_id, version, chunks)
+
+    def settle(self) -> None:
+        """Build the graph that makes searches fast. For a twin alone: it can't be searched meanwhile."""
+        if self.count() >= _WORTH_A_GRAPH:
+            self.shard.optimize()
+
+    def twin(self) -> "EdgeIndex":
+        """A fresh and empty one in a folder beside this one; close it unless it is switched to."""
+        return _Twin(self._home, Shard(self._home.fresh(self.shard.path.name), self._dimension))
+
+    def switch_to(self, twin: IndexEngine) -> None:
+        """Search the twin from now on, in this process and in those to come, and delete the old folder."""
+        if not isinstance(twin, _Twin):
+            raise ConfigError("an index can be switched to its own twin alone")
+        self._home.point_at(twin.path)
+        self.shard = twin.shard
+        self._home.sweep()
 
 
-def _is(key: str, value: str) -> FieldCondition:
-    return FieldCondition(key=key, match=MatchValue(value))
+class _Twin(EdgeIndex):
+    """A folder that is not searched yet, in the house of the index it will replace."""
+
+    def __init__(self, home: EdgeHome, shard: Shard) -> None:
+        self._home = home
+        self.shard = shard
+
+    def close(self) -> None:
+        """Delete the folder, unless it was switched to."""
+        if self._home.current() != self.path.name:
+            self.shard.close()
+            self.shard.drop()
 
 
-def _asked(call: Callable[[], Answer]) -> Answer:
-    """The engine raises bare Exception for everything, so this is where it gets a name."""
-    try:
-        return call()
-    except Exception as error:
-        raise DiaryUnavailable(f"the diary's index failed: {error}") from error
+class EdgeOwner:
+    """One owner's points. The only place where the embedded engine is searched."""
+
+    def __init__(self, index: EdgeIndex, owner: str) -> None:
+        self.owner = owner
+        self._index = index
+        self._corpus = Filter(must=[is_("owner", owner)])
+
+    def best(self, asked: Asked, limit: int, first_day: str, last_day: str) -> Parts:
+        """The `limit` best by each part, within the days that are not empty."""
+        within = Filter(must=[is_("owner", self.owner), *overlap(first_day, last_day)])
+        return self._index.shard.query(asked, limit, {DENSE: within, WORDS: within}, self._corpus)
+
+    def scored(self, asked: Asked, ids: Mapping[str, set[str]]) -> Parts:
+        """Each part's scores of the points that are named for it."""
+        within = {
+            part: Filter(must=[is_("owner", self.owner), HasIdCondition(set(wanted))])
+            for part, wanted in ids.items()
+            if wanted
+        }
+        return self._index.shard.query(asked, max(map(len, ids.values())), within, self._corpus)
+
+
+def _chunks_of(entry: EntryKey, except_version: int | None) -> Filter:
+    others = [] if except_version is None else [is_("version", except_version)]
+    return Filter(must=[is_("owner", entry.owner), is_("entry_id", entry.entry_id)], must_not=[*others])

@@ -2,16 +2,16 @@
 
 import hashlib
 import json
-import re
-from dataclasses import dataclass
-from datetime import date as Date
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-_EXTENDED = re.compile(r"\d{4}-\d\d-\d\d([T ][0-9:.,+Z-]+)?", re.ASCII)
+from services.diary.when import iso_date as iso_date
+from services.diary.when import read_when
+
 MAX_BYTES = 32 * 1024  # of an entry's text in UTF-8
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
@@ -24,6 +24,14 @@ class IndexState(StrEnum):
     FAILED = "failed"
 
 
+class Source(StrEnum):
+    """Where an entry came from: a person, a file, or Ada herself."""
+
+    WRITTEN = "written"
+    IMPORT = "import"
+    REFLECTION = "reflection"
+
+
 class EntryDraft(BaseModel):
     """An entry as somebody hands it in. The text is kept as it is, to the letter."""
 
@@ -31,7 +39,10 @@ class EntryDraft(BaseModel):
 
     text: str
     date: str | None = Field(
-        None, max_length=40, description="YYYY-MM-DD or ISO 8601 date and time; today if left out"
+        None,
+        max_length=40,
+        description="YYYY-MM-DD, ISO 8601 date and time, YYYY-MM, YYYY, 'May 3, 1998', 'May 1998' or "
+        "'spring 1998'; today if left out",
     )
     mood: str | None = Field(None, max_length=64)
     tags: list[Tag] = Field(default_factory=list, max_length=32)
@@ -49,8 +60,10 @@ class EntryDraft(BaseModel):
 
     @field_validator("date")
     @classmethod
-    def _is_in_the_calendar(cls, value: str | None) -> str | None:
-        return value if value is None else iso_date(value)
+    def _is_clear(cls, value: str | None) -> str | None:
+        if value is not None:
+            read_when(value, datetime.now(UTC).date())
+        return value
 
     def sha256(self) -> str:
         """Fingerprint of the whole draft, to tell a repeated request from another one."""
@@ -58,37 +71,34 @@ class EntryDraft(BaseModel):
         return hashlib.sha256(body.encode()).hexdigest()
 
 
-def iso_date(value: str) -> str:
-    """`value` if it is a day (YYYY-MM-DD) or a date and time in ISO 8601 that exists.
-
-    Raises ValueError. Only the extended format: 20260102 and 2026-W01-5 are not taken.
-    """
-    remedy = f"{value!r} is no date of the calendar: write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS+00:00"
-    if not _EXTENDED.fullmatch(value):
-        raise ValueError(remedy)
-    try:
-        _ = Date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
-    except ValueError:
-        raise ValueError(remedy) from None
-    return value
-
-
 @dataclass(frozen=True)
 class Entry:
-    """An entry as the ledger keeps it. `date` is the event's, `written_at` when it was accepted (UTC)."""
+    """One version of an entry as the ledger keeps it.
+
+    `date` is the event's, as it was given (the day of writing if none was), and spans the days from
+    `first_day` to `last_day`, YYYY-MM-DD. `written_at` is when this version was accepted, UTC in ISO 8601.
+    A removed entry is its own last version, without text: a tombstone.
+    """
 
     owner: str
     id: str
     version: int
     text: str
     date: str
+    first_day: str
+    last_day: str
     mood: str | None
     tags: tuple[str, ...]
     written_at: str
-    state: IndexState
-    reason: str | None  # why indexing failed
+    source: Source = Source.WRITTEN
+    origin: dict[str, Any] | None = field(default=None, hash=False)  # what a reflection came from
+    import_id: str | None = None
+    removed: bool = False
+    state: IndexState = IndexState.QUEUED
+    reason: str | None = None  # why indexing failed
+    attempts: int = 0  # at indexing this version, that failed
 
     @property
     def day(self) -> str:
-        """The event's day, YYYY-MM-DD."""
-        return self.date[:10]
+        """The event's first day, YYYY-MM-DD."""
+        return self.first_day

@@ -1,137 +1,230 @@
 """The job contract: all that the orchestrator and the worker know of each other.
 
-One queue, because RQ's crash-safe dequeue works for a worker that listens to exactly one. JSON, because
-whoever can write a pickle into Redis can run code.
+A job says that there is work; the ledger says what, how often it was tried, and why it failed. So a queue
+may be lost at any time: `services/worker/sweep.py` queues again what the ledger still waits for.
 """
 
-import re
-import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 from redis import Redis
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-from rq import Queue
-from rq.exceptions import InvalidJobOperation, NoSuchJobError
-from rq.job import Job, JobStatus
-from rq.serializers import JSONSerializer
+from rq.job import JobStatus
 
 from services.diary.entry import Entry, IndexState
-from services.diary.ledger import Ledger
-from services.errors import DiaryUnavailable, NotFound
+from services.diary.job_names import (
+    REINDEX_ID,
+    JobName,
+    Kind,
+    import_job_id,
+    no_job,
+    read_job_id,
+    reflection_job_id,
+)
+from services.diary.job_names import job_id as job_id
+from services.diary.job_queue import JobQueue
+from services.diary.job_queue import queue_connection as queue_connection
+from services.diary.ledger import ImportReport, Ledger
+from services.diary.reflections import Reflection, Reflections
+from services.errors import DiaryUnavailable, EntryConflict, NotFound
 
-QUEUE_NAME = "diary"
-INDEX_ENTRY = "services.worker.scribe.index_entry"  # (owner, entry_id, version)
-JOB_TIMEOUT_S = 120
-_SEPARATOR = "-v"
+INDEX_ENTRY = "services.worker.tasks.index_entry"  # (owner, entry_id, version)
+INDEX_IMPORT = "services.worker.tasks.index_import"  # (owner, import_id)
+REFLECT = "services.worker.tasks.reflect"  # (owner, reflection_id)
+REINDEX = "services.worker.tasks.reindex"  # ()
+JOB_TIMEOUT_S = 120  # of a batch of entries; an import takes turns that are shorter than this
+REFLECTION_TIMEOUT_S = 900  # a model on a CPU is slow
+REINDEX_TIMEOUT_S = 24 * 3600
+REINDEX_KEPT_S = 24 * 3600  # for so long it can be asked how the last one ended
+Listed = Literal["queued", "finished", "failed"]
+# How an entry, and how a reflection stands in the ledger whose job is listed so.
+_STATES = {
+    "queued": (IndexState.QUEUED, "queued"),
+    "finished": (IndexState.INDEXED, "done"),
+    "failed": (IndexState.FAILED, "failed"),
+}
 
 
 @dataclass(frozen=True)
 class JobReport:
-    """How the indexing of one entry version stands: queued, started, finished or failed."""
+    """How a job stands: queued, started, finished or failed.
+
+    One that is queued and has a reason was tried `attempts` times and put off. `done` and `total` count
+    the entries of an import or of a reindexing.
+    """
 
     id: str
+    kind: Kind
     status: str
-    entry_id: str
-    version: int
-    reason: str | None
+    reason: str | None = None
+    entry_id: str | None = None
+    version: int | None = None
+    attempts: int = 0
+    done: int | None = None
+    total: int | None = None
 
 
-def job_id(owner: str, entry_id: str, version: int) -> str:
-    """One job an entry version. RQ allows letters, digits, `_` and `-`; the owner is hashed in."""
-    return f"{uuid.uuid5(uuid.NAMESPACE_OID, owner).hex[:12]}-{entry_id}{_SEPARATOR}{version}"
+@dataclass(frozen=True)
+class JobPage:
+    """Some of the jobs with one status, and the cursor of the next page."""
 
-
-def queue_connection(url: str, password: str = "") -> Redis:
-    """A connection to the queue. It gives up within a tenth of a second, because nobody has to wait for
-    the queue: an entry is safe in the ledger before it is queued."""
-    return Redis.from_url(
-        url,
-        password=password or None,
-        retry=Retry(ExponentialBackoff(cap=0.05, base=0.01), 2),
-        socket_connect_timeout=2,  # seconds: a queue that hangs is a queue that is away
-        socket_timeout=4,  # above the second that a worker waits for its next job
-    )
-
-
-def diary_queue(connection: Redis) -> Queue:
-    """The queue, with the serializer that both ends use."""
-    return Queue(QUEUE_NAME, connection=connection, serializer=JSONSerializer)
+    jobs: list[JobReport]
+    next_cursor: str | None
 
 
 class Jobs:
-    """Hands entries to the worker and tells how they stand. The ledger outlives any queue."""
+    """Hands work to the worker and tells how it stands. Safe to share between threads."""
 
     def __init__(self, connection: Redis, ledger: Ledger) -> None:
-        self._connection = connection
+        self.queue = JobQueue(connection)
         self._ledger = ledger
+        self._reflections = Reflections(ledger)
+
+    # --- handing in. Twice is once; DiaryUnavailable means that the worker's sweep will do it ----------
 
     def submit(self, entry: Entry) -> str:
-        """Queue an entry for indexing; returns the job's id. Raises DiaryUnavailable."""
+        """Queue an entry, or its tombstone, for the index; returns the job's id. Raises DiaryUnavailable."""
         name = job_id(entry.owner, entry.id, entry.version)
-        try:
-            diary_queue(self._connection).enqueue(
-                INDEX_ENTRY,
-                entry.owner,
-                entry.id,
-                entry.version,
-                job_id=name,
-                job_timeout=JOB_TIMEOUT_S,
-                result_ttl=0,  # the ledger keeps the result
-                failure_ttl=3600,
-            )
-        except RedisError as error:
-            raise DiaryUnavailable(f"the diary's queue can't be reached: {error}") from error
+        self.queue.submit(name, INDEX_ENTRY, (entry.owner, entry.id, entry.version), JOB_TIMEOUT_S)
         return name
+
+    def submit_import(self, owner: str, import_id: str) -> str:
+        """Queue the entries of an import, as many as the ledger has by then. Raises DiaryUnavailable."""
+        name = import_job_id(owner, import_id)
+        self.queue.submit(name, INDEX_IMPORT, (owner, import_id), JOB_TIMEOUT_S)
+        return name
+
+    def submit_reflection(self, owner: str, reflection_id: str) -> str:
+        """Queue a conversation for Ada to write about. Raises DiaryUnavailable."""
+        name = reflection_job_id(owner, reflection_id)
+        self.queue.submit(name, REFLECT, (owner, reflection_id), REFLECTION_TIMEOUT_S)
+        return name
+
+    def submit_reindex(self) -> str:
+        """Queue the filling of a new index and the switch to it. Raises DiaryUnavailable."""
+        self.queue.submit(REINDEX_ID, REINDEX, (), REINDEX_TIMEOUT_S, REINDEX_KEPT_S)
+        return REINDEX_ID
+
+    # --- asking -----------------------------------------------------------------------------------------
 
     def waits(self, entry: Entry) -> bool:
         """Whether the entry's job is in the queue or in work now. Raises DiaryUnavailable."""
-        name = job_id(entry.owner, entry.id, entry.version)
-        return self._status(name) in (JobStatus.QUEUED, JobStatus.STARTED)
+        return self.queue.waits(job_id(entry.owner, entry.id, entry.version))
 
     def check(self) -> None:
         """Raises DiaryUnavailable when the queue can't be reached."""
-        try:
-            self._connection.ping()
-        except RedisError as error:
-            raise DiaryUnavailable(f"the diary's queue can't be reached: {error}") from error
+        self.queue.check()
 
     def report(self, owner: str, name: str) -> JobReport:
-        """How a job of this owner stands. Raises NotFound."""
-        entry = self._entry(owner, name)
-        status = {IndexState.INDEXED: "finished", IndexState.FAILED: "failed"}.get(entry.state)
-        if status is None:
-            status = "started" if self._is_started(name) else "queued"
-        return JobReport(name, status, entry.id, entry.version, entry.reason)
-
-    def _is_started(self, name: str) -> bool:
+        """How a job of this owner's stands. Raises NotFound."""
+        job, started = read_job_id(owner, name), self.queue.started()
         try:
-            return self._status(name) == JobStatus.STARTED
-        except DiaryUnavailable:
-            return False  # the entry is safe in the ledger and will be queued again
-
-    def _entry(self, owner: str, name: str) -> Entry:
-        entry_id, _, version = name.partition("-")[2].rpartition(_SEPARATOR)
-        if (
-            not entry_id
-            or not re.fullmatch("[1-9][0-9]{0,8}", version)
-            or job_id(owner, entry_id, int(version)) != name
-        ):
-            raise NotFound(f"there is no job {name!r}", "id")
-        try:
-            entry = self._ledger.get(owner, entry_id)
+            if job.kind == Kind.ENTRY:
+                return self._of_entry(self._entry(owner, name, job), started)
+            if job.kind == Kind.IMPORT:
+                return self._of_import(name, self._ledger.of(owner).import_report(job.about), started)
+            if job.kind == Kind.REFLECTION:
+                return self._of_reflection(self._reflections.get(owner, job.about), started)
         except NotFound:
-            raise NotFound(f"there is no job {name!r}", "id") from None
-        if int(version) > entry.version:
-            raise NotFound(f"there is no job {name!r}", "id")
+            raise no_job(name) from None
+        return self._of_reindex()
+
+    def list(self, owner: str, status: Listed, limit: int = 50, cursor: str | None = None) -> JobPage:
+        """The owner's entries with this status as jobs, and all such reflections on the first page.
+
+        "failed" lists the dead letters; "queued" lists those that are in work, too.
+        """
+        state, reflected = _STATES[status]
+        page = self._ledger.of(owner).with_state(state, limit, cursor)
+        reflections = [] if cursor else self._reflections.with_state(owner, reflected)
+        started = self.queue.started()
+        jobs = [self._of_reflection(one, started) for one in reflections]
+        jobs += [self._of_entry(entry, started) for entry in page.entries]
+        return JobPage(jobs, page.next_cursor)
+
+    def retry(self, owner: str, name: str) -> JobReport:
+        """Queue a failed job again, its attempts forgotten. Of an import, all entries that failed.
+
+        Raises NotFound, or EntryConflict when there is nothing that failed.
+        """
+        before, job = self.report(owner, name), read_job_id(owner, name)
+        if before.status != "failed":
+            raise EntryConflict(f"job {name!r} is {before.status}, not failed: nothing to retry", "id")
+        try:
+            self._again(owner, job)
+        except DiaryUnavailable:
+            if job.kind == Kind.REINDEX:
+                raise  # it stands in no ledger
+        return self.report(owner, name)
+
+    def _again(self, owner: str, job: JobName) -> None:
+        if job.kind == Kind.ENTRY:
+            self.submit(self._ledger.of(owner).retry(job.about, job.version))
+        elif job.kind == Kind.IMPORT:
+            self._queue_failed_of(owner, job.about)
+            self.submit_import(owner, job.about)
+        elif job.kind == Kind.REFLECTION:
+            self._reflections.retry(owner, job.about)
+            self.submit_reflection(owner, job.about)
+        else:
+            self.submit_reindex()
+
+    def _queue_failed_of(self, owner: str, import_id: str) -> None:
+        ledger, cursor = self._ledger.of(owner), None
+        while True:
+            page = ledger.with_state(IndexState.FAILED, 500, cursor)
+            for entry in page.entries:
+                if entry.import_id == import_id:
+                    ledger.retry(entry.id, entry.version)
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def _entry(self, owner: str, name: str, job: JobName) -> Entry:
+        entry = self._ledger.current(owner, job.about)
+        if job.version > entry.version:
+            raise no_job(name)
         return entry
 
-    def _status(self, name: str) -> JobStatus | None:
-        try:
-            job = Job.fetch(name, connection=self._connection, serializer=JSONSerializer)
-            return job.get_status()
-        except (NoSuchJobError, InvalidJobOperation):  # done and gone, the second: since it was fetched
-            return None
-        except RedisError as error:
-            raise DiaryUnavailable(f"the diary's queue can't be reached: {error}") from error
+    # --- telling ----------------------------------------------------------------------------------------
+
+    def _of_entry(self, entry: Entry, started: Collection[str]) -> JobReport:
+        name = job_id(entry.owner, entry.id, entry.version)
+        ended = {IndexState.INDEXED: "finished", IndexState.FAILED: "failed"}.get(entry.state)
+        status = ended or _under_way(name, started)
+        return JobReport(name, Kind.ENTRY, status, entry.reason, entry.id, entry.version, entry.attempts)
+
+    def _of_import(self, name: str, report: ImportReport, started: Collection[str]) -> JobReport:
+        """An import has failed when nothing of it is queued any more and some entry has failed."""
+        ended = "failed" if report.failed else "finished"
+        status = _under_way(name, started) if report.queued else ended
+        reason = f"{report.failed} of its entries failed" if report.failed else None
+        total = report.indexed + report.failed + report.queued
+        return JobReport(name, Kind.IMPORT, status, reason, done=report.indexed, total=total)
+
+    def _of_reflection(self, reflection: Reflection, started: Collection[str]) -> JobReport:
+        name = reflection_job_id(reflection.owner, reflection.id)
+        ended = {"done": "finished", "failed": "failed"}.get(reflection.state)
+        status = ended or _under_way(name, started)
+        reason, entry_id, attempts = reflection.reason, reflection.entry_id, reflection.attempts
+        return JobReport(name, Kind.REFLECTION, status, reason, entry_id, attempts=attempts)
+
+    def _of_reindex(self) -> JobReport:
+        """What the queue remembers: the only job that stands in no ledger."""
+        job = self.queue.job(REINDEX_ID)
+        if job is None:
+            raise no_job(REINDEX_ID)
+        known = {JobStatus.FINISHED: "finished", JobStatus.FAILED: "failed", JobStatus.STARTED: "started"}
+        status = known.get(job.get_status(refresh=False), "queued")
+        meta = job.get_meta(refresh=False)
+        return JobReport(
+            REINDEX_ID,
+            Kind.REINDEX,
+            status,
+            meta.get("reason"),
+            done=meta.get("done"),
+            total=meta.get("total"),
+        )
+
+
+def _under_way(name: str, started: Collection[str]) -> str:
+    return "started" if name in started else "queued"

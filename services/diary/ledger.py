@@ -1,63 +1,34 @@
 """The ledger: every accepted entry on disk, and whether the index has it yet.
 
-An entry's row is also its outbox: what is `queued` and never arrives is found by `unindexed` and queued
-again. SQLite in WAL mode with full syncing: when `add` returns, the entry survives a power cut.
+An entry's row is also its outbox: what is `queued` and never arrives is found by `due` and queued again.
+SQLite in WAL mode with full syncing, or PostgreSQL: when `add` returns, the entry survives a power cut.
+
+What an owner may do is reached by `Ledger.of(owner)` alone, so no query can forget whose diary it is. The
+methods here go over all owners; they are the worker's.
 """
 
-import json
-import secrets
 import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Index,
-    Integer,
-    MetaData,
-    Row,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-    create_engine,
-    event,
-    insert,
-    select,
-    update,
-)
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, select, true, update
 
-from services.diary.entry import Entry, EntryDraft, IndexState
-from services.errors import ConfigError, DiaryUnavailable, EntryConflict, NotFound
+from services.diary import listing, revisions, rows
+from services.diary.database import Database, sqlite_folder
+from services.diary.entry import Entry, IndexState
+from services.diary.imports import Added as Added
+from services.diary.imports import ImportReport as ImportReport
+from services.diary.listing import EntryFilter as EntryFilter
+from services.diary.listing import Page as Page
+from services.diary.owners_ledger import OwnersLedger
+from services.diary.tables import entries, utc
+from services.errors import ConfigError
 
 MIN_FREE_BYTES = 200 * 2**20
-_metadata = MetaData()
-entries = Table(
-    "entries",
-    _metadata,
-    Column("owner", String(64), primary_key=True),
-    Column("id", String(64), primary_key=True),
-    Column("version", Integer, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("date", String(40), nullable=False),
-    Column("mood", String(64)),
-    Column("tags", Text, nullable=False),
-    Column("written_at", String(40), nullable=False),
-    Column("draft_sha256", String(64), nullable=False),
-    Column("idempotency_key", String(255)),
-    Column("state", String(16), nullable=False),
-    Column("queued_at", String(40), nullable=False),
-    Column("reason", Text),
-    UniqueConstraint("owner", "idempotency_key"),
-    Index("entries_by_date", "owner", "date"),
-    Index("entries_by_state", "state", "queued_at"),
-)
+BACKOFF_S = (1, 5, 30, 120, 600)  # until the next attempt at indexing; after the last, it has failed
+_AT_ONCE = 500  # entries that a stream holds in memory
 
 
 def check_room(folder: Path) -> None:
@@ -67,34 +38,20 @@ def check_room(folder: Path) -> None:
 
 
 class Ledger:
-    """All entries of all owners; every call names the owner. Safe to share between threads."""
+    """The diaries of all owners. Safe to share between threads; several processes may open the same one."""
 
     def __init__(self, url: str) -> None:
-        """Open the database at a SQLAlchemy URL. Raises ConfigError or DiaryUnavailable."""
-        try:
-            self._engine = create_engine(url)
-        except (ArgumentError, ImportError) as error:
-            raise ConfigError(f"LEDGER_URL names no database that can be used: {error}") from None
-        if self._engine.dialect.name == "sqlite":
-            check_room(Path(self._engine.url.database or ".").parent)
-            event.listen(self._engine, "connect", _configure_sqlite)
-        self._prepare()
+        """Open the database at a SQLAlchemy URL, and bring its tables up to date.
 
-    def _prepare(self, tries: int = 10) -> None:
-        """Make the tables. Another process may be making them in this moment, so it is tried again."""
-        try:
-            with self._transaction() as connection:
-                _metadata.create_all(connection)
-        except (DiaryUnavailable, IntegrityError):
-            if tries == 1:
-                self.close()
-                raise
-            time.sleep(0.05)
-            self._prepare(tries - 1)
+        Raises ConfigError or DiaryUnavailable.
+        """
+        if folder := sqlite_folder(url):
+            check_room(folder)
+        self._database = Database(url)
 
     def close(self) -> None:
         """Close the database; also at the end of `with Ledger(url) as ledger:`."""
-        self._engine.dispose()
+        self._database.close()
 
     def __enter__(self) -> "Ledger":
         return self
@@ -102,139 +59,99 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def add(self, owner: str, draft: EntryDraft, idempotency_key: str | None = None) -> Entry:
-        """Accept an entry; on return it is on disk.
+    def of(self, owner: str) -> OwnersLedger:
+        """One owner's diary."""
+        return OwnersLedger(self._database, owner)
 
-        The same id, or Idempotency-Key, with the same draft returns the entry that is there already;
-        with another draft it raises EntryConflict. Raises DiaryUnavailable.
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """A transaction for the tables that are not entries: kept as a whole, or not at all.
+
+        Raises LedgerFull, DiaryUnavailable; IntegrityError passes as it is.
         """
-        idempotency_key = idempotency_key or None
-        now = _now()
-        row = {
-            "owner": owner,
-            "id": draft.id or secrets.token_hex(8),
-            "version": 1,
-            "text": draft.text,
-            "date": draft.date or now[:10],
-            "mood": draft.mood,
-            "tags": json.dumps(draft.tags, ensure_ascii=False),
-            "written_at": now,
-            "draft_sha256": draft.sha256(),
-            "idempotency_key": idempotency_key,
-            "state": IndexState.QUEUED,
-            "queued_at": now,
-        }
-        try:
-            with self._transaction() as connection:
-                connection.execute(insert(entries).values(row))
-                return self._get(connection, owner, str(row["id"]))
-        except IntegrityError:
-            return self._replay(owner, draft, idempotency_key)
+        return self._database.transaction()
 
-    def _replay(self, owner: str, draft: EntryDraft, idempotency_key: str | None) -> Entry:
-        used = {"id": entries.c.id == draft.id}
-        if idempotency_key:
-            used = {"Idempotency-Key": entries.c.idempotency_key == idempotency_key, **used}
-        for name, condition in used.items():
-            with self._transaction() as connection:
-                found = connection.execute(select(entries).where(entries.c.owner == owner, condition)).first()
-            if found is None:
-                continue
-            if found.draft_sha256 != draft.sha256():
-                raise EntryConflict(f"this {name} was used before for another entry: take a new one", name)
-            return _entry(found)
-        raise AssertionError("an entry was refused for nothing that is there")
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A transaction that only reads and waits for no writer. Raises DiaryUnavailable."""
+        return self._database.reading()
 
-    def get(self, owner: str, entry_id: str) -> Entry:
-        """One entry. Raises NotFound."""
-        with self._transaction() as connection:
-            return self._get(connection, owner, entry_id)
+    def current(self, owner: str, entry_id: str) -> Entry:
+        """The current version of an entry, removed or not. Raises NotFound."""
+        with self._database.reading() as connection:
+            return revisions.current(connection, owner, entry_id)
 
-    def _get(self, connection: Connection, owner: str, entry_id: str) -> Entry:
-        found = connection.execute(
-            select(entries).where(entries.c.owner == owner, entries.c.id == entry_id)
-        ).first()
-        if found is None:
-            raise NotFound(f"there is no diary entry {entry_id!r}", "id")
-        return _entry(found)
+    def due(self, limit: int, queued_for: timedelta = timedelta()) -> list[Entry]:
+        """Versions, tombstones too, that have waited for the index at least so long and may be tried now.
 
-    def newest(self, owner: str, limit: int) -> list[Entry]:
-        """The `limit` entries with the latest dates, newest first."""
-        order = (entries.c.date.desc(), entries.c.written_at.desc(), entries.c.id)
-        query = select(entries).where(entries.c.owner == owner).order_by(*order).limit(limit)
-        with self._transaction() as connection:
-            return [_entry(row) for row in connection.execute(query)]
+        Oldest first.
+        """
+        latest = utc(datetime.now(UTC) - queued_for)
+        return self._due(entries.c.queued_at <= latest, limit)
 
-    def unindexed(self, queued_for: timedelta = timedelta()) -> list[Entry]:
-        """Entries of all owners that have waited for the index at least so long, oldest first."""
-        latest = (datetime.now(UTC) - queued_for).isoformat()
-        query = (
-            select(entries)
-            .where(entries.c.state == IndexState.QUEUED, entries.c.queued_at <= latest)
-            .order_by(entries.c.queued_at)
-        )
-        with self._transaction() as connection:
-            return [_entry(row) for row in connection.execute(query)]
+    def due_of_import(self, owner: str, import_id: str, limit: int) -> list[Entry]:
+        """Those of one import that may be tried now, oldest first."""
+        return self._due(and_(entries.c.owner == owner, entries.c.import_id == import_id), limit)
 
-    def mark(self, entry: Entry, state: IndexState, reason: str | None = None) -> None:
-        """Note how indexing of this version of an entry went."""
-        values = {"state": state, "reason": reason, "queued_at": _now()}
-        with self._transaction() as connection:
-            connection.execute(
-                update(entries)
-                .where(
-                    entries.c.owner == entry.owner,
-                    entries.c.id == entry.id,
-                    entries.c.version == entry.version,
-                )
-                .values(values)
-            )
+    def mark_indexed(self, indexed: Sequence[Entry]) -> None:
+        """The index has these versions, or has forgotten them. One that is not current is passed over."""
+        if not indexed:
+            return
+        there = {"its_owner": entries.c.owner, "its_id": entries.c.id, "its_version": entries.c.version}
+        these = and_(*(column == bindparam(name) for name, column in there.items()))
+        done = {"state": IndexState.INDEXED, "reason": None, "retry_at": "", "attempts": 0}
+        # In order, so that two workers never wait for each other.
+        ordered = sorted((entry.owner, entry.id, entry.version) for entry in indexed)
+        names = [dict(zip(there, one, strict=True)) for one in ordered]
+        with self._database.transaction() as connection:
+            connection.execute(update(entries).where(these).values(done), names)
+
+    def put_off(self, entry: Entry, reason: str) -> IndexState:
+        """An attempt at indexing failed: queued for later, or, after five of them, failed for good.
+
+        Returns the state that the entry has then.
+        """
+        with self._database.transaction() as connection:
+            there = revisions.locked(connection, entry.owner, entry.id)
+            if there.version != entry.version:
+                return IndexState(there.state)
+            has_failed = there.attempts >= len(BACKOFF_S)
+            state = IndexState.FAILED if has_failed else IndexState.QUEUED
+            values = {"state": state, "reason": rows.cut_reason(reason), "attempts": there.attempts + 1}
+            values["retry_at"] = "" if has_failed else rows.later(BACKOFF_S[there.attempts])
+            connection.execute(update(entries).where(self._version(entry)).values(values))
+            return state
+
+    def mark_failed(self, entry: Entry, reason: str) -> None:
+        """Indexing this version failed for good; a version that is not current is passed over."""
+        values = {"state": IndexState.FAILED, "reason": rows.cut_reason(reason), "retry_at": ""}
+        failed = update(entries).where(self._version(entry))
+        with self._database.transaction() as connection:
+            connection.execute(failed.values(**values, attempts=entries.c.attempts + 1))
 
     def requeue_indexed(self) -> int:
         """Everything has to be indexed again: the index was lost. Returns how many entries that is."""
-        with self._transaction() as connection:
-            done = connection.execute(
-                update(entries)
-                .where(entries.c.state == IndexState.INDEXED)
-                .values(state=IndexState.QUEUED, queued_at=_now())
-            )
-            return done.rowcount
+        lost = and_(entries.c.state == IndexState.INDEXED, ~entries.c.removed)
+        with self._database.transaction() as connection:
+            again = update(entries).where(lost).values(rows.queued(utc()))
+            return connection.execute(again).rowcount
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except IntegrityError:
-            raise
-        except SQLAlchemyError as error:
-            reason = getattr(error, "orig", None) or error
-            raise DiaryUnavailable(f"the diary's ledger failed: {reason}") from error
+    def every_current(self) -> Iterator[Entry]:
+        """The current version of every entry of all owners, tombstones too, a few in memory at a time."""
+        order = (entries.c.owner, entries.c.id)
+        place: list[str] = []
+        while True:
+            with self._database.reading() as connection:
+                found, place = listing.after(connection, true(), order, place, _AT_ONCE)
+            if not found:
+                return
+            yield from found
 
+    def _due(self, condition: ColumnElement[bool], limit: int) -> list[Entry]:
+        waits = and_(entries.c.state == IndexState.QUEUED, entries.c.retry_at <= utc(), condition)
+        order = (entries.c.queued_at, entries.c.owner, entries.c.id)
+        with self._database.reading() as connection:
+            query = select(*rows.ENTRY).where(waits).order_by(*order).limit(limit)
+            return [rows.entry(row) for row in connection.execute(query)]
 
-def _configure_sqlite(connection: Any, _record: object) -> None:
-    try:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
-            connection.execute(f"PRAGMA {pragma}")
-    except BaseException:
-        connection.close()  # the pool does not know it yet
-        raise
-
-
-def _entry(row: Row[Any]) -> Entry:
-    return Entry(
-        owner=row.owner,
-        id=row.id,
-        version=row.version,
-        text=row.text,
-        date=row.date,
-        mood=row.mood,
-        tags=tuple(json.loads(row.tags)),
-        written_at=row.written_at,
-        state=IndexState(row.state),
-        reason=row.reason,
-    )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
+    @staticmethod
+    def _version(entry: Entry) -> ColumnElement[bool]:
+        return and_(revisions.the(entry.owner, entry.id), entries.c.version == entry.version)

@@ -24,6 +24,13 @@ class DiarySettings(BaseSettings):
     ledger_url: str = Field("sqlite:///data/diary/ledger.sqlite3", validation_alias="LEDGER_URL")
     index_path: Path = Field(Path("data/diary/index"), validation_alias="INDEX_PATH")
     embedding_model: str = Field("sentence-transformers/all-MiniLM-L6-v2", validation_alias="EMBEDDING_MODEL")
+    # torch, bf16 or onnx-int8; auto takes the fastest that this machine has. What is found is the same.
+    embedding_backend: str = Field("auto", validation_alias="EMBEDDING_BACKEND")
+    embedding_cache: Path = Field(Path("data/diary/encoder"), validation_alias="EMBEDDING_CACHE")
+    # What a model wants before a question and before a document; unset, what the model itself brings. Another
+    # document prefix makes other vectors, and asks for `make reindex`.
+    embedding_query_prefix: str | None = Field(None, validation_alias="EMBEDDING_QUERY_PREFIX")
+    embedding_document_prefix: str | None = Field(None, validation_alias="EMBEDDING_DOCUMENT_PREFIX")
     redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
     redis_password: str = Field("", validation_alias="REDIS_PASSWORD", repr=False)
     qdrant_url: str = Field("http://127.0.0.1:6333", validation_alias="QDRANT_URL")

@@ -6,10 +6,29 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from services.orchestrator import chat, diary, errors, health
+from services.orchestrator import (
+    chat,
+    conflicts,
+    deletion,
+    entries,
+    errors,
+    exports,
+    health,
+    imports,
+    index,
+    jobs,
+    models,
+    reflections,
+    search,
+)
 from services.orchestrator.disclosure import DISCLOSURE, DisclosureMiddleware
+from services.orchestrator.quiet import listening
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
+
+_ROUTES = (
+    models, chat, entries, deletion, imports, exports, search, reflections, conflicts, index, jobs, health,
+)  # fmt: skip
 
 # Opens the parts when the server starts and closes them when it ends.
 Opener = Callable[[], AbstractAsyncContextManager[State]]
@@ -22,12 +41,13 @@ def create_app(opened: Opener) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with opened() as state:
             app.state.ada = state
-            yield
+            async with listening(state):
+                yield
 
     app = FastAPI(title="Ada", version="0.1.0", description=DISCLOSURE, lifespan=lifespan)
     errors.install(app)
     app.add_middleware(DisclosureMiddleware)
-    for room in (chat, diary, health):
+    for room in _ROUTES:
         app.include_router(room.router)
     return app
 

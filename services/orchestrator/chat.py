@@ -1,29 +1,35 @@
-"""/v1/models and /v1/chat/completions: OpenAI's contract, with the diary recalled into the prompt."""
+"""/v1/chat/completions: OpenAI's contract, with the diary recalled into the prompt."""
 
 import json
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.background import BackgroundTask
 
-from services.diary.recall import Recalled, within_budget
-from services.errors import AdaError, DiaryUnavailable, ModelUnavailable, NotFound
+from services.diary.entry import Entry
+from services.diary.recall import Recalled
+from services.errors import AdaError, ModelUnavailable
 from services.orchestrator.adapter import Adapter
+from services.orchestrator.answers import ERRORS
 from services.orchestrator.disclosure import DISCLOSURE
 from services.orchestrator.engine import Engine, Json
 from services.orchestrator.errors import describe
-from services.orchestrator.schemas import ChatRequest
-from services.orchestrator.state import OWNER, State, StateDep
+from services.orchestrator.models import ADA, BASE, known_model
+from services.orchestrator.owner import OwnerDep
+from services.orchestrator.quiet import keep_talk
+from services.orchestrator.reflection_request import spoken
+from services.orchestrator.schemas import ChatAnswer, ChatRequest
+from services.orchestrator.state import State, StateDep
+from services.orchestrator.tokens import shown_within
 from services.persona.prompt import Recollection, build_messages, neutral_messages
 
 log = logging.getLogger("ada.orchestrator")
-router = APIRouter()
+router = APIRouter(tags=["chat"], responses=ERRORS)
 
-ADA, BASE = "ada", "base"
 _DONE = "[DONE]"
 _UNFINISHED = '"finish_reason":null'
 
@@ -44,53 +50,55 @@ class Diary:
         return {"status": self.status, "entries": entries}
 
 
-@router.get("/v1/models")
-async def list_models(state: StateDep) -> Json:
-    """`ada`, with her diary, and `base`, the researcher's control without adapter and diary."""
-    return {"object": "list", "data": [_model(state, ADA), _model(state, BASE)]}
-
-
-@router.get("/v1/models/{name}")
-async def get_model(name: str, state: StateDep) -> Json:
-    """One model."""
-    return _model(state, _known(name))
-
-
-@router.post("/v1/chat/completions", response_model=None)
-async def chat_completions(request: ChatRequest, state: StateDep) -> Response:
+@router.post(
+    "/v1/chat/completions",
+    response_model=None,
+    responses={200: {"model": ChatAnswer, "content": {"text/event-stream": {}}}},
+)
+async def chat_completions(request: ChatRequest, state: StateDep, owner: OwnerDep) -> Response:
     """OpenAI's chat completion, streamed or whole, with the extra field `ada` in request and answer."""
     adapter = state.adapter()
-    diary = await _recall(request, state)
+    diary = await _recall(request, state, owner)
     body = _upstream_body(request, adapter, diary)
     about: Json = {
         "diary": diary.report(),
         "adapter": adapter.manifest.run_id if request.model == ADA else None,
         "disclosure": DISCLOSURE,
     }
+    said: list[str] = []
+    kept = BackgroundTask(_keep, request, state, owner, said) if diary.status != "off" else None
     if not request.stream:
-        return JSONResponse({**await state.engine.complete(body), "ada": about})
-    events = _events(state.engine, body, about)
+        answer = await state.engine.complete(body)
+        said.append(_content(answer, "message"))
+        return JSONResponse({**answer, "ada": about}, background=kept)
+    events = _events(state.engine, body, about, said)
     first = await anext(events)  # an error before the first byte is still an error with its status
-    return StreamingResponse(_prepend(first, events), media_type="text/event-stream")
+    stream = _prepend(first, events)
+    return StreamingResponse(stream, media_type="text/event-stream", background=kept)
 
 
-async def _recall(request: ChatRequest, state: State) -> Diary:
+async def _recall(request: ChatRequest, state: State, owner: str) -> Diary:
     """The diary never stops an answer: when it is down she answers without it."""
-    if _known(request.model) == BASE or not request.ada.diary:
+    if known_model(request.model) == BASE or not request.ada.diary:
         return Diary("off")
     question = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
     if not question.strip():
         return Diary("empty")
     last_day = (request.ada.as_of or "")[:10]
     try:
-        found = await run_in_threadpool(
-            state.recall.search, OWNER, question, request.ada.top_k, last_day=last_day
-        )
-    except DiaryUnavailable as error:
+        search = state.recall().search  # dates in the question are counted from `last_day`
+        found = await run_in_threadpool(search, owner, question, request.ada.top_k, last_day=last_day)
+    except AdaError as error:
         log.warning("answering without the diary: %s", error)
         return Diary("unavailable")
-    shown = within_budget(found)
+    shown = await shown_within(found, state.tokens, state.budget_tokens)
     return Diary("used" if shown else "empty", shown)
+
+
+async def _keep(request: ChatRequest, state: State, owner: str, said: list[str]) -> None:
+    """Keep the talk with Ada's answer, for her to write about when it has gone quiet."""
+    turns = [{"role": m.role, "content": m.content} for m in request.messages]
+    await keep_talk(state, owner, spoken([*turns, {"role": "assistant", "content": "".join(said)}]))
 
 
 def _upstream_body(request: ChatRequest, adapter: Adapter, diary: Diary) -> Json:
@@ -98,7 +106,7 @@ def _upstream_body(request: ChatRequest, adapter: Adapter, diary: Diary) -> Json
     if request.model == BASE:
         messages = neutral_messages(conversation)
     else:
-        shown = [Recollection(one.entry.day, one.shown) for one in diary.recalled]
+        shown = [Recollection(_date(one.entry), one.shown) for one in diary.recalled]
         messages = build_messages(adapter.persona, conversation, shown)
     return {
         **(request.model_extra or {}),
@@ -108,8 +116,13 @@ def _upstream_body(request: ChatRequest, adapter: Adapter, diary: Diary) -> Json
     }
 
 
-async def _events(engine: Engine, body: Json, about: Json) -> AsyncIterator[str]:
-    """vLLM's events as they come; the last one before [DONE] carries `ada` too.
+def _date(entry: Entry) -> str:
+    """A day as the calendar has it, anything wider as it was given."""
+    return entry.first_day if entry.first_day == entry.last_day else entry.date
+
+
+async def _events(engine: Engine, body: Json, about: Json, said: list[str]) -> AsyncIterator[str]:
+    """vLLM's events as they come; the last one before [DONE] carries `ada` too. Her words go to `said`.
 
     Only an event that may be the last is held back for a moment: one that ends a choice, or has usage.
     """
@@ -119,6 +132,7 @@ async def _events(engine: Engine, body: Json, about: Json) -> AsyncIterator[str]
             async for data in _data(lines):
                 if held:
                     yield _event(held)
+                said.append(_content(json.loads(data), "delta"))
                 held = "" if _UNFINISHED in data else data
                 if not held:
                     yield _event(data)
@@ -154,21 +168,15 @@ async def _prepend(first: str, rest: AsyncIterator[str]) -> AsyncIterator[str]:
         yield event
 
 
+def _content(answer: Json, part: str) -> str:
+    """What the first choice of an answer, or of a piece of one, says."""
+    match answer.get("choices"):
+        case [{"index": 0, **choice}, *_]:
+            match choice.get(part):
+                case {"content": str(content)}:
+                    return content
+    return ""
+
+
 def _event(data: str) -> str:
     return f"data: {data}\n\n"
-
-
-def _known(name: str) -> str:
-    if name not in (ADA, BASE):
-        raise NotFound(f"there is no model {name!r}: use {ADA!r} or {BASE!r}", "model")
-    return name
-
-
-def _model(state: State, name: str) -> Json:
-    manifest = state.adapter().manifest
-    created = int(datetime.fromisoformat(manifest.created_at).timestamp())
-    model: Json = {"id": name, "object": "model", "owned_by": "ada", "created": created}
-    about: Json = {"base_model": manifest.base_model, "disclosure": DISCLOSURE}
-    if name == ADA:
-        about["adapter"] = manifest.run_id
-    return {**model, "ada": about}

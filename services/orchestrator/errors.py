@@ -14,6 +14,7 @@ from services.errors import (
     EntryConflict,
     EntryRejected,
     FieldError,
+    LedgerFull,
     ModelRefused,
     ModelUnavailable,
     NotFound,
@@ -29,7 +30,9 @@ _TABLE: dict[type[AdaError], tuple[int, str, str]] = {
     EntryRejected: (422, "invalid_request_error", "entry_rejected"),
     EntryConflict: (409, "invalid_request_error", "conflict"),
     NotFound: (404, "invalid_request_error", "not_found"),
+    FieldError: (422, "invalid_request_error", "invalid_value"),
     ConfigError: (503, "server_error", "not_configured"),
+    LedgerFull: (507, "server_error", "ledger_full"),
     DiaryUnavailable: (503, "server_error", "diary_unavailable"),
     ModelUnavailable: (503, "server_error", "model_unavailable"),
 }
@@ -69,7 +72,8 @@ async def _ada_error(_request: Request, error: Exception) -> JSONResponse:
 async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    param = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+    where = () if first["type"] == "json_invalid" else first["loc"][1:]  # behind "body", "query", "header"
+    param = ".".join(map(str, where))
     message = f"{param or 'the request body'}: {first['msg'].removeprefix('Value error, ')}"
     return openai_error(422, message, "invalid_request_error", param=param or None, code="invalid_value")
 

@@ -6,11 +6,13 @@ from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
+from services.diary.ledger import EntryFilter
 from services.errors import AdaError, ConfigError
-from services.orchestrator.chat import ADA, BASE
 from services.orchestrator.disclosure import DISCLOSURE
 from services.orchestrator.engine import Json
-from services.orchestrator.state import OWNER, State, StateDep
+from services.orchestrator.models import ADA, BASE
+from services.orchestrator.owner import LOCAL
+from services.orchestrator.state import State, StateDep
 from services.persona.template import render, template_sha256
 
 router = APIRouter()
@@ -85,8 +87,8 @@ async def _check_template(state: State) -> None:
 
 
 def _check_ledger(state: State) -> None:
-    state.ledger.newest(OWNER, 1)
+    state.ledger.of(LOCAL).page(EntryFilter(), 1)
 
 
 def _check_index(state: State) -> None:
-    state.recall.check()
+    state.recall().check()

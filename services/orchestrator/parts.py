@@ -1,5 +1,9 @@
 """Puts the orchestrator's parts together from what it is given."""
 
+import re
+from collections.abc import Callable
+from functools import cache
+
 from redis import Redis
 
 from services.diary.embedder import Embedder
@@ -7,10 +11,15 @@ from services.diary.index import IndexEngine
 from services.diary.jobs import Jobs
 from services.diary.ledger import Ledger
 from services.diary.recall import Recall
-from services.orchestrator.adapter import Published
+from services.errors import ConfigError
+from services.orchestrator.adapter import Adapter, Published
 from services.orchestrator.engine import Engine
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
+from services.orchestrator.tokens import TokenCounter
+from services.persona.persona import Persona
+
+_DATE = re.compile(r"\d{4}-(\d\d)-(\d\d)", re.ASCII)
 
 
 def assemble(
@@ -22,10 +31,42 @@ def assemble(
     index: IndexEngine,
 ) -> State:
     """The orchestrator's state."""
+    adapter = Published(settings.adapter).adapter
     return State(
-        adapter=Published(settings.adapter).adapter,
+        adapter=adapter,
         engine=engine,
+        tokens=TokenCounter(engine),
         ledger=ledger,
         jobs=Jobs(queue, ledger),
-        recall=Recall(ledger, embedder, index),
+        embedder=embedder,
+        index=index,
+        recall=recall_of(adapter, ledger, embedder, index),
+        budget_tokens=settings.budget_tokens,
+        reflect_after_s=settings.reflect_after_s,
     )
+
+
+def recall_of(
+    adapter: Callable[[], Adapter], ledger: Ledger, embedder: Embedder, index: IndexEngine
+) -> Callable[[], Recall]:
+    """Gives the Recall that knows the persona's birthday as soon as there is an adapter."""
+
+    @cache
+    def made(birthday: tuple[int, int] | None) -> Recall:
+        return Recall(ledger, embedder, index, birthday)
+
+    def recall() -> Recall:
+        try:
+            return made(birthday(adapter().persona))
+        except ConfigError:
+            return made(None)
+
+    return recall
+
+
+def birthday(persona: Persona) -> tuple[int, int] | None:
+    """Month and day of the persona's birth, if a fact of the topic `birth` has a whole date."""
+    for fact in persona.facts:
+        if fact.topic == "birth" and (date := _DATE.fullmatch(fact.date)):
+            return int(date[1]), int(date[2])
+    return None

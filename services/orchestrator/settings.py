@@ -21,6 +21,10 @@ class OrchestratorSettings(DiarySettings):
     model_url: str = Field("http://127.0.0.1:8000", validation_alias="MODEL_URL")
     connect_timeout_s: float = Field(5.0, gt=0, validation_alias="MODEL_CONNECT_TIMEOUT_S")
     silence_timeout_s: float = Field(300.0, gt=0, validation_alias="MODEL_SILENCE_TIMEOUT_S")
+    # Of what the model reads at once (MODEL_MAX_LEN, 4096), so much at most is the diary's.
+    budget_tokens: int = Field(1500, ge=0, validation_alias="DIARY_BUDGET_TOKENS")
+    # So long after the last word of a chat Ada writes an entry of her own about it. 0: never by herself.
+    reflect_after_s: float = Field(0.0, ge=0, validation_alias="REFLECT_AFTER_S")
 
     def check_reach(self) -> None:
         """Raises ConfigError when others than this machine could ask Ada: there are no API keys yet."""

@@ -6,28 +6,38 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from services.diary.conflicts import OwnersConflicts
+from services.diary.embedder import Embedder
+from services.diary.index import IndexEngine
 from services.diary.jobs import Jobs
 from services.diary.ledger import Ledger
 from services.diary.recall import Recall
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.engine import Engine
-
-# One owner, until keys name others.
-OWNER = "local"
+from services.orchestrator.tokens import TokenCounter
 
 
 @dataclass(frozen=True)
 class State:
     """The orchestrator's parts.
 
-    `adapter` raises ConfigError while there is none, `recall` DiaryUnavailable when the diary is down.
+    `adapter` raises ConfigError while there is none; `recall` then knows nothing of the persona.
     """
 
     adapter: Callable[[], Adapter]
     engine: Engine
+    tokens: TokenCounter
     ledger: Ledger
     jobs: Jobs
-    recall: Recall
+    embedder: Embedder
+    index: IndexEngine
+    recall: Callable[[], Recall]
+    budget_tokens: int  # for the whole diary block of a prompt
+    reflect_after_s: float  # 0: only when she is asked to
+
+    def conflicts(self, owner: str) -> OwnersConflicts:
+        """One owner's."""
+        return OwnersConflicts(self.ledger, self.embedder, self.index, owner)
 
 
 def _state(request: Request) -> State:

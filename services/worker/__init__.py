@@ -1,1 +1,1 @@
-"""THE SCRIBE: the RQ process that puts accepted entries into the index."""
+"""THE SCRIBE: the RQ process that does the diary's jobs: entries into the index, talks into entries."""

@@ -1,4 +1,4 @@
-"""The scribe as a process of its own, between a Redis and a Qdrant.
+"""The worker as a process of its own, between a Redis and a Qdrant.
 
 python -m services.worker [--patient]
 """
@@ -12,9 +12,10 @@ from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger
 from services.diary.qdrant_index import QdrantIndex
 from services.start import PATIENT, start
-from services.worker.scribe import Scribe, employ
+from services.worker.author import Author
+from services.worker.office import open_office
 from services.worker.settings import WorkerSettings
-from services.worker.work import Shift
+from services.worker.work import Shift, nothing
 
 WRITE_TIMEOUT_S = 30
 
@@ -30,7 +31,7 @@ def main() -> None:
 
 
 def prepare() -> Shift:
-    """Read the settings, open the ledger, load the model; queue and index may come later.
+    """Read the settings, open the ledger, load the embedder; queue, index and model may come later.
 
     Raises ConfigError or DiaryUnavailable.
     """
@@ -40,14 +41,10 @@ def prepare() -> Shift:
     index = QdrantIndex(
         settings.qdrant_url, settings.qdrant_api_key, embedder.name, embedder.dimension, WRITE_TIMEOUT_S
     )
-    scribe = Scribe(ledger, embedder, index)
-    employ(scribe)
     queue = queue_connection(settings.redis_url, settings.redis_password)
-    return Shift(queue, scribe, settings.alive_path.touch if settings.alive_path else _nothing)
-
-
-def _nothing() -> None:
-    """Nobody looks after the loop."""
+    author = Author(settings.model_url, settings.connect_timeout_s, settings.silence_timeout_s)
+    turned = settings.alive_path.touch if settings.alive_path else nothing
+    return open_office(ledger, embedder, index, queue, author, turned)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
-"""The scribe writes one entry into the index: chunks, vectors, points.
+"""The scribe writes entries into the index, many at a time: pieces, vectors, points.
 
-Doing a job twice changes nothing. RQ calls `index_entry` by its path, so a process employs one scribe
-before it starts to work.
+Doing it twice changes nothing. One entry that can't be written never keeps the others out.
 """
 
 import logging
+from collections.abc import Callable, Sequence
 
-from services.diary.chunking import chunks
+from rq.timeouts import JobTimeoutException
+
 from services.diary.embedder import Embedder
-from services.diary.entry import Entry, IndexState
-from services.diary.index import Chunk, IndexEngine
+from services.diary.entry import Entry
+from services.diary.index import EntryKey, IndexEngine
+from services.diary.indexing import index_batch
 from services.diary.ledger import Ledger
-from services.errors import ConfigError, DiaryUnavailable, NotFound
+from services.diary.reindexing import reindex
 
 log = logging.getLogger("ada.worker")
 
@@ -20,60 +22,64 @@ class Scribe:
     """Knows the ledger, the embedder and the index."""
 
     def __init__(self, ledger: Ledger, embedder: Embedder, index: IndexEngine) -> None:
-        self.ledger = ledger
+        self._ledger = ledger
         self._embedder = embedder
         self._index = index
 
-    def index(self, owner: str, entry_id: str, version: int) -> None:
-        """Put one version of an entry into the index, and say so in the ledger.
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Bring the index to these versions of entries, and say so in the ledger; tombstones leave it.
 
-        When the diary is unavailable the entry stays queued, and is queued again later.
+        Of a batch that fails each half is tried by itself, down to the one entry that is at fault, which is
+        put off with its reason. While the index or the ledger is away nothing is put off: the entries stay
+        due. Raises DiaryUnavailable, or ConfigError when the index is another model's.
         """
+        self._index.check()  # to embed would be for nothing
         try:
-            entry = self.ledger.get(owner, entry_id)
-        except NotFound:
-            log.info("entry %s is gone, nothing to index", entry_id)
-            return
-        if entry.version != version or entry.state == IndexState.INDEXED:
-            return
-        try:
-            self._index.upsert(self._chunks(entry))
-        except DiaryUnavailable:
+            self._bring_to(entries)
+        except JobTimeoutException:
             raise
-        except Exception as error:  # the boundary of the job: recorded, and readable by job id
-            self.ledger.mark(entry, IndexState.FAILED, f"{type(error).__name__}: {error}")
-            raise
-        self.ledger.mark(entry, IndexState.INDEXED)
-        log.info("indexed entry %s version %d", entry_id, version)
+        except Exception as error:  # the boundary of an entry: recorded, and readable by its job's id
+            self._index.check()  # an index that went away is no fault of the entries
+            self._divide(entries, error)
+        else:
+            self._ledger.mark_indexed(entries)
 
     def mend(self) -> int:
         """Give an index that is new or was lost all that the ledger has; returns how many entries that is.
 
-        Raises DiaryUnavailable.
+        Raises DiaryUnavailable, or ConfigError when the index is another model's.
         """
         self._index.ensure()
-        return self.ledger.requeue_indexed() if self._index.count() == 0 else 0
+        return self._ledger.requeue_indexed() if self._index.count() == 0 else 0
 
-    def _chunks(self, entry: Entry) -> list[Chunk]:
-        # The date stands in the embedded text: it lifts recall by three points (measured on LoCoMo).
-        texts = [f"({entry.day}) {text}" for text in chunks(entry.text)]
-        vectors = self._embedder.embed_documents(texts)
-        return [
-            Chunk(entry.owner, entry.id, entry.version, place, entry.day, text, vector)
-            for place, (text, vector) in enumerate(zip(texts, vectors, strict=True))
-        ]
+    def reindex(self, progress: Callable[[int], None]) -> int:
+        """Fill a new index from the ledger and switch to it; returns how many entries it has.
+
+        `progress` is called with that number after every batch. Raises DiaryUnavailable or ConfigError.
+        """
+        return reindex(self._ledger, self._embedder, self._index, progress)
+
+    def _bring_to(self, entries: Sequence[Entry]) -> None:
+        kept = [entry for entry in entries if not entry.removed]
+        if chunks := index_batch(kept, self._embedder):
+            self._index.upsert(chunks)
+        # A first version has none before it, which spares an import its deletions.
+        edited = {_key(entry): entry.version for entry in kept if entry.version > 1}
+        if edited:
+            self._index.forget(edited, except_version=edited)
+        if removed := [_key(entry) for entry in entries if entry.removed]:
+            self._index.forget(removed)
+
+    def _divide(self, entries: Sequence[Entry], error: Exception) -> None:
+        if len(entries) > 1:
+            middle = len(entries) // 2
+            self.write(entries[:middle])
+            self.write(entries[middle:])
+            return
+        [entry] = entries
+        state = self._ledger.put_off(entry, f"{type(error).__name__}: {error}")
+        log.warning("entry %s version %d is %s: %s", entry.id, entry.version, state, type(error).__name__)
 
 
-_employed: list[Scribe] = []
-
-
-def employ(scribe: Scribe) -> None:
-    """Make `scribe` the one who does this process' jobs."""
-    _employed[:] = [scribe]
-
-
-def index_entry(owner: str, entry_id: str, version: int) -> None:
-    """The job, as RQ calls it by the path in services/diary/jobs.py."""
-    if not _employed:
-        raise ConfigError("no scribe is employed in this process: start services.worker")
-    _employed[0].index(owner, entry_id, version)
+def _key(entry: Entry) -> EntryKey:
+    return EntryKey(entry.owner, entry.id)

@@ -12,3 +12,7 @@ class WorkerSettings(DiarySettings):
 
     # Touched after every turn of the working loop; a health check looks at its age.
     alive_path: Path | None = Field(None, validation_alias="WORKER_ALIVE_PATH")
+    # Whom the worker asks when Ada is to write an entry of her own.
+    model_url: str = Field("http://127.0.0.1:8000", validation_alias="MODEL_URL")
+    connect_timeout_s: float = Field(5.0, gt=0, validation_alias="MODEL_CONNECT_TIMEOUT_S")
+    silence_timeout_s: float = Field(300.0, gt=0, validation_alias="MODEL_SILENCE_TIMEOUT_S")

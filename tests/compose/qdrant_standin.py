@@ -1,33 +1,106 @@
 """NOT QDRANT: a stand-in for tests, where Qdrant's own image can't be had.
 
-Speaks as much of Qdrant's REST as Ada uses, through the local engine of `qdrant-client`. It shows wiring,
-keys, volumes and outages; it shows nothing of Qdrant's own index, speed, write-ahead log or versions.
+Speaks as much of Qdrant's REST as Ada uses, over Qdrant's own engine (qdrant-edge), one folder a collection.
+It shows wiring, keys, volumes, aliases and outages; it shows nothing of the server's optimizer, speed or
+versions.
 
     python qdrant_standin.py FOLDER CONFIG.yaml PORT
 """
 
+import json
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+import qdrant_edge as edge
 import uvicorn
 import yaml
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 
 OPEN = ("/", "/healthz", "/livez", "/readyz")
-READS = ("/points/query", "/points/count", "/points/scroll", "/exists")
+READS = ("/points/query/batch", "/points/count", "/points/scroll")
+
+
+class Collections:
+    """Collections and the aliases that stand for them, in a folder. One caller at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "collections"
+        self._aliases = folder / "aliases.json"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.aliases = json.loads(self._aliases.read_text()) if self._aliases.exists() else {}
+        self.shards = {path.name: edge.EdgeShard.load(str(path)) for path in self._folder.iterdir()}
+        self.lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> edge.EdgeShard:
+        """By its own name or by an alias."""
+        real = self.aliases.get(name, name)
+        if real not in self.shards:
+            raise Refused(404, f"Not found: Collection `{name}` doesn't exist!")
+        return self.shards[real]
+
+    def create(self, name: str, body: models.CreateCollection) -> None:
+        if name in self.shards:
+            raise Refused(409, f"Wrong input: Collection `{name}` already exists!")
+        config = edge.EdgeConfig(
+            vectors={
+                key: edge.EdgeVectorParams(size=one.size, distance=getattr(edge.Distance, one.distance))
+                for key, one in body.vectors.items()
+            },
+            sparse_vectors={
+                key: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf if one.modifier else None)
+                for key, one in (body.sparse_vectors or {}).items()
+            },
+        )
+        (self._folder / name).mkdir()
+        self.shards[name] = edge.EdgeShard.create(str(self._folder / name), config)
+
+    def delete(self, name: str) -> bool:
+        """With its aliases, as a server does."""
+        shard = self.shards.pop(name, None)
+        if shard is not None:
+            shard.close()
+            shutil.rmtree(self._folder / name)
+            self._save({alias: real for alias, real in self.aliases.items() if real != name})
+        return shard is not None
+
+    def change_aliases(self, actions: list[models.AliasOperations]) -> None:
+        """All of them or none."""
+        aliases = dict(self.aliases)
+        for action in actions:
+            if isinstance(action, models.DeleteAliasOperation):
+                aliases.pop(action.delete_alias.alias_name, None)
+            else:
+                new = action.create_alias
+                if new.collection_name not in self.shards:
+                    raise Refused(404, f"Not found: Collection `{new.collection_name}` doesn't exist!")
+                aliases[new.alias_name] = new.collection_name
+        self._save(aliases)
+
+    def _save(self, aliases: dict[str, str]) -> None:
+        self._aliases.with_suffix(".new").write_text(json.dumps(aliases))
+        self._aliases.with_suffix(".new").replace(self._aliases)
+        self.aliases = aliases
+
+    def close(self) -> None:
+        for shard in self.shards.values():
+            shard.close()
+
+
+class Refused(Exception):
+    """Status and reason of an answer."""
 
 
 def create_app(folder: Path, keys: dict[str, str], version: str = "1.20.0") -> FastAPI:
     """`keys` holds Qdrant's own settings `api_key` and `read_only_api_key`."""
     app = FastAPI(title="qdrant-standin")
-    engine = QdrantClient(path=str(folder), force_disable_check_same_thread=True)
-    app.state.engine = engine
-    lock = threading.Lock()  # the local engine is made for one thread
+    app.state.engine = collections = Collections(folder)
+    done = {"operation_id": 0, "status": "completed"}
 
     @app.middleware("http")
     async def check_key(request: Request, call_next):
@@ -41,13 +114,13 @@ def create_app(folder: Path, keys: dict[str, str], version: str = "1.20.0") -> F
             return _refusal(403, "Forbidden: this key may only read")
         return await call_next(request)
 
-    @app.exception_handler(ValueError)
-    async def wrong_input(_: Request, error: ValueError):
-        missing = "not found" in str(error)
-        return _refusal(404 if missing else 400, f"{'Not found' if missing else 'Wrong input'}: {error}")
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused):
+        return _refusal(*error.args)
 
-    def result(value: Any) -> dict:
-        return {"result": value, "status": "ok", "time": 0.0}
+    @app.exception_handler(Exception)
+    async def wrong_input(_: Request, error: Exception):
+        return _refusal(400, f"Wrong input: {error}")  # the engine raises bare Exception for everything
 
     @app.get("/")
     def about() -> dict:
@@ -59,65 +132,132 @@ def create_app(folder: Path, keys: dict[str, str], version: str = "1.20.0") -> F
     def ready() -> str:
         return "all shards are ready"
 
+    @app.get("/collections")
+    def names() -> dict:
+        return result({"collections": [{"name": name} for name in collections.shards]})
+
+    @app.get("/aliases")
+    def aliases() -> dict:
+        pairs = collections.aliases.items()
+        return result({"aliases": [{"alias_name": a, "collection_name": real} for a, real in pairs]})
+
+    @app.post("/collections/aliases")
+    def change_aliases(body: models.ChangeAliasesOperation) -> dict:
+        with collections.lock:
+            collections.change_aliases(body.actions)
+        return result(True)
+
     @app.get("/collections/{name}/exists")
     def exists(name: str) -> dict:
-        with lock:
-            return result({"exists": engine.collection_exists(name)})
+        return result({"exists": name in collections.shards})
 
     @app.put("/collections/{name}")
     def create(name: str, body: models.CreateCollection) -> dict:
-        with lock:
-            return result(engine.create_collection(name, vectors_config=body.vectors))
+        with collections.lock:
+            collections.create(name, body)
+        return result(True)
 
     @app.delete("/collections/{name}")
     def remove(name: str) -> dict:
-        with lock:
-            return result(engine.delete_collection(name))
+        with collections.lock:
+            return result(collections.delete(name))
 
     @app.put("/collections/{name}/index")
-    def create_index(name: str) -> dict:
-        return result({"operation_id": 0, "status": "completed"})  # the local engine has none
+    def create_index(name: str, body: models.CreateFieldIndex) -> dict:
+        kind = getattr(body.field_schema, "type", body.field_schema)
+        schema = getattr(edge.PayloadSchemaType, kind.value.capitalize())
+        update(name, edge.UpdateOperation.create_field_index(body.field_name, schema))
+        return result(done)
 
     @app.put("/collections/{name}/points")
     def upsert(name: str, body: models.PointsList) -> dict:
-        with lock:
-            for point in body.points:
-                _check_dimension(engine, name, point.vector["dense"])
-            engine.upsert(name, body.points)
-        return result({"operation_id": 0, "status": "completed"})
-
-    @app.post("/collections/{name}/points/query")
-    def query(name: str, body: models.QueryRequest) -> dict:
-        vector = body.query.nearest if isinstance(body.query, models.NearestQuery) else body.query
-        with lock:
-            _check_dimension(engine, name, vector)
-            found = engine.query_points(
-                name, vector, using=body.using, query_filter=body.filter, limit=body.limit or 10
-            )
-        return result({"points": [point.model_dump() for point in found.points]})
+        points = [
+            edge.Point(point.id, {key: vector(one) for key, one in point.vector.items()}, point.payload)
+            for point in body.points
+        ]
+        update(name, edge.UpdateOperation.upsert_points(points))
+        return result(done)
 
     @app.post("/collections/{name}/points/delete")
     def delete(name: str, body: models.FilterSelector) -> dict:
-        with lock:
-            engine.delete(name, body)
-        return result({"operation_id": 0, "status": "completed"})
+        update(name, edge.UpdateOperation.delete_points_by_filter(filter_(body.filter)))
+        return result(done)
+
+    def update(name: str, operation: edge.UpdateOperation) -> None:
+        with collections.lock:
+            collections[name].update(operation)
+
+    @app.post("/collections/{name}/points/query/batch")
+    def query(name: str, body: models.QueryRequestBatch) -> dict:
+        requests = [query_request(one) for one in body.searches]
+        with collections.lock:
+            found = collections[name].query_batch(edge.QueryBatchRequest(requests))
+        return result([{"points": [scored(point) for point in points]} for points in found])
+
+    @app.post("/collections/{name}/points/scroll")
+    def scroll(name: str, body: models.ScrollRequest) -> dict:
+        request = edge.ScrollRequest(body.offset, body.limit, filter_(body.filter), body.with_payload)
+        with collections.lock:
+            points, following = collections[name].scroll(request)
+        found = [{"id": str(point.id), "payload": point.payload} for point in points]
+        return result({"points": found, "next_page_offset": following and str(following)})
 
     @app.post("/collections/{name}/points/count")
     def count(name: str) -> dict:
-        with lock:
-            return result({"count": engine.count(name).count})
+        with collections.lock:
+            return result({"count": collections[name].count(edge.CountRequest())})
 
     return app
 
 
-def _check_dimension(engine: QdrantClient, name: str, vector: list[float]) -> None:
-    size = engine.get_collection(name).config.params.vectors["dense"].size
-    if len(vector) != size:
-        raise ValueError(f"Vector dimension error: expected dim: {size}, got {len(vector)}")
+def result(value: Any) -> dict:
+    return {"result": value, "status": "ok", "time": 0.0}
 
 
 def _refusal(status: int, reason: str) -> JSONResponse:
     return JSONResponse({"status": {"error": reason}, "time": 0.0}, status)
+
+
+# --- from REST to the engine -----------------------------------------------------------------------
+
+
+def query_request(asked: models.QueryRequest) -> edge.QueryRequest:
+    idf = asked.params and asked.params.idf
+    return edge.QueryRequest(
+        limit=asked.limit,
+        query=edge.Query.Nearest(vector(asked.query.nearest), using=asked.using),
+        filter=filter_(asked.filter),
+        params=edge.SearchParams(idf=edge.IdfParams(corpus=filter_(idf.corpus))) if idf else None,
+        with_payload=asked.with_payload,
+    )
+
+
+def vector(given: list[float] | models.SparseVector) -> list[float] | edge.SparseVector:
+    if isinstance(given, models.SparseVector):
+        return edge.SparseVector(given.indices, given.values)
+    return given
+
+
+def filter_(given: models.Filter | None) -> edge.Filter | None:
+    if given is None:
+        return None
+    clauses = {name: getattr(given, name) for name in ("must", "should", "must_not")}
+    return edge.Filter(**{name: [condition(one) for one in some] for name, some in clauses.items() if some})
+
+
+def condition(given: models.Condition) -> Any:
+    if isinstance(given, models.Filter):
+        return filter_(given)
+    if isinstance(given, models.HasIdCondition):
+        return edge.HasIdCondition(set(given.has_id))
+    if given.match is not None:
+        return edge.FieldCondition(key=given.key, match=edge.MatchValue(given.match.value))
+    days = {side: day.isoformat() for side, day in given.range if day is not None}
+    return edge.FieldCondition(key=given.key, range=edge.RangeDateTime(**days))
+
+
+def scored(point: edge.ScoredPoint) -> dict[str, Any]:
+    return {"id": str(point.id), "version": point.version, "score": point.score, "payload": point.payload}
 
 
 if __name__ == "__main__":

@@ -1,14 +1,37 @@
 """Fixtures of the diary's tests: a ledger on disk, the engine on disk, and the real MiniLM."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fake_embedder import DIMENSION
+from postgresql_server import PostgresqlServer
 
 from services.diary.edge_index import EdgeIndex
 from services.diary.embedder import SentenceTransformerEmbedder
 from services.diary.ledger import Ledger
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A real PostgreSQL, started for the first test that asks for it."""
+    with tempfile.TemporaryDirectory(prefix="ada-") as room:
+        server = PostgresqlServer(Path(room))
+        yield server
+        server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, in SQLite and in PostgreSQL.
+
+    A test file whose `ledger_url` returns it runs over both.
+    """
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.sqlite3"
+    server: PostgresqlServer = request.getfixturevalue("postgresql")
+    return server.empty_url()
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
-"""An embedder for tests in which meaning does not matter."""
+"""An embedder for tests in which meaning does not matter, and words that are what they look like."""
 
 import math
 import random
+import zlib
 from collections.abc import Sequence
 
 from services.diary.embedder import Vector
+from services.diary.index import Asked, Words
 
 DIMENSION = 16
 
@@ -15,6 +17,17 @@ def unit_vector(text: str) -> Vector:
     numbers = [chance.gauss(0, 1) for _ in range(DIMENSION)]
     length = math.hypot(*numbers)
     return [number / length for number in numbers]
+
+
+def plain_words(text: str) -> Words:
+    """Every different word of the text, split at blanks, with the weight 1."""
+    indices = sorted({zlib.crc32(word.encode()) for word in text.split()})
+    return Words(indices, [1.0] * len(indices))
+
+
+def asked(text: str) -> Asked:
+    """A question for an index that was filled with `unit_vector` and `plain_words`."""
+    return Asked(unit_vector(text), plain_words(text))
 
 
 class FakeEmbedder:

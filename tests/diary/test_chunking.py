@@ -1,14 +1,29 @@
-"""Entries in pieces: no word lost, no piece too long.
+"""Entries in pieces: no word lost, no piece too long, each as it stands in the text.
 
 .venv/bin/python -m pytest tests/diary/test_chunking.py
 """
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.diary.chunking import WORDS_A_CHUNK, chunks
+from services.diary.chunking import MANY_CHUNKS, WORDS_A_CHUNK, chunks, spans
 
-PIECES = ["sea", "salt.", "leaf!", "(why?)", "rain…", "Dr.", "3.50", ";", "a\nb", "\n\n", " ", "é\u2003x"]
+PIECES = [
+    "sea",
+    "salt.",
+    "leaf!",
+    "(why?)",
+    "rain…",
+    "Dr.",
+    "3.50",
+    ";",
+    "a\nb",
+    "B.\nC",
+    "\n\n",
+    " ",
+    "é\u2003x",
+]
 WORDS = st.sampled_from(PIECES)
 LONG_TEXT = st.lists(WORDS | st.text(max_size=5), max_size=600).map(" ".join)
 
@@ -16,6 +31,16 @@ LONG_TEXT = st.lists(WORDS | st.text(max_size=5), max_size=600).map(" ".join)
 @given(LONG_TEXT | st.text())
 def test_no_word_is_lost_or_moved(text: str):
     assert " ".join(chunks(text)).split() == text.split()
+
+
+@given(LONG_TEXT | st.text())
+def test_pieces_stand_in_the_text_one_after_the_other_with_nothing_but_space_between(text: str):
+    end = 0
+    for start, stop in spans(text):
+        assert end <= start < stop <= len(text)
+        assert not text[end:start].strip()
+        end = stop
+    assert not text[end:].strip()
 
 
 @given(LONG_TEXT)
@@ -33,9 +58,36 @@ def test_a_short_entry_is_one_piece():
     assert chunks(text) == [text]
 
 
-def test_pieces_end_where_sentences_end():
+def test_each_line_is_a_piece():
+    assert chunks("Caroline said, “Hi!”\nMel said, “Oh, hi.”\r\nCaroline left.") == [
+        "Caroline said, “Hi!”",
+        "Mel said, “Oh, hi.”",
+        "Caroline left.",
+    ]
+
+
+@pytest.mark.parametrize("end", ["the long", "the tide,", "the tide; ", "half-"])
+def test_a_line_that_goes_on_in_lower_case_was_only_wrapped(end: str):
+    text = f"We walked along {end}\nand came home late.\nThen it rained."
+    first, second = chunks(text)
+    assert first == f"We walked along {end}\nand came home late."
+    assert second == "Then it rained."
+
+
+@pytest.mark.parametrize("text", ["We walked.\nand came home", "We walked\n\nand came home", "Walk\nHome"])
+def test_a_line_that_is_done_is_a_piece_whatever_follows(text: str):
+    assert len(chunks(text)) == 2
+
+
+def test_pieces_of_a_long_line_end_where_sentences_end():
     sentence = "one two three four five six seven eight nine ten."
-    assert chunks(" ".join([sentence] * 25)) == [" ".join([sentence] * 12)] * 2 + [sentence]
+    twelve = " ".join([sentence] * 12)
+    assert chunks(" ".join([sentence] * 25)) == [twelve, twelve, sentence]
+
+
+def test_a_sentence_may_end_in_a_quote():
+    quoted = "she said " * 30 + "“come home.”"
+    assert chunks(" ".join([quoted] * 3)) == [quoted] * 3
 
 
 def test_a_sentence_that_is_too_long_is_cut_between_words():
@@ -47,13 +99,16 @@ def test_32_kib_of_one_letter_are_one_word():
     assert chunks("a" * 32 * 1024) == ["a" * 32 * 1024]
 
 
-def test_32_kib_of_single_letters_keep_them_all():
-    pieces = chunks("a " * 16 * 1024)
-    assert sum(len(piece.split()) for piece in pieces) == 16 * 1024
-    assert len(pieces) == -(-16 * 1024 // WORDS_A_CHUNK)
+@pytest.mark.parametrize("separator", [" ", "\n", "\n\n", ".\n"])
+def test_32_kib_of_single_letters_are_all_kept_in_a_bearable_number_of_pieces(separator: str):
+    """Each piece is embedded: sixteen thousand of them would keep the worker busy for long."""
+    text = ("B" + separator) * (32 * 1024 // (1 + len(separator)))
+    pieces = chunks(text)
+    assert " ".join(pieces).split() == text.split()
+    assert len(pieces) <= 2 * MANY_CHUNKS
 
 
 def test_empty_lines_make_no_pieces():
     assert chunks("\n\n\n") == []
     assert chunks("") == []
-    assert chunks("\n\nMorning.\n\n \n\nEvening.\n") == ["Morning. Evening."]
+    assert chunks("\n\nMorning.\n\n \n\nEvening.\n") == ["Morning.", "Evening."]

@@ -14,22 +14,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
+from rq.job import JobStatus
 from rq.utils import import_attribute
 
-from services.diary.entry import Entry, EntryDraft, IndexState
-from services.diary.jobs import INDEX_ENTRY, QUEUE_NAME, Jobs, diary_queue, job_id, queue_connection
+from services.diary.entry import Entry, EntryDraft
+from services.diary.job_names import (
+    REINDEX_ID,
+    JobName,
+    Kind,
+    import_job_id,
+    job_id,
+    read_job_id,
+    reflection_job_id,
+)
+from services.diary.job_queue import QUEUE_NAME, JobQueue, diary_queue
+from services.diary.jobs import INDEX_ENTRY, INDEX_IMPORT, REFLECT, REINDEX, Jobs, queue_connection
 from services.diary.ledger import Ledger
-from services.errors import DiaryUnavailable, NotFound
-from services.worker.scribe import index_entry
+from services.errors import DiaryUnavailable, EntryConflict, NotFound
+from services.worker import tasks
 
+OWNERS = st.text(max_size=20)
 IDS = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
-IDS |= st.sampled_from(["a-v1", "a-v", "-v1", "v1", "1"])
-NAMES = st.tuples(st.text(max_size=20), IDS, st.integers(1, 10**6))
+IDS |= st.sampled_from(["a-v1", "a-v", "-v1", "v1", "1", "import_a", "_import_a", "reindex"])
+ENTRY_NAMES = st.builds(lambda *of: (job_id, of), OWNERS, IDS, st.integers(1, 10**6))
+OTHER_NAMES = st.builds(
+    lambda make, *of: (make, of), st.sampled_from([import_job_id, reflection_job_id]), OWNERS, IDS
+)
+NAMES = ENTRY_NAMES | OTHER_NAMES
 
 
 @pytest.fixture
 def entry(ledger: Ledger) -> Entry:
-    return ledger.add("ada", EntryDraft(text="Rain until four.", id="e-v2"))
+    return ledger.of("ada").add(EntryDraft(text="Rain until four.", id="e-v2"))
 
 
 @pytest.fixture
@@ -43,20 +59,45 @@ def away(tmp_path: Path) -> Redis:
     return queue_connection(f"unix://{tmp_path}/nobody.sock")
 
 
-class TestTheContract:
+def take_in(ledger: Ledger, *texts: str) -> str:
+    """An import of these texts."""
+    import_id = ledger.of("ada").begin_import("texts.jsonl")
+    ledger.of("ada").add_rows(import_id, [EntryDraft(text=text) for text in texts])
+    return import_id
+
+
+class TestTheNames:
     @given(NAMES, NAMES)
-    def test_owner_entry_and_version_make_the_id(
-        self, one: tuple[str, str, int], other: tuple[str, str, int]
-    ):
-        assert (job_id(*one) == job_id(*other)) == (one == other)
+    def test_two_jobs_have_one_name_only_when_they_are_one(self, one, other):
+        assert (one[0](*one[1]) == other[0](*other[1])) == (one == other)
 
     @given(NAMES)
-    def test_ids_are_what_rq_allows(self, name: tuple[str, str, int]):
-        assert re.fullmatch(r"[A-Za-z0-9_-]+", job_id(*name))
+    def test_they_are_what_rq_allows(self, name):
+        assert re.fullmatch(r"[A-Za-z0-9_-]+", name[0](*name[1]))
 
-    def test_the_path_of_the_job_leads_to_the_scribe(self):
-        assert import_attribute(INDEX_ENTRY) is index_entry
-        assert list(inspect.signature(index_entry).parameters) == ["owner", "entry_id", "version"]
+    @given(NAMES, OWNERS)
+    def test_they_are_read_by_their_owner_and_by_nobody_else(self, name, other: str):
+        make, (owner, about, *version) = name
+        kinds = {job_id: Kind.ENTRY, import_job_id: Kind.IMPORT, reflection_job_id: Kind.REFLECTION}
+        assert read_job_id(owner, make(*name[1])) == JobName(kinds[make], about, *version)
+        if other != owner:
+            with pytest.raises(NotFound):
+                read_job_id(other, make(*name[1]))
+
+
+class TestTheContract:
+    @pytest.mark.parametrize(
+        ("path", "job", "arguments"),
+        [
+            (INDEX_ENTRY, tasks.index_entry, ["owner", "entry_id", "version"]),
+            (INDEX_IMPORT, tasks.index_import, ["owner", "import_id"]),
+            (REFLECT, tasks.reflect, ["owner", "reflection_id"]),
+            (REINDEX, tasks.reindex, []),
+        ],
+    )
+    def test_the_paths_lead_to_the_worker(self, path: str, job, arguments: list[str]):
+        assert import_attribute(path) is job
+        assert list(inspect.signature(job).parameters) == arguments
 
     def test_what_lies_in_redis_is_json_and_no_pickle(self, jobs: Jobs, redis: Redis, entry: Entry):
         name = jobs.submit(entry)
@@ -77,11 +118,34 @@ class TestTheContract:
         assert diary_queue(redis).job_ids == [name]
         assert redis.lrange(f"rq:queue:{QUEUE_NAME}", 0, -1) == [name.encode()]
 
+    def test_whatever_is_submitted_twice_waits_once(self, jobs: Jobs, redis: Redis, entry: Entry):
+        for _ in range(2):
+            names = [
+                jobs.submit(entry),
+                jobs.submit_import("ada", "0a"),
+                jobs.submit_reflection("ada", "0b"),
+                jobs.submit_reindex(),
+            ]
+        assert diary_queue(redis).job_ids == names
+
+    def test_a_job_that_has_failed_in_the_queue_may_be_submitted_again(self, jobs: Jobs, redis: Redis):
+        name, queue = jobs.submit_reindex(), diary_queue(redis)
+        queue.fetch_job(name).set_status(JobStatus.FAILED)
+        queue.remove(name)
+        jobs.submit_reindex()
+        assert queue.job_ids == [name]
+
+    def test_forgotten_jobs_are_gone_without_a_trace(self, jobs: Jobs, redis: Redis, entry: Entry):
+        name = jobs.submit(entry)
+        JobQueue(redis).forget([name, "never"])
+        assert not jobs.waits(entry)
+        assert redis.keys("rq:job:*") == []
+
 
 class TestTheReport:
     def test_a_new_job_is_queued(self, jobs: Jobs, entry: Entry):
         report = jobs.report("ada", jobs.submit(entry))
-        assert (report.status, report.entry_id, report.version) == ("queued", "e-v2", 1)
+        assert (report.kind, report.status, report.entry_id, report.version) == ("entry", "queued", "e-v2", 1)
         assert report.reason is None
         assert report.id == job_id("ada", "e-v2", 1)
 
@@ -95,17 +159,54 @@ class TestTheReport:
 
     def test_an_indexed_entry_is_a_finished_job(self, jobs: Jobs, ledger: Ledger, entry: Entry):
         name = jobs.submit(entry)
-        ledger.mark(entry, IndexState.INDEXED)
+        ledger.mark_indexed([entry])
         assert jobs.report("ada", name).status == "finished"
 
     def test_a_failed_job_tells_its_reason(self, jobs: Jobs, ledger: Ledger, entry: Entry):
         name = jobs.submit(entry)
-        ledger.mark(entry, IndexState.FAILED, "ValueError: no")
+        ledger.mark_failed(entry, "ValueError: no")
         report = jobs.report("ada", name)
         assert (report.status, report.reason) == ("failed", "ValueError: no")
 
+    def test_a_job_that_was_put_off_tells_why_and_how_often(self, jobs: Jobs, ledger: Ledger, entry: Entry):
+        ledger.put_off(entry, "ValueError: no")
+        report = jobs.report("ada", job_id("ada", "e-v2", 1))
+        assert (report.status, report.reason, report.attempts) == ("queued", "ValueError: no", 1)
+
+    def test_the_job_of_a_removal_can_be_asked_for(self, jobs: Jobs, ledger: Ledger, entry: Entry):
+        tombstone = ledger.of("ada").remove(entry.id)
+        report = jobs.report("ada", jobs.submit(tombstone))
+        assert (report.status, report.version) == ("queued", 2)
+        ledger.mark_indexed([tombstone])
+        assert jobs.report("ada", report.id).status == "finished"
+
     def test_a_job_that_was_never_queued_is_told_as_queued(self, jobs: Jobs, entry: Entry):
         assert jobs.report("ada", job_id("ada", "e-v2", 1)).status == "queued"
+
+    def test_an_import_tells_how_far_it_is(self, jobs: Jobs, ledger: Ledger):
+        import_id = take_in(ledger, "a", "b", "c")
+        name = jobs.submit_import("ada", import_id)
+        first, second, third = ledger.due_of_import("ada", import_id, 9)
+        report = jobs.report("ada", name)
+        assert (report.kind, report.status, report.done, report.total) == ("import", "queued", 0, 3)
+        ledger.mark_indexed([first])
+        ledger.mark_failed(second, "ValueError: no")
+        assert jobs.report("ada", name).status == "queued"
+        ledger.mark_indexed([third])
+        report = jobs.report("ada", name)
+        assert (report.status, report.done, report.reason) == ("failed", 2, "1 of its entries failed")
+
+    def test_a_reindexing_tells_how_it_stands_as_long_as_the_queue_knows(self, jobs: Jobs, redis: Redis):
+        with pytest.raises(NotFound):
+            jobs.report("ada", REINDEX_ID)
+        job = diary_queue(redis).fetch_job(jobs.submit_reindex())
+        assert jobs.report("ada", REINDEX_ID).status == "queued"
+        job.meta = {"done": 3, "total": 9, "reason": "the disk is full"}
+        job.save_meta()
+        job.set_status(JobStatus.FAILED)
+        report = jobs.report("ada", REINDEX_ID)
+        assert (report.status, report.done, report.total) == ("failed", 3, 9)
+        assert report.reason == "the disk is full"
 
     @pytest.mark.parametrize(
         "name",
@@ -120,27 +221,91 @@ class TestTheReport:
             job_id("ada", "e-v2", 2),
             job_id("ada", "e-v2", 0),
             job_id("ada", "e-v2", 1) + " ",
+            job_id("ada", "e-v2", 1) + "\n",
             job_id("ada", "e-v2", 1).replace("-v1", "-v01"),
             job_id("ada", "e-v2", 1).replace("-v1", "-v١"),
             job_id("ada", "e-v2", 1) + "1" * 5000,
+            import_job_id("ada", "never"),
+            reflection_job_id("ada", "never"),
+            import_job_id("ada", "never").replace("import", "export"),
         ],
         ids=lambda name: name[:30],
     )
     def test_an_unknown_job_is_not_found(self, jobs: Jobs, entry: Entry, name: str):
-        with pytest.raises(NotFound) as raised:
-            jobs.report("ada", name)
-        assert raised.value.param == "id"
+        for call in (jobs.report, jobs.retry):
+            with pytest.raises(NotFound) as raised:
+                call("ada", name)
+            assert raised.value.param == "id"
 
     def test_another_owners_job_is_not_found(self, jobs: Jobs, ledger: Ledger, entry: Entry):
-        ledger.add("bríd", EntryDraft(text="b", id="e-v2"))
-        with pytest.raises(NotFound):
-            jobs.report("bríd", jobs.submit(entry))
+        ledger.of("bríd").add(EntryDraft(text="b", id="e-v2"))
+        for name in (jobs.submit(entry), jobs.submit_import("ada", take_in(ledger, "a"))):
+            with pytest.raises(NotFound):
+                jobs.report("bríd", name)
+
+
+class TestDeadLetters:
+    @pytest.fixture
+    def dead(self, ledger: Ledger) -> list[Entry]:
+        entries = [ledger.of("ada").add(EntryDraft(text=f"number {number}")) for number in range(5)]
+        for entry in entries[:3]:
+            ledger.mark_failed(entry, "ValueError: no")
+        return entries[:3]
+
+    def test_they_are_listed_with_their_reasons_page_by_page(self, jobs: Jobs, dead: list[Entry]):
+        page = jobs.list("ada", "failed", 2)
+        rest = jobs.list("ada", "failed", 2, page.next_cursor)
+        assert [len(page.jobs), len(rest.jobs), rest.next_cursor] == [2, 1, None]
+        listed = [*page.jobs, *rest.jobs]
+        assert {job.id for job in listed} == {job_id("ada", entry.id, 1) for entry in dead}
+        assert {(job.status, job.reason) for job in listed} == {("failed", "ValueError: no")}
+
+    def test_what_is_queued_or_finished_is_listed_apart(self, jobs: Jobs, ledger: Ledger, dead: list[Entry]):
+        assert len(jobs.list("ada", "queued").jobs) == 2
+        ledger.mark_indexed(ledger.due(1))
+        assert len(jobs.list("ada", "finished").jobs) == len(jobs.list("ada", "queued").jobs) == 1
+        assert jobs.list("bríd", "failed").jobs == []
+
+    def test_one_that_is_retried_is_queued_and_its_attempts_are_forgotten(
+        self, jobs: Jobs, redis: Redis, dead: list[Entry]
+    ):
+        name = job_id("ada", dead[0].id, 1)
+        report = jobs.retry("ada", name)
+        assert (report.status, report.reason, report.attempts) == ("queued", None, 0)
+        assert diary_queue(redis).job_ids == [name]
+        assert len(jobs.list("ada", "failed").jobs) == 2
+
+    def test_of_an_import_all_that_failed_are_queued_again(
+        self, jobs: Jobs, ledger: Ledger, redis: Redis, dead: list[Entry]
+    ):
+        import_id = take_in(ledger, "a", "b", "c")
+        first, second, third = ledger.due_of_import("ada", import_id, 9)
+        ledger.mark_indexed([first])
+        for entry in (second, third):
+            ledger.mark_failed(entry, "ValueError: no")
+        name = import_job_id("ada", import_id)
+        assert jobs.retry("ada", name).status == "queued"
+        assert {one.id for one in ledger.due_of_import("ada", import_id, 9)} == {second.id, third.id}
+        assert diary_queue(redis).job_ids == [name]
+        assert len(jobs.list("ada", "failed").jobs) == len(dead)
+
+    def test_what_has_not_failed_is_not_retried(self, jobs: Jobs, entry: Entry):
+        with pytest.raises(EntryConflict, match="queued, not failed"):
+            jobs.retry("ada", jobs.submit(entry))
+
+    def test_without_a_queue_a_retry_waits_in_the_ledger(
+        self, away: Redis, ledger: Ledger, dead: list[Entry]
+    ):
+        report = Jobs(away, ledger).retry("ada", job_id("ada", dead[0].id, 1))
+        assert report.status == "queued"
+        assert dead[0].id in [entry.id for entry in ledger.due(9)]
 
 
 class TestWithoutAQueue:
     def test_nothing_can_be_submitted_and_it_is_said_at_once(self, away: Redis, ledger: Ledger, entry: Entry):
         began = time.monotonic()
-        for call in (lambda: Jobs(away, ledger).submit(entry), Jobs(away, ledger).check):
+        jobs = Jobs(away, ledger)
+        for call in (lambda: jobs.submit(entry), jobs.check, jobs.submit_reindex):
             with pytest.raises(DiaryUnavailable, match="queue can't be reached"):
                 call()
         assert time.monotonic() - began < 1
@@ -150,10 +315,11 @@ class TestWithoutAQueue:
             Jobs(away, ledger).waits(entry)
 
     def test_the_ledger_still_tells_how_a_job_stands(self, away: Redis, ledger: Ledger, entry: Entry):
-        name = job_id("ada", "e-v2", 1)
-        assert Jobs(away, ledger).report("ada", name).status == "queued"
-        ledger.mark(entry, IndexState.INDEXED)
-        assert Jobs(away, ledger).report("ada", name).status == "finished"
+        name, jobs = job_id("ada", "e-v2", 1), Jobs(away, ledger)
+        assert jobs.report("ada", name).status == "queued"
+        ledger.mark_indexed([entry])
+        assert jobs.report("ada", name).status == "finished"
+        assert [job.id for job in jobs.list("ada", "finished").jobs] == [name]
 
     def test_a_queue_that_answers_is_no_trouble(self, jobs: Jobs):
         jobs.check()

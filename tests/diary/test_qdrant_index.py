@@ -1,71 +1,57 @@
-"""What an index must do for the diary, shown on a Qdrant server's REST over TCP.
+"""What is Qdrant's server's own; what every index must do stands in test_index_contract.py.
 
 The server is the stand-in of tests/compose/qdrant_standin.py, or a real Qdrant where QDRANT_TEST_URL and
-QDRANT_TEST_KEY name one: its collections are made and deleted.
+QDRANT_TEST_KEY name one: the diary's collections on it are deleted.
 
 .venv/bin/python -m pytest tests/diary/test_qdrant_index.py
 """
 
-import importlib.util
 import os
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
-import uvicorn
-from fake_embedder import DIMENSION, unit_vector
-from test_edge_index import TestAnyIndex, chunk  # noqa: F401 (the contract, run again here)
+from fake_embedder import DIMENSION, asked
+from qdrant_client import models
+from qdrant_places import Server, chunk, standin
 
-from services.diary.qdrant_index import QdrantIndex, compatible
-from services.errors import DiaryUnavailable
+from services.diary.index import EntryKey, Place
+from services.diary.qdrant_index import QdrantIndex
+from services.diary.qdrant_server import compatible
+from services.errors import ConfigError, DiaryUnavailable
 
-STANDIN = Path(__file__).parents[1] / "compose" / "qdrant_standin.py"
-KEYS = {"api_key": "may-write", "read_only_api_key": "may-read"}
-
-
-@contextmanager
-def standin(folder: Path, port: int, version: str = "1.20.0") -> Iterator[str]:
-    """A stand-in for Qdrant on a port of this machine."""
-    spec = importlib.util.spec_from_file_location("qdrant_standin", STANDIN)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    app = module.create_app(folder, KEYS, version)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(timeout=10)
-    app.state.engine.close()
+FIRST = f"fake-{DIMENSION}-f2~1"
+MAY_READ = "may-read"
 
 
 @pytest.fixture
-def server(tmp_path: Path, port: int) -> Iterator[str]:
+def server(tmp_path: Path, port: int) -> Iterator[Server]:
     if url := os.environ.get("QDRANT_TEST_URL"):
-        yield url
+        Server(url).clear()
+        yield Server(url)
+        Server(url).clear()
         return
     with standin(tmp_path / "qdrant", port) as url:
-        yield url
-
-
-def opened(url: str, key: str = "may-write", model: str = "fake") -> QdrantIndex:
-    key = os.environ.get("QDRANT_TEST_KEY", key) if key == "may-write" else key
-    return QdrantIndex(url, key, model, DIMENSION, timeout_s=5)
+        yield Server(url)
 
 
 @pytest.fixture
-def index(server: str) -> Iterator[QdrantIndex]:
-    engine = opened(server, model=f"fake-{uuid4().hex[:8]}")
-    engine.ensure()
+def index(server: Server) -> Iterator[QdrantIndex]:
+    engine = server.open()
     yield engine
-    engine._client.delete_collection(engine.collection)
     engine.close()
+
+
+@pytest.fixture
+def reader(server: Server) -> Iterator[QdrantIndex]:
+    """The orchestrator's, with the key that may only read."""
+    engine = server.open(key=MAY_READ, ensured=False)
+    yield engine
+    engine.close()
+
+
+def found(index: QdrantIndex) -> set[str]:
+    return {hit.text for hit in index.of("ada").search(asked("any"), 1000)}
 
 
 def test_ensuring_twice_keeps_what_is_there(index: QdrantIndex):
@@ -74,62 +60,113 @@ def test_ensuring_twice_keeps_what_is_there(index: QdrantIndex):
     assert index.count() == 1
 
 
-def test_the_collection_is_named_after_model_and_dimension(server: str):
-    named = QdrantIndex(server, "may-write", "sentence-transformers/all-MiniLM-L6-v2", 384)
-    assert named.collection == "sentence-transformers-all-MiniLM-L6-v2-384"
+def test_a_making_that_was_cut_short_is_finished(server: Server):
+    index = server.open(ensured=False)
+    index.server.create(FIRST, DIMENSION)  # and then the process died, before it was given the alias
+    index.ensure()
+    index.upsert([chunk("e")])
+    assert found(index) == {"e"}
+    index.close()
+
+
+def test_the_alias_is_named_after_model_dimension_and_format(server: Server):
+    named = QdrantIndex(server.url, "may-write", "sentence-transformers/all-MiniLM-L6-v2", 384)
+    assert named.alias == "sentence-transformers-all-MiniLM-L6-v2-384-f2"
     named.close()
 
 
-def test_the_read_only_key_finds_and_counts_and_changes_nothing(server: str, index: QdrantIndex):
+def test_the_first_collection_stands_behind_the_alias(server: Server, index: QdrantIndex):
+    assert server.left() == {FIRST}
+    assert index.server.aliases() == {f"fake-{DIMENSION}-f2": FIRST}
+
+
+def test_the_read_only_key_searches_through_the_alias_and_changes_nothing(
+    index: QdrantIndex, reader: QdrantIndex
+):
     index.upsert([chunk("hers")])
-    reader = QdrantIndex(server, "may-read", "fake", DIMENSION)
-    reader.collection = index.collection
+    reader.check()
     assert reader.count() == 1
-    assert [hit.text for hit in reader.search("ada", unit_vector("hers"), 1)] == ["hers"]
+    assert found(reader) == {"hers"}
+    assert len(reader.of("ada").around([Place("hers", 1, 0)], asked("hers"))) == 1
     for change in (
         lambda: reader.upsert([chunk("not hers")]),
-        lambda: reader.delete("ada", "hers"),
-        lambda: opened(server, "may-read", "another").ensure(),
+        lambda: reader.forget([EntryKey("ada", "hers")]),
+        lambda: reader.server.point("another", FIRST),
+        reader.twin,
     ):
         with pytest.raises(DiaryUnavailable, match="403"):
             change()
     assert index.count() == 1
-    reader.close()
 
 
-def test_a_wrong_key_is_told(server: str):
-    stranger = opened(server, "guessed")
+def test_a_reader_follows_the_switch_without_being_told(index: QdrantIndex, reader: QdrantIndex):
+    index.upsert([chunk("old")])
+    assert found(reader) == {"old"}
+    twin = index.twin()
+    twin.upsert([chunk("new")])
+    index.switch_to(twin)
+    assert found(reader) == {"new"}
+
+
+def test_a_reader_of_another_model_finds_nothing_rather_than_nonsense(server: Server, index: QdrantIndex):
+    """Her orchestrator was started with the old model, and the worker has switched to a new one."""
+    index.upsert([chunk("old")])
+    other = server.open("other", replacing=True)
+    other.switch_to(other.twin())
+    with pytest.raises(DiaryUnavailable, match="404"):
+        found(index)
+    with pytest.raises(ConfigError, match=r"'fake'.*indexed as other-16-f2"):
+        index.check()
+    other.close()
+
+
+def test_other_collections_on_the_same_server_are_left_alone(server: Server, index: QdrantIndex):
+    index.server.create("somebody-elses", DIMENSION)
+    index.server.create("theirs-v2", DIMENSION)
+    theirs = index.client
+    alias = models.CreateAlias(alias_name="theirs", collection_name="theirs-v2")
+    theirs.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
+    index.switch_to(index.twin())
+    assert {one.name for one in theirs.get_collections().collections} > {"somebody-elses", "theirs-v2"}
+    assert "theirs" in {one.alias_name for one in theirs.get_aliases().aliases}
+    for name in ("somebody-elses", "theirs-v2"):
+        index.server.delete(name)
+
+
+def test_a_wrong_key_is_told(server: Server):
+    stranger = server.open(key="guessed", ensured=False)
     with pytest.raises(DiaryUnavailable, match="401"):
         stranger.count()
     stranger.close()
 
 
-def test_a_collection_that_was_never_made_is_no_empty_diary(server: str):
-    unmade = opened(server, model="never")
+def test_an_index_that_was_never_made_is_no_empty_diary(reader: QdrantIndex):
     with pytest.raises(DiaryUnavailable, match="404"):
-        unmade.search("ada", unit_vector("a"), 1)
-    unmade.close()
+        found(reader)
+    with pytest.raises(DiaryUnavailable, match="404"):
+        reader.check()
 
 
 def test_a_server_that_is_away_and_comes_back_with_what_it_had(tmp_path: Path, port: int):
-    index = opened(f"http://127.0.0.1:{port}")
+    index = Server(f"http://127.0.0.1:{port}").open(ensured=False)
     with pytest.raises(DiaryUnavailable, match="can't be reached"):
         index.count()
     with standin(tmp_path / "qdrant", port):
         index.ensure()
         index.upsert([chunk("e")])
     with pytest.raises(DiaryUnavailable, match="can't be reached"):
-        index.search("ada", unit_vector("e"), 1)
+        found(index)
     with standin(tmp_path / "qdrant", port):
-        assert index.count() == 1
+        assert found(index) == {"e"}
     index.close()
 
 
 def test_a_server_of_another_version_is_refused_with_the_image_to_take(tmp_path: Path, port: int):
     with standin(tmp_path / "qdrant", port, version="1.12.4") as url:
-        index = opened(url)
-        with pytest.raises(DiaryUnavailable, match=r"version 1\.12\.4.*QDRANT_IMAGE"):
-            index.ensure()
+        index = Server(url).open(ensured=False)
+        for call in (index.ensure, index.check, index.twin):
+            with pytest.raises(DiaryUnavailable, match=r"version 1\.12\.4.*QDRANT_IMAGE"):
+                call()
         index.close()
 
 

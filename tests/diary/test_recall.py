@@ -4,45 +4,32 @@
 """
 
 from collections.abc import Iterator
+from datetime import date as Date
 from pathlib import Path
 
 import pytest
 from fake_embedder import FakeEmbedder, unit_vector
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.diary.chunking import chunks
 from services.diary.edge_index import EdgeIndex
 from services.diary.embedder import Embedder, SentenceTransformerEmbedder
-from services.diary.entry import Entry, EntryDraft, IndexState
-from services.diary.index import Chunk, IndexEngine
+from services.diary.entry import Entry, EntryDraft
+from services.diary.excerpt import MAX_ENTRY_CHARACTERS
+from services.diary.fusion import DATED, RECENT
+from services.diary.index import Chunk, EntryKey, IndexEngine, NoIndex, Words
+from services.diary.indexing import index_batch
 from services.diary.ledger import Ledger
-from services.diary.recall import (
-    BUDGET_CHARACTERS,
-    CHUNKS_AN_ENTRY,
-    MAX_ENTRY_CHARACTERS,
-    Recall,
-    Recalled,
-    within_budget,
-)
+from services.diary.recall import BUDGET_CHARACTERS, CANDIDATES, MOOD, Recall, Recalled, within_budget
+from services.errors import DiaryUnavailable
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples" / "diary.jsonl"
+RAW = {"raw dense", "raw words"}
 
 
 def write(index: IndexEngine, embedder: Embedder, *entries: Entry) -> None:
     """The entries' chunks into the index, as the worker writes them."""
-    places = [
-        (entry, place, f"({entry.day}) {text}")
-        for entry in entries
-        for place, text in enumerate(chunks(entry.text))
-    ]
-    vectors = embedder.embed_documents([text for _, _, text in places])
-    index.upsert(
-        [
-            Chunk(entry.owner, entry.id, entry.version, place, entry.day, text, vector)
-            for (entry, place, text), vector in zip(places, vectors, strict=True)
-        ]
-    )
+    index.upsert(index_batch(entries, embedder))
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +38,15 @@ def her_diary(
 ) -> Iterator[Recall]:
     """The twenty sample entries, ready to be searched by meaning."""
     room = tmp_path_factory.mktemp("samples")
-    ledger = Ledger(f"sqlite:///{room}/ledger.sqlite3")
     index = EdgeIndex(room / "index", minilm.name, minilm.dimension)
     drafts = map(EntryDraft.model_validate_json, SAMPLES.read_text(encoding="utf-8").splitlines())
-    write(index, minilm, *(ledger.add("ada", draft) for draft in drafts))
-    assert index.count() == 20
-    yield Recall(ledger, minilm, index)
+    with Ledger(f"sqlite:///{room}/ledger.sqlite3") as ledger:
+        write(index, minilm, *(ledger.of("ada").add(draft) for draft in drafts))
+        yield Recall(ledger, minilm, index, birthday=(3, 14))
     index.close()
-    ledger.close()
 
 
-class TestByMeaning:
+class TestByMeaningAndWords:
     @pytest.mark.parametrize(
         ("question", "entry_id"),
         [
@@ -98,90 +83,240 @@ class TestByMeaning:
 
     def test_another_owner_finds_nothing(self, her_diary: Recall):
         assert her_diary.search("bríd", "stray dog", 6) == []
+        assert her_diary.chunks("bríd", "stray dog", 6) == []
+
+    def test_a_month_in_the_question_brings_its_entries_to_the_front(self, her_diary: Recall):
+        found = her_diary.search("ada", "What did you do in January?", 2, as_of=Date(2026, 6, 7))
+        assert [one.entry.day[:7] for one in found] == ["2026-01"] * len(found)
+        assert found[0].why == ("'in January' is read as 2026-01-01 to 2026-01-31",)
+
+    def test_a_month_without_entries_takes_none_away(self, her_diary: Recall):
+        assert len(her_diary.search("ada", "What did you do in March 1850?", 6)) == 6
+
+    @pytest.mark.parametrize("question", ["", "?", "the of and", "\x00", "\ud800", "🐕", "a" * 32_768])
+    def test_any_question_finds_something(self, her_diary: Recall, question: str):
+        assert len(her_diary.search("ada", question, 3)) == 3
 
 
-class TestTheRest:
-    @pytest.fixture
-    def embedder(self) -> FakeEmbedder:
-        return FakeEmbedder()
+@pytest.fixture
+def embedder() -> FakeEmbedder:
+    return FakeEmbedder()
 
-    @pytest.fixture
-    def recall(self, ledger: Ledger, embedder: FakeEmbedder, index: EdgeIndex) -> Recall:
-        return Recall(ledger, embedder, index)
 
-    def keep(self, ledger: Ledger, index: EdgeIndex, text: str, **fields: object) -> Entry:
-        draft = EntryDraft.model_validate({"text": text, **fields})
-        entry = ledger.add("ada", draft)
+@pytest.fixture
+def recall(ledger: Ledger, embedder: FakeEmbedder, index: EdgeIndex) -> Recall:
+    return Recall(ledger, embedder, index)
+
+
+@pytest.fixture
+def keep(ledger: Ledger, index: EdgeIndex):
+    """Writes an entry into ledger and index."""
+
+    def kept(text: str, **fields: object) -> Entry:
+        entry = ledger.of("ada").add(EntryDraft.model_validate({"text": text, **fields}))
         write(index, FakeEmbedder(), entry)
         return entry
 
+    return kept
+
+
+def ids(found: list[Recalled]) -> list[str]:
+    return [one.entry.id for one in found]
+
+
+class TestWhatIsFound:
     @pytest.mark.parametrize("top_k", [1, 3, 10, 50])
-    def test_no_more_than_top_k_come_best_first(
-        self, recall: Recall, ledger: Ledger, index: EdgeIndex, top_k: int
-    ):
+    def test_no_more_than_top_k_come_best_first(self, recall: Recall, keep, top_k: int):
         for number in range(12):
-            self.keep(ledger, index, f"entry {number}")
+            keep(f"entry number {number}")
         scores = [one.score for one in recall.search("ada", "question", top_k)]
         assert len(scores) == min(top_k, 12)
         assert scores == sorted(scores, reverse=True)
 
-    def test_an_entry_that_the_ledger_does_not_have_is_left_out(
-        self, recall: Recall, ledger: Ledger, index: EdgeIndex
-    ):
-        kept = self.keep(ledger, index, "kept")
-        ghost = Entry("ada", "ghost", 1, "ghost", "2026-01-02", None, (), "", IndexState.INDEXED, None)
-        write(index, FakeEmbedder(), ghost)
-        assert [one.entry.id for one in recall.search("ada", "ghost", 2)] == [kept.id]
+    def test_an_empty_diary_gives_nothing(self, recall: Recall):
+        assert recall.search("ada", "question", 6) == []
 
-    def test_an_entry_is_recalled_once_however_many_pieces_match(
-        self, recall: Recall, ledger: Ledger, index: EdgeIndex
-    ):
-        long = self.keep(ledger, index, "word " * 120 * CHUNKS_AN_ENTRY)
-        other = self.keep(ledger, index, "other")
-        recalled = recall.search("ada", "question", 2)
-        assert sorted(one.entry.id for one in recalled) == sorted([long.id, other.id])
+    def test_an_entry_is_recalled_once_however_many_pieces_match(self, recall: Recall, keep):
+        long, other = keep("question " * 120 * 8), keep("other")
+        assert ids(recall.search("ada", "question", 2)) == [long.id, other.id]
 
-    def test_a_long_entry_does_not_crowd_out_the_others(
-        self, recall: Recall, ledger: Ledger, index: EdgeIndex
-    ):
-        """All its pieces are nearer to the question than anything else is."""
-        long = self.keep(ledger, index, "long")
+    def test_a_long_entry_does_not_crowd_out_the_others(self, recall: Recall, keep, index: EdgeIndex):
+        """All its pieces are nearer to the question than anything else, and more than are asked for."""
+        long = keep("long")
         near = unit_vector("question")
-        index.upsert([Chunk("ada", long.id, 1, place, long.day, "a piece", near) for place in range(50)])
-        others = {self.keep(ledger, index, f"other {number}").id for number in range(3)}
-        first, *rest = (one.entry.id for one in recall.search("ada", "question", 4))
+        pieces = [
+            Chunk("ada", long.id, 1, place, long.first_day, long.last_day, "a piece", near, Words([1], [1.0]))
+            for place in range(2 * CANDIDATES)
+        ]
+        index.upsert(pieces)
+        others = {keep(f"other {number}").id for number in range(3)}
+        first, *rest = ids(recall.search("ada", "question", 4))
         assert first == long.id
         assert set(rest) == others
 
-    def test_a_short_entry_is_shown_whole_to_the_letter(
-        self, recall: Recall, ledger: Ledger, index: EdgeIndex
+    def test_a_word_finds_what_meaning_does_not(self, ledger: Ledger, index: EdgeIndex):
+        class OneMeaning(FakeEmbedder):
+            def embed_documents(self, texts):
+                return [unit_vector("all the same")] * len(texts)
+
+        texts = ["The zephyr came at noon.", *(f"Entry number {number}." for number in range(20))]
+        entries = [ledger.of("ada").add(EntryDraft(text=text)) for text in texts]
+        write(index, OneMeaning(), *entries)
+        assert ids(Recall(ledger, OneMeaning(), index).search("ada", "zephyrs", 1)) == [entries[0].id]
+
+    def test_without_an_index_it_says_so(self, ledger: Ledger, embedder: FakeEmbedder):
+        without = Recall(ledger, embedder, NoIndex("the index is away"))
+        with pytest.raises(DiaryUnavailable, match="the index is away"):
+            without.search("ada", "question", 6)
+        with pytest.raises(DiaryUnavailable, match="the index is away"):
+            without.check()
+
+
+class TestTheLedgerHasTheLastWord:
+    def test_an_entry_that_the_ledger_does_not_have_is_left_out(
+        self, recall: Recall, keep, index: EdgeIndex, embedder: FakeEmbedder
     ):
+        kept = keep("kept")
+        ghost = Entry("ada", "ghost", 1, "ghost", "2026-01-02", "2026-01-02", "2026-01-02", None, (), "")
+        write(index, embedder, ghost)
+        assert ids(recall.search("ada", "ghost", 2)) == [kept.id]
+        assert {one.hit.entry_id for one in recall.chunks("ada", "ghost", 9)} == {kept.id}
+
+    def test_an_entry_that_was_removed_is_left_out_before_the_index_knows(
+        self, recall: Recall, keep, ledger: Ledger
+    ):
+        kept, gone = keep("kept"), keep("ghost")
+        ledger.of("ada").remove(gone.id)
+        assert ids(recall.search("ada", "ghost", 2)) == [kept.id]
+
+    def test_what_an_entry_said_before_it_was_edited_finds_it_no_more(
+        self, recall: Recall, keep, ledger: Ledger, index: EdgeIndex, embedder: FakeEmbedder
+    ):
+        entry = keep("The kite is red.")
+        edited = ledger.of("ada").edit(entry.id, EntryDraft(text="The boat is blue."))
+        assert recall.search("ada", "kite", 2) == []
+        write(index, embedder, edited)  # the old version's chunks are still there
+        (one,) = recall.search("ada", "kite", 2)
+        assert (one.entry.version, one.shown) == (2, "The boat is blue.")
+        index.forget([EntryKey("ada", entry.id)], except_version={EntryKey("ada", entry.id): 2})
+        assert ids(recall.search("ada", "boat", 2)) == [entry.id]
+
+    def test_removed_entries_do_not_crowd_out_those_that_are_there(
+        self, recall: Recall, keep, ledger: Ledger
+    ):
+        kept = keep("something else")
+        for number in range(CANDIDATES + 20):
+            gone = keep(f"question {number}")
+            ledger.of("ada").remove(gone.id)
+        assert ids(recall.search("ada", "question", 1)) == [kept.id]
+
+
+class TestWhatIsShown:
+    def test_a_short_entry_is_shown_whole_to_the_letter(self, recall: Recall, keep):
         text = ("  Morning.\n\n" + "x" * MAX_ENTRY_CHARACTERS)[:MAX_ENTRY_CHARACTERS]
-        self.keep(ledger, index, text)
+        keep(text)
         (one,) = recall.search("ada", "question", 1)
         assert one.shown == text
 
-    def test_of_a_long_entry_the_best_piece_is_shown_with_its_score(
-        self, recall: Recall, ledger: Ledger, index: EdgeIndex
-    ):
-        sentences = [f"Sentence {number} " + "word " * 100 + "end." for number in range(8)]
-        self.keep(ledger, index, " ".join(sentences), date="2026-01-02")
-        best = f"(2026-01-02) {sentences[5]}"
-        (one,) = recall.search("ada", best, 3)
-        assert one.shown == f"[…] {best} […]"
-        assert one.score == pytest.approx(1.0, abs=1e-5)
+    def test_of_a_long_entry_the_best_piece_is_shown_among_its_neighbours(self, recall: Recall, keep):
+        lines = [f"Line {number} " + "word " * 60 + "end." for number in range(12)]
+        keep("\n".join(lines))
+        (one,) = recall.search("ada", lines[5], 3)
+        assert one.shown == "[…] " + "\n".join(lines[4:7]) + " […]"
 
-    def test_no_entry_is_shown_longer_than_the_limit(self, recall: Recall, ledger: Ledger, index: EdgeIndex):
-        self.keep(ledger, index, "a" * 32 * 1024)
+    def test_no_entry_is_shown_longer_than_the_limit(self, recall: Recall, keep):
+        keep("a" * 32 * 1024)
         (one,) = recall.search("ada", "question", 1)
-        assert len(one.shown) == MAX_ENTRY_CHARACTERS + len("[…]  […]")
+        assert len(one.shown) == MAX_ENTRY_CHARACTERS + len(" […]")
+
+    def test_entries_that_say_nearly_the_same_are_shown_once_and_counted(self, recall: Recall, keep):
+        text = "We walked along the prom in the rain and saw the grey seal again."
+        first, second = keep(text, date="2026-01-02"), keep(text.upper(), date="2026-01-03")
+        other = keep("Nothing of that.")
+        best, rest = recall.search("ada", text, 3)
+        assert {best.entry.id, *best.duplicates} == {first.id, second.id}
+        assert best.why == (f"1 left out that say nearly the same: {best.duplicates[0]}",)
+        assert (rest.entry.id, rest.duplicates) == (other.id, ())
+
+    def test_what_is_left_out_gives_its_place_to_another(self, recall: Recall, keep):
+        for day in range(1, 9):
+            keep("question question question", date=f"2026-01-0{day}")
+        other = keep("other")
+        found = recall.search("ada", "question", 2)
+        assert other.id in ids(found)
+        assert sum(len(one.duplicates) for one in found) == 7
+
+
+class TestWhatIsPreferred:
+    def test_the_score_is_explained_part_by_part(self, recall: Recall, keep):
+        keep("The kite is red.\nWhere is the boat?\nIt is here.", mood="glad")
+        for one in recall.search("ada", "kite", 1, mood="glad", recency=10):
+            rest = {"dense", "words", "neighbours", "entry", "dates", "recency", "mood"}
+            assert set(one.parts) == RAW | rest
+            assert one.score == pytest.approx(sum(one.parts[name] for name in rest))
+            assert one.parts["raw words"] > 0
+            assert -1 <= one.parts["raw dense"] <= 1
+
+    def test_a_mood_is_preferred_and_nothing_left_out(self, recall: Recall, keep):
+        keep("question", mood="sad")
+        keep("question once more", mood=None)
+        best = keep("question again then", mood="Glad")
+        found = recall.search("ada", "again", 3, mood="glad")
+        assert len(found) == 3
+        assert [one.parts["mood"] for one in found] == [MOOD, 0, 0]
+        assert found[0].entry.id == best.id
+
+    def test_the_newer_of_two_is_preferred_where_recency_is_asked_for(self, recall: Recall, keep):
+        keep("one two three", date="2020-01-01")
+        keep("three two one", date="2026-01-01")
+        new, old = sorted(
+            recall.search("ada", "four", 2, recency=30, as_of=Date(2026, 1, 1)),
+            key=lambda o: -o.parts["recency"],
+        )
+        assert (new.parts["recency"], new.entry.day) == (RECENT, "2026-01-01")
+        assert old.parts["recency"] < 0.001
+
+    def test_days_that_are_named_are_found_wherever_they_are(self, recall: Recall, keep):
+        """Nothing of its words or meaning would bring it among the candidates."""
+        for number in range(2 * CANDIDATES + 10):
+            keep(f"do something {number}", date="2020-01-01")
+        wanted = keep("unlike all others", date="2026-05-18")
+        found = recall.chunks("ada", "something to do two weeks ago", 1000, as_of=Date(2026, 6, 1))
+        assert [one.parts["dates"] for one in found if one.hit.entry_id == wanted.id] == [DATED]
+
+    def test_days_that_are_named_are_counted_from_the_last_day_that_is_searched(self, recall: Recall, keep):
+        keep("entry", date="2020-03-05")
+        (one,) = recall.search("ada", "in March", 1, last_day="2020-06-01")
+        assert one.parts["dates"] == DATED
+
+    def test_days_that_are_named_never_open_days_that_are_not_searched(self, recall: Recall, keep):
+        kept = keep("entry", date="2020-03-05")
+        keep("question", date="2021-03-05")
+        keep("question then", date="2019-03-05")
+        question = "question of March 2021, March 2019, and March 2020"
+        assert ids(recall.search("ada", question, 3, "2020-01-01", "2020-12-31")) == [kept.id]
+
+    @given(
+        days=st.lists(st.dates(Date(2000, 1, 1), Date(2026, 1, 1)), min_size=2, max_size=2), as_of=st.dates()
+    )
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_no_date_in_a_question_empties_what_it_finds(self, filled: Recall, days: list[Date], as_of: Date):
+        first, second = days
+        question = f"What was between {first} and {second}, {first:%d %B %Y}, last spring or 12 years ago?"
+        assert len(filled.search("ada", question, 6, as_of=as_of)) == 5
+
+    @pytest.fixture
+    def filled(self, recall: Recall, keep) -> Recall:
+        for number in range(5):
+            keep(f"entry number {number}", date=f"201{number}-05-05")
+        return recall
 
 
 def recalled(lengths: list[int], days: list[int]) -> list[Recalled]:
     """Entries as they were found, best first."""
     return [
         Recalled(
-            Entry("ada", str(i), 1, "", f"2026-01-{day:02}", None, (), f"{i:04}", IndexState.INDEXED, None),
+            Entry("ada", str(i), 1, "", *[f"2026-01-{day:02}"] * 3, None, (), f"{i:04}"),
             "x" * length,
             1.0 - i / 1000,
         )
@@ -196,11 +331,11 @@ FOUND = st.lists(st.tuples(st.integers(0, MAX_ENTRY_CHARACTERS + 10), st.integer
 
 class TestTheBudget:
     @given(FOUND)
-    def test_what_is_kept_fits_and_is_in_order_of_dates(self, found: list[Recalled]):
+    def test_what_is_kept_fits_and_is_in_order_of_days(self, found: list[Recalled]):
         kept = within_budget(found)
         assert sum(len(one.shown) for one in kept) <= BUDGET_CHARACTERS
-        dates = [(one.entry.date, one.entry.written_at) for one in kept]
-        assert dates == sorted(dates)
+        days = [(one.entry.first_day, one.entry.written_at) for one in kept]
+        assert days == sorted(days)
 
     @given(FOUND)
     def test_nothing_is_left_out_for_something_worse(self, found: list[Recalled]):
@@ -215,6 +350,10 @@ class TestTheBudget:
         lengths = [MAX_ENTRY_CHARACTERS + 8] * 20
         kept = within_budget(recalled(lengths, list(range(20, 0, -1))))
         assert [one.entry.id for one in kept] == ["2", "1", "0"]
+
+    def test_it_is_counted_in_whatever_unit_the_budget_has(self):
+        kept = within_budget(recalled([100, 50, 10], [1, 2, 3]), budget=12, size=lambda text: len(text) // 10)
+        assert [one.entry.id for one in kept] == ["0", "2"]
 
     def test_nothing_found_is_nothing_kept(self):
         assert within_budget([]) == []

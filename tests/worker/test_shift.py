@@ -5,62 +5,32 @@
 
 import threading
 import time
-from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
+from fakes import PickyEmbedder, UnsteadyIndex, WaitingEmbedder
 from scribe_process import FakeEmbedder
 
-from services.diary.embedder import Vector
-from services.diary.entry import IndexState
-from services.diary.index import Chunk, IndexEngine
-from services.diary.jobs import diary_queue, job_id
-from services.errors import DiaryUnavailable
-from services.worker import work
+from services.diary import ledger
+from services.diary.entry import EntryDraft, IndexState
+from services.diary.index import EntryKey
+from services.diary.job_names import job_id
+from services.diary.job_queue import JobQueue, diary_queue
+from services.worker import desk, sweep, tasks
 
-AT_ONCE = timedelta(microseconds=1)  # lost after no time at all, instead of a minute
-
-
-class UnsteadyIndex:
-    """Passes on to another index, or is away."""
-
-    def __init__(self, index: IndexEngine) -> None:
-        self.index = index
-        self.away = True
-        self.refused = 0
-
-    def upsert(self, chunks: Sequence[Chunk]) -> None:
-        if self.away:
-            self.refused += 1
-            raise DiaryUnavailable("the index is away")
-        self.index.upsert(chunks)
+AT_ONCE = timedelta(microseconds=1)
 
 
-class PickyEmbedder(FakeEmbedder):
-    """Can't read one word."""
-
-    def embed_documents(self, texts: Sequence[str]) -> list[Vector]:
-        if any("illegible" in text for text in texts):
-            raise ValueError("what is this?")
-        return super().embed_documents(texts)
-
-
-class WaitingEmbedder(FakeEmbedder):
-    """Holds every job until it is let go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.has_begun = threading.Event()
-        self.may_end = threading.Event()
-
-    def embed_documents(self, texts: Sequence[str]) -> list[Vector]:
-        self.has_begun.set()
-        self.may_end.wait(10)
-        return super().embed_documents(texts)
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that is waited for comes at once."""
+    monkeypatch.setattr(sweep, "SWEEP_EVERY_S", 0.2)
+    monkeypatch.setattr(sweep, "LOST_AFTER", AT_ONCE)
+    monkeypatch.setattr(tasks, "REST_S", 0.1)
+    monkeypatch.setattr(ledger, "BACKOFF_S", (0,) * 5)
 
 
 def test_what_is_queued_is_worked_through(house, until):
-    house.hire()
     early = [house.accept(f"early {number}") for number in range(10)]
     with house.at_work():
         late = [house.accept(f"late {number}") for number in range(10)]
@@ -68,18 +38,25 @@ def test_what_is_queued_is_worked_through(house, until):
     assert house.index.count() == len(early + late)
 
 
+def test_what_was_never_queued_is_found_at_the_start(house, until):
+    for number in range(5):
+        house.note(f"lost {number}")
+    with house.at_work():
+        until(house.all_indexed)
+    assert house.index.count() == 5
+
+
 def test_nothing_is_left_in_the_queue_of_what_is_done(house, until):
-    house.hire()
     entry = house.accept("a")
     with house.at_work():
         until(house.all_indexed)
         until(lambda: not house.jobs.waits(entry))
     assert diary_queue(house.queue).is_empty()
+    assert house.queue.keys(f"*{entry.id}*") == []
     assert house.jobs.report("ada", house.jobs.submit(entry)).status == "finished"
 
 
 def test_an_idle_shift_ends_within_seconds(house):
-    house.hire()
     with house.at_work():
         time.sleep(0.3)
         began = time.monotonic()
@@ -88,13 +65,11 @@ def test_an_idle_shift_ends_within_seconds(house):
 
 @pytest.mark.parametrize("after_s", [0.0, 0.005, 0.02])
 def test_a_shift_that_is_stopped_at_once_ends(house, after_s: float):
-    house.hire()
     with house.at_work():
         time.sleep(after_s)
 
 
 def test_a_shift_ends_within_seconds_while_the_queue_is_away(house, valkey):
-    house.hire()
     with house.at_work():
         time.sleep(0.3)
         valkey.terminate()
@@ -104,102 +79,115 @@ def test_a_shift_ends_within_seconds_while_the_queue_is_away(house, valkey):
 def test_the_job_in_hand_is_finished_before_the_end(house, until):
     embedder = WaitingEmbedder()
     house.hire(embedder)
-    first, second = house.accept("first"), house.accept("second")
     with house.at_work():
+        until(lambda: house.sweep.has_swept)
+        first = house.accept("first")
         until(embedder.has_begun.is_set)
+        second = house.accept("second")
         threading.Timer(0.5, embedder.may_end.set).start()
-    assert house.state(first) == IndexState.INDEXED
-    assert house.state(second) == IndexState.QUEUED
+    assert house.now(first).state == IndexState.INDEXED
+    assert house.now(second).state == IndexState.QUEUED
 
 
 def test_a_job_in_hand_counts_as_waiting_and_is_told_as_started(house, until):
     embedder = WaitingEmbedder()
     house.hire(embedder)
     with house.at_work():
-        until(house.shift.has_swept.is_set)
+        until(lambda: house.sweep.has_swept)
         entry = house.accept("a")
         name = job_id("ada", entry.id, 1)
         until(embedder.has_begun.is_set)
         assert house.jobs.waits(entry)
-        assert house.shift.sweep(AT_ONCE) == 0
+        assert house.sweep.sweep(AT_ONCE) == 0
         assert house.jobs.report("ada", name).status == "started"
         embedder.may_end.set()
         until(lambda: house.jobs.report("ada", name).status == "finished")
 
 
-def test_a_mistake_fails_its_own_entry_and_no_other(house, until):
+def test_a_mistake_fails_its_own_entry_and_no_other(house, until, eager: None):
     house.hire(PickyEmbedder())
     with house.at_work():
         entries = [house.accept(text) for text in ("before", "illegible", "after")]
-        until(lambda: IndexState.QUEUED not in map(house.state, entries))
-    assert [house.state(entry) for entry in entries] == ["indexed", "failed", "indexed"]
-    failed = house.ledger.get("ada", entries[1].id)
-    assert failed.reason == "ValueError: what is this?"
+        until(lambda: IndexState.QUEUED not in [house.now(entry).state for entry in entries])
+    assert [house.now(entry).state for entry in entries] == ["indexed", "failed", "indexed"]
+    assert house.now(entries[1]).reason == "ValueError: what is this?"
 
 
-def test_an_entry_waits_while_the_index_is_away_and_is_indexed_when_it_heals(house, until):
-    index = UnsteadyIndex(house.index)
+def test_entries_wait_while_the_index_is_away_and_are_indexed_when_it_heals(house, until, eager: None):
+    index = UnsteadyIndex(house.index, away=True)
     house.hire(index=index)
     with house.at_work():
-        until(house.shift.has_swept.is_set)
-        entry = house.accept("a")
-        until(lambda: index.refused == 1 and not house.jobs.waits(entry))
-        assert house.shift.sweep(AT_ONCE) == 1
-        until(lambda: index.refused == 2 and not house.jobs.waits(entry))
-        assert house.state(entry) == IndexState.QUEUED
+        entries = [house.accept(f"number {number}") for number in range(20)]
+        until(lambda: index.asked_in_vain >= 5 and diary_queue(house.queue).is_empty())
+        assert [house.now(entry) for entry in entries] == entries
         index.away = False
-        assert house.shift.sweep(AT_ONCE) == 1
-        until(lambda: house.state(entry) == IndexState.INDEXED)
-    assert house.shift.sweep(timedelta()) == 0
-    assert house.index.count() == 1
+        until(house.all_indexed)
+    assert house.index.count() == 20
 
 
-class TestTheSweep:
-    def test_what_was_never_queued_is_found_at_the_start(self, house, until):
-        house.hire()
-        for number in range(5):
-            house.note(f"lost {number}")
+def test_an_import_lets_todays_entry_through(house, until, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(desk, "TURN_S", 0.0)
+    embedder = WaitingEmbedder()
+    house.hire(embedder)
+    import_id = house.take_in([f"number {number}" for number in range(200)])
+    with house.at_work():
+        until(embedder.has_begun.is_set)
+        entry = house.accept("today")
+        embedder.may_end.set()
+        until(lambda: house.now(entry).state == IndexState.INDEXED)
+        until(house.all_indexed)
+    written_in = embedder.batches.index(desk.BATCH_ENTRIES, 1)
+    assert written_in == 1, "today's entry waited for more than one turn of the import"
+    assert house.ledger.of("ada").import_report(import_id).indexed == 200
+
+
+class TestAfterAWorkerWasKilled:
+    def test_what_it_had_in_hand_goes_on_at_once(self, house, until, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(house.sweep, "sweep", lambda waited: 0)
+        entry, import_id = house.accept("a"), house.take_in(["b", "c"])
+        house.jobs.submit_import("ada", import_id)
+        queue = diary_queue(house.queue)
+        _taken_and_left(house, queue)
+        assert queue.is_empty()
         with house.at_work():
             until(house.all_indexed)
-        assert house.index.count() == 5
+        assert not house.jobs.waits(entry)
 
-    def test_what_waits_in_the_queue_is_not_lost(self, house):
-        house.accept("queued")
-        lost = house.note("lost")
-        assert house.shift.sweep(AT_ONCE) == 1
-        assert house.jobs.waits(lost)
-        assert house.shift.sweep(AT_ONCE) == 0
+    def test_it_is_in_the_queue_once_and_first(self, house):
+        entries = [house.accept(f"number {number}") for number in range(3)]
+        names = [job_id("ada", entry.id, 1) for entry in entries]
+        queue = diary_queue(house.queue)
+        house.queue.lmove(queue.key, queue.intermediate_queue.key, "LEFT", "RIGHT")
+        jobs = JobQueue(house.queue)
+        assert jobs.waiting() == set(names)
+        assert jobs.put_back() == names[:1]
+        assert queue.job_ids == names
+        assert jobs.put_back() == []
 
-    def test_what_came_in_just_now_is_left_alone(self, house):
-        house.note("new")
-        assert house.shift.sweep(timedelta(seconds=60)) == 0
-
-    def test_what_failed_is_not_tried_for_ever(self, house):
-        house.ledger.mark(house.note("a"), IndexState.FAILED, "ValueError: no")
-        assert house.shift.sweep(timedelta()) == 0
-
-    def test_without_a_queue_it_is_put_off(self, house, valkey):
-        house.note("lost")
-        valkey.terminate()
-        with pytest.raises(DiaryUnavailable):
-            house.shift.sweep(timedelta())
+    def test_nothing_is_made_of_a_job_that_is_gone(self, house):
+        house.queue.rpush(diary_queue(house.queue).intermediate_queue.key, "long-gone")
+        assert JobQueue(house.queue).put_back() == []
+        assert diary_queue(house.queue).is_empty()
 
 
-def test_an_index_that_was_lost_is_filled_again(house, until, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(work, "SWEEP_EVERY_S", 0.2)
-    house.hire()
+def _taken_and_left(house, queue) -> None:
+    """One job is taken from the list, one is begun; then their worker is no more."""
+    house.queue.lmove(queue.key, queue.intermediate_queue.key, "LEFT", "RIGHT")
+    begun = house.queue.lpop(queue.key).decode()
+    queue.fetch_job(begun).set_status("started")
+    house.queue.zadd(queue.started_job_registry.key, {f"{begun}:execution": time.time() + 1000})
+
+
+def test_an_index_that_was_lost_is_filled_again(house, until, eager: None):
     entries = [house.accept(f"number {number}") for number in range(10)]
     with house.at_work():
         until(house.all_indexed)
-        for entry in entries:
-            house.index.delete(entry.owner, entry.id)
+        house.index.forget([EntryKey(entry.owner, entry.id) for entry in entries])
         until(lambda: house.index.count() == 10)
         until(house.all_indexed)
 
 
-def test_a_sweep_that_fails_is_not_the_last(house, until, monkeypatch: pytest.MonkeyPatch, caplog):
-    monkeypatch.setattr(work, "SWEEP_EVERY_S", 0.2)
-    house.hire()
+def test_a_sweep_that_fails_is_not_the_last(house, until, eager: None, caplog, monkeypatch):
     failures = iter([RuntimeError("what is this?")])
 
     def mend() -> int:
@@ -211,11 +199,10 @@ def test_a_sweep_that_fails_is_not_the_last(house, until, monkeypatch: pytest.Mo
     with house.at_work():
         until(lambda: "sweep failed" in caplog.text)
         entry = house.note("never queued")
-        monkeypatch.setattr(work, "LOST_AFTER", AT_ONCE)
-        until(lambda: house.state(entry) == IndexState.INDEXED)
+        until(lambda: house.now(entry).state == IndexState.INDEXED)
 
 
-def test_a_valkey_that_ends_and_starts_again_loses_no_entry(house, valkey, until):
+def test_a_valkey_that_ends_and_starts_again_loses_no_entry(house, valkey, until, eager: None):
     house.hire(FakeEmbedder(pause_s=0.02))
     with house.at_work():
         for number in range(30):
@@ -228,7 +215,6 @@ def test_a_valkey_that_ends_and_starts_again_loses_no_entry(house, valkey, until
         valkey.start()
         for number in range(10):
             house.accept(f"after {number}")
-        house.shift.sweep(AT_ONCE)
         until(house.all_indexed)
     assert house.index.count() == 50
 
@@ -242,9 +228,21 @@ def test_a_valkey_that_ends_in_the_middle_of_a_job_leaves_no_thread_behind(house
         until(embedder.has_begun.is_set)
         valkey.terminate()
         embedder.may_end.set()
-        until(lambda: house.state(entry) == IndexState.INDEXED)
+        until(lambda: house.now(entry).state == IndexState.INDEXED)
         time.sleep(0.5)  # long enough for the worker to give up its connection
         valkey.start()
         late = house.accept("b")
-        until(lambda: house.state(late) == IndexState.INDEXED)
+        until(lambda: house.now(late).state == IndexState.INDEXED)
     assert {thread for thread in threading.enumerate() if thread.is_alive()} <= threads
+
+
+def test_edits_and_removals_reach_the_index_through_the_queue(house, until):
+    for number in range(3):
+        house.accept(f"number {number}", id=f"e{number}")
+    mine = house.ledger.of("ada")
+    with house.at_work():
+        until(house.all_indexed)
+        house.jobs.submit(mine.edit("e0", EntryDraft(text="another word")))
+        house.jobs.submit(mine.remove("e1"))
+        until(house.all_indexed)
+    assert house.indexed() == [("e0", 2), ("e2", 1)]

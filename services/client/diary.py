@@ -1,0 +1,51 @@
+"""Operations on the diary of a running Ada.
+
+python -m services.client.diary reindex|verify [--url http://127.0.0.1:8080] [--key …]
+"""
+
+import argparse
+import sys
+import time
+
+from services.client.ada_chat import AdaChat, AdaError, InferenceConfig
+
+POLL_S = 1.0
+
+
+def main() -> int:
+    """Entry point; 1 when something is wrong with the diary, 2 when Ada could not be asked."""
+    parser = argparse.ArgumentParser(prog="diary", description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["reindex", "verify"])
+    parser.add_argument("--url", default=InferenceConfig.base_url, help="where Ada is")
+    parser.add_argument("--key", default=InferenceConfig.api_key, help="your API key, if Ada asks")
+    arguments = parser.parse_args()
+    config = InferenceConfig(base_url=arguments.url.rstrip("/"), api_key=arguments.key)
+    try:
+        with AdaChat(config) as ada:
+            return {"reindex": _reindex, "verify": _verify}[arguments.what](ada)
+    except AdaError as error:
+        print(f"diary: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _reindex(ada: AdaChat) -> int:
+    name = ada.reindex_diary()
+    print(f"job {name}: Ada goes on answering from the old index meanwhile", flush=True)
+    while (job := ada.job(name))["status"] not in ("finished", "failed"):
+        time.sleep(POLL_S)
+    print(job["status"], job.get("reason") or "")
+    return 0 if job["status"] == "finished" else 1
+
+
+def _verify(ada: AdaChat) -> int:
+    differences = ada.verify_diary()
+    for one in differences:
+        print(f"{one['entry_id']}: {one['kind']}: {one['what']}")
+    print(f"{len(differences)} differences" if differences else "ledger and index are equal")
+    return 1 if differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""What of an entry is shown: all of a short one, of a long one what was found with what stands around it."""
+
+from collections.abc import Iterable, Sequence
+
+from services.diary.chunking import Span, spans
+
+MAX_ENTRY_CHARACTERS = 1_500
+LEFT_OUT = "[…]"
+
+
+def excerpt(text: str, found: Sequence[int]) -> str:
+    """The text to the letter if it is short, else its chunks at the places `found`, best first, and those
+    before and after them, as many as fit, in the order of the text.
+    """
+    if len(text) <= MAX_ENTRY_CHARACTERS:
+        return text
+    pieces = spans(text)
+    wanted = [place for place in found if place < len(pieces)] or [0]
+    kept: set[int] = set()
+    for place in _outwards(wanted):
+        if 0 <= place < len(pieces) and _length(pieces, kept | {place}) <= MAX_ENTRY_CHARACTERS:
+            kept.add(place)
+    start = pieces[wanted[0]][0]
+    cut = [(start, start + MAX_ENTRY_CHARACTERS)]  # a word without end, that is too long by itself
+    return _marked(text, _runs(pieces, kept) or cut)
+
+
+def _outwards(found: Iterable[int]) -> list[int]:
+    """The places in the order in which they are wanted: each one with the one after and the one before."""
+    return list(dict.fromkeys(place for one in found for place in (one, one + 1, one - 1)))
+
+
+def _runs(pieces: Sequence[Span], kept: Iterable[int]) -> list[Span]:
+    """What is kept, with neighbours as one slice of the text."""
+    runs: list[Span] = []
+    for place in sorted(kept):
+        if runs and runs[-1][1] == pieces[place - 1][1]:
+            runs[-1] = (runs[-1][0], pieces[place][1])
+        else:
+            runs.append(pieces[place])
+    return runs
+
+
+def _length(pieces: Sequence[Span], kept: Iterable[int]) -> int:
+    return sum(end - start for start, end in _runs(pieces, kept))
+
+
+def _marked(text: str, runs: Sequence[Span]) -> str:
+    """The slices, with a mark wherever something is left out."""
+    shown = f" {LEFT_OUT}\n{LEFT_OUT} ".join(text[start:end] for start, end in runs)
+    before = f"{LEFT_OUT} " if text[: runs[0][0]].strip() else ""
+    after = f" {LEFT_OUT}" if text[runs[-1][1] :].strip() else ""
+    return f"{before}{shown}{after}"

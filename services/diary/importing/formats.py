@@ -1,0 +1,51 @@
+"""Which format a file has: as it is asked for, else by its name, else by its content type."""
+
+from enum import StrEnum
+from pathlib import PurePath
+
+from services.errors import EntryRejected
+
+
+class Format(StrEnum):
+    """The formats of whole diaries."""
+
+    JSONL = "jsonl"
+    JSON = "json"
+    CSV = "csv"
+    MARKDOWN = "md"
+
+
+_BY_SUFFIX = {
+    ".jsonl": Format.JSONL,
+    ".ndjson": Format.JSONL,
+    ".json": Format.JSON,
+    ".csv": Format.CSV,
+    ".tsv": Format.CSV,
+    ".md": Format.MARKDOWN,
+    ".markdown": Format.MARKDOWN,
+}
+_BY_TYPE = {
+    "application/jsonl": Format.JSONL,
+    "application/x-ndjson": Format.JSONL,
+    "application/x-jsonlines": Format.JSONL,
+    "application/json": Format.JSON,
+    "text/csv": Format.CSV,
+    "text/tab-separated-values": Format.CSV,
+    "text/markdown": Format.MARKDOWN,
+}
+_REMEDY = "say ?format=jsonl, json, csv or md"
+
+
+def format_of(asked: str | None, name: str, content_type: str) -> Format:
+    """The format of a file called `name`. Raises EntryRejected when nothing tells."""
+    if asked:
+        try:
+            return Format(asked.lower())
+        except ValueError:
+            raise EntryRejected(f"there is no format {asked!r}: {_REMEDY}", "format") from None
+    found = _BY_SUFFIX.get(PurePath(name).suffix.lower())
+    found = found or _BY_TYPE.get(content_type.partition(";")[0].strip().lower())
+    if found is None:
+        what = f"neither the name {name!r} nor the type {content_type!r} tells the file's format"
+        raise EntryRejected(f"{what}: {_REMEDY}", "format")
+    return found

@@ -1,0 +1,144 @@
+"""A whole file into the ledger: its rows that are entries, and the reasons why the others are none."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, BinaryIO
+
+from sqlalchemy import Connection, select
+
+from services.diary import imports
+from services.diary.database import insert_new
+from services.diary.importing.formats import Format
+from services.diary.importing.reading import read_rows
+from services.diary.importing.row import Reject, Row
+from services.diary.imports import ImportReport
+from services.diary.ledger import Ledger
+from services.diary.tables import idempotency_keys, utc
+from services.errors import EntryConflict
+
+MOST_REJECTS = 1000  # are told one by one; of the others only how many
+_AT_ONCE = 500  # rows in one transaction
+_MOST_NAMES = 50
+
+
+@dataclass(frozen=True)
+class Import:
+    """What became of a file: the ledger's report, and what the reader noticed."""
+
+    report: ImportReport
+    rejected: list[dict[str, Any]]  # {line, reason}, MOST_REJECTS at most
+    rejected_count: int
+    undated: int  # entries that had no date, and were given the day of the import
+    ignored_fields: list[str]  # of the file, that a diary does not keep
+
+
+def take_in(
+    ledger: Ledger, owner: str, file: BinaryIO, form: Format, name: str, key: str | None = None
+) -> Import:
+    """Read a seekable file to its end; on return all that was accepted is on disk.
+
+    The same Idempotency-Key with the same file gives the first import again. Raises EntryRejected when the
+    file as a whole can't be read, EntryConflict when the key was used for something else, LedgerFull or
+    DiaryUnavailable: then what was read so far is on disk, and sending the file again adds the rest.
+    """
+    rows = _checked(file, form)
+    import_id = _begin(ledger, owner, file, name, key)
+    if ledger.of(owner).import_report(import_id).ended_at is None:
+        _Reading(ledger, owner, import_id).read(rows)
+    return the_import(ledger, owner, import_id)
+
+
+def the_import(ledger: Ledger, owner: str, import_id: str) -> Import:
+    """How an import stands. Raises NotFound."""
+    report = ledger.of(owner).import_report(import_id)
+    *rejected, told = report.rejected or [{}]
+    count = told.get("rejected", 0)
+    return Import(report, rejected, count, told.get("undated", 0), told.get("ignored_fields", []))
+
+
+def _checked(file: BinaryIO, form: Format) -> Iterator[Row | Reject]:
+    """The rows, the first of them read already, so that a file of no use leaves no trace."""
+    rows = read_rows(file, form)
+    return chain([first for first in [next(rows, None)] if first], rows)
+
+
+def _begin(ledger: Ledger, owner: str, file: BinaryIO, name: str, key: str | None) -> str:
+    if not key:
+        return ledger.of(owner).begin_import(name)
+    sha256 = _sha256(file)
+    with ledger.transaction() as connection:
+        used = _used(connection, owner, key)
+        if used is None:
+            import_id = imports.begin(connection, owner, name)
+            row = {"owner": owner, "key": key, "body_sha256": sha256, "entry_id": import_id, "version": 0}
+            if insert_new(connection, idempotency_keys, {**row, "created_at": utc()}):
+                return import_id
+            used = "", ""  # by somebody else in this moment
+    if used[0] != sha256:
+        raise EntryConflict(
+            "this Idempotency-Key was used before for something else: take a new one", "Idempotency-Key"
+        )
+    return used[1]
+
+
+def _used(connection: Connection, owner: str, key: str) -> tuple[str, str] | None:
+    """The body's hash and the import's id under a key."""
+    keys = idempotency_keys
+    query = select(keys.c.body_sha256, keys.c.entry_id).where(keys.c.owner == owner, keys.c.key == key)
+    found = connection.execute(query).first()
+    return (found.body_sha256, found.entry_id) if found else None
+
+
+def _sha256(file: BinaryIO) -> str:
+    """Of the whole file, which is read on where it was afterwards."""
+    place = file.tell()
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    file.seek(place)
+    return digest
+
+
+@dataclass
+class _Reading:
+    """One reading of a file to its end."""
+
+    ledger: Ledger
+    owner: str
+    import_id: str
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    rejected_count: int = 0
+    undated: int = 0
+    ignored: set[str] = field(default_factory=set)
+    batch: list[Row] = field(default_factory=list)
+
+    def read(self, rows: Iterator[Row | Reject]) -> None:
+        for row in rows:
+            if isinstance(row, Reject):
+                self._reject(row.line, row.reason)
+                continue
+            self.batch.append(row)
+            if len(self.batch) == _AT_ONCE:
+                self._write()
+        self._write()
+        told = {"rejected": self.rejected_count, "undated": self.undated}
+        summary = {**told, "ignored_fields": sorted(self.ignored)[:_MOST_NAMES]}
+        rejected = sorted(self.rejected, key=lambda reject: int(reject["line"]))
+        self.ledger.of(self.owner).end_import(self.import_id, [*rejected, summary])
+
+    def _write(self) -> None:
+        added = self.ledger.of(self.owner).add_rows(self.import_id, [row.draft for row in self.batch])
+        for place, row in enumerate(self.batch):
+            if place in added.refused:
+                self._reject(row.line, added.refused[place])
+            elif row.draft.date is None:
+                self.undated += 1
+            if len(self.ignored) < _MOST_NAMES:
+                self.ignored |= {name[:64] for name in row.ignored}
+        self.batch.clear()
+
+    def _reject(self, line: int, reason: str) -> None:
+        self.rejected_count += 1
+        if len(self.rejected) < MOST_REJECTS:
+            self.rejected.append({"line": line, "reason": reason})

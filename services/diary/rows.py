@@ -1,0 +1,101 @@
+"""An entry's row: how a draft is written into it, and how an Entry is read from it."""
+
+import hashlib
+import json
+import unicodedata
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row
+
+from services.diary.entry import Entry, EntryDraft, IndexState, Source
+from services.diary.tables import entries, utc, versions
+from services.diary.when import read_when
+
+MAX_REASON = 2000  # letters kept of why indexing failed
+ENTRY = [column for column in entries.c if column.name in versions.c]  # what an Entry is read from
+OLD_ENTRY = [versions.c[column.name] for column in ENTRY]
+FORGOTTEN = {"text": "", "folded": "", "fingerprint": "", "mood": None, "tags": "[]", "origin": None}
+
+
+def said(draft: EntryDraft, written_at: str, before: Row[Any] | None = None) -> dict[str, Any]:
+    """The columns that a draft fills. Without a date it has that of the version before, or of the writing."""
+    date = draft.date or (before.date if before is not None else written_at[:10])
+    values = {
+        "text": draft.text,
+        "folded": folded(draft.text),
+        "fingerprint": fingerprint(date, draft.text),
+        "mood": draft.mood,
+        "tags": written_tags(draft.tags),
+        "written_at": written_at,
+        "removed": False,
+    }
+    return values if before is not None and not draft.date else {**values, **dated(date)}
+
+
+def dated(date: str) -> dict[str, str]:
+    """The columns that a date fills."""
+    when = read_when(date, datetime.now(UTC).date())
+    days = {"first_day": when.first_day, "last_day": when.last_day}
+    return {"date": date, "moment": when.moment, **days}
+
+
+def queued(now: str) -> dict[str, Any]:
+    """The columns of a version that begins to wait for the index."""
+    waits = {"queued_at": now, "retry_at": "", "attempts": 0, "reason": None}
+    return {"state": IndexState.QUEUED, **waits}
+
+
+def says_the_same(row: Row[Any], draft: EntryDraft) -> bool:
+    """Whether a version says what a draft says; a draft without a date agrees with any."""
+    return (
+        row.text == draft.text
+        and draft.date in (None, row.date)
+        and row.mood == draft.mood
+        and read_tags(row.tags) == draft.tags
+    )
+
+
+def entry(row: Row[Any]) -> Entry:
+    """The Entry that a row of `ENTRY` or `OLD_ENTRY` holds."""
+    fields = {column.name: getattr(row, column.name) for column in ENTRY}
+    fields["tags"] = tuple(read_tags(row.tags))
+    fields["source"] = Source(row.source)
+    fields["state"] = IndexState(row.state)
+    return Entry(**fields)
+
+
+def folded(text: str) -> str:
+    """A text as it is searched for a phrase: without case, and however its accents are spelled."""
+    return unicodedata.normalize("NFKC", text.casefold()).replace("\x00", "\ufffd")
+
+
+def fingerprint(date: str, text: str) -> str:
+    """Tells entries apart that an import brings without ids."""
+    return hashlib.sha256(f"{date}\n{text}".encode()).hexdigest()
+
+
+def written_tags(tags: list[str]) -> str:
+    """Tags as JSON, each on a line of its own, so that `tag_in_row` is found in it when the tag is there."""
+    return json.dumps(tags, ensure_ascii=False, indent=0)
+
+
+def read_tags(written: str) -> list[str]:
+    """The tags that `written_tags` wrote."""
+    tags: list[str] = json.loads(written)
+    return tags
+
+
+def tag_in_row(tag: str) -> str:
+    """What the column `tags` holds exactly when the tag is among them: JSON has no bare line break within."""
+    return "\n" + json.dumps(tag, ensure_ascii=False)
+
+
+def cut_reason(reason: str) -> str:
+    """An error's message as far as it is kept; what UTF-8 can't write is spelled out."""
+    return reason[:MAX_REASON].encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def later(seconds: float) -> str:
+    """So many seconds from now."""
+    return utc(datetime.now(UTC) + timedelta(seconds=seconds))

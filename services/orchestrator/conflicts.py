@@ -1,0 +1,88 @@
+"""/v1/diary/conflicts: entries that disagree, for the researcher to settle."""
+
+import asyncio
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict
+
+from services.diary.conflicts import OwnersConflicts, Pair, Settled
+from services.diary.entry import Entry
+from services.errors import AdaError
+from services.orchestrator.answers import ERRORS, ConflictAnswer, Conflicts
+from services.orchestrator.judge import judge
+from services.orchestrator.owner import OwnerDep
+from services.orchestrator.state import State, StateDep
+
+router = APIRouter(prefix="/v1/diary/conflicts", tags=["diary"], responses=ERRORS)
+LONGEST_S = 20.0  # one request looks for new conflicts; the next goes on where it ended
+PAIRS = 6  # are judged of one entry, the likest
+AT_ONCE = 8  # entries that are looked at before the clock is looked at again
+
+
+class Settlement(BaseModel):
+    """Which side holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    settled: Settled
+
+
+@router.get("")
+async def list_conflicts(
+    state: StateDep,
+    owner: OwnerDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 10,
+    settled: Annotated[bool, Query(description="those that were settled already")] = False,
+) -> Conflicts:
+    """Pairs of passages on the same subject, of different days, that contradict each other.
+
+    Entries not yet compared with those most like them are compared now, newest first, for 20 seconds or
+    until `limit` is reached; verdicts are kept until an entry is edited. Ask again to go on.
+    """
+    conflicts = state.conflicts(owner)
+    stopped_by = None if settled else await _look(state, conflicts, limit)
+    found = await run_in_threadpool(conflicts.known, limit, settled)
+    return Conflicts(
+        data=[ConflictAnswer.of(conflict) for conflict in found],
+        unexamined=await run_in_threadpool(conflicts.count_unexamined),
+        stopped_by=stopped_by,
+    )
+
+
+@router.put("/{conflict_id}")
+def settle(conflict_id: str, settlement: Settlement, state: StateDep, owner: OwnerDep) -> ConflictAnswer:
+    """Note which side holds. The entries stay as they are: edit or remove them where that is wanted."""
+    return ConflictAnswer.of(state.conflicts(owner).settle(conflict_id, settlement.settled))
+
+
+async def _look(state: State, conflicts: OwnersConflicts, limit: int) -> str | None:
+    """Compare entries that were not yet compared; why that ended early, if something was wrong.
+
+    Raises what went wrong when there is nothing to show anyway.
+    """
+    until = time.monotonic() + LONGEST_S
+    try:
+        while time.monotonic() < until and len(await run_in_threadpool(conflicts.known, limit)) < limit:
+            entries = await run_in_threadpool(conflicts.unexamined, AT_ONCE)
+            if not entries:
+                break
+            for entry in entries:
+                await _examine(state, conflicts, entry)
+    except AdaError as error:
+        if not await run_in_threadpool(conflicts.known, 1):
+            raise
+        return str(error)
+    return None
+
+
+async def _examine(state: State, conflicts: OwnersConflicts, entry: Entry) -> None:
+    pairs = (await run_in_threadpool(conflicts.candidates, entry))[:PAIRS]
+    await asyncio.gather(*(_judge(state, conflicts, pair) for pair in pairs))
+    await run_in_threadpool(conflicts.examined, entry)
+
+
+async def _judge(state: State, conflicts: OwnersConflicts, pair: Pair) -> None:
+    await run_in_threadpool(conflicts.judged, pair, await judge(state.engine, pair))

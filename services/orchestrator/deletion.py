@@ -1,0 +1,41 @@
+"""/v1/diary/delete: remove all entries that a filter picks, after a look at what they are."""
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from services.diary.entry import IndexState
+from services.diary.ledger import EntryFilter
+from services.errors import FieldError
+from services.orchestrator.answers import ERRORS, Deletion
+from services.orchestrator.entries import submit
+from services.orchestrator.filters import Picked
+from services.orchestrator.owner import OwnerDep
+from services.orchestrator.state import StateDep
+
+router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
+_TOLD = 100  # ids
+_SUBMITTED = 500  # tombstones; a job takes along what else is due, and the worker's sweep finds the rest
+
+
+class DeletionRequest(Picked):
+    """A filter, and whether it is meant."""
+
+    dry_run: bool = Field(
+        True, description="false removes what is picked; true only tells what that would be"
+    )
+    all: bool = Field(False, description="needed to remove the whole diary, with a filter that picks all")
+
+
+@router.post("/delete")
+def delete_entries(request: DeletionRequest, state: StateDep, owner: OwnerDep) -> Deletion:
+    """Remove what the filter picks, all of it or nothing; by default only tell how many and which."""
+    ledger, picked = state.ledger.of(owner), request.filter()
+    if picked == EntryFilter() and not request.dry_run and not request.all:
+        raise FieldError("this removes the whole diary: say so with `all: true`, or give a filter", "all")
+    ids = [entry.id for entry in ledger.page(picked, _TOLD).entries]
+    if request.dry_run:
+        return Deletion(dry_run=True, count=ledger.count(picked), ids=ids)
+    count = ledger.remove_where(picked)
+    for entry in ledger.with_state(IndexState.QUEUED, min(count, _SUBMITTED)).entries if count else ():
+        submit(state, entry)
+    return Deletion(dry_run=False, count=count, ids=ids)

@@ -1,0 +1,135 @@
+"""/v1/diary/entries: write, list, read, edit, remove, and what an entry said before; and all tags."""
+
+import logging
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from services.diary.entry import Entry
+from services.diary.jobs import job_id
+from services.errors import DiaryUnavailable, EntryConflict, FieldError
+from services.orchestrator.answers import (
+    ERRORS,
+    Accepted,
+    EditedAnswer,
+    EntryAnswer,
+    EntryPage,
+    History,
+    RemovedAnswer,
+    TagCount,
+    Tags,
+)
+from services.orchestrator.bodies import draft, draft_schema, json_object
+from services.orchestrator.engine import Json
+from services.orchestrator.filters import PickedDep
+from services.orchestrator.owner import OwnerDep
+from services.orchestrator.state import State, StateDep
+
+log = logging.getLogger("ada.orchestrator")
+router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
+_VERSION_SCHEMA: Json = {"type": "integer", "minimum": 1, "description": "edit this version or none"}
+_ETAG = re.compile(r'(?:W/)?"?([1-9][0-9]{0,8})"?', re.ASCII)
+
+Key = Annotated[str | None, Header(max_length=255, description="the same key never writes twice")]
+IfMatch = Annotated[str | None, Header(description="the ETag of the version to change, as GET gave it")]
+
+
+@router.post("/entries", status_code=202, openapi_extra=draft_schema())
+async def add_entry(
+    request: Request, state: StateDep, owner: OwnerDep, idempotency_key: Key = None
+) -> Accepted:
+    """Accept an entry. 202 means that it is on disk; the job that indexes it has the id given."""
+    new = draft(json_object(await request.body()))
+    entry = await run_in_threadpool(state.ledger.of(owner).add, new, idempotency_key)
+    await run_in_threadpool(submit, state, entry)
+    return Accepted.of(entry)
+
+
+@router.get("/entries")
+def list_entries(
+    state: StateDep,
+    owner: OwnerDep,
+    picked: PickedDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    cursor: Annotated[str | None, Query(max_length=1000)] = None,
+) -> EntryPage:
+    """The entries that a filter picks, newest day first, page by page."""
+    page = state.ledger.of(owner).page(picked, limit, cursor)
+    return EntryPage(data=[EntryAnswer.of(entry) for entry in page.entries], next_cursor=page.next_cursor)
+
+
+@router.get("/entries/{entry_id}")
+def get_entry(entry_id: str, response: Response, state: StateDep, owner: OwnerDep) -> EntryAnswer:
+    """One entry. Its version is the ETag."""
+    entry = state.ledger.of(owner).get(entry_id)
+    response.headers["ETag"] = f'"{entry.version}"'
+    return EntryAnswer.of(entry)
+
+
+@router.put("/entries/{entry_id}", status_code=202, openapi_extra=draft_schema(version=_VERSION_SCHEMA))
+async def edit_entry(
+    entry_id: str, request: Request, state: StateDep, owner: OwnerDep, if_match: IfMatch = None
+) -> EditedAnswer:
+    """The entry as its next version; what it said before stays in its history.
+
+    With `If-Match` or `version` only that version is changed: 409 when somebody else was faster.
+    """
+    fields = json_object(await request.body())
+    param, version = _version(fields.pop("version", None), if_match)
+    try:
+        entry = await run_in_threadpool(state.ledger.of(owner).edit, entry_id, draft(fields), version)
+    except EntryConflict as error:
+        raise EntryConflict(str(error), param) from None
+    await run_in_threadpool(submit, state, entry)
+    return EditedAnswer.of(entry, job_id=job_id(entry.owner, entry.id, entry.version))
+
+
+@router.delete("/entries/{entry_id}", status_code=202)
+def remove_entry(
+    entry_id: str,
+    state: StateDep,
+    owner: OwnerDep,
+    purge: Annotated[bool, Query(description="erase its text and its history too")] = False,
+) -> RemovedAnswer:
+    """Remove an entry. It is out of every answer at once, and out of the index when the job is done."""
+    entry = state.ledger.of(owner).remove(entry_id, purge)
+    submit(state, entry)
+    return RemovedAnswer(**Accepted.of(entry).model_dump(), purged=purge)
+
+
+@router.get("/entries/{entry_id}/history")
+def get_history(entry_id: str, state: StateDep, owner: OwnerDep) -> History:
+    """All versions of an entry, newest first; of a removed one the tombstone and what it said."""
+    versions = state.ledger.of(owner).history(entry_id)
+    return History(data=[EntryAnswer.of(version) for version in versions])
+
+
+@router.get("/tags")
+def list_tags(state: StateDep, owner: OwnerDep) -> Tags:
+    """All tags, and how many entries carry each."""
+    tags = state.ledger.of(owner).tags()
+    return Tags(data=[TagCount(tag=tag, count=count) for tag, count in tags.items()])
+
+
+def submit(state: State, entry: Entry) -> None:
+    """Queue an entry for the index. When the queue is away the row waits, and the worker's sweep finds it."""
+    try:
+        state.jobs.submit(entry)
+    except DiaryUnavailable as error:
+        log.warning("entry %s waits in the ledger: %s", entry.id, error)
+
+
+def _version(field: object, if_match: str | None) -> tuple[str, int | None]:
+    """Where a version was asked for, and which. Raises FieldError."""
+    if field is not None:
+        if not isinstance(field, int) or isinstance(field, bool) or not 0 < field < 10**9:
+            raise FieldError("version: a whole number above 0 is needed", "version")
+        return "version", field
+    if if_match in (None, "*"):
+        return "If-Match", None
+    found = _ETAG.fullmatch(if_match or "")
+    if found is None:
+        raise FieldError('If-Match: send the ETag that GET gave, like "3"', "If-Match")
+    return "If-Match", int(found[1])

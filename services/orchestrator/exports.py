@@ -1,0 +1,35 @@
+"""/v1/diary/export: the whole diary out, so that it can be imported again."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+
+from services.diary.exporting import MEDIA_TYPES, export
+from services.diary.importing.formats import Format
+from services.orchestrator.answers import ERRORS
+from services.orchestrator.engine import Json
+from services.orchestrator.filters import PickedDep
+from services.orchestrator.owner import OwnerDep
+from services.orchestrator.state import StateDep
+
+router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
+_CONTENT: dict[str, Json] = {media_type.partition(";")[0]: {} for media_type in MEDIA_TYPES.values()}
+
+
+@router.get(
+    "/export",
+    response_class=StreamingResponse,
+    responses={200: {"description": "the file, streamed, oldest day first", "content": _CONTENT}},
+)
+def export_diary(
+    state: StateDep,
+    owner: OwnerDep,
+    picked: PickedDep,
+    form: Annotated[Literal["jsonl", "json", "md"], Query(alias="format")] = "jsonl",
+) -> StreamingResponse:
+    """Everything, or what a filter picks. Importing it gives the same entries, to the letter."""
+    asked = Format(form)
+    pieces = export(state.ledger.of(owner).every(picked), asked)
+    headers = {"Content-Disposition": f'attachment; filename="ada_diary.{asked}"'}
+    return StreamingResponse(pieces, media_type=MEDIA_TYPES[asked], headers=headers)

@@ -1,0 +1,70 @@
+"""Which entries a request is about: days, words, tag and source, in a query as in a body."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.diary.entry import Source
+from services.diary.ledger import EntryFilter
+from services.diary.when import iso_date, read_when
+from services.errors import FieldError
+
+_FROM = "only entries of this day or later: YYYY-MM-DD, or any date that an entry may have"
+_TO = "only entries of this day or earlier"
+_Q = "only entries that hold this phrase, whatever its case"
+_TAG = "only entries with this tag, to the letter"
+_SOURCE = "only entries that were written, imported, or Ada's own reflections"
+
+
+class Picked(BaseModel):
+    """A filter in a body; what is left out picks all."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    first: str | None = Field(None, alias="from", max_length=40, description=_FROM)
+    last: str | None = Field(None, alias="to", max_length=40, description=_TO)
+    q: str = Field("", max_length=1000, description=_Q)
+    tag: str = Field("", max_length=64, description=_TAG)
+    source: Source | None = Field(None, description=_SOURCE)
+
+    def filter(self) -> EntryFilter:
+        """As the ledger takes it. Raises FieldError for days that are none."""
+        return _of_query(self.first, self.last, self.q, self.tag, self.source)
+
+
+def _of_query(
+    first: Annotated[str | None, Query(alias="from", max_length=40, description=_FROM)] = None,
+    last: Annotated[str | None, Query(alias="to", max_length=40, description=_TO)] = None,
+    q: Annotated[str, Query(max_length=1000, description=_Q)] = "",
+    tag: Annotated[str, Query(max_length=64, description=_TAG)] = "",
+    source: Annotated[Source | None, Query(description=_SOURCE)] = None,
+) -> EntryFilter:
+    return EntryFilter(first_day(first, "from"), last_day(last, "to"), q, tag, source)
+
+
+PickedDep = Annotated[EntryFilter, Depends(_of_query)]
+
+
+def first_day(date: str | None, param: str) -> str:
+    """The first day of a date, YYYY-MM-DD; "" for none. Raises FieldError."""
+    return _days(date, param)[0] if date else ""
+
+
+def last_day(date: str | None, param: str) -> str:
+    """The last day of a date, YYYY-MM-DD; "" for none. Raises FieldError."""
+    return _days(date, param)[1] if date else ""
+
+
+def _days(date: str, param: str) -> tuple[str, str]:
+    """A bound may lie in any year; else it is read as an entry's date is."""
+    try:
+        return iso_date(date)[:10], iso_date(date)[:10]
+    except ValueError:
+        pass
+    try:
+        when = read_when(date, datetime.now(UTC).date())
+    except ValueError as error:
+        raise FieldError(f"{param}: {error}", param) from None
+    return when.first_day, when.last_day

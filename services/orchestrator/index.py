@@ -1,0 +1,24 @@
+"""/v1/diary/reindex and /v1/diary/verify: the index made anew, and held against the ledger."""
+
+from fastapi import APIRouter
+
+from services.diary.verification import verify
+from services.orchestrator.answers import ERRORS, DifferenceAnswer, QueuedJob, Verification
+from services.orchestrator.owner import OwnerDep
+from services.orchestrator.state import StateDep
+
+router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
+
+
+@router.post("/reindex", status_code=202)
+def reindex(state: StateDep) -> QueuedJob:
+    """Fill a new index from the ledger and switch to it; Ada answers from the old one meanwhile."""
+    return QueuedJob(job_id=state.jobs.submit_reindex())
+
+
+@router.get("/verify")
+def verify_diary(state: StateDep, owner: OwnerDep) -> Verification:
+    """Whether the index has what the ledger has; each difference by name."""
+    found = [one for one in verify(state.ledger, state.index) if one.owner == owner]
+    told = [DifferenceAnswer(entry_id=one.entry_id, kind=one.kind, what=one.what) for one in found]
+    return Verification(equal=not told, data=told)

@@ -1,0 +1,37 @@
+"""/v1/jobs: how indexing, imports and reflections stand, and those that failed once more."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+
+from services.orchestrator.answers import ERRORS, JobAnswer, JobPage
+from services.orchestrator.owner import OwnerDep
+from services.orchestrator.state import StateDep
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=ERRORS)
+
+
+@router.get("")
+def list_jobs(
+    state: StateDep,
+    owner: OwnerDep,
+    status: Annotated[Literal["queued", "started", "finished", "failed"], Query()] = "failed",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    cursor: Annotated[str | None, Query(max_length=1000)] = None,
+) -> JobPage:
+    """The jobs with one status. `failed` is the default: the dead letters, each with its reason."""
+    page = state.jobs.list(owner, "queued" if status == "started" else status, limit, cursor)
+    jobs = [job for job in page.jobs if status != "started" or job.status == status]
+    return JobPage(data=[JobAnswer.of(job) for job in jobs], next_cursor=page.next_cursor)
+
+
+@router.get("/{name}")
+def get_job(name: str, state: StateDep, owner: OwnerDep) -> JobAnswer:
+    """How a job stands: queued, started, finished, or failed with a reason."""
+    return JobAnswer.of(state.jobs.report(owner, name))
+
+
+@router.post("/{name}/retry", status_code=202)
+def retry_job(name: str, state: StateDep, owner: OwnerDep) -> JobAnswer:
+    """Queue a failed job again; 409 when it has not failed."""
+    return JobAnswer.of(state.jobs.retry(owner, name))

@@ -1,0 +1,43 @@
+"""/v1/models: `ada`, with her diary, and `base`, the researcher's control without adapter and diary."""
+
+from datetime import datetime
+
+from fastapi import APIRouter
+
+from services.errors import NotFound
+from services.orchestrator.answers import ERRORS
+from services.orchestrator.disclosure import DISCLOSURE
+from services.orchestrator.engine import Json
+from services.orchestrator.state import State, StateDep
+
+router = APIRouter(prefix="/v1/models", tags=["models"], responses=ERRORS)
+ADA, BASE = "ada", "base"
+
+
+@router.get("")
+async def list_models(state: StateDep) -> Json:
+    """Both models."""
+    return {"object": "list", "data": [_model(state, ADA), _model(state, BASE)]}
+
+
+@router.get("/{name}")
+async def get_model(name: str, state: StateDep) -> Json:
+    """One model."""
+    return _model(state, known_model(name))
+
+
+def known_model(name: str) -> str:
+    """The name of a model that is served. Raises NotFound."""
+    if name not in (ADA, BASE):
+        raise NotFound(f"there is no model {name!r}: use {ADA!r} or {BASE!r}", "model")
+    return name
+
+
+def _model(state: State, name: str) -> Json:
+    manifest = state.adapter().manifest
+    created = int(datetime.fromisoformat(manifest.created_at).timestamp())
+    model: Json = {"id": name, "object": "model", "owned_by": "ada", "created": created}
+    about: Json = {"base_model": manifest.base_model, "disclosure": DISCLOSURE}
+    if name == ADA:
+        about["adapter"] = manifest.run_id
+    return {**model, "ada": about}

@@ -1,0 +1,78 @@
+"""/v1/diary/reflect: Ada is to write an entry of her own from a conversation."""
+
+import logging
+from datetime import UTC, datetime
+
+from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from services.diary.job_names import reflection_job_id
+from services.diary.reflections import Reflection, Reflections, Turn
+from services.diary.when import read_when
+from services.errors import DiaryUnavailable, FieldError
+from services.orchestrator.answers import ERRORS, ReflectionAnswer
+from services.orchestrator.owner import OwnerDep
+from services.orchestrator.reflection_request import reflection_request, spoken
+from services.orchestrator.schemas import ChatMessage
+from services.orchestrator.state import State, StateDep
+
+log = logging.getLogger("ada.orchestrator")
+router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
+
+
+class ReflectionWish(BaseModel):
+    """A conversation as a chat completion has it; system turns are left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    messages: list[ChatMessage] = Field(min_length=1, max_length=2000)
+    date: str | None = Field(None, max_length=40, description="of the entry; today if left out")
+
+    @field_validator("date")
+    @classmethod
+    def _is_clear(cls, value: str | None) -> str | None:
+        if value is not None:
+            read_when(value, datetime.now(UTC).date())
+        return value
+
+
+@router.post("/reflect", status_code=202)
+async def reflect(wish: ReflectionWish, state: StateDep, owner: OwnerDep) -> ReflectionAnswer:
+    """Queue a job in which Ada writes an entry from this conversation, and from nothing else.
+
+    The same conversation is written about once; one that has grown since, from what is new in it.
+    """
+    turns = spoken([{"role": m.role, "content": m.content} for m in wish.messages])
+    if not any(turn["role"] == "user" for turn in turns):
+        raise FieldError(
+            "messages: nothing was said by the user, so there is nothing to write of", "messages"
+        )
+    date = wish.date or datetime.now(UTC).date().isoformat()
+    reflection = await _reflection(state, owner, turns, date)
+    await run_in_threadpool(submit_reflection, state, reflection)
+    return ReflectionAnswer(
+        reflection_id=reflection.id,
+        job_id=reflection_job_id(owner, reflection.id),
+        status=reflection.state,
+        entry_id=reflection.entry_id,
+    )
+
+
+def submit_reflection(state: State, reflection: Reflection) -> None:
+    """Queue it. When the queue is away it waits in the ledger, and the worker's sweep finds it."""
+    if reflection.state != "queued":
+        return
+    try:
+        state.jobs.submit_reflection(reflection.owner, reflection.id)
+    except DiaryUnavailable as error:
+        log.warning("reflection %s waits in the ledger: %s", reflection.id, error)
+
+
+async def _reflection(state: State, owner: str, turns: list[Turn], date: str) -> Reflection:
+    reflections = Reflections(state.ledger)
+    known = await run_in_threadpool(reflections.known, owner, turns)
+    if known == len(turns):
+        return await run_in_threadpool(reflections.of_turns, owner, turns)
+    request = await reflection_request(state.adapter().persona, turns[known:], state.engine, state.tokens)
+    return await run_in_threadpool(reflections.add, owner, turns, request.turns, request.body, date)

@@ -1,0 +1,76 @@
+"""Ada as the author of her own diary: the served model is asked, and its answer is read with care."""
+
+import re
+from typing import Any
+
+import httpx
+
+from services.errors import EntryRejected, ModelUnavailable
+
+_COMPLETIONS = "/v1/chat/completions"
+_COMES_BACK = {404, 408, 425, 429}  # 404: vLLM is up and Ada's adapter is not loaded yet
+_THOUGHT = re.compile(r"<think>.*?(</think>|\Z)|\A(?:(?!<think>).)*?</think>", re.DOTALL)
+_HEADER = re.compile(r"\A\s*<\|im_start\|>[^\n]*\n")
+_END = re.compile(r"<\|(im_end|im_start|endoftext|eot_id)\|>|</s>")
+_MARK = re.compile(r"<\|[^|<>\n]{0,64}\|>|</?think>")
+
+
+class Author:
+    """A client of the model server at `url`. Timeouts in seconds."""
+
+    def __init__(self, url: str, connect_timeout_s: float = 5.0, silence_timeout_s: float = 300.0) -> None:
+        timeout = httpx.Timeout(silence_timeout_s, connect=connect_timeout_s)
+        self._client = httpx.Client(base_url=url, timeout=timeout)
+
+    def write(self, request: dict[str, Any]) -> str:
+        """What Ada answers to a chat completion request, without a trace of its template.
+
+        Raises ModelUnavailable when it is worth another try, EntryRejected when the answer is no entry.
+        """
+        answer = self._post({**request, "stream": False})
+        try:
+            choice = answer["choices"][0]
+            reason, content = choice["finish_reason"], choice["message"]["content"]
+        except (KeyError, IndexError, TypeError):
+            raise EntryRejected("the model server's answer is no chat completion") from None
+        if reason != "stop":
+            raise EntryRejected(f"Ada's answer was cut off (finish_reason {reason!r}): raise max_tokens")
+        text = cleaned(content or "")
+        if not text:
+            raise EntryRejected("Ada's answer is empty")
+        return text
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
+    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            response = self._client.post(_COMPLETIONS, json=body)
+        except httpx.HTTPError as error:
+            raise ModelUnavailable(f"the model server can't be reached: {error or type(error)}") from error
+        if response.status_code in _COMES_BACK or response.status_code >= 500:
+            raise ModelUnavailable(f"the model server answered {response.status_code}")
+        if response.status_code >= 400:
+            raise EntryRejected(f"the model server refused ({response.status_code}): {_said(response)}")
+        try:
+            answer: dict[str, Any] = response.json()
+        except ValueError:
+            raise ModelUnavailable("the model server's answer is not JSON") from None
+        return answer
+
+
+def cleaned(answer: str) -> str:
+    """An answer without thoughts, turn headers and control marks; nothing after its end."""
+    text = _END.split(_HEADER.sub("", _THOUGHT.sub("", answer)), maxsplit=1)[0]
+    while (shorter := _MARK.sub("", text)) != text:  # what is left may close to another mark
+        text = shorter
+    return text.strip()
+
+
+def _said(response: httpx.Response) -> str:
+    """The message in OpenAI's error body, or the body's first words."""
+    try:
+        return str(response.json()["error"]["message"])[:500]
+    except (ValueError, KeyError, TypeError):
+        return response.text[:200]

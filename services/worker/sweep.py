@@ -1,0 +1,80 @@
+"""The sweep: what the ledger waits for and is in no queue is queued again. The row is the outbox."""
+
+import logging
+import threading
+from collections.abc import Iterable
+from datetime import timedelta
+
+from services.diary.entry import Entry
+from services.diary.job_names import import_job_id, job_id, reflection_job_id
+from services.diary.jobs import Jobs
+from services.diary.ledger import Ledger
+from services.diary.reflections import Reflections
+from services.errors import AdaError
+from services.worker.scribe import Scribe
+
+log = logging.getLogger("ada.worker")
+SWEEP_EVERY_S = 5.0
+LOST_AFTER = timedelta(seconds=5)  # whoever has just written an entry is about to queue it
+AT_ONCE = 500  # entries are looked at in one sweep, the oldest
+
+
+class Sweep:
+    """Looks after the outbox, in a thread of its own."""
+
+    def __init__(self, ledger: Ledger, scribe: Scribe, jobs: Jobs) -> None:
+        self._ledger = ledger
+        self._scribe = scribe
+        self._jobs = jobs
+        self._reflections = Reflections(ledger)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Sweep every few seconds until `stopping` is set."""
+        waited = timedelta()  # at the start whatever is due was left by somebody else
+        said = ""
+        while True:
+            try:
+                if self._scribe.mend():
+                    waited = timedelta()
+                self.sweep(waited)
+            except AdaError as error:
+                if str(error) != said:  # an outage is told once
+                    said = str(error)
+                    log.warning("sweep put off: %s", error)
+            except Exception:  # the boundary of the thread: without its sweeps entries would wait for ever
+                log.exception("sweep failed")
+            else:
+                waited, said = LOST_AFTER, ""
+            if stopping.wait(SWEEP_EVERY_S):
+                return
+
+    def sweep(self, waited: timedelta) -> int:
+        """Queue what has been due for so long and is in no queue; returns how many jobs that made.
+
+        Raises DiaryUnavailable.
+        """
+        due, waiting = self._ledger.due(AT_ONCE, waited), self._jobs.queue.waiting()
+        queued = self._entries(due, waiting) + self._imports(due, waiting) + self._talks(waiting)
+        if queued:
+            log.info("queued %d jobs that were waiting", queued)
+        return queued
+
+    def _entries(self, due: Iterable[Entry], waiting: set[str]) -> int:
+        lost = [e for e in due if not e.import_id and job_id(e.owner, e.id, e.version) not in waiting]
+        for entry in lost:
+            self._jobs.submit(entry)
+        return len(lost)
+
+    def _imports(self, due: Iterable[Entry], waiting: set[str]) -> int:
+        imports = {(entry.owner, entry.import_id) for entry in due if entry.import_id}
+        lost = [(owner, one) for owner, one in imports if import_job_id(owner, one) not in waiting]
+        for owner, import_id in lost:
+            self._jobs.submit_import(owner, import_id)
+        return len(lost)
+
+    def _talks(self, waiting: set[str]) -> int:
+        due = self._reflections.due(AT_ONCE)
+        lost = [one for one in due if reflection_job_id(one.owner, one.id) not in waiting]
+        for one in lost:
+            self._jobs.submit_reflection(one.owner, one.id)
+        return len(lost)

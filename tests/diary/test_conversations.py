@@ -1,0 +1,143 @@
+"""Chats that are kept until they have gone quiet: one that goes on is one, however much of it a client sends.
+
+.venv/bin/python -m pytest tests/diary/test_conversations.py
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.diary import conversations as conversations_module
+from services.diary.conversations import Conversation, Conversations, gone_on
+from services.diary.ledger import Ledger
+from services.diary.reflections import Reflections
+
+OWNER = "drew"
+
+
+def talk(*said: str) -> list[dict[str, str]]:
+    """Turns, the user's first."""
+    return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(said)]
+
+
+def kept(turns: Sequence[dict[str, str]], written: int = 0) -> Conversation:
+    return Conversation(OWNER, "c", list(turns), written, "")
+
+
+LONG = talk(*(f"turn {n}" for n in range(12)))
+
+
+@pytest.fixture
+def ledger_url(either_url: str) -> str:
+    """These tests run over SQLite and over PostgreSQL."""
+    return either_url
+
+
+@pytest.fixture
+def conversations(ledger: Ledger) -> Conversations:
+    return Conversations(ledger)
+
+
+def quiet(conversations: Conversations) -> list[list[str]]:
+    return [[turn["content"] for turn in one.turns] for one in conversations.quiet(0, 100)]
+
+
+class TestOneTalk:
+    def test_it_goes_on_with_all_of_its_turns_or_with_the_last_ones(self):
+        for begin in (0, 4, 6):
+            assert gone_on(kept(LONG[:8]), LONG[begin:10]) == LONG[:10]
+
+    def test_another_beginning_is_another_talk(self):
+        assert gone_on(kept(LONG[:8]), talk("Something else", "Yes?")) is None
+        assert gone_on(kept(LONG[:8]), [LONG[0], *talk("Something else")]) is None
+
+    def test_an_answer_that_was_asked_for_again_belongs_to_it(self):
+        again = [*LONG[:7], {"role": "assistant", "content": "another answer"}]
+        assert gone_on(kept(LONG[:8]), again) == [*LONG[:8], again[7]]
+        first = [LONG[0], {"role": "assistant", "content": "another answer"}]
+        assert gone_on(kept(LONG[:2]), first) == [*LONG[:2], first[1]]
+
+    def test_the_same_greeting_on_another_day_is_a_new_talk(self):
+        greeted = [LONG[0], {"role": "assistant", "content": "another answer"}]
+        assert gone_on(kept(LONG[:2], written=2), greeted) is None
+
+    @given(
+        length=st.integers(2, 10).map(lambda n: n - n % 2),
+        more=st.integers(1, 2),
+        window=st.integers(3, 12),
+    )
+    def test_whatever_a_client_still_has_nothing_is_lost_or_doubled(
+        self, length: int, more: int, window: int
+    ):
+        whole = LONG[: length + more]
+        sent = whole[-max(window, more + 2) :]
+        assert gone_on(kept(LONG[:length]), sent) == whole
+
+
+class TestTheLedgersPart:
+    def test_a_talk_that_grows_is_one(self, conversations: Conversations):
+        for length in (2, 4, 6):
+            conversations.heard(OWNER, LONG[:length])
+        assert quiet(conversations) == [[f"turn {n}" for n in range(6)]]
+
+    def test_talks_of_two_owners_never_meet(self, conversations: Conversations):
+        conversations.heard(OWNER, LONG[:2])
+        conversations.heard("somebody else", LONG[:4])
+        assert sorted(map(len, quiet(conversations))) == [2, 4]
+
+    def test_one_that_goes_on_is_not_quiet(self, conversations: Conversations):
+        conversations.heard(OWNER, LONG[:2])
+        assert conversations.quiet(60, 10) == []
+        assert len(conversations.quiet(0, 10)) == 1
+
+    def test_it_is_reflected_on_once_and_later_only_what_is_new(self, conversations, ledger: Ledger):
+        conversations.heard(OWNER, LONG[:4])
+        (found,) = conversations.quiet(0, 10)
+        (seen_by_another,) = Conversations(ledger).quiet(0, 10)
+        first = conversations.reflect(found, 4, {"model": "ada"})
+        assert first is not None
+        assert (first.turns, first.date) == (LONG[:4], found.changed_at[:10])
+        assert Conversations(ledger).reflect(seen_by_another, 4, {"model": "ada"}) is None
+        assert conversations.quiet(0, 10) == []
+        conversations.heard(OWNER, LONG[:4])  # the same request again
+        assert conversations.quiet(0, 10) == []
+        conversations.heard(OWNER, LONG[2:8])
+        (found,) = conversations.quiet(0, 10)
+        assert (found.turns, found.written) == (LONG[:8], 4)
+        second = conversations.reflect(found, 4, {})
+        assert second is not None
+        assert second.turns == LONG[4:8]
+        assert len(Reflections(ledger).due(10)) == 2
+
+    def test_one_that_went_on_meanwhile_is_not_taken(self, conversations: Conversations, ledger: Ledger):
+        conversations.heard(OWNER, LONG[:4])
+        (found,) = conversations.quiet(0, 10)
+        conversations.heard(OWNER, LONG[:6])
+        assert conversations.reflect(found, 4, {}) is None
+        assert Reflections(ledger).due(10) == []
+        assert len(conversations.quiet(0, 10)) == 1
+
+    def test_one_that_is_passed_over_is_not_looked_at_again(self, conversations: Conversations):
+        conversations.heard(OWNER, LONG[:2])
+        conversations.pass_over(conversations.quiet(0, 10)[0])
+        assert conversations.quiet(0, 10) == []
+
+    def test_what_was_reflected_on_is_erased_when_it_will_not_go_on(
+        self, conversations: Conversations, monkeypatch: pytest.MonkeyPatch
+    ):
+        conversations.heard(OWNER, talk("Not yet", "reflected on"))
+        conversations.heard(OWNER, LONG[:2])
+        conversations.reflect(conversations.quiet(0, 10)[1], 2, {})
+        conversations.forget_old()
+        conversations.heard(OWNER, LONG[:4])
+        there = conversations.quiet(0, 10)[1]
+        assert (len(there.turns), there.written) == (4, 2)
+        conversations.reflect(there, 2, {})
+        with monkeypatch.context() as later:
+            later.setattr(conversations_module, "KEPT", timedelta(seconds=-1))
+            conversations.forget_old()
+        conversations.heard(OWNER, LONG[:6])
+        assert [(len(one.turns), one.written) for one in conversations.quiet(0, 10)] == [(2, 0), (6, 0)]

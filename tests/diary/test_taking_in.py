@@ -1,0 +1,99 @@
+"""A whole file into the ledger: batches, keys, what is told, and a reading that was interrupted.
+
+.venv/bin/python -m pytest tests/diary/test_taking_in.py
+"""
+
+import io
+import json
+
+import pytest
+
+from services.diary.entry import EntryDraft
+from services.diary.importing import taking_in
+from services.diary.importing.formats import Format
+from services.diary.importing.taking_in import take_in, the_import
+from services.diary.ledger import EntryFilter, Ledger
+from services.diary.owners_ledger import OwnersLedger
+from services.errors import DiaryUnavailable, EntryConflict, EntryRejected, NotFound
+
+OWNER = "drew"
+
+
+@pytest.fixture
+def ledger_url(either_url: str) -> str:
+    """These tests run over SQLite and over PostgreSQL."""
+    return either_url
+
+
+def file_of(number: int, **more: object) -> io.BytesIO:
+    """So many entries in JSON Lines."""
+    rows = ({"date": "2023-05-08", "text": f"Entry {n}\x00", **more} for n in range(number))
+    return io.BytesIO("".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def count(ledger: Ledger, owner: str = OWNER) -> int:
+    return ledger.of(owner).count(EntryFilter())
+
+
+def test_a_file_of_several_batches_is_taken_whole_and_in_its_order(ledger: Ledger, monkeypatch):
+    monkeypatch.setattr(taking_in, "_AT_ONCE", 7)
+    found = take_in(ledger, OWNER, file_of(30), Format.JSONL, "d.jsonl")
+    assert (found.report.accepted, found.report.duplicates, found.rejected_count) == (30, 0, 0)
+    assert found.report.ended_at is not None
+    assert [entry.text for entry in ledger.of(OWNER).every(EntryFilter())] == [
+        f"Entry {n}\x00" for n in range(30)
+    ]
+    assert count(ledger, "somebody else") == 0
+
+
+def test_rejects_are_told_in_the_order_of_lines_from_reader_and_ledger(ledger: Ledger, monkeypatch):
+    monkeypatch.setattr(taking_in, "_AT_ONCE", 2)
+    ledger.of(OWNER).add(EntryDraft(text="mine", id="taken"))
+    rows = ['{"text": "a"}', '{"text": "b", "id": "taken"}', "{}", '{"text": "c", "id": "taken"}', "[]"]
+    found = take_in(ledger, OWNER, io.BytesIO("\n".join(rows).encode()), Format.JSONL, "d")
+    assert [row["line"] for row in found.rejected] == [2, 3, 4, 5]
+    assert (found.report.accepted, found.rejected_count, found.undated) == (1, 4, 1)
+
+
+def test_the_same_key_reads_the_same_file_once(ledger: Ledger):
+    first = take_in(ledger, OWNER, file_of(3, weather="fine"), Format.JSONL, "d", "k")
+    again = take_in(ledger, OWNER, file_of(3, weather="fine"), Format.JSONL, "d", "k")
+    assert first == again
+    assert again.ignored_fields == ["weather"]
+    with pytest.raises(EntryConflict, match="Idempotency-Key was used before"):
+        take_in(ledger, OWNER, file_of(4), Format.JSONL, "d", "k")
+    assert count(ledger) == 3
+    take_in(ledger, "somebody else", file_of(4), Format.JSONL, "d", "k")
+    assert count(ledger, "somebody else") == 4
+
+
+def test_a_reading_that_was_interrupted_goes_on_under_the_same_key(ledger: Ledger, monkeypatch):
+    monkeypatch.setattr(taking_in, "_AT_ONCE", 4)
+    real, calls = OwnersLedger.add_rows, []
+
+    def fails_at_the_third(self, import_id, drafts):
+        calls.append(import_id)
+        if len(calls) == 3:
+            raise DiaryUnavailable("the diary's ledger failed: gone")
+        return real(self, import_id, drafts)
+
+    monkeypatch.setattr(OwnersLedger, "add_rows", fails_at_the_third)
+    with pytest.raises(DiaryUnavailable):
+        take_in(ledger, OWNER, file_of(20), Format.JSONL, "d", "k")
+    assert count(ledger) == 8
+    assert the_import(ledger, OWNER, calls[0]).report.ended_at is None
+    found = take_in(ledger, OWNER, file_of(20), Format.JSONL, "d", "k")
+    assert (found.report.id, count(ledger)) == (calls[0], 20)
+    assert (found.report.accepted, found.report.duplicates) == (20, 8)
+
+
+def test_a_file_of_no_use_leaves_no_trace_and_its_key_is_free(ledger: Ledger):
+    with pytest.raises(EntryRejected):
+        take_in(ledger, OWNER, io.BytesIO(b"a,b\n"), Format.CSV, "d", "k")
+    assert take_in(ledger, OWNER, file_of(1), Format.JSONL, "d", "k").report.accepted == 1
+
+
+def test_an_import_of_another_owner_is_not_there(ledger: Ledger):
+    found = take_in(ledger, OWNER, file_of(1), Format.JSONL, "d")
+    with pytest.raises(NotFound):
+        the_import(ledger, "somebody else", found.report.id)

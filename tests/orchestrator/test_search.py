@@ -1,0 +1,93 @@
+"""/v1/diary/search over HTTP: what is found, within which days, and why. How well: make bench-recall."""
+
+import pytest
+from voice import Voice, error_of
+
+SEARCH = "/v1/diary/search"
+
+
+@pytest.fixture
+async def diary(voice: Voice) -> Voice:
+    for number, (date, mood, text) in enumerate(
+        [
+            ("2021-03-01", "calm", "The heron stood in the river."),
+            ("2022-05-05", "angry", "A heron took the goldfish from the pond."),
+            ("2022-06-01", None, "I mended a psalter for the abbey."),
+        ]
+    ):
+        await voice.write(text, id=f"e{number}", date=date, mood=mood)
+    return voice
+
+
+async def found(voice: Voice, **asked: object) -> list[dict]:
+    answer = await voice.client.post(SEARCH, json={"query": "the heron", **asked})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["data"]
+
+
+async def test_entries_come_best_first_with_the_parts_that_their_score_is_the_sum_of(diary: Voice):
+    entries = await found(diary)
+    assert {entry["id"] for entry in entries[:2]} == {"e0", "e1"}
+    scores = [entry["score"] for entry in entries]
+    assert scores == sorted(scores, reverse=True)
+    for entry in entries:
+        parts = entry["score_parts"]
+        assert {"raw dense", "raw words"} <= parts.keys()
+        added = sum(part for name, part in parts.items() if not name.startswith("raw "))
+        assert added == pytest.approx(entry["score"], abs=0.002)
+        assert entry["explanation"] is None
+        assert entry["text"]
+
+
+@pytest.mark.parametrize(
+    ("days", "ids"),
+    [
+        ({"from": "2022-01-01"}, {"e1", "e2"}),
+        ({"to": "2021-12-31"}, {"e0"}),
+        ({"from": "spring 2022", "to": "spring 2022"}, {"e1"}),
+        ({"from": "1999", "to": "2000"}, set()),
+    ],
+)
+async def test_only_the_days_asked_for_are_searched(diary: Voice, days: dict, ids: set[str]):
+    assert {entry["id"] for entry in await found(diary, **days)} == ids
+
+
+async def test_no_more_than_top_k_are_found(diary: Voice):
+    assert len(await found(diary, top_k=1)) == 1
+
+
+async def test_a_mood_is_preferred(diary: Voice):
+    for mood, best in (("calm", "e0"), ("Angry", "e1")):
+        assert (await found(diary, mood=mood))[0]["id"] == best
+
+
+async def test_explain_tells_how_a_date_was_read_and_what_was_left_out(diary: Voice):
+    await diary.write("A heron took the goldfish from the pond!", id="copy", date="2022-05-06")
+    asked = {"query": "the heron of last year", "as_of": "2023-01-01", "explain": True}
+    (best, *_) = await found(diary, **asked)
+    explanation = best["explanation"]
+    assert {best["id"], *explanation["duplicates"]} == {"e1", "copy"}
+    assert any("last year" in why for why in explanation["why"])
+    assert "goldfish" in explanation["shown"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "query"),
+        ({"query": ""}, "query"),
+        ({"query": "x", "top_k": 0}, "top_k"),
+        ({"query": "x", "from": "2023-02-30"}, "from"),
+        ({"query": "x", "to": "one day"}, "to"),
+        ({"query": "x", "as_of": "one day"}, "as_of"),
+        ({"query": "x", "recency": -1}, "recency"),
+        ({"query": "x", "explan": True}, "explan"),
+    ],
+)
+async def test_bad_searches_name_the_field(client, body: dict, param: str):
+    assert error_of(await client.post(SEARCH, json=body), 422)["param"] == param
+
+
+@pytest.mark.parametrize("query", ["\x00", "<|im_end|>", "\u202e", "a" * 10_000, "%_'\";--", "?"])
+async def test_any_words_may_be_asked(diary: Voice, query: str):
+    assert isinstance(await found(diary, query=query), list)
