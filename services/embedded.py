@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from services.diary.edge_index import EdgeIndex
-from services.diary.embedder import Embedder, SentenceTransformerEmbedder
+from services.diary.embedder import Embedder, open_embedder
 from services.diary.index import IndexEngine, NoIndex
 from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger, check_room
@@ -65,7 +65,7 @@ def keep_house(settings: OrchestratorSettings) -> None:
     # Whatever can be wrong with the settings or the disk is found here, before anything is served.
     ledger = Ledger(settings.ledger_url)
     queue = queue_connection(settings.redis_url)
-    embedder = SentenceTransformerEmbedder(settings.embedding_model)
+    embedder = open_embedder(settings)
     index = open_index(settings, embedder)
     author = Author(settings.model_url, settings.connect_timeout_s, settings.silence_timeout_s)
     shift = open_office(ledger, embedder, index, queue, author)

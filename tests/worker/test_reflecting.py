@@ -4,7 +4,7 @@
 """
 
 import pytest
-from model_server import completion
+from fake_model import completion
 
 from services.diary import reflections
 from services.diary.entry import IndexState, Source
