@@ -26,10 +26,11 @@ import httpx
 from services.bench.filling import fill
 from services.bench.house import House, environment, kept_house
 from services.diary.edge_index import EdgeIndex
-from services.diary.embedder import Embedder, SentenceTransformerEmbedder
+from services.diary.embedder import Embedder, open_embedder
 from services.diary.index import IndexEngine
 from services.diary.ledger import EntryFilter, Ledger
 from services.diary.recall import Recall
+from services.diary.settings import DiarySettings
 from services.orchestrator.owner import LOCAL
 
 QUESTIONS, WORDS_A_QUESTION = 500, 8
@@ -115,7 +116,7 @@ class Diary:
 @contextmanager
 def opened(settings: dict[str, str]) -> Iterator[Diary]:
     """Ledger, index and embedder as the house had them."""
-    embedder = SentenceTransformerEmbedder()
+    embedder = open_embedder(DiarySettings.read())
     index = EdgeIndex(Path(settings["INDEX_PATH"]), embedder.name, embedder.dimension)
     with Ledger(settings["LEDGER_URL"]) as ledger:
         yield Diary(ledger, index, embedder, Recall(ledger, embedder, index))

@@ -21,9 +21,10 @@ from services.bench import baselines, locomo
 from services.bench.diary import TURNS, TurnsDiary, write
 from services.bench.locomo import CATEGORIES, Conversation, Question
 from services.diary.edge_index import EdgeIndex
-from services.diary.embedder import Embedder, SentenceTransformerEmbedder
+from services.diary.embedder import Embedder, open_embedder
 from services.diary.ledger import Ledger
 from services.diary.recall import Recall
+from services.diary.settings import DiarySettings
 from services.errors import AdaError, ConfigError
 
 ADA = "Ada"
@@ -51,7 +52,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("outputs/bench/recall.json"))
     options = parser.parse_args()
     try:
-        report = measured(_conversations(options.file), SentenceTransformerEmbedder())
+        report = measured(_conversations(options.file), open_embedder(DiarySettings.read()))
     except AdaError as error:
         print(error, file=sys.stderr)
         return 1

@@ -76,8 +76,10 @@ class EdgeIndex:
 
     def close(self) -> None:
         """Flush to disk and let go of the folder."""
-        self._home.close()
-        self.shard.close()
+        try:
+            self.shard.close()
+        finally:
+            self._home.close()
 
     def upsert(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks, replacing those with the same ids."""
@@ -103,9 +105,7 @@ class EdgeIndex:
             yield Indexed(owner, entry_id, version, chunks)
 
     def settle(self) -> None:
-        """Build the graph that makes searches fast. For a twin alone: it can't be searched meanwhile."""
-        if self.count() >= _WORTH_A_GRAPH:
-            self.shard.optimize()
+        """Nothing is done to an index that is searched: it would stand still meanwhile. Its twin settles."""
 
     def twin(self) -> "EdgeIndex":
         """A fresh and empty one in a folder beside this one; close it unless it is switched to."""
@@ -126,6 +126,11 @@ class _Twin(EdgeIndex):
     def __init__(self, home: EdgeHome, shard: Shard) -> None:
         self._home = home
         self.shard = shard
+
+    def settle(self) -> None:
+        """Build the graph that makes searches in many chunks fast, in a process of its own."""
+        if self.count() >= _WORTH_A_GRAPH:
+            self.shard.optimize()
 
     def close(self) -> None:
         """Delete the folder, unless it was switched to."""

@@ -163,4 +163,4 @@ def _id(draft: EntryDraft) -> str:
 
 
 def _not_found(import_id: str) -> NotFound:
-    return NotFound(f"there is no import {import_id!r}", "id")
+    return NotFound(f"there is no import {import_id[:80]!r}", "id")

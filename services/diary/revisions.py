@@ -157,7 +157,7 @@ def locked(connection: Connection, owner: str, entry_id: str) -> Row[Any]:
 
 def not_found(entry_id: str) -> NotFound:
     """What is raised for an entry that is not there, or not any more."""
-    return NotFound(f"there is no diary entry {entry_id!r}", "id")
+    return NotFound(f"there is no diary entry {entry_id[:80]!r}", "id")
 
 
 def _tombstone() -> dict[str, Any]:

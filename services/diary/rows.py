@@ -66,8 +66,11 @@ def entry(row: Row[Any]) -> Entry:
 
 
 def folded(text: str) -> str:
-    """A text as it is searched for a phrase: without case, and however its accents are spelled."""
-    return unicodedata.normalize("NFKC", text.casefold()).replace("\x00", "\ufffd")
+    """A text as it is searched for a phrase: without case, and however its accents are spelled.
+
+    Without what PostgreSQL has to escape (see Letters), so that every phrase is found in both databases.
+    """
+    return unicodedata.normalize("NFKC", text.casefold()).replace("\x00", "\ufffd").replace("\x1a", "\ufffd")
 
 
 def fingerprint(date: str, text: str) -> str:

@@ -21,7 +21,7 @@ class DiarySettings(BaseSettings):
         secrets_dir=SECRETS if SECRETS.is_dir() else None,
     )
 
-    ledger_url: str = Field("sqlite:///data/diary/ledger.sqlite3", validation_alias="LEDGER_URL")
+    ledger_url: str = Field("sqlite:///data/diary/ledger.sqlite3", validation_alias="LEDGER_URL", repr=False)
     index_path: Path = Field(Path("data/diary/index"), validation_alias="INDEX_PATH")
     embedding_model: str = Field("sentence-transformers/all-MiniLM-L6-v2", validation_alias="EMBEDDING_MODEL")
     # torch, bf16 or onnx-int8; auto takes the fastest that this machine has. What is found is the same.

@@ -6,11 +6,13 @@ python -m services.worker [--patient]
 import logging
 import signal
 import sys
+from contextlib import suppress
 
 from services.diary.embedder import open_embedder
 from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger
 from services.diary.qdrant_index import QdrantIndex
+from services.errors import DiaryUnavailable
 from services.start import PATIENT, start
 from services.worker.author import Author
 from services.worker.office import open_office
@@ -41,6 +43,8 @@ def prepare() -> Shift:
     index = QdrantIndex(
         settings.qdrant_url, settings.qdrant_api_key, embedder.name, embedder.dimension, WRITE_TIMEOUT_S
     )
+    with suppress(DiaryUnavailable):  # it may come later; another model's index is refused now, by name
+        index.ensure()
     queue = queue_connection(settings.redis_url, settings.redis_password)
     author = Author(settings.model_url, settings.connect_timeout_s, settings.silence_timeout_s)
     turned = settings.alive_path.touch if settings.alive_path else nothing

@@ -7,6 +7,7 @@ import math
 import os
 import random
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -362,6 +363,7 @@ class TestSwitching:
                     seen.append(found(index, question="fog"))
                 except DiaryUnavailable as error:
                     failed.append(error)
+                time.sleep(0.002)
 
         searcher = threading.Thread(target=search)
         searcher.start()

@@ -54,7 +54,7 @@ def old_rows() -> Iterator[list[dict[str, Any]]]:
 def moved(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the new table. Dates were days or ISO 8601, of any year."""
     day = row["date"][:10]
-    fold = unicodedata.normalize("NFKC", row["text"].casefold()).replace("\x00", "\ufffd")
+    fold = unicodedata.normalize("NFKC", row["text"].casefold())
     return {
         **{name: row[name] for name in ("owner", "id", "version", "text", "date", "mood", "written_at")},
         **{name: row[name] for name in ("state", "reason", "queued_at")},
@@ -62,7 +62,7 @@ def moved(row: dict[str, Any]) -> dict[str, Any]:
         "last_day": day,
         "moment": moment(row["date"]),
         "tags": json.dumps(json.loads(row["tags"]), ensure_ascii=False, indent=0),
-        "folded": fold,
+        "folded": fold.replace("\x00", "\ufffd").replace("\x1a", "\ufffd"),
         "fingerprint": hashlib.sha256(f"{row['date']}\n{row['text']}".encode()).hexdigest(),
         "created_at": row["written_at"],
         "source": "written",
