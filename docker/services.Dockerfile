@@ -16,7 +16,7 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutil
 WORKDIR /opt/ada/lib/python3.11/site-packages
 RUN find torch/bin -type f ! -name torch_shm_manager -delete \
     && rm -r torch/include torch/test \
-    && strip torch/lib/libtorch_cpu.so torch/lib/libtorch_python.so \
+    && strip torch/lib/libtorch_cpu.so torch/lib/libtorch_python.so tokenizers/*.so qdrant_edge/*.so hf_xet/*.so \
     && find . -type d \( -name tests -o -name __pycache__ \) -prune -exec rm -r {} +
 RUN PYTHONDONTWRITEBYTECODE='' /opt/ada/bin/python -c "import alembic.command, dateparser, fastapi, httpx_aiohttp, \
     psycopg, pydantic_settings, python_multipart, qdrant_client, qdrant_edge, rq.worker, sqlalchemy.dialects.postgresql, \

@@ -17,7 +17,7 @@ from openai import OpenAI
 pytestmark = [pytest.mark.compose, pytest.mark.filterwarnings("default::ResourceWarning")]
 RECOVERY_S = 180  # a guard against hanging; what it took is printed
 COUNT_JOBS = """
-from services.diary.jobs import diary_queue, queue_connection
+from services.diary.job_queue import diary_queue, queue_connection
 from services.diary.settings import DiarySettings
 settings = DiarySettings.read()
 print(diary_queue(queue_connection(settings.redis_url, settings.redis_password)).count)
@@ -133,13 +133,15 @@ def test_killed_under_load_it_comes_back_and_nothing_is_lost(ada: Deployment, se
 
 def test_the_queue_outlives_a_restart_of_redis(ada: Deployment):
     ada.compose("stop", "worker")
-    ids = {ada.write(f"Written while the scribe slept, {number}") for number in range(20)}
-    ada.compose("restart", "redis", "qdrant")
-    until(ada.is_ready, RECOVERY_S, "ready after the restarts")
-    states = ada.states()
-    assert {states[entry_id] for entry_id in ids} == {"queued"}
-    assert ada.inside("orchestrator", f'python -c "{COUNT_JOBS}"').strip() == "20"
-    ada.compose("start", "worker")
+    try:
+        ids = {ada.write(f"Written while the scribe slept, {number}") for number in range(20)}
+        ada.compose("restart", "redis", "qdrant")
+        until(ada.is_ready, RECOVERY_S, "ready after the restarts")
+        states = ada.states()
+        assert {states[entry_id] for entry_id in ids} == {"queued"}
+        assert ada.inside("orchestrator", f'python -c "{COUNT_JOBS}"').strip() == "20"
+    finally:
+        ada.compose("start", "worker")
     until(lambda: ada.all_indexed(ids), RECOVERY_S, "what was queued before the restart is indexed")
 
 
