@@ -25,7 +25,7 @@ from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger, check_room
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.orchestrator.app import serve
-from services.orchestrator.engine import Engine, engine_client
+from services.orchestrator.engine.vllm import Engine, engine_client
 from services.orchestrator.parts import assemble
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State

@@ -9,6 +9,8 @@ AdaError
 │   └── NotFound         there is no such entry, job or model
 ├── DiaryUnavailable     the diary can't be read or written now: Ada answers without it
 │   └── LedgerFull       the disk under the ledger is full: free some, then write again
+├── NotAllowed           the API key is missing, unknown or revoked
+├── TooMuch              a limit is reached: ask again after `retry_after_s`
 ├── ModelUnavailable     vLLM can't be reached: start it, or wait for it
 └── ModelRefused         vLLM answered with an error of its own, which is passed on
 """
@@ -52,6 +54,18 @@ class DiaryUnavailable(AdaError):
 
 class LedgerFull(DiaryUnavailable):
     """The disk under the ledger is full; nothing of what was to be written is there."""
+
+
+class NotAllowed(AdaError):
+    """The API key is missing, unknown or revoked."""
+
+
+class TooMuch(AdaError):
+    """A limit is reached; it has room again after `retry_after_s` seconds."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ModelUnavailable(AdaError):

@@ -31,7 +31,7 @@ from services.diary.index import IndexEngine
 from services.diary.ledger import EntryFilter, Ledger
 from services.diary.recall import Recall
 from services.diary.settings import DiarySettings
-from services.orchestrator.owner import LOCAL
+from services.orchestrator.edge.owner import LOCAL
 
 QUESTIONS, WORDS_A_QUESTION = 500, 8
 TOP_K = 6  # as a chat asks

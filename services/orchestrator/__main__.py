@@ -13,7 +13,7 @@ from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger
 from services.diary.qdrant_index import QdrantIndex
 from services.orchestrator.app import Opener, serve
-from services.orchestrator.engine import Engine, engine_client
+from services.orchestrator.engine.vllm import Engine, engine_client
 from services.orchestrator.parts import assemble
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State

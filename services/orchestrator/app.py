@@ -6,28 +6,29 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from services.orchestrator import (
-    chat,
+from services.orchestrator import health
+from services.orchestrator.chat import chat_completions, models
+from services.orchestrator.diary import (
     conflicts,
     deletion,
     entries,
-    errors,
     exports,
-    health,
     imports,
     index,
     jobs,
-    models,
     reflections,
     search,
 )
-from services.orchestrator.disclosure import DISCLOSURE, DisclosureMiddleware
-from services.orchestrator.quiet import listening
+from services.orchestrator.diary.quiet import listening
+from services.orchestrator.edge import errors
+from services.orchestrator.edge.disclosure import DISCLOSURE, DisclosureMiddleware
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 
 _ROUTES = (
-    models, chat, entries, deletion, imports, exports, search, reflections, conflicts, index, jobs, health,
+    models, chat_completions,
+    entries, deletion, imports, exports, search, reflections, conflicts, index, jobs,
+    health,
 )  # fmt: skip
 
 # Opens the parts when the server starts and closes them when it ends.

@@ -8,10 +8,10 @@ from fastapi.responses import JSONResponse
 
 from services.diary.ledger import EntryFilter
 from services.errors import AdaError, ConfigError
-from services.orchestrator.disclosure import DISCLOSURE
-from services.orchestrator.engine import Json
-from services.orchestrator.models import ADA, BASE
-from services.orchestrator.owner import LOCAL
+from services.orchestrator.chat.models import ADA, BASE
+from services.orchestrator.edge.disclosure import DISCLOSURE
+from services.orchestrator.edge.owner import LOCAL
+from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
 from services.persona.template import render, template_sha256
 

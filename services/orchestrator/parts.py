@@ -13,10 +13,10 @@ from services.diary.ledger import Ledger
 from services.diary.recall import Recall
 from services.errors import ConfigError
 from services.orchestrator.adapter import Adapter, Published
-from services.orchestrator.engine import Engine
+from services.orchestrator.chat.tokens import TokenCounter
+from services.orchestrator.engine.vllm import Engine
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
-from services.orchestrator.tokens import TokenCounter
 from services.persona.persona import Persona
 
 _DATE = re.compile(r"\d{4}-(\d\d)-(\d\d)", re.ASCII)

@@ -13,8 +13,8 @@ from services.diary.jobs import Jobs
 from services.diary.ledger import Ledger
 from services.diary.recall import Recall
 from services.orchestrator.adapter import Adapter
-from services.orchestrator.engine import Engine
-from services.orchestrator.tokens import TokenCounter
+from services.orchestrator.chat.tokens import TokenCounter
+from services.orchestrator.engine.vllm import Engine
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from services.diary.job_queue import JobQueue
 from services.diary.ledger import EntryFilter, Ledger
 from services.diary.qdrant_index import QdrantIndex
 from services.diary.verification import verify
-from services.orchestrator.owner import LOCAL as OWNER
+from services.orchestrator.edge.owner import LOCAL as OWNER
 
 pytestmark = pytest.mark.faults
 ENTRIES = 2000

@@ -13,7 +13,7 @@ from voice import ADAPTER, StandInModel, Voice, WordsEmbedder, asking
 from services.diary.edge_index import EdgeIndex
 from services.diary.index import IndexEngine
 from services.diary.ledger import Ledger
-from services.orchestrator.engine import Engine
+from services.orchestrator.engine.vllm import Engine
 from services.orchestrator.parts import assemble, recall_of
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State

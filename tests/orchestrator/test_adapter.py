@@ -21,7 +21,7 @@ from services.diary.index import IndexEngine
 from services.diary.ledger import Ledger
 from services.errors import ConfigError
 from services.orchestrator.adapter import Published
-from services.orchestrator.engine import Engine
+from services.orchestrator.engine.vllm import Engine
 from services.orchestrator.parts import assemble
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State

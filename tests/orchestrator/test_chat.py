@@ -9,7 +9,7 @@ import pytest
 from voice import CHAT, HELLO, PERSONA
 
 from services.diary.index import IndexEngine, NoIndex
-from services.orchestrator.disclosure import DISCLOSURE
+from services.orchestrator.edge.disclosure import DISCLOSURE
 from services.persona.template import render
 
 

@@ -6,7 +6,7 @@ import pytest
 from voice import ENTRIES, Voice, error_of
 
 from services.diary.conflicts import Verdict
-from services.orchestrator.judge import read_verdict
+from services.orchestrator.diary.judge import read_verdict
 
 CONFLICTS = "/v1/diary/conflicts"
 

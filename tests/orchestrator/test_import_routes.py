@@ -13,7 +13,7 @@ from voice import ENTRIES, Voice, error_of
 
 from services.diary.importing.taking_in import MOST_REJECTS
 from services.diary.job_queue import diary_queue
-from services.orchestrator import uploads
+from services.orchestrator.diary import uploads
 
 IMPORT = "/v1/diary/import"
 ROWS = [

@@ -13,8 +13,8 @@ from voice import CHAT, PERSONA, Voice, asking, error_of
 
 from services.diary.job_queue import diary_queue
 from services.diary.reflections import Reflection, Reflections
-from services.orchestrator.quiet import reflect_on_quiet
-from services.orchestrator.reflection_request import ANSWER_TOKENS, INSTRUCTION
+from services.orchestrator.diary.quiet import reflect_on_quiet
+from services.orchestrator.diary.reflection_request import ANSWER_TOKENS, INSTRUCTION
 
 REFLECT = "/v1/diary/reflect"
 TALK = [

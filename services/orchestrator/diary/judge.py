@@ -3,7 +3,7 @@
 import re
 
 from services.diary.conflicts import Pair, Verdict
-from services.orchestrator.engine import Engine, Json
+from services.orchestrator.engine.vllm import Engine, Json
 from services.persona.prompt import neutral_messages
 
 _QUESTION = """Two passages from one person's diary.

@@ -7,10 +7,10 @@ from fastapi.responses import StreamingResponse
 
 from services.diary.exporting import MEDIA_TYPES, export
 from services.diary.importing.formats import Format
-from services.orchestrator.answers import ERRORS
-from services.orchestrator.engine import Json
-from services.orchestrator.filters import PickedDep
-from services.orchestrator.owner import OwnerDep
+from services.orchestrator.diary.answers import ERRORS
+from services.orchestrator.diary.filters import PickedDep
+from services.orchestrator.edge.owner import OwnerDep
+from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import StateDep
 
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)

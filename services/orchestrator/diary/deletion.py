@@ -6,10 +6,10 @@ from pydantic import Field
 from services.diary.entry import IndexState
 from services.diary.ledger import EntryFilter
 from services.errors import FieldError
-from services.orchestrator.answers import ERRORS, Deletion
-from services.orchestrator.entries import submit
-from services.orchestrator.filters import Picked
-from services.orchestrator.owner import OwnerDep
+from services.orchestrator.diary.answers import ERRORS, Deletion
+from services.orchestrator.diary.entries import submit
+from services.orchestrator.diary.filters import Picked
+from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.state import StateDep
 
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)

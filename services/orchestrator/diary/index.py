@@ -3,8 +3,8 @@
 from fastapi import APIRouter
 
 from services.diary.verification import verify
-from services.orchestrator.answers import ERRORS, DifferenceAnswer, QueuedJob, Verification
-from services.orchestrator.owner import OwnerDep
+from services.orchestrator.diary.answers import ERRORS, DifferenceAnswer, QueuedJob, Verification
+from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.state import StateDep
 
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)

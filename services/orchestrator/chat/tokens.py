@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from services.diary.recall import Recalled, within_budget
 from services.errors import ModelRefused, ModelUnavailable
-from services.orchestrator.engine import Engine
+from services.orchestrator.engine.vllm import Engine
 from services.persona.neutraliser import neutralise
 
 KEPT = 4096  # texts whose number is remembered

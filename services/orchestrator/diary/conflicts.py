@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from services.diary.conflicts import OwnersConflicts, Pair, Settled
 from services.diary.entry import Entry
 from services.errors import AdaError
-from services.orchestrator.answers import ERRORS, ConflictAnswer, Conflicts
-from services.orchestrator.judge import judge
-from services.orchestrator.owner import OwnerDep
+from services.orchestrator.diary.answers import ERRORS, ConflictAnswer, Conflicts
+from services.orchestrator.diary.judge import judge
+from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.state import State, StateDep
 
 router = APIRouter(prefix="/v1/diary/conflicts", tags=["diary"], responses=ERRORS)

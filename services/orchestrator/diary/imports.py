@@ -10,11 +10,11 @@ from services.diary.importing.formats import format_of
 from services.diary.importing.taking_in import Import, take_in, the_import
 from services.diary.job_names import import_job_id
 from services.errors import DiaryUnavailable
-from services.orchestrator.answers import ERRORS, ImportAnswer
-from services.orchestrator.engine import Json
-from services.orchestrator.owner import OwnerDep
+from services.orchestrator.diary.answers import ERRORS, ImportAnswer
+from services.orchestrator.diary.uploads import upload
+from services.orchestrator.edge.owner import OwnerDep
+from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
-from services.orchestrator.uploads import upload
 
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)

@@ -14,17 +14,17 @@ from services.diary.entry import Entry
 from services.diary.recall import Recalled
 from services.errors import AdaError, ModelUnavailable
 from services.orchestrator.adapter import Adapter
-from services.orchestrator.answers import ERRORS
-from services.orchestrator.disclosure import DISCLOSURE
-from services.orchestrator.engine import Engine, Json
-from services.orchestrator.errors import describe
-from services.orchestrator.models import ADA, BASE, known_model
-from services.orchestrator.owner import OwnerDep
-from services.orchestrator.quiet import keep_talk
-from services.orchestrator.reflection_request import spoken
-from services.orchestrator.schemas import ChatAnswer, ChatRequest
+from services.orchestrator.chat.models import ADA, BASE, known_model
+from services.orchestrator.chat.schemas import ChatAnswer, ChatRequest
+from services.orchestrator.chat.tokens import shown_within
+from services.orchestrator.diary.answers import ERRORS
+from services.orchestrator.diary.quiet import keep_talk
+from services.orchestrator.diary.reflection_request import spoken
+from services.orchestrator.edge.disclosure import DISCLOSURE
+from services.orchestrator.edge.errors import describe
+from services.orchestrator.edge.owner import OwnerDep
+from services.orchestrator.engine.vllm import Engine, Json
 from services.orchestrator.state import State, StateDep
-from services.orchestrator.tokens import shown_within
 from services.persona.prompt import Recollection, build_messages, neutral_messages
 
 log = logging.getLogger("ada.orchestrator")

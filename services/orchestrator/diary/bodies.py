@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from services.diary.entry import EntryDraft
 from services.diary.importing.row import rejection
 from services.errors import EntryRejected
-from services.orchestrator.engine import Json
+from services.orchestrator.engine.vllm import Json
 
 
 def json_object(body: bytes) -> Json:

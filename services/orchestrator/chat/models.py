@@ -5,9 +5,9 @@ from datetime import datetime
 from fastapi import APIRouter
 
 from services.errors import NotFound
-from services.orchestrator.answers import ERRORS
-from services.orchestrator.disclosure import DISCLOSURE
-from services.orchestrator.engine import Json
+from services.orchestrator.diary.answers import ERRORS
+from services.orchestrator.edge.disclosure import DISCLOSURE
+from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
 
 router = APIRouter(prefix="/v1/models", tags=["models"], responses=ERRORS)

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from services.diary.entry import Entry
 from services.diary.jobs import job_id
 from services.errors import DiaryUnavailable, EntryConflict, FieldError
-from services.orchestrator.answers import (
+from services.orchestrator.diary.answers import (
     ERRORS,
     Accepted,
     EditedAnswer,
@@ -21,10 +21,10 @@ from services.orchestrator.answers import (
     TagCount,
     Tags,
 )
-from services.orchestrator.bodies import draft, draft_schema, json_object
-from services.orchestrator.engine import Json
-from services.orchestrator.filters import PickedDep
-from services.orchestrator.owner import OwnerDep
+from services.orchestrator.diary.bodies import draft, draft_schema, json_object
+from services.orchestrator.diary.filters import PickedDep
+from services.orchestrator.edge.owner import OwnerDep
+from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
 
 log = logging.getLogger("ada.orchestrator")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from services.diary.reflections import Turn
 from services.errors import ModelRefused, ModelUnavailable
-from services.orchestrator.engine import Engine, Json
-from services.orchestrator.tokens import TokenCounter
+from services.orchestrator.chat.tokens import TokenCounter
+from services.orchestrator.engine.vllm import Engine, Json
 from services.persona.persona import Persona
 from services.persona.prompt import build_messages
 

@@ -10,8 +10,8 @@ from fastapi.concurrency import run_in_threadpool
 from services.diary.conversations import Conversation, Conversations
 from services.diary.reflections import Reflections, Turn
 from services.errors import AdaError
-from services.orchestrator.reflection_request import reflection_request
-from services.orchestrator.reflections import submit_reflection
+from services.orchestrator.diary.reflection_request import reflection_request
+from services.orchestrator.diary.reflections import submit_reflection
 from services.orchestrator.state import State
 
 log = logging.getLogger("ada.orchestrator")

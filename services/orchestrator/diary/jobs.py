@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from services.orchestrator.answers import ERRORS, JobAnswer, JobPage
-from services.orchestrator.owner import OwnerDep
+from services.orchestrator.diary.answers import ERRORS, JobAnswer, JobPage
+from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.state import StateDep
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=ERRORS)

@@ -1,6 +1,7 @@
 """Every error in OpenAI's shape, {"error": {"message", "type", "param", "code"}}; translated only here."""
 
 import logging
+import math
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,10 +18,12 @@ from services.errors import (
     LedgerFull,
     ModelRefused,
     ModelUnavailable,
+    NotAllowed,
     NotFound,
+    TooMuch,
     UnknownRole,
 )
-from services.orchestrator.disclosure import HEADER, HEADER_VALUE
+from services.orchestrator.edge.disclosure import HEADER, HEADER_VALUE
 
 log = logging.getLogger("ada.orchestrator")
 
@@ -31,6 +34,8 @@ _TABLE: dict[type[AdaError], tuple[int, str, str]] = {
     EntryConflict: (409, "invalid_request_error", "conflict"),
     NotFound: (404, "invalid_request_error", "not_found"),
     FieldError: (422, "invalid_request_error", "invalid_value"),
+    NotAllowed: (401, "invalid_request_error", "invalid_api_key"),
+    TooMuch: (429, "rate_limit_error", "rate_limit_exceeded"),
     ConfigError: (503, "server_error", "not_configured"),
     LedgerFull: (507, "server_error", "ledger_full"),
     DiaryUnavailable: (503, "server_error", "diary_unavailable"),
@@ -63,10 +68,19 @@ def describe(error: AdaError) -> tuple[int, dict[str, object]]:
     return status, {"error": {"message": str(error), "type": kind, "param": param, "code": code}}
 
 
+def headers(error: AdaError) -> dict[str, str]:
+    """What the answer to an error of ours says in its headers."""
+    if isinstance(error, TooMuch):
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    if isinstance(error, NotAllowed):
+        return {"WWW-Authenticate": "Bearer"}
+    return {}
+
+
 async def _ada_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AdaError)
     status, body = describe(error)
-    return JSONResponse(body, status)
+    return JSONResponse(body, status, headers(error))
 
 
 async def _validation_error(_request: Request, error: Exception) -> JSONResponse:

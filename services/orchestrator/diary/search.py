@@ -5,10 +5,10 @@ from datetime import date as Date
 from fastapi import APIRouter
 
 from services.diary.recall import Recalled
-from services.orchestrator.answers import ERRORS, Explanation, FoundEntries, FoundEntry
-from services.orchestrator.filters import first_day, last_day
-from services.orchestrator.owner import OwnerDep
-from services.orchestrator.schemas import SearchRequest
+from services.orchestrator.chat.schemas import SearchRequest
+from services.orchestrator.diary.answers import ERRORS, Explanation, FoundEntries, FoundEntry
+from services.orchestrator.diary.filters import first_day, last_day
+from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.state import StateDep
 
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)

@@ -11,10 +11,10 @@ from services.diary.job_names import reflection_job_id
 from services.diary.reflections import Reflection, Reflections, Turn
 from services.diary.when import read_when
 from services.errors import DiaryUnavailable, FieldError
-from services.orchestrator.answers import ERRORS, ReflectionAnswer
-from services.orchestrator.owner import OwnerDep
-from services.orchestrator.reflection_request import reflection_request, spoken
-from services.orchestrator.schemas import ChatMessage
+from services.orchestrator.chat.schemas import ChatMessage
+from services.orchestrator.diary.answers import ERRORS, ReflectionAnswer
+from services.orchestrator.diary.reflection_request import reflection_request, spoken
+from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.state import State, StateDep
 
 log = logging.getLogger("ada.orchestrator")

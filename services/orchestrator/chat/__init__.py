@@ -1,0 +1,1 @@
+"""Ada's answers over HTTP, as OpenAI's API has them."""

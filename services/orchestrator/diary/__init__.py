@@ -1,0 +1,1 @@
+"""The diary and its jobs over HTTP: one file a noun."""
