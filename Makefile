@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults check data train publish rollback sweep conversations bench bench-train bench-recall bench-ingest reindex verify-diary serve chat init up down logs ps test-compose lock clean
+.PHONY: help setup demo test test-faults check data train publish rollback sweep conversations bench bench-train bench-recall bench-ingest reindex verify-diary serve chat init up down logs ps test-compose key lock clean
 
 PYTHON := .venv/bin/python
 FRONT_DOOR := python3 -m services.deployment
@@ -109,6 +109,9 @@ logs: ## follow the deployment's logs
 
 ps: ## the deployment's containers and their health
 	@$(FRONT_DOOR) ps
+
+key: ## an API key, shown once (OWNER=…, RPM=…, TPM=…); take one away (REVOKE=id or owner); alone: list them
+	@$(FRONT_DOOR) key "OWNER=$(OWNER)" "RPM=$(RPM)" "TPM=$(TPM)" "REVOKE=$(REVOKE)"
 
 test-compose: .venv/ready ## build and start the deployment on this machine's Docker engine, and attack it
 	@tests/compose/with_engine.sh $(PYTHON) -m pytest -s -m compose tests/compose

@@ -25,8 +25,9 @@ from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger, check_room
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.orchestrator.app import serve
-from services.orchestrator.engine.vllm import Engine, engine_client
-from services.orchestrator.parts import assemble
+from services.orchestrator.engine.vllm import open_engine
+from services.orchestrator.parts import assemble, gate_of
+from services.orchestrator.seeing.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 from services.persona.manifest import check_adapter
@@ -67,15 +68,15 @@ def keep_house(settings: OrchestratorSettings) -> None:
     queue = queue_connection(settings.redis_url)
     embedder = open_embedder(settings)
     index = open_index(settings, embedder)
-    author = Author(settings.model_url, settings.connect_timeout_s, settings.silence_timeout_s)
+    author = Author(settings.model_url, settings.connect_timeout_s, settings.whole_timeout_s)
     shift = open_office(ledger, embedder, index, queue, author)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[State]:
-        client = engine_client(settings.model_url, settings.connect_timeout_s, settings.silence_timeout_s)
-        with at_work(shift):
-            yield assemble(settings, Engine(client), ledger, queue, embedder, index)
-        await client.aclose()
+        metrics, gate = Metrics(), gate_of(settings)
+        async with open_engine(settings.model_url, settings.deadlines, gate, metrics) as engine:
+            with at_work(shift):
+                yield assemble(settings, engine, ledger, queue, embedder, index, metrics)
         author.close()
         if isinstance(index, EdgeIndex):
             index.close()

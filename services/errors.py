@@ -6,7 +6,8 @@ AdaError
 │   ├── UnknownRole      a conversation holds a role that Ada's template does not know
 │   ├── EntryRejected    a diary entry is not acceptable: change the entry
 │   ├── EntryConflict    an id or Idempotency-Key was used before, or an entry was changed meanwhile
-│   └── NotFound         there is no such entry, job or model
+│   ├── NotFound         there is no such entry, job or model
+│   └── RequestRefused   a request to OpenAI's routes is not acceptable
 ├── DiaryUnavailable     the diary can't be read or written now: Ada answers without it
 │   └── LedgerFull       the disk under the ledger is full: free some, then write again
 ├── NotAllowed           the API key is missing, unknown or revoked
@@ -25,11 +26,12 @@ class ConfigError(AdaError):
 
 
 class FieldError(AdaError):
-    """An input is not acceptable; `param` names the field at fault."""
+    """An input is not acceptable; `param` names the field at fault, `code` says why in a word of OpenAI's."""
 
-    def __init__(self, message: str, param: str | None = None) -> None:
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+        self.code = code
 
 
 class UnknownRole(FieldError):
@@ -46,6 +48,10 @@ class EntryConflict(FieldError):
 
 class NotFound(FieldError):
     """There is no such entry, job or model."""
+
+
+class RequestRefused(FieldError):
+    """A request is not acceptable as OpenAI's API has it: 400 and not 422."""
 
 
 class DiaryUnavailable(AdaError):
@@ -69,7 +75,11 @@ class TooMuch(AdaError):
 
 
 class ModelUnavailable(AdaError):
-    """vLLM can't be reached now."""
+    """vLLM can't be reached now; `retry_after_s` where it is known when it is tried again."""
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ModelRefused(AdaError):

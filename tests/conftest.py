@@ -31,10 +31,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
                 "EMBEDDING_",
                 "DIARY_",
                 "REFLECT_",
+                "KEY_",
             )
         ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("KEYS_FILE", "/nonexistent/keys.json")  # not the keys of this checkout
 
 
 @pytest.fixture

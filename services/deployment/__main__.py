@@ -1,6 +1,7 @@
 """Each verb of the deployment.
 
 python3 -m services.deployment init | up | down | logs | ps | can-train | train [arguments of the trainer]
+python3 -m services.deployment key [OWNER=… [RPM=…] [TPM=…] | REVOKE=…]
 """
 
 import os
@@ -31,6 +32,7 @@ from services.deployment.environment import (
     write_env,
     write_secrets,
 )
+from services.deployment.keys import key
 from services.deployment.readiness import NotReady, wait_until_ready
 from services.errors import AdaError, ConfigError
 from services.port import check_port
@@ -52,9 +54,10 @@ def main() -> int:
         "ps": ps,
         "can-train": can_train,
         "train": train,
+        "key": key,
     }
     verb, *arguments = sys.argv[1:] or ["help"]
-    if verb not in verbs or (arguments and verb != "train"):
+    if verb not in verbs or (arguments and verb not in ("train", "key")):
         print(__doc__, file=sys.stderr)
         return CONFIG_EXIT
     try:

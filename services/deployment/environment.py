@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.errors import ConfigError
+from services.keys import KEYS_FILE
 
 ENV = Path(".env")
 SECRETS = Path("secrets")
@@ -53,8 +54,7 @@ def write_secrets(values: Mapping[str, str]) -> None:
     for name in RANDOM:
         if not re.fullmatch("[ -~]+", values[name]):
             raise ConfigError(f"{name} in .env is no plain ASCII: delete its line and run `make init`")
-    SECRETS.mkdir(exist_ok=True)
-    SECRETS.chmod(0o700)
+    make_secrets_folder()
     password = hashlib.sha256(values["REDIS_PASSWORD"].encode()).hexdigest()
     contents = {name: values[name] for name in RANDOM} | {
         "redis.acl": f"user default on #{password} ~* &* +@all\nuser health on nopass ~ada:health +set\n",
@@ -66,6 +66,17 @@ def write_secrets(values: Mapping[str, str]) -> None:
         path = SECRETS / name
         if not path.exists() or path.read_text(encoding="utf-8") != content:
             _write(path, content, 0o444)
+
+
+def make_secrets_folder() -> None:
+    """secrets/, and in it the folder of the API keys, which the orchestrator's container sees whole.
+
+    A folder, because a file that is mounted alone stays what it was when another takes its place.
+    """
+    SECRETS.mkdir(exist_ok=True)
+    SECRETS.chmod(0o700)
+    KEYS_FILE.parent.mkdir(exist_ok=True)
+    KEYS_FILE.parent.chmod(0o755)
 
 
 def _write(path: Path, content: str, mode: int) -> None:

@@ -13,8 +13,9 @@ from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger
 from services.diary.qdrant_index import QdrantIndex
 from services.orchestrator.app import Opener, serve
-from services.orchestrator.engine.vllm import Engine, engine_client
-from services.orchestrator.parts import assemble
+from services.orchestrator.engine.vllm import open_engine
+from services.orchestrator.parts import assemble, gate_of
+from services.orchestrator.seeing.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 from services.start import PATIENT, start
@@ -41,9 +42,9 @@ def prepare() -> tuple[OrchestratorSettings, Opener]:
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[State]:
-        client = engine_client(settings.model_url, settings.connect_timeout_s, settings.silence_timeout_s)
-        yield assemble(settings, Engine(client), ledger, queue, embedder, index)
-        await client.aclose()
+        metrics, gate = Metrics(), gate_of(settings)
+        async with open_engine(settings.model_url, settings.deadlines, gate, metrics) as engine:
+            yield assemble(settings, engine, ledger, queue, embedder, index, metrics)
         index.close()
         ledger.close()
 

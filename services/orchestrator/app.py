@@ -2,12 +2,16 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from services.orchestrator import health
-from services.orchestrator.chat import chat_completions, models
+from services.orchestrator.chat import chat_completions, completions, models, responses
+from services.orchestrator.chat.described import describe_endpoints
+from services.orchestrator.chat.endpoint import Endpoint
 from services.orchestrator.diary import (
     conflicts,
     deletion,
@@ -22,14 +26,20 @@ from services.orchestrator.diary import (
 from services.orchestrator.diary.quiet import listening
 from services.orchestrator.edge import errors
 from services.orchestrator.edge.disclosure import DISCLOSURE, DisclosureMiddleware
+from services.orchestrator.edge.owner import KeyMiddleware, describe_keys
+from services.orchestrator.engine.vllm import CHAT, COMPLETIONS, RESPONSES
+from services.orchestrator.seeing.request_id import RequestIdMiddleware
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 
 _ROUTES = (
-    models, chat_completions,
+    models,
     entries, deletion, imports, exports, search, reflections, conflicts, index, jobs,
     health,
 )  # fmt: skip
+_ENDPOINTS: dict[str, Endpoint[Any]] = {
+    CHAT: chat_completions.endpoint, COMPLETIONS: completions.endpoint, RESPONSES: responses.endpoint,
+}  # fmt: skip
 
 # Opens the parts when the server starts and closes them when it ends.
 Opener = Callable[[], AbstractAsyncContextManager[State]]
@@ -47,18 +57,27 @@ def create_app(opened: Opener) -> FastAPI:
 
     app = FastAPI(title="Ada", version="0.1.0", description=DISCLOSURE, lifespan=lifespan)
     errors.install(app)
-    app.add_middleware(DisclosureMiddleware)
+    app.add_middleware(KeyMiddleware)
+    app.add_middleware(DisclosureMiddleware)  # outside of it: a refusal discloses too
+    app.add_middleware(RequestIdMiddleware)
+    for path, endpoint in _ENDPOINTS.items():
+        app.router.routes.append(Route(path, endpoint, methods=["POST"]))
     for room in _ROUTES:
         app.include_router(room.router)
+    describe_endpoints(app, _ENDPOINTS)
+    describe_keys(app)
     return app
 
 
 def serve(settings: OrchestratorSettings, opened: Opener) -> None:
-    """Serve until SIGTERM; answers that are under way get ten seconds to end."""
+    """Serve until SIGTERM; then nothing new is taken, and answers under way get `drain_s` seconds to end."""
     uvicorn.run(
         create_app(opened),
         host=settings.host,
         port=settings.port,
         log_level="warning",
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=int(settings.drain_s),
+        loop="uvloop",
+        http="httptools",
+        backlog=2048,
     )

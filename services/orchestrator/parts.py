@@ -14,7 +14,11 @@ from services.diary.recall import Recall
 from services.errors import ConfigError
 from services.orchestrator.adapter import Adapter, Published
 from services.orchestrator.chat.tokens import TokenCounter
+from services.orchestrator.edge.keys import KeyRing
+from services.orchestrator.edge.limits import Limits
+from services.orchestrator.engine.gate import Gate
 from services.orchestrator.engine.vllm import Engine
+from services.orchestrator.seeing.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 from services.persona.persona import Persona
@@ -29,10 +33,13 @@ def assemble(
     queue: Redis,
     embedder: Embedder,
     index: IndexEngine,
+    metrics: Metrics,
 ) -> State:
     """The orchestrator's state."""
     adapter = Published(settings.adapter).adapter
     return State(
+        keys=KeyRing(settings.keys_file, open_without_keys=settings.is_on_loopback),
+        limits=Limits(settings.key_requests_a_minute, settings.key_tokens_a_minute),
         adapter=adapter,
         engine=engine,
         tokens=TokenCounter(engine),
@@ -43,7 +50,15 @@ def assemble(
         recall=recall_of(adapter, ledger, embedder, index),
         budget_tokens=settings.budget_tokens,
         reflect_after_s=settings.reflect_after_s,
+        metrics=metrics,
+        diary_deadline_s=settings.diary_deadline_s,
+        keep_alive_s=settings.keep_alive_s,
     )
+
+
+def gate_of(settings: OrchestratorSettings) -> Gate:
+    """The gate in front of vLLM."""
+    return Gate(settings.max_running, settings.max_waiting, settings.queue_timeout_s)
 
 
 def recall_of(

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from services.diary.settings import SECRETS, DiarySettings
 from services.errors import ConfigError
+from services.keys import KEYS_FILE, read_keys
+from services.orchestrator.engine.deadlines import Deadlines
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -17,18 +19,55 @@ class OrchestratorSettings(DiarySettings):
     port: int = Field(8080, ge=1, le=65535, validation_alias="ADA_PORT")
     # A container listens on all its addresses; what counts is where its port is published.
     publish: str = Field("", validation_alias="ADA_PUBLISH")
+    # Who may ask: `make key OWNER=…`. Without this file everybody on this machine is the one owner `local`.
+    keys_file: Path = Field(KEYS_FILE, validation_alias="KEYS_FILE")
+    # For each key that has no limits of its own. 0: none.
+    key_requests_a_minute: int = Field(0, ge=0, validation_alias="KEY_REQUESTS_A_MINUTE")
+    key_tokens_a_minute: int = Field(0, ge=0, validation_alias="KEY_TOKENS_A_MINUTE")
     adapter: Path = Field(Path("outputs/ada_model"), validation_alias="ADA_ADAPTER")
     model_url: str = Field("http://127.0.0.1:8000", validation_alias="MODEL_URL")
     connect_timeout_s: float = Field(5.0, gt=0, validation_alias="MODEL_CONNECT_TIMEOUT_S")
-    silence_timeout_s: float = Field(300.0, gt=0, validation_alias="MODEL_SILENCE_TIMEOUT_S")
+    # Seconds to wait for vLLM: the first token of a stream, each next one, and a whole answer.
+    first_token_timeout_s: float = Field(120.0, gt=0, validation_alias="MODEL_FIRST_TOKEN_TIMEOUT_S")
+    silence_timeout_s: float = Field(60.0, gt=0, validation_alias="MODEL_SILENCE_TIMEOUT_S")
+    whole_timeout_s: float = Field(900.0, gt=0, validation_alias="MODEL_WHOLE_TIMEOUT_S")
+    # So many requests are at vLLM at once, so many wait before it and so long (seconds); beyond that 429.
+    max_running: int = Field(1024, ge=1, validation_alias="MODEL_MAX_RUNNING")
+    max_waiting: int = Field(256, ge=0, validation_alias="MODEL_MAX_WAITING")
+    queue_timeout_s: float = Field(30.0, gt=0, validation_alias="MODEL_QUEUE_TIMEOUT_S")
+    # After so many seconds without an event a stream carries a comment, for proxies that cut what is silent.
+    keep_alive_s: float = Field(15.0, gt=0, validation_alias="STREAM_KEEP_ALIVE_S")
+    # On SIGTERM answers that are under way get so many seconds to end.
+    drain_s: float = Field(20.0, ge=0, validation_alias="DRAIN_S")
+    # So long an answer waits for the diary; then Ada answers without it, and says so.
+    diary_deadline_s: float = Field(0.3, gt=0, validation_alias="DIARY_DEADLINE_S")
     # Of what the model reads at once (MODEL_MAX_LEN, 4096), so much at most is the diary's.
     budget_tokens: int = Field(1500, ge=0, validation_alias="DIARY_BUDGET_TOKENS")
     # So long after the last word of a chat Ada writes an entry of her own about it. 0: never by herself.
     reflect_after_s: float = Field(0.0, ge=0, validation_alias="REFLECT_AFTER_S")
 
+    @property
+    def deadlines(self) -> Deadlines:
+        """How long vLLM is waited for."""
+        return Deadlines(
+            self.connect_timeout_s, self.first_token_timeout_s, self.silence_timeout_s, self.whole_timeout_s
+        )
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether only this machine can ask Ada."""
+        return self._reached_at()[1] in LOOPBACK
+
     def check_reach(self) -> None:
-        """Raises ConfigError when others than this machine could ask Ada: there are no API keys yet."""
+        """Raises ConfigError when others than this machine could ask without a key, or the keys are bad."""
+        if not read_keys(self.keys_file) and not self.is_on_loopback:
+            name, address = self._reached_at()
+            raise ConfigError(
+                f"{name} is {address!r}: without API keys only loopback is served; "
+                "make one by `make key OWNER=…`"
+            )
+
+    def _reached_at(self) -> tuple[str, str]:
+        """The setting that counts, and its address."""
         in_container = bool(self.publish) and SECRETS.is_dir()
-        name, address = ("ADA_PUBLISH", self.publish) if in_container else ("ADA_HOST", self.host)
-        if address not in LOOPBACK:
-            raise ConfigError(f"{name} is {address!r}: without API keys only loopback is served")
+        return ("ADA_PUBLISH", self.publish) if in_container else ("ADA_HOST", self.host)

@@ -1,7 +1,7 @@
 """What the routes work with, put together once and injected."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -14,7 +14,11 @@ from services.diary.ledger import Ledger
 from services.diary.recall import Recall
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.chat.tokens import TokenCounter
+from services.orchestrator.edge.keys import KeyRing
+from services.orchestrator.edge.limits import Limits
+from services.orchestrator.engine.breaker import Breaker
 from services.orchestrator.engine.vllm import Engine
+from services.orchestrator.seeing.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,12 @@ class State:
     recall: Callable[[], Recall]
     budget_tokens: int  # for the whole diary block of a prompt
     reflect_after_s: float  # 0: only when she is asked to
+    keys: KeyRing
+    limits: Limits
+    metrics: Metrics
+    diary_deadline_s: float  # for looking up the diary; past it she answers without
+    keep_alive_s: float  # of silence in a stream, then proxies are sent a comment
+    diary_breaker: Breaker = field(default_factory=Breaker)
 
     def conflicts(self, owner: str) -> OwnersConflicts:
         """One owner's."""

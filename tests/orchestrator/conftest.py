@@ -8,13 +8,12 @@ from pathlib import Path
 import httpx
 import pytest
 from redis import Redis
-from voice import ADAPTER, StandInModel, Voice, WordsEmbedder, asking
+from voice import ADAPTER, StandInModel, Voice, WordsEmbedder, asking, parts
 
 from services.diary.edge_index import EdgeIndex
 from services.diary.index import IndexEngine
 from services.diary.ledger import Ledger
-from services.orchestrator.engine.vllm import Engine
-from services.orchestrator.parts import assemble, recall_of
+from services.orchestrator.parts import recall_of
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 
@@ -51,12 +50,9 @@ async def voice(
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[State]:
-        transport = httpx.MockTransport(model)
-        async with httpx.AsyncClient(transport=transport, base_url="http://model") as upstream:
-            read = OrchestratorSettings(**settings)
-            parts = assemble(read, Engine(upstream), ledger, redis, WordsEmbedder(), index)
-            recall = recall_of(lambda: ADAPTER, ledger, parts.embedder, index)
-            states.append(replace(parts, adapter=lambda: ADAPTER, recall=recall))
+        async with parts(model, OrchestratorSettings(**settings), ledger, redis, index) as made:
+            recall = recall_of(lambda: ADAPTER, ledger, made.embedder, index)
+            states.append(replace(made, adapter=lambda: ADAPTER, recall=recall))
             yield states[0]
 
     async with asking(opened) as client:

@@ -14,15 +14,13 @@ from pathlib import Path
 import httpx
 import pytest
 from redis import Redis
-from voice import CHAT, HELLO, MANIFEST, TEMPLATE, StandInModel, WordsEmbedder, asking
+from voice import CHAT, HELLO, MANIFEST, TEMPLATE, StandInModel, asking, parts
 
 import services.orchestrator.settings as voice_settings
 from services.diary.index import IndexEngine
 from services.diary.ledger import Ledger
 from services.errors import ConfigError
 from services.orchestrator.adapter import Published
-from services.orchestrator.engine.vllm import Engine
-from services.orchestrator.parts import assemble
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 from services.persona.manifest import Manifest
@@ -164,9 +162,8 @@ async def client(
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[State]:
-        transport = httpx.MockTransport(StandInModel())
-        async with httpx.AsyncClient(transport=transport, base_url="http://model") as upstream:
-            yield assemble(settings, Engine(upstream), ledger, redis, WordsEmbedder(), index)
+        async with parts(StandInModel(), settings, ledger, redis, index) as state:
+            yield state
 
     async with asking(opened) as client:
         yield client

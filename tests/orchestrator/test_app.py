@@ -53,8 +53,8 @@ async def test_every_response_discloses_errors_included(client, method, path):
     assert answer.headers["AI-Disclosure"].startswith("mode=machine-generated")
 
 
-async def test_even_a_crash_discloses_and_keeps_openais_shape(client, model):
-    model.answer = lambda body: 1 / 0
+async def test_even_a_crash_discloses_and_keeps_openais_shape(client, voice, monkeypatch):
+    monkeypatch.setattr(voice.state.limits, "admit", lambda caller: 1 / 0)
     answer = await client.post(CHAT, json=HELLO)
     assert error_of(answer, 500)["code"] == "internal_error"
     assert "AI-Disclosure" in answer.headers
@@ -63,7 +63,7 @@ async def test_even_a_crash_discloses_and_keeps_openais_shape(client, model):
 async def test_no_request_can_turn_the_disclosure_off(client):
     body = {**HELLO, "disclosure": "", "ada": {"disclosure": "none"}}
     refused = await client.post(CHAT, json=body, headers={"AI-Disclosure": "no"})
-    assert refused.status_code == 422
+    assert refused.status_code == 400
     answer = await client.post(CHAT, json={**HELLO, "disclosure": ""}, headers={"AI-Disclosure": "no"})
     assert answer.json()["ada"]["disclosure"] == DISCLOSURE
     assert "machine-generated" in answer.headers["AI-Disclosure"]
@@ -79,6 +79,7 @@ class TestOpenApi:
         diary = "/v1/diary"
         assert routes == {
             ("get", "/v1/models"), ("get", "/v1/models/{name}"), ("post", "/v1/chat/completions"),
+            ("post", "/v1/completions"), ("post", "/v1/responses"),
             ("post", f"{diary}/entries"), ("get", f"{diary}/entries"),
             ("get", f"{diary}/entries/{{entry_id}}"), ("put", f"{diary}/entries/{{entry_id}}"),
             ("delete", f"{diary}/entries/{{entry_id}}"), ("get", f"{diary}/entries/{{entry_id}}/history"),

@@ -1,20 +1,28 @@
 """What the voice's tests are made of: a stand-in for vLLM, and everything else for real."""
 
+import asyncio
 import hashlib
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from redis import Redis
 
 from services.diary.embedder import Vector
 from services.diary.index import IndexEngine
 from services.diary.ledger import Ledger
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.app import Opener, create_app
+from services.orchestrator.engine.vllm import open_engine
+from services.orchestrator.parts import assemble, gate_of
+from services.orchestrator.seeing.metrics import Metrics
+from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 from services.persona.manifest import Manifest
 from services.persona.persona import load_persona
@@ -46,61 +54,103 @@ ADAPTER = Adapter(PERSONA, MANIFEST, TEMPLATE)
 CHAT = "/v1/chat/completions"
 HELLO = {"model": "ada", "messages": [{"role": "user", "content": "Hello, whose dog was it?"}]}
 ENTRIES = "/v1/diary/entries"
+USAGE = {"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 23}
 
 
 class StandInModel:
-    """Speaks as much of vLLM's HTTP as the orchestrator uses, and remembers what it was asked.
+    """A server that speaks as much of vLLM's HTTP as the orchestrator uses, and remembers what it was asked.
 
     A token is a byte. `answer` may be made from the request.
     """
 
     def __init__(self) -> None:
         self.asked: list[dict] = []
+        self.headers: list[Mapping[str, str]] = []
         self.tokenized: list[str] = []
         self.template = TEMPLATE
         self.chunks = ["It ", "was ", "Postscript."]
         self.answer: Callable[[dict], str] = lambda body: "".join(self.chunks)
         self.max_model_len = 4096
         self.cut_after: int | None = None
-        self.down = False
+        self.down = False  # every connection is cut
+        self.down_for = 0  # so many requests are cut
+        self.thinks_s = 0.0  # before its first word
+        self.pauses_s = 0.0  # between two
+        self.running = 0
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        if self.down:
-            raise httpx.ConnectError("refused", request=request)
-        if request.url.path == "/v1/models":
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[str]:
+        """Its URL, as long as it is up."""
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        async with TestServer(app) as server:
+            yield str(server.make_url("")).rstrip("/")
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if self.down or self.down_for:
+            self.down_for = max(0, self.down_for - 1)
+            request.transport.abort()
+            return web.Response()
+        self.headers.append(request.headers)
+        if request.path == "/v1/models":
             length = {"max_model_len": self.max_model_len}
             served = [{"id": "base", **length}, {"id": "ada", "root": "/runs/run-1", **length}]
-            return httpx.Response(200, json={"data": served})
-        body = json.loads(request.content)
-        if request.url.path == "/tokenize":
-            text = body.get("prompt") or render(self.template, body["messages"], add_generation_prompt=True)
-            self.tokenized.append(text)
-            return httpx.Response(200, json={"tokens": list(text.encode())})
+            return web.json_response({"data": served})
+        body = await request.json()
+        if request.path == "/tokenize":
+            return web.json_response({"tokens": self._tokens(body)})
         self.asked.append(body)
         if body.get("max_tokens") == 0:
             error = {"message": "max_tokens must be at least 1", "type": "BadRequestError", "code": 400}
-            return httpx.Response(400, json={"error": error})
+            return web.json_response({"error": error}, status=400)
+        self.running += 1
+        try:
+            await asyncio.sleep(self.thinks_s)
+            return await self._spoken(request, body)
+        finally:
+            self.running -= 1
+
+    def _tokens(self, body: dict) -> list[int]:
+        text = body.get("prompt") or render(self.template, body["messages"], add_generation_prompt=True)
+        self.tokenized.append(text)
+        return list(text.encode())
+
+    async def _spoken(self, request: web.Request, body: dict) -> web.StreamResponse:
         if body.get("stream"):
-            return httpx.Response(200, stream=_Stream(self))
-        message = {"role": "assistant", "content": self.answer(body)}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return httpx.Response(200, json={"id": "c1", "model": body["model"], "choices": [choice]})
+            return await self._streamed(request, body)
+        texts = [self.answer(body)] * body.get("n", 1)
+        choices = [
+            {"index": index, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+            for index, text in enumerate(texts)
+        ]
+        answer = {"id": "c1", "model": body["model"], "choices": choices, "usage": USAGE}
+        return web.json_response(answer, dumps=compact)
 
-
-class _Stream(httpx.AsyncByteStream):
-    def __init__(self, model: StandInModel) -> None:
-        self._model = model
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        last = len(self._model.chunks) - 1
-        for place, text in enumerate(self._model.chunks):
-            if place == self._model.cut_after:
-                raise httpx.ReadError("connection lost")
+    async def _streamed(self, request: web.Request, body: dict) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        last = len(self.chunks) - 1
+        for place, text in enumerate(self.chunks):
+            if place == self.cut_after:
+                request.transport.abort()
+                return response
             finish = "stop" if place == last else None
-            choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
-            event = json.dumps({"id": "c1", "choices": [choice]}, separators=(",", ":"))
-            yield f"data: {event}\n\n".encode()
-        yield b"data: [DONE]\n\n"
+            for index in range(body.get("n", 1)):
+                choice = {"index": index, "delta": {"content": text}, "finish_reason": finish}
+                await response.write(event({"id": "c1", "choices": [choice]}))
+            await asyncio.sleep(self.pauses_s)
+        if body.get("stream_options", {}).get("include_usage"):
+            await response.write(event({"id": "c1", "choices": [], "usage": USAGE}))
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+
+def event(data: dict) -> bytes:
+    return f"data: {compact(data)}\n\n".encode()
+
+
+def compact(data: dict) -> str:
+    return json.dumps(data, separators=(",", ":"))
 
 
 class WordsEmbedder:
@@ -117,6 +167,19 @@ class WordsEmbedder:
             vector[hashlib.sha256(word.encode()).digest()[0] % self.dimension] += 1.0
         length = math.hypot(*vector)
         return [number / length for number in vector]
+
+
+@asynccontextmanager
+async def parts(
+    model: StandInModel, settings: OrchestratorSettings, ledger: Ledger, redis: Redis, index: IndexEngine
+) -> AsyncIterator[State]:
+    """The orchestrator's parts over a stand-in of the model; the rest is real."""
+    metrics = Metrics()
+    async with (
+        model.served() as url,
+        open_engine(url, settings.deadlines, gate_of(settings), metrics) as engine,
+    ):
+        yield assemble(settings, engine, ledger, redis, WordsEmbedder(), index, metrics)
 
 
 @dataclass

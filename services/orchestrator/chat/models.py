@@ -29,7 +29,7 @@ async def get_model(name: str, state: StateDep) -> Json:
 def known_model(name: str) -> str:
     """The name of a model that is served. Raises NotFound."""
     if name not in (ADA, BASE):
-        raise NotFound(f"there is no model {name!r}: use {ADA!r} or {BASE!r}", "model")
+        raise NotFound(f"there is no model {name!r}: use {ADA!r} or {BASE!r}", "model", "model_not_found")
     return name
 
 

@@ -1,19 +1,12 @@
-"""What clients send. Fields that vLLM knows and we do not are passed through to it."""
+"""What clients send to OpenAI's routes. Fields that vLLM knows and we do not are passed through to it."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.diary.entry import iso_date
 
-
-class ChatMessage(BaseModel):
-    """One turn of the conversation."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    role: str
-    content: str
+MOST_MESSAGES = 2048  # OpenAI's own limit
 
 
 class AdaOptions(BaseModel):
@@ -31,15 +24,66 @@ class AdaOptions(BaseModel):
         return value if value is None else iso_date(value)
 
 
-class ChatRequest(BaseModel):
-    """OpenAI's chat completion request; unknown fields go to vLLM as they are."""
+class StreamOptions(BaseModel):
+    """OpenAI's options of a stream."""
 
     model_config = ConfigDict(extra="allow")
 
+    include_usage: bool = False
+
+
+class AskedOfAda(BaseModel):
+    """What all of OpenAI's requests have in common."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
     model: str = "ada"
-    messages: list[ChatMessage] = Field(min_length=1)
-    stream: bool = False
+    stream: bool | None = False
     ada: AdaOptions = Field(default_factory=AdaOptions)
+
+
+class ChatMessage(BaseModel):
+    """One turn. `developer` is a system turn; content is text, or parts of type `text`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+
+
+class ChatRequest(AskedOfAda):
+    """OpenAI's chat completion request; unknown fields go to vLLM as they are."""
+
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MOST_MESSAGES)
+    stream_options: StreamOptions | None = None
+    reasoning_effort: str | None = Field(
+        None, description="`none` or `minimal`: no thinking; else she thinks"
+    )
+    chat_template_kwargs: dict[str, Any] | None = Field(None, description="only `enable_thinking`")
+
+
+class CompletionRequest(AskedOfAda):
+    """OpenAI's older completion request: text goes on, without persona, template and diary."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    stream_options: StreamOptions | None = None
+
+
+class Reasoning(BaseModel):
+    """Whether she thinks before she answers."""
+
+    model_config = ConfigDict(extra="allow")
+
+    effort: str | None = None
+
+
+class ResponsesRequest(AskedOfAda):
+    """OpenAI's Responses request in its stateless core."""
+
+    input: str | list[dict[str, Any]]
+    instructions: str | None = None
+    reasoning: Reasoning | None = None
+    store: bool | None = Field(None, description="nothing is stored, whatever this says")
 
 
 class RecalledEntry(BaseModel):
@@ -55,6 +99,7 @@ class DiaryReport(BaseModel):
 
     status: Literal["used", "off", "empty", "unavailable"]
     entries: list[RecalledEntry]
+    reason: str | None = Field(None, description="why it was unavailable")
 
 
 class AdaReport(BaseModel):
@@ -65,33 +110,9 @@ class AdaReport(BaseModel):
     disclosure: str
 
 
-class ChatAnswer(BaseModel):
-    """OpenAI's chat completion as vLLM gave it, and what Ada has to say about it."""
+class Answer(BaseModel):
+    """OpenAI's answer as vLLM gave it, and what Ada has to say about it."""
 
     model_config = ConfigDict(extra="allow")
 
     ada: AdaReport
-
-
-class SearchRequest(BaseModel):
-    """A search of the diary; `from` and `to` are days, inclusive."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-    query: str = Field(min_length=1, max_length=10_000)
-    top_k: int = Field(6, ge=1, le=100)
-    first_day: str | None = Field(None, alias="from", max_length=40)
-    last_day: str | None = Field(None, alias="to", max_length=40)
-    as_of: str | None = Field(
-        None, description='the ISO date from which "last spring" is counted; else today'
-    )
-    recency: float = Field(0.0, ge=0, le=100_000, description="half-life in days of a preference for the new")
-    mood: str | None = Field(None, max_length=64, description="entries of this mood are preferred")
-    explain: bool = Field(
-        False, description="tell how dates were read, and which near-duplicates are left out"
-    )
-
-    @field_validator("as_of")
-    @classmethod
-    def _is_in_the_calendar(cls, value: str | None) -> str | None:
-        return value if value is None else iso_date(value)

@@ -1,18 +1,22 @@
 """/v1/diary/reindex and /v1/diary/verify: the index made anew, and held against the ledger."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
 from services.diary.verification import verify
 from services.orchestrator.diary.answers import ERRORS, DifferenceAnswer, QueuedJob, Verification
-from services.orchestrator.edge.owner import OwnerDep
+from services.orchestrator.edge.owner import OwnerDep, count_request
 from services.orchestrator.state import StateDep
 
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
 
 
-@router.post("/reindex", status_code=202)
+@router.post("/reindex", status_code=202, dependencies=[Depends(count_request)])
 def reindex(state: StateDep) -> QueuedJob:
-    """Fill a new index from the ledger and switch to it; Ada answers from the old one meanwhile."""
+    """Fill a new index from the ledger and switch to it; Ada answers from the old one meanwhile.
+
+    There is one index for all owners, so this is one job for all: any key may ask for it, twice is once,
+    and its report tells how many entries there are in all, but nothing of them.
+    """
     return QueuedJob(job_id=state.jobs.submit_reindex())
 
 

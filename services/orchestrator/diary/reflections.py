@@ -11,6 +11,7 @@ from services.diary.job_names import reflection_job_id
 from services.diary.reflections import Reflection, Reflections, Turn
 from services.diary.when import read_when
 from services.errors import DiaryUnavailable, FieldError
+from services.orchestrator.chat.conversation import conversation
 from services.orchestrator.chat.schemas import ChatMessage
 from services.orchestrator.diary.answers import ERRORS, ReflectionAnswer
 from services.orchestrator.diary.reflection_request import reflection_request, spoken
@@ -43,7 +44,7 @@ async def reflect(wish: ReflectionWish, state: StateDep, owner: OwnerDep) -> Ref
 
     The same conversation is written about once; one that has grown since, from what is new in it.
     """
-    turns = spoken([{"role": m.role, "content": m.content} for m in wish.messages])
+    turns = spoken(conversation(wish.messages))
     if not any(turn["role"] == "user" for turn in turns):
         raise FieldError(
             "messages: nothing was said by the user, so there is nothing to write of", "messages"

@@ -5,9 +5,9 @@ from datetime import date as Date
 from fastapi import APIRouter
 
 from services.diary.recall import Recalled
-from services.orchestrator.chat.schemas import SearchRequest
 from services.orchestrator.diary.answers import ERRORS, Explanation, FoundEntries, FoundEntry
 from services.orchestrator.diary.filters import first_day, last_day
+from services.orchestrator.diary.search_request import SearchRequest
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.state import StateDep
 

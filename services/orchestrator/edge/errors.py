@@ -20,6 +20,7 @@ from services.errors import (
     ModelUnavailable,
     NotAllowed,
     NotFound,
+    RequestRefused,
     TooMuch,
     UnknownRole,
 )
@@ -34,6 +35,7 @@ _TABLE: dict[type[AdaError], tuple[int, str, str]] = {
     EntryConflict: (409, "invalid_request_error", "conflict"),
     NotFound: (404, "invalid_request_error", "not_found"),
     FieldError: (422, "invalid_request_error", "invalid_value"),
+    RequestRefused: (400, "invalid_request_error", "invalid_value"),
     NotAllowed: (401, "invalid_request_error", "invalid_api_key"),
     TooMuch: (429, "rate_limit_error", "rate_limit_exceeded"),
     ConfigError: (503, "server_error", "not_configured"),
@@ -62,15 +64,26 @@ def install(app: FastAPI) -> None:
 def describe(error: AdaError) -> tuple[int, dict[str, object]]:
     """HTTP status and OpenAI's error body of an error of ours."""
     if isinstance(error, ModelRefused):
-        return error.status, error.body
+        return error.status, _models_own(error)
     status, kind, code = _TABLE.get(type(error), (500, "server_error", "internal_error"))
-    param = error.param if isinstance(error, FieldError) else None
+    param = None
+    if isinstance(error, FieldError):
+        param, code = error.param, error.code or code
     return status, {"error": {"message": str(error), "type": kind, "param": param, "code": code}}
+
+
+def _models_own(error: ModelRefused) -> dict[str, object]:
+    """vLLM's error with OpenAI's words for its kind; the code there is the status once more."""
+    told = error.body["error"]
+    assert isinstance(told, dict)
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    code = told["code"] if isinstance(told.get("code"), str) else None
+    return {"error": {"message": told.get("message"), "type": kind, "param": told.get("param"), "code": code}}
 
 
 def headers(error: AdaError) -> dict[str, str]:
     """What the answer to an error of ours says in its headers."""
-    if isinstance(error, TooMuch):
+    if isinstance(error, TooMuch) or (isinstance(error, ModelUnavailable) and error.retry_after_s):
         return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
     if isinstance(error, NotAllowed):
         return {"WWW-Authenticate": "Bearer"}

@@ -1,16 +1,79 @@
-"""Whose diary a request is about. Every route that touches a diary asks for it here."""
+"""Who asks, and whose diary it is about. Every request passes here before anything else of it is read."""
 
-from typing import Annotated
+from typing import Annotated, Any, cast
 
-from fastapi import Depends
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-# One owner, until keys name others.
-LOCAL = "local"
+from services.errors import NotAllowed
+from services.orchestrator.edge.errors import describe, headers
+from services.orchestrator.edge.keys import LOCAL as LOCAL
+from services.orchestrator.edge.keys import Caller
+from services.orchestrator.state import StateDep
+
+# All that is answered to who has no key. A route that is added needs one, because it is not in here.
+OPEN = frozenset({"/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"})
+_CALLER = "ada.caller"
+_SCHEME = "key"
 
 
-def owner_of_request() -> str:
-    """The owner."""
-    return LOCAL
+class KeyMiddleware:
+    """Lets in who has a key, where there are keys. Stands before the routes: none of them can forget it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and scope["path"] not in OPEN:
+            try:
+                authorization = Headers(scope=scope).get("authorization")
+                scope[_CALLER] = scope["app"].state.ada.keys.caller(authorization)
+            except NotAllowed as error:
+                status, body = describe(error)
+                await JSONResponse(body, status, headers(error))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
-OwnerDep = Annotated[str, Depends(owner_of_request)]
+def caller_of(request: Request) -> Caller:
+    """Who asks. On routes that are open to all there is nobody, which is a KeyError."""
+    return cast(Caller, request.scope[_CALLER])
+
+
+async def _caller(request: Request) -> Caller:
+    return caller_of(request)
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+
+
+async def count_request(caller: CallerDep, state: StateDep, response: Response) -> Caller:
+    """Count the request against its key's limit, and tell how much is left. Raises TooMuch."""
+    response.headers.update(state.limits.count(caller))
+    return caller
+
+
+async def _owner(caller: Annotated[Caller, Depends(count_request)]) -> str:
+    return caller.owner
+
+
+# What every route of the diary asks for: the owner, whose request is counted with that.
+OwnerDep = Annotated[str, Depends(_owner)]
+
+
+def describe_keys(app: FastAPI) -> None:
+    """Have OpenAPI tell which routes ask for a key: all that are not open."""
+    describe_app = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        told = describe_app()
+        schemes = told.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes[_SCHEME] = {"type": "http", "scheme": "bearer", "description": "of `make key OWNER=…`"}
+        for path in told["paths"].keys() - OPEN:
+            for route in told["paths"][path].values():
+                route["security"] = [{_SCHEME: []}]
+        return told
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,99 @@
+"""`make key`: who may ask Ada. Where she runs the file is read again by itself, within a second or so."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from services.deployment.environment import make_secrets_folder
+from services.errors import ConfigError, FieldError
+from services.keys import KEYS_FILE, MOST, Key, add_key, read_keys, revoke_keys
+
+_WORDS = ("OWNER", "RPM", "TPM", "REVOKE")
+
+
+def key(*arguments: str) -> int:
+    """Make a key, revoke some, or list all. Of a new key nothing but itself is on stdout: it can be piped."""
+    given = _given(arguments)
+    if "REVOKE" in given:
+        return _revoke(given)
+    if "OWNER" in given:
+        return _make(given)
+    if given:
+        raise FieldError(f"{min(given)} is a limit of a new key: say whose, `make key OWNER=… RPM=… TPM=…`")
+    return _list()
+
+
+def _given(arguments: tuple[str, ...]) -> dict[str, str]:
+    """What was said, OWNER=drew; the Makefile hands on what is empty, too."""
+    words = dict(word.partition("=")[::2] for word in arguments)
+    if unknown := words.keys() - set(_WORDS):
+        raise FieldError(f"{min(unknown)} is nothing to say here: OWNER=, RPM=, TPM= or REVOKE=")
+    return {name: value.strip() for name, value in words.items() if value.strip()}
+
+
+def _make(given: dict[str, str]) -> int:
+    path, mode = _place()
+    secret, made = add_key(path, given["OWNER"], _limit(given, "RPM"), _limit(given, "TPM"), mode)
+    _tell(f"key {made.id} of {made.owner} ({_limits(made)}); it is shown this once and kept nowhere:")
+    print(secret)
+    return 0
+
+
+def _revoke(given: dict[str, str]) -> int:
+    if len(given) > 1:
+        raise FieldError("REVOKE stands alone: `make key REVOKE=<id or owner>`")
+    path, mode = _place()
+    for one in revoke_keys(path, given["REVOKE"], mode):
+        _tell(f"revoked: key {one.id} of {one.owner}")
+    if not read_keys(path):
+        _tell(f"no key is left: nobody gets in. To go back to no keys at all, end Ada and remove {path}")
+    return 0
+
+
+def _list() -> int:
+    path = _path()
+    keys = read_keys(path)
+    if keys is None:
+        _tell(f"there is no {path}: Ada serves this machine alone, as the one owner `local`")
+    for one in keys or []:
+        print(f"{one.id}  {one.owner:<20}  {one.created_at}  {_limits(one)}")
+    return 0
+
+
+def _limits(one: Key) -> str:
+    told = ((one.requests_a_minute, "requests"), (one.tokens_a_minute, "tokens"))
+    own = [f"{limit or 'any'} {what} a minute" for limit, what in told if limit is not None]
+    return ", ".join(own) or "the default limits"
+
+
+def _limit(given: dict[str, str], name: str) -> int | None:
+    value = given.get(name)
+    if value is None:
+        return None
+    if not re.fullmatch("[0-9]{1,9}", value):
+        raise FieldError(f"{name} is {value!r}: a whole number up to {MOST} is needed; 0 is no limit", name)
+    return int(value)
+
+
+def _path() -> Path:
+    return Path(os.environ.get("KEYS_FILE") or KEYS_FILE)
+
+
+def _place() -> tuple[Path, int]:
+    """The file, its folder made, and its mode.
+
+    In secrets/ it is open to all, as a container has a user of its own, in a folder for its owner alone.
+    """
+    path = _path()
+    if path != KEYS_FILE:
+        return path, 0o600
+    try:
+        make_secrets_folder()
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}") from None
+    return path, 0o444
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

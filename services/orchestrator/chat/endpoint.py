@@ -1,0 +1,146 @@
+"""What OpenAI's routes have in common: from the bytes of a request to an answer, whole or streamed.
+
+Plain ASGI and no route of the framework's, whose machinery would cost as much as all the rest of a request
+(docs/measurements/voice.md).
+"""
+
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from services.errors import RequestRefused
+from services.orchestrator.chat.event_stream import EventStream
+from services.orchestrator.chat.events import Relay, relayed
+from services.orchestrator.chat.schemas import AskedOfAda
+from services.orchestrator.edge.connected import ClientGone, while_connected
+from services.orchestrator.edge.json_body import json_object
+from services.orchestrator.edge.keys import Caller
+from services.orchestrator.edge.owner import caller_of
+from services.orchestrator.state import State
+
+log = logging.getLogger("ada.orchestrator")
+Asked = TypeVar("Asked", bound=AskedOfAda)
+Json = dict[str, Any]
+
+
+class Question(Protocol):
+    """What vLLM is asked for one request, and how its answer becomes Ada's."""
+
+    path: str
+    body: Json
+
+    def relay(self) -> Relay:
+        """For an answer that is streamed."""
+
+    def finish(self, answer: Json) -> str:
+        """Make a whole answer Ada's; returns what she said."""
+
+    async def keep(self, said: str) -> None:
+        """Do what is to be done with her answer when the client has it."""
+
+
+Understand = Callable[[Asked, State, Caller], Awaitable[Question]]
+
+
+class Endpoint(Generic[Asked]):
+    """An ASGI application for one of OpenAI's routes."""
+
+    def __init__(self, schema: type[Asked], understand: Understand[Asked]) -> None:
+        self.schema = schema
+        self._understand = understand
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, as long as its client is there. Raises AdaError."""
+        request = Request(scope, receive)
+        state = cast(State, request.app.state.ada)
+        caller = caller_of(request)
+        asked = read(self.schema, await request.body())
+        answer = _Answer(state, caller, state.limits.admit(caller))
+        try:
+            async with while_connected(receive):
+                question = await self._understand(asked, state, caller)
+                response = answer.streamed(question) if asked.stream else await answer.whole(question)
+                await response(scope, receive, send)
+        except ClientGone:
+            log.info("the client went away before its answer was whole")
+            return
+        await question.keep(answer.said)
+
+
+def read(schema: type[Asked], body: bytes) -> Asked:
+    """A request. Raises RequestRefused, naming the field at fault."""
+    try:
+        return schema.model_validate(json_object(body))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = place(first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        code = "array_above_max_length" if first["type"] == "too_long" else None
+        raise RequestRefused(f"{where}: {reason}", where, code) from None
+
+
+def place(loc: tuple[int | str, ...]) -> str:
+    """A field's place as OpenAI writes it: messages[0].role."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return path.removeprefix(".")
+
+
+@dataclass
+class _Answer:
+    """One answer on its way, and its account."""
+
+    state: State
+    caller: Caller
+    limits: Mapping[str, str]  # headers that tell how much is left
+    said: str = ""
+
+    async def whole(self, question: Question) -> Response:
+        answer = cast(Json, await self.state.engine.whole(question.path, question.body))
+        self.said = question.finish(answer)
+        self._account(answer.get("usage") or {})
+        content = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+        return Response(content, media_type="application/json", headers=dict(self.limits))
+
+    def streamed(self, question: Question) -> Response:
+        return EventStream(self._events(question), self.state.keep_alive_s, self.limits)
+
+    async def _events(self, question: Question) -> AsyncGenerator[bytes]:
+        relay, events, metrics = question.relay(), 0, self.state.metrics
+        before = time.monotonic()
+        try:
+            async with (
+                self.state.engine.stream(question.path, question.body) as pieces,
+                aclosing(relayed(pieces, relay)) as ready,
+            ):
+                async for event in ready:
+                    now = time.monotonic()
+                    (metrics.token_gap if events else metrics.first_token).observe(now - before)
+                    before, events = now, events + 1
+                    yield event
+        finally:
+            self.said = "".join(relay.said)
+            # Whoever goes away early is charged for what has come: an event is a token.
+            self._account(relay.usage or {"completion_tokens": events, "total_tokens": events})
+
+    def _account(self, usage: Json) -> None:
+        self.state.limits.spend(self.caller, tokens_of(usage))
+        for kind, names in _KINDS.items():
+            self.state.metrics.tokens.labels(kind).inc(sum(usage.get(name) or 0 for name in names))
+
+
+# A completion's names of it, and a response's.
+_KINDS = {"prompt": ("prompt_tokens", "input_tokens"), "completion": ("completion_tokens", "output_tokens")}
+
+
+def tokens_of(usage: Mapping[str, Any]) -> int:
+    """How many tokens an answer has cost, with its prompt."""
+    return int(usage.get("total_tokens") or 0)

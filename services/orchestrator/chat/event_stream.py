@@ -1,0 +1,70 @@
+"""A response of events: an error before the first byte keeps its status, a later one becomes an event."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from services.errors import AdaError, ModelUnavailable
+from services.orchestrator.chat.events import END, encoded
+from services.orchestrator.edge.errors import describe
+
+_ENDED = ModelUnavailable("Ada was ended in the middle of this answer: ask again")
+COMMENT = b": still here" + END  # for proxies, which cut what is silent
+
+
+class EventStream(Response):
+    """Sends events as they come, and a comment when there was none for `keep_alive_s`."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, events: AsyncGenerator[bytes], keep_alive_s: float, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})})
+        del self.headers["content-length"]
+        self._events = events
+        self._keep_alive_s = keep_alive_s
+        self._sent_at = time.monotonic()
+        self._begun = False
+        self._sending = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send everything; AdaError is raised only when nothing has been sent."""
+        pulse = asyncio.create_task(self._pulse(send))
+        try:
+            async with aclosing(self._events):
+                async for event in self._events:
+                    await self._write(send, event)
+        except AdaError as error:
+            if not self._begun:
+                raise
+            await self._write(send, encoded(describe(error)[1]))
+        except asyncio.CancelledError:  # the client is gone, or Ada is ended and has waited long enough
+            if self._begun:
+                with suppress(Exception):
+                    await self._write(send, encoded(describe(_ENDED)[1]))
+            raise
+        finally:
+            pulse.cancel()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _pulse(self, send: Send) -> None:
+        while True:
+            silent_s = time.monotonic() - self._sent_at
+            if silent_s >= self._keep_alive_s:
+                await self._write(send, COMMENT)
+            await asyncio.sleep(max(0.01, self._keep_alive_s - silent_s))
+
+    async def _write(self, send: Send, data: bytes) -> None:
+        async with self._sending:
+            if not self._begun:
+                self._begun = True
+                await send(
+                    {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+                )
+            self._sent_at = time.monotonic()
+            await send({"type": "http.response.body", "body": data, "more_body": True})

@@ -1,0 +1,86 @@
+"""What Ada's diary gives to one answer, within a deadline; the diary never stops an answer."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+
+import anyio.to_thread
+
+from services.diary.entry import Entry
+from services.diary.recall import Recalled
+from services.errors import AdaError
+from services.orchestrator.chat.schemas import AdaOptions
+from services.orchestrator.chat.tokens import shown_within
+from services.orchestrator.engine.vllm import Json
+from services.orchestrator.seeing.tracing import span
+from services.orchestrator.state import State
+from services.persona.prompt import Recollection
+
+log = logging.getLogger("ada.orchestrator")
+
+
+@dataclass
+class Diary:
+    """What the diary gave: used, off, empty or unavailable."""
+
+    status: str
+    recalled: list[Recalled] = field(default_factory=list)
+    reason: str = ""
+
+    def report(self) -> Json:
+        """The `ada.diary` field of the answer, best entry first."""
+        entries = [
+            {"id": one.entry.id, "date": one.entry.date, "score": round(one.score, 4)}
+            for one in sorted(self.recalled, key=lambda one: -one.score)
+        ]
+        report: Json = {"status": self.status, "entries": entries}
+        return {**report, "reason": self.reason} if self.reason else report
+
+    def shown(self) -> list[Recollection]:
+        """As the prompt has it, newest last."""
+        return [Recollection(_date(one.entry), one.shown) for one in self.recalled]
+
+
+async def recollect(question: str, options: AdaOptions, state: State, owner: str) -> Diary:
+    """What an owner's diary has to say to a question."""
+    if not question.strip():
+        return Diary("empty")
+    if pause := state.diary_breaker.pause_s():
+        reason = f"{state.diary_breaker.reason} (it is asked again in {pause:.0f} s)"
+        return Diary("unavailable", reason=reason)
+    began = time.monotonic()
+    try:
+        with span("recall"):
+            async with asyncio.timeout(state.diary_deadline_s):
+                found = await _recall(question, options, state, owner)
+    except TimeoutError:
+        return _without(state, f"the diary did not answer within {state.diary_deadline_s:g} s")
+    except AdaError as error:
+        return _without(state, str(error))
+    finally:
+        state.metrics.recall.observe(time.monotonic() - began)
+    state.diary_breaker.succeeded()
+    return Diary("used" if found else "empty", found)
+
+
+async def _recall(question: str, options: AdaOptions, state: State, owner: str) -> list[Recalled]:
+    last_day = (options.as_of or "")[:10]  # dates in the question are counted from it
+
+    def search() -> list[Recalled]:
+        return state.recall().search(owner, question, options.top_k, last_day=last_day)
+
+    # A thread can't be ended: past the deadline it is left to itself, and what it finds is dropped.
+    found = await anyio.to_thread.run_sync(search, abandon_on_cancel=True)
+    return await shown_within(found, state.tokens, state.budget_tokens)
+
+
+def _without(state: State, reason: str) -> Diary:
+    log.warning("answering without the diary: %s", reason)
+    state.diary_breaker.failed(reason)
+    return Diary("unavailable", reason=reason)
+
+
+def _date(entry: Entry) -> str:
+    """A day as the calendar has it, anything wider as it was given."""
+    return entry.first_day if entry.first_day == entry.last_day else entry.date

@@ -1,0 +1,29 @@
+"""What a search of the diary is asked with."""
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from services.diary.entry import iso_date
+
+
+class SearchRequest(BaseModel):
+    """A search of the diary; `from` and `to` are days, inclusive."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    query: str = Field(min_length=1, max_length=10_000)
+    top_k: int = Field(6, ge=1, le=100)
+    first_day: str | None = Field(None, alias="from", max_length=40)
+    last_day: str | None = Field(None, alias="to", max_length=40)
+    as_of: str | None = Field(
+        None, description='the ISO date from which "last spring" is counted; else today'
+    )
+    recency: float = Field(0.0, ge=0, le=100_000, description="half-life in days of a preference for the new")
+    mood: str | None = Field(None, max_length=64, description="entries of this mood are preferred")
+    explain: bool = Field(
+        False, description="tell how dates were read, and which near-duplicates are left out"
+    )
+
+    @field_validator("as_of")
+    @classmethod
+    def _is_in_the_calendar(cls, value: str | None) -> str | None:
+        return value if value is None else iso_date(value)

@@ -1,0 +1,94 @@
+"""Who a request's key names. The file of keys may change at any time; nothing needs to be started again."""
+
+import hmac
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.errors import ConfigError, NotAllowed
+from services.keys import ID_LENGTH, Key, digest, read_keys
+
+log = logging.getLogger("ada.orchestrator")
+LOOKED_EVERY_S = 1.0
+# The owner of everything that is asked and written without keys. A key may name it, to take that diary over.
+LOCAL = "local"
+_HOW = "send `Authorization: Bearer <key>`; whoever keeps Ada makes one by `make key OWNER=…`"
+_State = tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. A limit of None is the default's, 0 is none."""
+
+    owner: str
+    key_id: str
+    requests_a_minute: int | None = None
+    tokens_a_minute: int | None = None
+
+
+_WITHOUT_KEYS = Caller(LOCAL, LOCAL)
+
+
+class KeyRing:
+    """The keys in a file, followed as it changes.
+
+    Without a file everybody is the one owner `local`, where `open_without_keys` allows it. A file that breaks
+    or vanishes takes nothing back: the keys that were read last go on, so that nobody gets in by its loss.
+    """
+
+    def __init__(self, path: Path, *, open_without_keys: bool) -> None:
+        self._path = path
+        self._keys: dict[str, tuple[str, Caller]] | None = None if open_without_keys else {}
+        self._look_at = 0.0
+        self._read: _State = ()  # of the file that was read last; None: there was none
+
+    def caller(self, authorization: str | None) -> Caller:
+        """Whom the header of a request names. Raises NotAllowed."""
+        if (now := time.monotonic()) >= self._look_at:
+            self._look_at = now + LOOKED_EVERY_S
+            self._look()
+        if self._keys is None:
+            return _WITHOUT_KEYS
+        scheme, _, key = (authorization or "").partition(" ")
+        if scheme.casefold() != "bearer" or not (key := key.strip()):
+            raise NotAllowed(f"no API key was sent: {_HOW}")
+        told = digest(key)
+        # Found by its id, which is no secret; then held against the whole digest in constant time.
+        known = self._keys.get(told[:ID_LENGTH])
+        if known is None or not hmac.compare_digest(known[0], told):
+            raise NotAllowed("incorrect API key: it is unknown here, or was revoked")
+        return known[1]
+
+    def _look(self) -> None:
+        """Read the file if it is another than the last time."""
+        state = _state(self._path)
+        if state == self._read:
+            return
+        first, self._read = self._read == (), state
+        try:
+            keys = read_keys(self._path)
+        except ConfigError as error:
+            self._keys = self._keys or {}
+            log.error("%s (%d keys that were read before go on)", error, len(self._keys))
+            return
+        if keys is not None:
+            self._keys = {key.id: (key.sha256, _caller(key)) for key in keys}
+            log.info("%d API keys in %s", len(keys), self._path)
+        elif not first:
+            log.error("%s is gone; the keys that were read before go on", self._path)
+
+
+def _caller(key: Key) -> Caller:
+    return Caller(key.owner, key.id, key.requests_a_minute, key.tokens_a_minute)
+
+
+def _state(path: Path) -> _State:
+    """What changes with the file; None without one. Permissions that are mended change its ctime."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return (error.errno or 0,)
+    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
