@@ -1,4 +1,4 @@
-"""The file of API keys: what is written is read, nothing is lost or half-written, and what is broken is named.
+"""The file of API keys: what is written is read, nothing is lost, and what is broken is named.
 
 .venv/bin/python -m pytest tests/test_keys.py
 """
@@ -79,7 +79,9 @@ def test_who_has_no_key_can_lose_none(file: Path):
     assert owners(file) == ["drew"]
 
 
-@pytest.mark.parametrize("owner", ["", " ", "-drew", "drew smith", "dréw", "a/b", "a" * 65, "0123456789ab", "a\n"])
+@pytest.mark.parametrize(
+    "owner", ["", " ", "-drew", "drew smith", "dréw", "a/b", "a" * 65, "0123456789ab", "a\n"]
+)
 def test_an_owner_is_a_plain_name_that_is_no_id(file: Path, owner: str):
     with pytest.raises(FieldError, match="OWNER"):
         make(file, owner)
@@ -119,7 +121,9 @@ def test_commands_at_once_lose_nothing(file: Path):
         (json.dumps({"keys": [GOOD, GOOD | {"owner": "mila"}]}), "the same key is there twice"),
     ],
 )
-def test_a_broken_file_is_named_with_place_and_remedy_and_stays_as_it_is(file: Path, content: str, place: str):
+def test_a_broken_file_is_named_with_place_and_remedy_and_stays_so(
+    file: Path, content: str, place: str
+):
     file.write_text(content)
     for ask in (lambda: read_keys(file), lambda: make(file), lambda: revoke_keys(file, "drew", 0o600)):
         with pytest.raises(ConfigError, match=f"{file}: .*{place}.*make key OWNER="):

@@ -35,6 +35,7 @@ from services.deployment.environment import (
 from services.deployment.keys import key
 from services.deployment.readiness import NotReady, wait_until_ready
 from services.errors import AdaError, ConfigError
+from services.keys import KEYS_FILE
 from services.port import check_port
 from services.start import CONFIG_EXIT
 
@@ -152,10 +153,11 @@ def _check_place(engine: DockerEngine, files: str, values: Mapping[str, str]) ->
 def what_to_try(url: str) -> str:
     """For the terminal, once she is up."""
     body = '{"model": "ada", "stream": true, "messages": [{"role": "user", "content": "Hello Ada"}]}'
+    told, own = ("-H 'Authorization: Bearer YOUR_KEY' ", "YOUR_KEY") if KEYS_FILE.exists() else ("", "none")
     return f"""Ada, an AI persona, is up at {url}. Try:
-  curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'
-  curl {url}/v1/diary/entries -H 'Content-Type: application/json' -d '{{"text": "I planted garlic."}}'
-  OpenAI(base_url="{url}/v1", api_key="none")      # in Python, from any environment
+  curl -N {url}/v1/chat/completions {told}-H 'Content-Type: application/json' -d '{body}'
+  curl {url}/v1/diary/entries {told}-H 'Content-Type: application/json' -d '{{"text": "I planted garlic."}}'
+  OpenAI(base_url="{url}/v1", api_key="{own}")      # in Python, from any environment
   make chat | make logs | make ps | make down"""
 
 

@@ -1,4 +1,5 @@
 """WHAT SHE REMEMBERS: entries, ledger, chunks, embedder, index, recall and the job contract.
 
-A library, never run. The ledger is the truth; the index can always be rebuilt from it.
+A library, but for one command, `python -m services.diary.reindexing`. The ledger is the truth; the index can
+always be rebuilt from it.
 """

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, select, true, update
 
 from services.diary import listing, revisions, rows
 from services.diary.database import Database, sqlite_folder
@@ -23,11 +23,12 @@ from services.diary.imports import ImportReport as ImportReport
 from services.diary.listing import EntryFilter as EntryFilter
 from services.diary.listing import Page as Page
 from services.diary.owners_ledger import OwnersLedger
-from services.diary.tables import entries, utc
+from services.diary.tables import entries, idempotency_keys, utc
 from services.errors import ConfigError
 
 MIN_FREE_BYTES = 200 * 2**20
 BACKOFF_S = (1, 5, 30, 120, 600)  # until the next attempt at indexing; after the last, it has failed
+KEYS_KEPT = timedelta(days=30)  # for so long a request may be sent again under its Idempotency-Key
 _AT_ONCE = 500  # entries that a stream holds in memory
 
 
@@ -133,6 +134,12 @@ class Ledger:
         with self._database.transaction() as connection:
             again = update(entries).where(lost).values(rows.queued(utc()))
             return connection.execute(again).rowcount
+
+    def forget_keys(self) -> int:
+        """Delete the Idempotency-Keys that are older than KEYS_KEPT; returns how many."""
+        old = idempotency_keys.c.created_at < utc(datetime.now(UTC) - KEYS_KEPT)
+        with self._database.transaction() as connection:
+            return connection.execute(delete(idempotency_keys).where(old)).rowcount
 
     def every_current(self) -> Iterator[Entry]:
         """The current version of every entry of all owners, tombstones too, a few in memory at a time."""

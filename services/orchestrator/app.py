@@ -25,11 +25,13 @@ from services.orchestrator.diary import (
 )
 from services.orchestrator.diary.quiet import listening
 from services.orchestrator.edge import errors
+from services.orchestrator.edge.body import BodyMiddleware
 from services.orchestrator.edge.disclosure import DISCLOSURE, DisclosureMiddleware
 from services.orchestrator.edge.owner import KeyMiddleware, describe_keys
+from services.orchestrator.edge.slow_client import SlowClientProtocol
 from services.orchestrator.engine.vllm import CHAT, COMPLETIONS, RESPONSES
 from services.orchestrator.seeing.request_id import RequestIdMiddleware
-from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.settings import MAX_BODY_BYTES, OrchestratorSettings
 from services.orchestrator.state import State
 
 _ROUTES = (
@@ -45,7 +47,7 @@ _ENDPOINTS: dict[str, Endpoint[Any]] = {
 Opener = Callable[[], AbstractAsyncContextManager[State]]
 
 
-def create_app(opened: Opener) -> FastAPI:
+def create_app(opened: Opener, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
     """The OpenAI-compatible application over whatever parts `opened` yields."""
 
     @asynccontextmanager
@@ -57,6 +59,7 @@ def create_app(opened: Opener) -> FastAPI:
 
     app = FastAPI(title="Ada", version="0.1.0", description=DISCLOSURE, lifespan=lifespan)
     errors.install(app)
+    app.add_middleware(BodyMiddleware, most=max_body_bytes)
     app.add_middleware(KeyMiddleware)
     app.add_middleware(DisclosureMiddleware)  # outside of it: a refusal discloses too
     app.add_middleware(RequestIdMiddleware)
@@ -71,13 +74,18 @@ def create_app(opened: Opener) -> FastAPI:
 
 def serve(settings: OrchestratorSettings, opened: Opener) -> None:
     """Serve until SIGTERM; then nothing new is taken, and answers under way get `drain_s` seconds to end."""
-    uvicorn.run(
-        create_app(opened),
+    uvicorn.Server(server_config(create_app(opened, settings.max_body_bytes), settings)).run()
+
+
+def server_config(app: FastAPI, settings: OrchestratorSettings) -> uvicorn.Config:
+    """How uvicorn serves the app."""
+    return uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         log_level="warning",
         timeout_graceful_shutdown=int(settings.drain_s),
         loop="uvloop",
-        http="httptools",
+        http=SlowClientProtocol,
         backlog=2048,
     )

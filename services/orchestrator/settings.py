@@ -10,6 +10,7 @@ from services.keys import KEYS_FILE, read_keys
 from services.orchestrator.engine.deadlines import Deadlines
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+MAX_BODY_BYTES = 4 << 20
 
 
 class OrchestratorSettings(DiarySettings):
@@ -37,6 +38,8 @@ class OrchestratorSettings(DiarySettings):
     queue_timeout_s: float = Field(30.0, gt=0, validation_alias="MODEL_QUEUE_TIMEOUT_S")
     # After so many seconds without an event a stream carries a comment, for proxies that cut what is silent.
     keep_alive_s: float = Field(15.0, gt=0, validation_alias="STREAM_KEEP_ALIVE_S")
+    # Of a request's body; a file that is imported may be larger.
+    max_body_bytes: int = Field(MAX_BODY_BYTES, ge=1024, validation_alias="MAX_BODY_BYTES")
     # On SIGTERM answers that are under way get so many seconds to end.
     drain_s: float = Field(20.0, ge=0, validation_alias="DRAIN_S")
     # So long an answer waits for the diary; then Ada answers without it, and says so.

@@ -14,6 +14,7 @@ from services.diary.job_names import job_id
 from services.diary.jobs import Jobs
 from services.diary.ledger import Ledger
 from services.errors import DiaryUnavailable, NotFound
+from services.worker.alive import giving_signs
 from services.worker.reflecting import Reflecting
 from services.worker.scribe import Scribe
 
@@ -71,7 +72,8 @@ class Desk:
 
     def reflect(self, owner: str, reflection_id: str) -> None:
         """Let Ada write an entry from a conversation, once. Raises DiaryUnavailable."""
-        self._reflecting.reflect(owner, reflection_id)
+        with giving_signs(self._after_batch):  # a model on a CPU may take minutes
+            self._reflecting.reflect(owner, reflection_id)
 
     def reindex(self, note: Callable[[int], None]) -> int:
         """Fill a new index and switch to it; returns how many entries it has. What is written meanwhile goes

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -16,6 +17,7 @@ from services.worker.scribe import Scribe
 log = logging.getLogger("ada.worker")
 SWEEP_EVERY_S = 5.0
 LOST_AFTER = timedelta(seconds=5)  # whoever has just written an entry is about to queue it
+TIDIED_EVERY_S = 3600.0
 AT_ONCE = 500  # entries are looked at in one sweep, the oldest
 
 
@@ -27,6 +29,7 @@ class Sweep:
         self._scribe = scribe
         self._jobs = jobs
         self._reflections = Reflections(ledger)
+        self._tidied_at = -TIDIED_EVERY_S  # on the clock `time.monotonic`
 
     def run(self, stopping: threading.Event) -> None:
         """Sweep every few seconds until `stopping` is set."""
@@ -37,6 +40,7 @@ class Sweep:
                 if self._scribe.mend():
                     waited = timedelta()
                 self.sweep(waited)
+                self.tidy()
             except AdaError as error:
                 if str(error) != said:  # an outage is told once
                     said = str(error)
@@ -58,6 +62,12 @@ class Sweep:
         if queued:
             log.info("queued %d jobs that were waiting", queued)
         return queued
+
+    def tidy(self) -> None:
+        """Once an hour forget what is too old to be asked for. Raises DiaryUnavailable."""
+        if time.monotonic() - self._tidied_at >= TIDIED_EVERY_S:
+            self._tidied_at = time.monotonic()
+            self._ledger.forget_keys()
 
     def _entries(self, due: Iterable[Entry], waiting: set[str]) -> int:
         lost = [e for e in due if not e.import_id and job_id(e.owner, e.id, e.version) not in waiting]

@@ -114,6 +114,13 @@ def test_the_adapter_is_read_only_for_all_but_the_trainer():
                 assert volume.get("read_only", False) is (name != "trainer"), name
 
 
+def test_the_orchestrator_alone_sees_the_api_keys_and_may_not_write_them():
+    for name, service in services(GPU).items():
+        mounts = [v for v in service.get("volumes", []) if str(v["source"]).endswith("secrets/keys")]
+        assert [(v["target"], v["read_only"]) for v in mounts] == [("/run/keys", True)] * (name == "orchestrator")
+    assert services(GPU)["orchestrator"]["environment"]["KEYS_FILE"] == "/run/keys/keys.json"
+
+
 def test_nothing_but_the_workers_queue_and_index_is_waited_for():
     waits = {name: sorted(s.get("depends_on", {})) for name, s in services(GPU).items()}
     assert {name: on for name, on in waits.items() if on} == {"worker": ["qdrant", "redis"]}

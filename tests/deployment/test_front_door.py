@@ -84,6 +84,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PATH", str(tmp_path / "docker" / "bin"))
+    monkeypatch.delenv("KEYS_FILE")
     for name in ANOTHERS:
         monkeypatch.delenv(name, raising=False)
     return folder
@@ -484,6 +485,15 @@ def test_who_is_ready_is_told_with_what_to_try(she_runs, capfd, port: int):
     assert [question for _, question in she_runs.asked("compose up")] == [
         "compose up --detach --build --remove-orphans"
     ]
+
+
+@pytest.mark.parametrize("has_keys", [True, False])
+def test_where_there_are_keys_what_to_try_sends_one(she_runs, capfd, port: int, has_keys: bool):
+    if has_keys:
+        ask("key", "OWNER=drew")
+    with voice(port, READY):
+        ask("up")
+    assert capfd.readouterr().out.count("YOUR_KEY") == (3 if has_keys else 0)
 
 
 def test_what_she_waits_for_is_told_and_waited_for(she_runs, capfd, port: int):

@@ -18,7 +18,7 @@ from services.diary import ledger as ledger_module
 from services.diary.entry import Entry, EntryDraft, IndexState, Source
 from services.diary.ledger import BACKOFF_S, Ledger
 from services.diary.listing import EntryFilter
-from services.diary.tables import conversations, entries, utc
+from services.diary.tables import conversations, entries, idempotency_keys, utc
 from services.errors import ConfigError, NotFound
 
 ROOT = Path(__file__).parents[2]
@@ -257,3 +257,16 @@ def test_a_long_diary_is_told_in_the_memory_of_a_few_pages(ledger: Ledger):
     finally:
         tracemalloc.stop()
     assert peak < 20_000_000
+
+
+def test_an_idempotency_key_is_forgotten_after_thirty_days(ledger: Ledger):
+    mine = ledger.of("ada")
+    old, new = mine.add(draft("old"), "old"), mine.add(draft("new"), "new")
+    long_ago = utc(datetime.now(UTC) - timedelta(days=30, seconds=1))
+    with ledger.transaction() as connection:
+        aged = update(idempotency_keys).where(idempotency_keys.c.key == "old")
+        connection.execute(aged.values(created_at=long_ago))
+    assert ledger.forget_keys() == 1
+    assert mine.add(draft("new"), "new") == new
+    assert mine.add(draft("another"), "old").id != old.id
+    assert mine.get(old.id) == old

@@ -247,6 +247,13 @@ class TestWhatIsShown:
         assert sum(len(one.duplicates) for one in found) == 7
 
 
+def against(question: str, entry: Entry, by: float = 0.0) -> Chunk:
+    """An entry's chunk whose meaning is the opposite of the question's, or not quite."""
+    away = zip(unit_vector(question), unit_vector(entry.text), strict=True)
+    vector = [by * own - asked for asked, own in away]
+    return Chunk("ada", entry.id, 1, 0, entry.first_day, entry.last_day, entry.text, vector, Words([], []))
+
+
 class TestWhatIsPreferred:
     def test_the_score_is_explained_part_by_part(self, recall: Recall, keep):
         keep("The kite is red.\nWhere is the boat?\nIt is here.", mood="glad")
@@ -276,13 +283,18 @@ class TestWhatIsPreferred:
         assert (new.parts["recency"], new.entry.day) == (RECENT, "2026-01-01")
         assert old.parts["recency"] < 0.001
 
-    def test_days_that_are_named_are_found_wherever_they_are(self, recall: Recall, keep):
-        """Nothing of its words or meaning would bring it among the candidates."""
-        for number in range(2 * CANDIDATES + 10):
-            keep(f"do something {number}", date="2020-01-01")
-        wanted = keep("unlike all others", date="2026-05-18")
-        found = recall.chunks("ada", "something to do two weeks ago", 1000, as_of=Date(2026, 6, 1))
-        assert [one.parts["dates"] for one in found if one.hit.entry_id == wanted.id] == [DATED]
+    def test_days_that_are_named_are_found_wherever_they_are(
+        self, recall: Recall, ledger: Ledger, index: EdgeIndex
+    ):
+        """It shares no word with the question, and more others than are looked at are nearer in meaning."""
+        question = "what was two weeks ago?"
+        wanted = ledger.of("ada").add(EntryDraft(text="unlike all", date="2026-05-18"))
+        index.upsert([against(question, wanted)])
+        for number in range(2 * CANDIDATES):
+            other = ledger.of("ada").add(EntryDraft(text=f"entry {number}", date="2020-01-01"))
+            index.upsert([against(question, other, by=0.2)])
+        (one,) = recall.search("ada", question, 1, as_of=Date(2026, 6, 1))
+        assert (one.entry.id, one.parts["dates"]) == (wanted.id, DATED)
 
     def test_days_that_are_named_are_counted_from_the_last_day_that_is_searched(self, recall: Recall, keep):
         keep("entry", date="2020-03-05")

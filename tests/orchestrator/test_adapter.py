@@ -20,6 +20,7 @@ import services.orchestrator.settings as voice_settings
 from services.diary.index import IndexEngine
 from services.diary.ledger import Ledger
 from services.errors import ConfigError
+from services.keys import add_key
 from services.orchestrator.adapter import Published
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
@@ -116,6 +117,25 @@ class TestReach:
         given = {"ADA_HOST": "127.0.0.1", "ADA_PUBLISH": "127.0.0.1", counts: address}
         with pytest.raises(ConfigError, match=f"^{counts} is '{re.escape(address)}'.*only loopback"):
             OrchestratorSettings(**given).check_reach()
+
+    @pytest.mark.parametrize("keys", ['{"keys": []}', None], ids=["all revoked", "no file"])
+    def test_who_has_no_key_is_told_how_to_make_one(self, counts: str, tmp_path: Path, keys: str | None):
+        given = {counts: "0.0.0.0", "KEYS_FILE": tmp_path / "keys.json"}
+        if keys:
+            (tmp_path / "keys.json").write_text(keys)
+        settings = OrchestratorSettings(**{"ADA_PUBLISH": "127.0.0.1", **given})
+        with pytest.raises(ConfigError, match=f"^{counts} is '0.0.0.0'.*`make key OWNER=…`"):
+            settings.check_reach()
+
+    def test_with_a_key_any_address_is_served(self, counts: str, tmp_path: Path):
+        add_key(tmp_path / "keys.json", "drew", None, None, 0o600)
+        given = {"ADA_PUBLISH": "127.0.0.1", counts: "0.0.0.0", "KEYS_FILE": tmp_path / "keys.json"}
+        OrchestratorSettings(**given).check_reach()
+
+    def test_broken_keys_are_refused_on_loopback_too(self, tmp_path: Path):
+        (tmp_path / "keys.json").write_text("{")
+        with pytest.raises(ConfigError, match=r"keys\.json: line 1, column 2"):
+            OrchestratorSettings(KEYS_FILE=tmp_path / "keys.json").check_reach()
 
 
 class TestSettings:

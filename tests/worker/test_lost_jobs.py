@@ -1,6 +1,6 @@
 """The sweep: what is due and in no queue is queued again.
 
-.venv/bin/python -m pytest tests/worker/test_sweep.py
+.venv/bin/python -m pytest tests/worker/test_lost_jobs.py
 """
 
 from datetime import timedelta
@@ -8,6 +8,8 @@ from datetime import timedelta
 import pytest
 from rq.job import Job, JobStatus
 
+from services.diary import ledger
+from services.diary.entry import EntryDraft
 from services.diary.job_names import import_job_id, job_id
 from services.diary.job_queue import diary_queue
 from services.errors import DiaryUnavailable
@@ -82,3 +84,11 @@ def test_without_a_queue_it_is_put_off(house, valkey):
     valkey.terminate()
     with pytest.raises(DiaryUnavailable):
         house.sweep.sweep(timedelta())
+
+
+def test_old_idempotency_keys_are_forgotten_on_the_way(house, until, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ledger, "KEYS_KEPT", timedelta())
+    mine = house.ledger.of("ada")
+    first = mine.add(EntryDraft(text="a"), "a key")
+    with house.at_work():
+        until(lambda: mine.add(EntryDraft(text="a"), "a key").id != first.id)

@@ -3,6 +3,8 @@
 .venv/bin/python -m pytest tests/worker/test_reflecting.py
 """
 
+import time
+
 import pytest
 from fake_model import completion
 
@@ -11,7 +13,7 @@ from services.diary.entry import IndexState, Source
 from services.diary.job_names import reflection_job_id
 from services.diary.reflections import Reflection, Reflections
 from services.errors import DiaryUnavailable, NotFound
-from services.worker import tasks
+from services.worker import alive, tasks
 
 TURNS = [{"role": "user", "content": "It rained."}, {"role": "assistant", "content": "All day, here too."}]
 REQUEST = {"model": "ada", "messages": [*TURNS, {"role": "user", "content": "Write."}], "max_tokens": 200}
@@ -56,6 +58,18 @@ def test_the_whole_way_from_the_queue_into_the_index(house, until, wish: Reflect
 def test_a_wish_that_never_came_into_the_queue_is_found_by_the_sweep(house, until, kept, wish: Reflection):
     with house.at_work():
         until(lambda: kept.get("ada", wish.id).state == "done")
+
+
+def test_the_worker_gives_signs_of_life_while_the_model_thinks(
+    house, model, wish: Reflection, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(alive, "EVERY_S", 0.01)
+    model.pause_s = 0.3
+    reflect(house, wish)
+    signs = house.turns
+    assert signs >= 2
+    time.sleep(0.1)
+    assert house.turns == signs, "they go on after the job"
 
 
 class TestNeverTwice:

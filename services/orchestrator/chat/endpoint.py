@@ -4,6 +4,7 @@ Plain ASGI and no route of the framework's, whose machinery would cost as much a
 (docs/measurements/voice.md).
 """
 
+import asyncio
 import json
 import logging
 import time
@@ -18,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from services.errors import RequestRefused
-from services.orchestrator.chat.event_stream import EventStream
+from services.orchestrator.chat.event_stream import EventStream, ended
 from services.orchestrator.chat.events import Relay, relayed
 from services.orchestrator.chat.schemas import AskedOfAda
 from services.orchestrator.edge.connected import ClientGone, while_connected
@@ -73,6 +74,10 @@ class Endpoint(Generic[Asked]):
         except ClientGone:
             log.info("the client went away before its answer was whole")
             return
+        except asyncio.CancelledError:  # at Ada's own end, when her patience is over
+            if answer.stream and answer.stream.begun:
+                return
+            raise ended() from None
         await question.keep(answer.said)
 
 
@@ -101,6 +106,7 @@ class _Answer:
     state: State
     caller: Caller
     limits: Mapping[str, str]  # headers that tell how much is left
+    stream: EventStream | None = None
     said: str = ""
 
     async def whole(self, question: Question) -> Response:
@@ -111,7 +117,8 @@ class _Answer:
         return Response(content, media_type="application/json", headers=dict(self.limits))
 
     def streamed(self, question: Question) -> Response:
-        return EventStream(self._events(question), self.state.keep_alive_s, self.limits)
+        self.stream = EventStream(self._events(question), self.state.keep_alive_s, self.limits)
+        return self.stream
 
     async def _events(self, question: Question) -> AsyncGenerator[bytes]:
         relay, events, metrics = question.relay(), 0, self.state.metrics

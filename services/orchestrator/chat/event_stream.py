@@ -12,7 +12,7 @@ from services.errors import AdaError, ModelUnavailable
 from services.orchestrator.chat.events import END, encoded
 from services.orchestrator.edge.errors import describe
 
-_ENDED = ModelUnavailable("Ada was ended in the middle of this answer: ask again")
+_NO_MORE = {"type": "http.response.body", "body": b"", "more_body": False}
 COMMENT = b": still here" + END  # for proxies, which cut what is silent
 
 
@@ -29,7 +29,7 @@ class EventStream(Response):
         self._events = events
         self._keep_alive_s = keep_alive_s
         self._sent_at = time.monotonic()
-        self._begun = False
+        self.begun = False
         self._sending = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,17 +40,18 @@ class EventStream(Response):
                 async for event in self._events:
                     await self._write(send, event)
         except AdaError as error:
-            if not self._begun:
+            if not self.begun:
                 raise
             await self._write(send, encoded(describe(error)[1]))
         except asyncio.CancelledError:  # the client is gone, or Ada is ended and has waited long enough
-            if self._begun:
+            if self.begun:
                 with suppress(Exception):
-                    await self._write(send, encoded(describe(_ENDED)[1]))
+                    await self._write(send, encoded(describe(ended())[1]))
+                    await send(_NO_MORE)
             raise
         finally:
             pulse.cancel()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send(_NO_MORE)
 
     async def _pulse(self, send: Send) -> None:
         while True:
@@ -61,10 +62,15 @@ class EventStream(Response):
 
     async def _write(self, send: Send, data: bytes) -> None:
         async with self._sending:
-            if not self._begun:
-                self._begun = True
+            if not self.begun:
+                self.begun = True
                 await send(
                     {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
                 )
             self._sent_at = time.monotonic()
             await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+def ended() -> ModelUnavailable:
+    """What is told of an answer that was cut because Ada herself is shut down."""
+    return ModelUnavailable("Ada was ended in the middle of this answer: ask again")

@@ -73,7 +73,8 @@ class Splitter:
         if mark:
             self._thinking, self._held = False, rest
             return thought.rstrip("\n")
-        whole = len(self._held) - _overlap(self._held, "\n" + END)
+        # Held back: what may be the beginning of the mark, and the empty lines before it.
+        whole = len(self._held[: len(self._held) - _overlap(self._held, END)].rstrip("\n"))
         thought, self._held = self._held[:whole], self._held[whole:]
         return thought
 
@@ -121,8 +122,10 @@ class StreamSplitter:
         if choice.get("finish_reason") is not None:
             last_thought, last_said = splitter.end()
             thought, said = thought + last_thought, said + last_said
-        if said or "content" in delta:
+        if said or "role" in delta:
             delta["content"] = said
+        else:
+            delta.pop("content", None)
         delta.pop("reasoning", None)
         if thought:
             delta["reasoning_content"] = thought

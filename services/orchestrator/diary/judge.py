@@ -1,8 +1,7 @@
 """Whether two passages of a diary contradict each other, as the served base model sees it."""
 
-import re
-
 from services.diary.conflicts import Pair, Verdict
+from services.errors import ModelUnavailable
 from services.orchestrator.engine.vllm import Engine, Json
 from services.persona.prompt import neutral_messages
 
@@ -16,15 +15,12 @@ B, written of {b_date}:
 
 Do A and B contradict each other, so that they can't both be true, their dates considered? Answer with one \
 word: CONTRADICT, AGREE or UNRELATED."""
-_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
-_DENIED = re.compile(
-    r"\b(?:no|not|don'?t|doesn'?t|never|without)\b[^.]{0,30}\b(?:contradict|conflict)", re.ASCII
-)
-_SAID = (
-    (re.compile(r"unrelated|different subject|neither|not related"), Verdict.UNRELATED),
-    (re.compile(r"contradict|conflict|\byes\b"), Verdict.CONTRADICTS),
-    (re.compile(r"agree|consistent|compatible|\bno\b"), Verdict.AGREES),
-)
+# vLLM is held to one of these words. Left free, SmolLM2 under Ada's template ended every answer at once, empty.
+_VERDICTS = {
+    "CONTRADICT": Verdict.CONTRADICTS,
+    "AGREE": Verdict.AGREES,
+    "UNRELATED": Verdict.UNRELATED,
+}
 
 
 async def judge(engine: Engine, pair: Pair) -> Verdict:
@@ -36,15 +32,6 @@ async def judge(engine: Engine, pair: Pair) -> Verdict:
     return await _ask(engine, pair.b.date, pair.b_passage, pair.a.date, pair.a_passage)
 
 
-def read_verdict(answer: str) -> Verdict:
-    """What an answer says, by the first of the words that it was asked for; none of them is UNRELATED."""
-    said = _THOUGHT.sub("", answer).casefold()
-    if _DENIED.search(said):
-        return Verdict.AGREES
-    found = [(match.start(), verdict) for word, verdict in _SAID if (match := word.search(said))]
-    return min(found, default=(0, Verdict.UNRELATED))[1]
-
-
 async def _ask(engine: Engine, a_date: str, a: str, b_date: str, b: str) -> Verdict:
     question = _QUESTION.format(a_date=a_date, a=a, b_date=b_date, b=b)
     body: Json = {
@@ -52,14 +39,14 @@ async def _ask(engine: Engine, a_date: str, a: str, b_date: str, b: str) -> Verd
         "messages": neutral_messages([{"role": "user", "content": question}]),
         "max_tokens": 8,
         "temperature": 0.0,
+        "structured_outputs": {"choice": list(_VERDICTS)},
         "chat_template_kwargs": {"enable_thinking": False},
     }
-    answer = await engine.complete(body)
-    return read_verdict(_content(answer))
+    return _read(await engine.complete(body))
 
 
-def _content(answer: Json) -> str:
+def _read(answer: Json) -> Verdict:
     match answer:
-        case {"choices": [{"message": {"content": str(content)}}, *_]}:
-            return content
-    return ""
+        case {"choices": [{"message": {"content": str(said)}}, *_]} if said in _VERDICTS:
+            return _VERDICTS[said]
+    raise ModelUnavailable("the model server was asked for a verdict and gave none")

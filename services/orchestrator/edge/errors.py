@@ -108,7 +108,9 @@ async def _validation_error(_request: Request, error: Exception) -> JSONResponse
 async def _http_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
-    return openai_error(error.status_code, str(error.detail), kind)
+    answer = openai_error(error.status_code, str(error.detail), kind)
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:

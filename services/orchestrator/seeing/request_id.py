@@ -2,17 +2,17 @@
 
 import re
 import uuid
-from contextvars import ContextVar
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-request_id: ContextVar[str] = ContextVar("request_id", default="")
+from services.tracing import request_id as request_id
+
+HEADER = b"x-request-id"
 _GOOD = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestIdMiddleware:
-    """Takes the client's id where it is a good one, else makes one."""
+    """Takes the client's id where it is a good one, else makes one. Stands outside of everything."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -21,14 +21,23 @@ class RequestIdMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        name = given.decode() if _GOOD.fullmatch(given) else f"req-{uuid.uuid4().hex}"
-        request_id.set(name)
+        name = _given(scope) or f"req-{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = name
+        header = (HEADER, name.encode())
 
         async def naming(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-Id"] = name
+                message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 
-        await self._app(scope, receive, naming)
+        token = request_id.set(name)
+        try:
+            await self._app(scope, receive, naming)
+        finally:
+            request_id.reset(token)
+
+
+def _given(scope: Scope) -> str:
+    """The client's own, if it is one that may stand in logs and headers."""
+    given: bytes = next((value for name, value in scope["headers"] if name == HEADER), b"")
+    return given.decode() if _GOOD.fullmatch(given) else ""

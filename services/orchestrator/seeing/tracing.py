@@ -1,15 +1,4 @@
-"""Traces, by switch."""
+"""Traces, by switch: a span a request, and parts of the work as its children."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-
-@contextmanager
-def span(_name: str) -> Iterator[None]:
-    """A part of the work, as traces show it."""
-    yield
-
-
-def outgoing_headers() -> dict[str, str]:
-    """What a request to vLLM carries so that its trace goes on there."""
-    return {}
+from services.tracing import outgoing_headers as outgoing_headers
+from services.tracing import span as span

@@ -1,0 +1,18 @@
+"""/metrics: everything for Prometheus. Open to all who reach the port, as no word of anybody's is in it."""
+
+from fastapi import APIRouter, Response
+from fastapi.concurrency import run_in_threadpool
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from services.orchestrator.seeing.readings import Readings
+from services.orchestrator.state import StateDep
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/metrics")
+async def metrics(state: StateDep) -> Response:
+    """The numbers of this moment, in Prometheus' text format."""
+    await state.readings.refresh()
+    told = await run_in_threadpool(generate_latest, state.metrics.registry)
+    return Response(told, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,76 @@
+"""Numbers that others keep, read when Prometheus asks: what stands in the ledger and in the queue."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from prometheus_client import Gauge
+
+from services.errors import AdaError
+from services.orchestrator.seeing.metrics import Metrics
+from services.orchestrator.state import State
+
+log = logging.getLogger("ada.orchestrator")
+PATIENCE_S = 1.0  # Prometheus itself gives up after 10 s
+_Read = Callable[[], Mapping[str, int]]
+
+
+class Reading:
+    """A gauge by state. Who does not answer in time is asked by one thread, however often it is scraped."""
+
+    def __init__(self, name: str, read: _Read, gauge: Gauge, up: Gauge) -> None:
+        self._read = read
+        self._gauge = gauge
+        self._up = up.labels(name)
+        self._name = name
+        self._limiter = CapacityLimiter(1)
+        self._task: asyncio.Task[Mapping[str, int]] | None = None
+
+    async def refresh(self) -> None:
+        """Set the gauge, or clear it: an old number would be taken for today's. Raises nothing."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._ask(), name=f"numbers of the {self._name}")
+        done, _ = await asyncio.wait({self._task}, timeout=PATIENCE_S)
+        numbers = self._numbers() if done else {}
+        self._up.set(bool(numbers))
+        self._gauge.clear()
+        for state, number in numbers.items():
+            self._gauge.labels(state).set(number)
+
+    async def _ask(self) -> Mapping[str, int]:
+        return await run_sync(self._read, abandon_on_cancel=True, limiter=self._limiter)
+
+    def _numbers(self) -> Mapping[str, int]:
+        assert self._task
+        task, self._task = self._task, None
+        try:
+            return task.result()
+        except AdaError as error:
+            log.debug("no numbers of the %s: %s", self._name, error)
+            return {}
+
+
+class Readings:
+    """All that is read when Prometheus asks."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        metrics, jobs = state.metrics, state.jobs
+        self._readings = [
+            Reading("ledger", state.ledger.numbers, metrics.diary_entries, metrics.up),
+            Reading("queue", jobs.queue.numbers, metrics.queue_jobs, metrics.up),
+        ]
+
+    async def refresh(self) -> None:
+        """Bring all gauges up to date; takes a second at most."""
+        _set_own(self._state.metrics, self._state)
+        await asyncio.gather(*(reading.refresh() for reading in self._readings))
+
+
+def _set_own(metrics: Metrics, state: State) -> None:
+    metrics.running.set(state.engine.gate.running)
+    metrics.waiting.set(state.engine.gate.waiting)
+    metrics.breaker.labels("model").set(state.engine.breaker.is_open)
+    metrics.breaker.labels("diary").set(state.diary_breaker.is_open)

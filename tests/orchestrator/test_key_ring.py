@@ -1,0 +1,191 @@
+"""Who a header names: nobody without a key, whatever is sent, and the file may change at any time.
+
+.venv/bin/python -m pytest tests/orchestrator/test_key_ring.py
+"""
+
+import logging
+import os
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import services.orchestrator.edge.keys as edge_keys
+from services.errors import NotAllowed
+from services.keys import add_key, digest, revoke_keys
+from services.orchestrator.edge.keys import LOCAL, Caller, KeyRing
+
+
+@pytest.fixture(autouse=True)
+def looks_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_keys, "LOOKED_EVERY_S", 0.0)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+@pytest.fixture
+def ring(file: Path) -> KeyRing:
+    return KeyRing(file, open_without_keys=True)
+
+
+def make(file: Path, owner: str = "drew", requests: int | None = None, tokens: int | None = None) -> str:
+    return add_key(file, owner, requests, tokens, 0o600)[0]
+
+
+def owner_of(ring: KeyRing, key: str | None) -> str | None:
+    """Whose key this is; nobody's is None."""
+    try:
+        return ring.caller(None if key is None else f"Bearer {key}").owner
+    except NotAllowed:
+        return None
+
+
+def test_a_key_names_its_owner_and_its_limits(file: Path, ring: KeyRing):
+    key = make(file, "drew", 60, 0)
+    assert ring.caller(f"Bearer {key}") == Caller("drew", ring.caller(f"Bearer {key}").key_id, 60, 0)
+    assert owner_of(ring, make(file, "mila")) == "mila"
+    assert owner_of(ring, key) == "drew"
+
+
+@pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER {}", "Bearer  {} "])
+def test_the_scheme_is_read_as_http_has_it(file: Path, ring: KeyRing, form: str):
+    assert ring.caller(form.format(make(file))).owner == "drew"
+
+
+@pytest.mark.parametrize(
+    "form", [None, "", "{}", "Bearer", "Bearer ", "Basic {}", "Bearer{}", "Bearer\t{}", "Key {}"]
+)
+def test_what_is_no_bearer_header_is_told_how_to_send_one(file: Path, ring: KeyRing, form: str | None):
+    key = make(file)
+    with pytest.raises(NotAllowed, match="no API key was sent: send `Authorization: Bearer <key>`"):
+        ring.caller(form and form.format(key))
+
+
+def test_a_key_must_match_the_whole_hash_and_not_its_beginning(file: Path, ring: KeyRing):
+    key = make(file)
+    file.write_text(file.read_text().replace(digest(key), digest(key)[:12] + "0" * 52))
+    assert owner_of(ring, key) is None
+
+
+def test_a_refusal_repeats_nothing_of_the_key(file: Path, ring: KeyRing):
+    make(file)
+    with pytest.raises(NotAllowed) as refused:
+        ring.caller("Bearer ada-secret-of-somebody")
+    assert "secret" not in str(refused.value)
+
+
+ALPHABET = string.ascii_letters + string.digits + "-_"
+NEAR = st.tuples(
+    st.integers(0, 46), st.sampled_from(["cut", "drop", "case", "other", "insert"]), st.text(max_size=3)
+)
+
+
+def near_miss(key: str, place: int, how: str, text: str) -> str:
+    """The key with one thing wrong."""
+    before, here, after = key[:place], key[place], key[place + 1 :]
+    other = ALPHABET[(ALPHABET.index(here) + 1) % len(ALPHABET)]
+    wrong = {"cut": "", "drop": after, "case": here.swapcase() + after, "other": other + after}
+    return before + wrong.get(how, (text or "x") + here + after)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@given(header=st.none() | st.text() | st.text().map(lambda key: f"Bearer {key}"), near=NEAR)
+@example(header="Bearer ", near=(4, "case", ""))
+@example(header="Bearer \udcff\x00", near=(46, "cut", ""))
+def test_nothing_but_a_key_ever_names_anybody(file: Path, header: str | None, near: tuple[int, str, str]):
+    if not file.exists():
+        (file.parent / "key").write_text(make(file))
+    key, ring = (file.parent / "key").read_text(), KeyRing(file, open_without_keys=True)
+    missed = near_miss(key, *near)
+    for sent in (header, missed, f"Bearer {missed}", f"Basic {key}", f"Bearer {key} {key}"):
+        if sent is not None and sent.partition(" ")[2].strip() == key and sent.startswith("Bearer"):
+            continue  # a letter without another case, or a space before the key
+        with pytest.raises(NotAllowed):
+            ring.caller(sent)
+    assert ring.caller(f"Bearer {key}").owner == "drew"
+
+
+class TestWithoutKeys:
+    @pytest.mark.parametrize("header", [None, "", "Bearer none", "Bearer x", "Basic x", "nonsense"])
+    def test_everybody_is_the_one_owner_whatever_is_sent(self, ring: KeyRing, header: str | None):
+        assert ring.caller(header).owner == LOCAL
+
+    def test_beyond_loopback_nobody_gets_in(self, file: Path):
+        ring = KeyRing(file, open_without_keys=False)
+        assert owner_of(ring, "none") is None
+        assert owner_of(ring, make(file)) == "drew"
+
+    def test_the_first_key_closes_the_door_at_once(self, file: Path, ring: KeyRing):
+        assert owner_of(ring, "none") == LOCAL
+        key = make(file)
+        assert owner_of(ring, "none") is None
+        assert owner_of(ring, key) == "drew"
+
+    def test_a_first_file_that_is_broken_closes_it_too(self, file: Path, ring: KeyRing):
+        assert owner_of(ring, "none") == LOCAL
+        file.write_text("{")
+        assert owner_of(ring, "none") is None
+
+
+class TestChanges:
+    def test_a_key_that_is_made_or_revoked_counts_without_a_restart(self, file: Path, ring: KeyRing):
+        drews, milas = make(file), make(file, "mila")
+        assert owner_of(ring, milas) == "mila"
+        revoke_keys(file, "mila", 0o600)
+        assert owner_of(ring, milas) is None
+        assert owner_of(ring, drews) == "drew"
+
+    def test_when_all_are_revoked_nobody_gets_in(self, file: Path, ring: KeyRing):
+        key = make(file)
+        revoke_keys(file, "drew", 0o600)
+        assert owner_of(ring, key) is None
+        assert owner_of(ring, None) is None
+
+    def test_the_file_is_looked_at_once_a_second_at_most(self, file: Path, ring: KeyRing, monkeypatch):
+        monkeypatch.setattr(edge_keys, "LOOKED_EVERY_S", 1.0)
+        make(file)
+        looked: list[Path] = []
+        state = edge_keys._state
+        monkeypatch.setattr(edge_keys, "_state", lambda path: looked.append(path) or state(path))
+        for _ in range(100):
+            owner_of(ring, "x")
+        assert len(looked) == 1
+
+    @pytest.mark.parametrize("how", ["broken", "gone", "a folder"])
+    def test_a_file_that_is_lost_takes_no_key_away_and_lets_nobody_in(
+        self, file: Path, ring: KeyRing, caplog, how: str
+    ):
+        key = make(file)
+        assert owner_of(ring, key) == "drew"
+        kept = file.read_bytes()
+        file.unlink()
+        if how == "broken":
+            file.write_text('{"keys": [')
+        if how == "a folder":
+            file.mkdir()
+        with caplog.at_level(logging.ERROR):
+            for _ in range(5):
+                assert owner_of(ring, key) == "drew"
+                assert owner_of(ring, "none") is None
+        (said,) = caplog.messages
+        assert str(file) in said
+        assert "read before go on" in said
+        if how == "a folder":
+            file.rmdir()
+        file.write_bytes(kept)
+        revoke_keys(file, "drew", 0o600)
+        assert owner_of(ring, key) is None
+
+    def test_an_edit_in_place_is_seen_even_if_size_and_time_stay(self, file: Path, ring: KeyRing):
+        """As permissions that are mended: only the time of change tells of them."""
+        key = make(file)
+        assert owner_of(ring, key) == "drew"
+        before = file.stat()
+        file.write_text(file.read_text().replace("drew", "mila"))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert owner_of(ring, key) == "mila"
