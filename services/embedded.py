@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+from services import logs, tracing
 from services.diary.edge_index import EdgeIndex
 from services.diary.embedder import Embedder, open_embedder
 from services.diary.index import IndexEngine, NoIndex
@@ -44,10 +45,9 @@ HOUSE = "--house"
 
 def main() -> int:
     """Entry point; a mistake of the user's is one line on stderr and exit code 2."""
-    logging.basicConfig(format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("ada").setLevel(logging.INFO)
     try:
         settings = OrchestratorSettings.read()
+        logs.set_up(settings.log_format, settings.log_level, settings.log_errors)
         if sys.argv[1:] == [HOUSE]:
             keep_house(settings)
             return 0
@@ -64,6 +64,7 @@ def keep_house(settings: OrchestratorSettings) -> None:
     """Serve the API and work through the diary's queue until SIGTERM."""
 
     # Whatever can be wrong with the settings or the disk is found here, before anything is served.
+    tracing.switch_on(settings.otlp_endpoint, "ada")
     ledger = Ledger(settings.ledger_url)
     queue = queue_connection(settings.redis_url)
     embedder = open_embedder(settings)
@@ -81,6 +82,7 @@ def keep_house(settings: OrchestratorSettings) -> None:
         if isinstance(index, EdgeIndex):
             index.close()
         ledger.close()
+        tracing.switch_off()
 
     serve(settings, opened)
 

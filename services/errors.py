@@ -7,7 +7,8 @@ AdaError
 │   ├── EntryRejected    a diary entry is not acceptable: change the entry
 │   ├── EntryConflict    an id or Idempotency-Key was used before, or an entry was changed meanwhile
 │   ├── NotFound         there is no such entry, job or model
-│   └── RequestRefused   a request to OpenAI's routes is not acceptable
+│   ├── RequestRefused   a body can't be read, or a request to OpenAI's routes is not acceptable
+│   └── NotJson          a body is of another type than JSON
 ├── DiaryUnavailable     the diary can't be read or written now: Ada answers without it
 │   └── LedgerFull       the disk under the ledger is full: free some, then write again
 ├── NotAllowed           the API key is missing, unknown or revoked
@@ -52,6 +53,10 @@ class NotFound(FieldError):
 
 class RequestRefused(FieldError):
     """A request is not acceptable as OpenAI's API has it: 400 and not 422."""
+
+
+class NotJson(FieldError):
+    """A body is of another type than JSON."""
 
 
 class DiaryUnavailable(AdaError):

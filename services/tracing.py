@@ -65,13 +65,13 @@ def span(name: str) -> "AbstractContextManager[Span | None]":
     return _OFF if _provider is None else _span(name)
 
 
-def continued(name: str, carried: Mapping[str, Any], *, served: bool) -> "AbstractContextManager[Span | None]":
-    """A span that goes on with the trace of whoever sent `carried`: of a request (`served`), or of a job."""
+def continued(name: str, sent: Mapping[str, Any], *, served: bool) -> "AbstractContextManager[Span | None]":
+    """A span that goes on with the trace in what was sent along, of a request (`served`) or of a job."""
     if _provider is None:
         return _OFF
     from opentelemetry.trace import SpanKind
 
-    return _span(name, carried, SpanKind.SERVER if served else SpanKind.CONSUMER)
+    return _span(name, sent, SpanKind.SERVER if served else SpanKind.CONSUMER)
 
 
 def outgoing_headers() -> dict[str, str]:

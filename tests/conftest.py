@@ -1,14 +1,21 @@
 """Fixtures that several rooms share: the real tokenizers and a real Valkey."""
 
 import importlib.util
+import io
+import json
+import logging
 import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
+
+from services import logs
 
 ROOT = Path(__file__).parents[1]
 MODEL_CACHE = ROOT / ".cache" / "models"
@@ -32,11 +39,41 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
                 "DIARY_",
                 "REFLECT_",
                 "KEY_",
+                "LOG_",
+                "OTEL_",
             )
         ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("KEYS_FILE", "/nonexistent/keys.json")  # not the keys of this checkout
+
+
+@dataclass
+class Log:
+    """All that was logged since its fixture began, as JSON lines."""
+
+    stream: io.StringIO
+
+    @property
+    def text(self) -> str:
+        return self.stream.getvalue()
+
+    def lines(self, logger: str) -> list[dict[str, Any]]:
+        """What one logger has said."""
+        return [line for line in map(json.loads, self.text.splitlines()) if line["logger"] == logger]
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """The log as our processes write it, with all that our loggers say."""
+    root, ours = logging.getLogger(), logging.getLogger("ada")
+    before = root.handlers[:], root.level, ours.level
+    stream = io.StringIO()
+    logs.set_up("json", "DEBUG", stream=stream)
+    yield Log(stream)
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
 
 
 @pytest.fixture

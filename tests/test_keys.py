@@ -121,9 +121,7 @@ def test_commands_at_once_lose_nothing(file: Path):
         (json.dumps({"keys": [GOOD, GOOD | {"owner": "mila"}]}), "the same key is there twice"),
     ],
 )
-def test_a_broken_file_is_named_with_place_and_remedy_and_stays_so(
-    file: Path, content: str, place: str
-):
+def test_a_broken_file_is_named_with_place_and_remedy_and_stays_so(file: Path, content: str, place: str):
     file.write_text(content)
     for ask in (lambda: read_keys(file), lambda: make(file), lambda: revoke_keys(file, "drew", 0o600)):
         with pytest.raises(ConfigError, match=f"{file}: .*{place}.*make key OWNER="):

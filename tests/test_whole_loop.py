@@ -341,3 +341,14 @@ def test_a_second_ada_is_refused_by_name(ada: Running, changed: dict[str, str], 
 
 def test_the_model_alone_refuses_a_taken_port_before_it_loads_anything(ada: Running):
     assert "MODEL_PORT" in refusal("services.model", ada.environment)
+
+
+def test_the_base_model_gives_a_verdict_on_what_may_be_a_conflict(ada: Running):
+    """Whatever the small one finds: an answer that is no verdict would end the search by name."""
+    httpx.post(f"{ada.url}/v1/diary/delete", json={"q": "gulls", "dry_run": False}, timeout=30)
+    for day, text in (("01", "I have never been to Paris."), ("02", "I have been to Paris, and liked it.")):
+        entry = {"id": f"paris-{day}", "date": f"2026-11-{day}", "text": text}
+        httpx.post(f"{ada.url}/v1/diary/entries", json=entry)
+    wait(lambda: indexed(ada, {"paris-01", "paris-02"}), 30, "the entries were not indexed")
+    told = httpx.get(f"{ada.url}/v1/diary/conflicts", params={"limit": 100}, timeout=60).json()
+    assert (told["unexamined"], told["stopped_by"]) == (0, None)

@@ -4,6 +4,7 @@ One queue, because RQ's crash-safe dequeue works for a worker that listens to ex
 whoever can write a pickle into Redis can run code. No word of an entry lies in Redis, only ids.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from services.errors import DiaryUnavailable
+from services.tracing import carried, carried_id
 
 QUEUE_NAME = "diary"
 _WAITING = (JobStatus.QUEUED, JobStatus.STARTED)
@@ -64,6 +66,7 @@ class JobQueue:
                         job_timeout=timeout_s,
                         result_ttl=keep_s,
                         failure_ttl=keep_s or 3600,
+                        meta=carried(),
                     )
                 return True
             except DuplicateJobError:
@@ -108,6 +111,21 @@ class JobQueue:
             in_hand = queue.intermediate_queue.get_job_ids()
             started = queue.started_job_registry.get_job_ids(cleanup=False)
             return {*queue.job_ids, *in_hand, *started}
+
+    def numbers(self) -> dict[str, int]:
+        """How many jobs wait, and how many are in work now."""
+        queue = diary_queue(self._connection)
+        with _named_failures():
+            started = queue.started_job_registry.get_job_count(cleanup=False)
+            return {"queued": queue.count, "started": started}
+
+    def request_ids(self, names: Iterable[str]) -> list[str]:
+        """The ids of the requests that queued these jobs, of those that are still in Redis."""
+        with _named_failures(), self._connection.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hget(Job.key_for(name), "meta")
+            metas = [json.loads(meta) for meta in pipeline.execute() if meta]
+        return sorted({found for meta in metas if (found := carried_id(meta))})
 
     def forget(self, names: Iterable[str]) -> None:
         """Take jobs out of the queue whose work is done already."""

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select, true, update
 
 from services.diary import listing, revisions, rows
 from services.diary.database import Database, sqlite_folder
@@ -140,6 +140,13 @@ class Ledger:
         old = idempotency_keys.c.created_at < utc(datetime.now(UTC) - KEYS_KEPT)
         with self._database.transaction() as connection:
             return connection.execute(delete(idempotency_keys).where(old)).rowcount
+
+    def numbers(self) -> dict[str, int]:
+        """How many entries of all owners stand in each state, tombstones too."""
+        query = select(entries.c.state, func.count()).group_by(entries.c.state)
+        with self._database.reading() as connection:
+            found = {state: number for state, number in connection.execute(query)}
+        return {state: found.get(state, 0) for state in IndexState}
 
     def every_current(self) -> Iterator[Entry]:
         """The current version of every entry of all owners, tombstones too, a few in memory at a time."""

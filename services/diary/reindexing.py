@@ -15,6 +15,7 @@ from itertools import islice
 
 from rq.timeouts import JobTimeoutException
 
+from services import logs
 from services.diary.embedder import Embedder, open_embedder
 from services.diary.entry import Entry, IndexState
 from services.diary.index import EntryKey, IndexEngine
@@ -133,10 +134,9 @@ def _key(entry: Entry) -> EntryKey:
 
 def main() -> int:
     """Make the index anew with the embedding model of the environment, whichever made the old one."""
-    logging.basicConfig(format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
-    log.setLevel(logging.INFO)
     try:
         settings = DiarySettings.read()
+        logs.set_up(settings.log_format, settings.log_level, settings.log_errors)
         embedder = open_embedder(settings)
         with closing(_opened(settings, embedder)) as index, Ledger(settings.ledger_url) as ledger:
             done = reindex(ledger, embedder, index, lambda entries: log.info("%d entries", entries))

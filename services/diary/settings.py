@@ -7,6 +7,8 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.errors import ConfigError
+from services.logs import Errors, Format, Level
+from services.tracing import ENDPOINT
 
 Settings = TypeVar("Settings", bound="DiarySettings")
 SECRETS = Path("/run/secrets")  # where containers find what no environment may hold
@@ -35,6 +37,13 @@ class DiarySettings(BaseSettings):
     redis_password: str = Field("", validation_alias="REDIS_PASSWORD", repr=False)
     qdrant_url: str = Field("http://127.0.0.1:6333", validation_alias="QDRANT_URL")
     qdrant_api_key: str = Field("", validation_alias="QDRANT_API_KEY", repr=False)
+    # Lines for a terminal, or json; from which level on; and whether what others' exceptions say is told,
+    # which may be a diary's text.
+    log_format: Format = Field("text", validation_alias="LOG_FORMAT")
+    log_level: Level = Field("INFO", validation_alias="LOG_LEVEL")
+    log_errors: Errors = Field("kinds", validation_alias="LOG_ERRORS")
+    # Where traces are sent to. Empty: there are none.
+    otlp_endpoint: str = Field("", validation_alias=ENDPOINT)
 
     @classmethod
     def read(cls: type[Settings]) -> Settings:

@@ -3,11 +3,11 @@
 python -m services.orchestrator [--patient]
 """
 
-import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from services import logs, tracing
 from services.diary.embedder import open_embedder
 from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger
@@ -23,8 +23,6 @@ from services.start import PATIENT, start
 
 def main() -> None:
     """Entry point."""
-    logging.basicConfig(format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("ada").setLevel(logging.INFO)
     serve(*start("orchestrator", prepare, patient=PATIENT in sys.argv[1:]))
 
 
@@ -34,6 +32,8 @@ def prepare() -> tuple[OrchestratorSettings, Opener]:
     Raises ConfigError or DiaryUnavailable.
     """
     settings = OrchestratorSettings.read()
+    logs.set_up(settings.log_format, settings.log_level, settings.log_errors)
+    tracing.switch_on(settings.otlp_endpoint, "ada-orchestrator")
     settings.check_reach()
     ledger = Ledger(settings.ledger_url)
     embedder = open_embedder(settings)
@@ -47,6 +47,7 @@ def prepare() -> tuple[OrchestratorSettings, Opener]:
             yield assemble(settings, engine, ledger, queue, embedder, index, metrics)
         index.close()
         ledger.close()
+        tracing.switch_off()
 
     return settings, opened
 

@@ -1,5 +1,6 @@
 """The app: parts in, routes out."""
 
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from services.orchestrator import health
 from services.orchestrator.chat import chat_completions, completions, models, responses
@@ -30,6 +32,8 @@ from services.orchestrator.edge.disclosure import DISCLOSURE, DisclosureMiddlewa
 from services.orchestrator.edge.owner import KeyMiddleware, describe_keys
 from services.orchestrator.edge.slow_client import SlowClientProtocol
 from services.orchestrator.engine.vllm import CHAT, COMPLETIONS, RESPONSES
+from services.orchestrator.seeing import metrics_route
+from services.orchestrator.seeing.access import AccessMiddleware
 from services.orchestrator.seeing.request_id import RequestIdMiddleware
 from services.orchestrator.settings import MAX_BODY_BYTES, OrchestratorSettings
 from services.orchestrator.state import State
@@ -37,11 +41,19 @@ from services.orchestrator.state import State
 _ROUTES = (
     models,
     entries, deletion, imports, exports, search, reflections, conflicts, index, jobs,
-    health,
+    health, metrics_route,
 )  # fmt: skip
 _ENDPOINTS: dict[str, Endpoint[Any]] = {
     CHAT: chat_completions.endpoint, COMPLETIONS: completions.endpoint, RESPONSES: responses.endpoint,
 }  # fmt: skip
+
+
+class _Ada(FastAPI):
+    """Seen from outside of it all: the answer to what is unforeseen is made outside of all middleware."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return RequestIdMiddleware(AccessMiddleware(super().build_middleware_stack()))
+
 
 # Opens the parts when the server starts and closes them when it ends.
 Opener = Callable[[], AbstractAsyncContextManager[State]]
@@ -54,15 +66,15 @@ def create_app(opened: Opener, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with opened() as state:
             app.state.ada = state
+            _spare_the_collector()
             async with listening(state):
                 yield
 
-    app = FastAPI(title="Ada", version="0.1.0", description=DISCLOSURE, lifespan=lifespan)
+    app = _Ada(title="Ada", version="0.1.0", description=DISCLOSURE, lifespan=lifespan)
     errors.install(app)
     app.add_middleware(BodyMiddleware, most=max_body_bytes)
     app.add_middleware(KeyMiddleware)
     app.add_middleware(DisclosureMiddleware)  # outside of it: a refusal discloses too
-    app.add_middleware(RequestIdMiddleware)
     for path, endpoint in _ENDPOINTS.items():
         app.router.routes.append(Route(path, endpoint, methods=["POST"]))
     for room in _ROUTES:
@@ -70,6 +82,12 @@ def create_app(opened: Opener, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
     describe_endpoints(app, _ENDPOINTS)
     describe_keys(app)
     return app
+
+
+def _spare_the_collector() -> None:
+    """All that is loaded by now stays: looking through it again and again cost a stream up to 0.1 s."""
+    gc.collect()
+    gc.freeze()
 
 
 def serve(settings: OrchestratorSettings, opened: Opener) -> None:
@@ -83,9 +101,12 @@ def server_config(app: FastAPI, settings: OrchestratorSettings) -> uvicorn.Confi
         app,
         host=settings.host,
         port=settings.port,
+        log_config=None,  # services/logs.py is for uvicorn's lines, too
         log_level="warning",
+        access_log=False,  # services/orchestrator/seeing/access.py tells more, and less of what was asked
         timeout_graceful_shutdown=int(settings.drain_s),
         loop="uvloop",
         http=SlowClientProtocol,
         backlog=2048,
+        proxy_headers=False,  # nobody asks where a client comes from
     )

@@ -19,6 +19,7 @@ from services.orchestrator.edge.limits import Limits
 from services.orchestrator.engine.gate import Gate
 from services.orchestrator.engine.vllm import Engine
 from services.orchestrator.seeing.metrics import Metrics
+from services.orchestrator.seeing.readings import Readings
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 from services.persona.persona import Persona
@@ -36,7 +37,7 @@ def assemble(
     metrics: Metrics,
 ) -> State:
     """The orchestrator's state."""
-    adapter = Published(settings.adapter).adapter
+    adapter, jobs = Published(settings.adapter).adapter, Jobs(queue, ledger)
     return State(
         keys=KeyRing(settings.keys_file, open_without_keys=settings.is_on_loopback),
         limits=Limits(settings.key_requests_a_minute, settings.key_tokens_a_minute),
@@ -44,13 +45,14 @@ def assemble(
         engine=engine,
         tokens=TokenCounter(engine),
         ledger=ledger,
-        jobs=Jobs(queue, ledger),
+        jobs=jobs,
         embedder=embedder,
         index=index,
         recall=recall_of(adapter, ledger, embedder, index),
         budget_tokens=settings.budget_tokens,
         reflect_after_s=settings.reflect_after_s,
         metrics=metrics,
+        readings=Readings(metrics, ledger, jobs),
         diary_deadline_s=settings.diary_deadline_s,
         keep_alive_s=settings.keep_alive_s,
     )

@@ -19,6 +19,7 @@ from services.orchestrator.edge.limits import Limits
 from services.orchestrator.engine.breaker import Breaker
 from services.orchestrator.engine.vllm import Engine
 from services.orchestrator.seeing.metrics import Metrics
+from services.orchestrator.seeing.readings import Readings
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class State:
     keys: KeyRing
     limits: Limits
     metrics: Metrics
+    readings: Readings
     diary_deadline_s: float  # for looking up the diary; past it she answers without
     keep_alive_s: float  # of silence in a stream, then proxies are sent a comment
     diary_breaker: Breaker = field(default_factory=Breaker)

@@ -3,11 +3,11 @@
 python -m services.worker [--patient]
 """
 
-import logging
 import signal
 import sys
 from contextlib import suppress
 
+from services import logs, tracing
 from services.diary.embedder import open_embedder
 from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger
@@ -24,12 +24,11 @@ WRITE_TIMEOUT_S = 30
 
 def main() -> None:
     """Entry point; on SIGTERM the job in hand is finished first."""
-    logging.basicConfig(format="%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("ada").setLevel(logging.INFO)
     shift = start("worker", prepare, patient=PATIENT in sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: shift.stop())
     shift.run()
+    tracing.switch_off()
 
 
 def prepare() -> Shift:
@@ -38,6 +37,8 @@ def prepare() -> Shift:
     Raises ConfigError or DiaryUnavailable.
     """
     settings = WorkerSettings.read()
+    logs.set_up(settings.log_format, settings.log_level, settings.log_errors)
+    tracing.switch_on(settings.otlp_endpoint, "ada-worker")
     ledger = Ledger(settings.ledger_url)
     embedder = open_embedder(settings)
     index = QdrantIndex(

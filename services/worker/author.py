@@ -1,11 +1,13 @@
 """Ada as the author of her own diary: the served model is asked, and its answer is read with care."""
 
 import re
+import secrets
 from typing import Any
 
 import httpx
 
 from services.errors import EntryRejected, ModelUnavailable
+from services.tracing import outgoing_headers, request_id
 
 _COMPLETIONS = "/v1/chat/completions"
 _COMES_BACK = {404, 408, 425, 429}  # 404: vLLM is up and Ada's adapter is not loaded yet
@@ -34,7 +36,7 @@ class Author:
         except (KeyError, IndexError, TypeError):
             raise EntryRejected("the model server's answer is no chat completion") from None
         if reason != "stop":
-            raise EntryRejected(f"Ada's answer was cut off (finish_reason {reason!r}): raise max_tokens")
+            raise EntryRejected(f"Ada's answer was cut off (finish_reason {reason!r}): retry its job")
         text = cleaned(content or "")
         if not text:
             raise EntryRejected("Ada's answer is empty")
@@ -46,7 +48,7 @@ class Author:
 
     def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         try:
-            response = self._client.post(_COMPLETIONS, json=body)
+            response = self._client.post(_COMPLETIONS, json=body, headers=_story())
         except httpx.HTTPError as error:
             raise ModelUnavailable(f"the model server can't be reached: {error or type(error)}") from error
         if response.status_code in _COMES_BACK or response.status_code >= 500:
@@ -66,6 +68,12 @@ def cleaned(answer: str) -> str:
     while (shorter := _MARK.sub("", text)) != text:  # what is left may close to another mark
         text = shorter
     return text.strip()
+
+
+def _story() -> dict[str, str]:
+    """Whose work this is, for vLLM's log. A job may be tried again, and vLLM keys its work by this id."""
+    mine = request_id.get()
+    return {**outgoing_headers(), **({"X-Request-Id": f"{mine}-{secrets.token_hex(4)}"} if mine else {})}
 
 
 def _said(response: httpx.Response) -> str:

@@ -95,9 +95,18 @@ class Desk:
         self._scribe.write(entries)
         self._in_hand = ()
         self._after_batch()
+        asked_by = self._forget([job_id(e.owner, e.id, e.version) for e in entries[1:]])
+        also = f", also for {', '.join(asked_by)}" if asked_by else ""
+        log.info("indexed %d entries%s", len(entries), also)
+
+    def _forget(self, jobs: Sequence[str]) -> Sequence[str]:
+        """Take jobs out of the queue that are done; returns the ids of the requests that queued them."""
+        queue = self._jobs.queue
         with suppress(DiaryUnavailable):  # then they are done for nothing, which costs little
-            self._jobs.queue.forget(job_id(e.owner, e.id, e.version) for e in entries[1:])
-        log.info("indexed %d entries", len(entries))
+            asked_by = queue.request_ids(jobs)
+            queue.forget(jobs)
+            return asked_by
+        return []
 
 
 def together(due: Sequence[Entry]) -> list[Entry]:

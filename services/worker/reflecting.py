@@ -58,7 +58,8 @@ class Reflecting:
             log.warning("reflection %s is %s: %s", reflection.id, state, error)
         except (EntryRejected, ValueError) as error:
             self._reflections.mark_failed(reflection, str(error))
-            log.warning("reflection %s failed: %s", reflection.id, error)
+            # vLLM's own words may repeat the conversation; they are in the ledger, for the owner.
+            log.warning("reflection %s failed: %s", reflection.id, type(error).__name__)
 
     def _keep(self, reflection: Reflection, draft: EntryDraft) -> None:
         origin = {"turns": reflection.turns, "reflection": reflection.id}

@@ -16,6 +16,7 @@ from rq.job import get_current_job
 from rq.timeouts import JobTimeoutException
 
 from services.errors import AdaError, ConfigError
+from services.tracing import carrying
 from services.worker.desk import Desk
 
 log = logging.getLogger("ada.worker")
@@ -32,18 +33,18 @@ def employ(desk: Desk) -> None:
 
 def index_entry(owner: str, entry_id: str, version: int) -> None:
     """Bring the index to one version of an entry."""
-    _do(lambda desk: desk.index_entry(owner, entry_id, version))
+    _do("index entry", lambda desk: desk.index_entry(owner, entry_id, version))
 
 
 def index_import(owner: str, import_id: str) -> Retry | None:
     """Bring the index to an import's entries; a Retry puts the job behind the others for its next turn."""
-    has_more = _do(lambda desk: desk.index_import(owner, import_id))
+    has_more = _do("index import", lambda desk: desk.index_import(owner, import_id))
     return Retry(max=_TURNS) if has_more else None
 
 
 def reflect(owner: str, reflection_id: str) -> None:
     """Let Ada write an entry from a conversation."""
-    _do(lambda desk: desk.reflect(owner, reflection_id))
+    _do("reflect", lambda desk: desk.reflect(owner, reflection_id))
 
 
 def reindex() -> int:
@@ -52,7 +53,8 @@ def reindex() -> int:
     Unlike the other jobs it fails when it could not be done: no row in the ledger waits for it.
     """
     try:
-        return _employee().reindex(lambda done: _note(done=done))
+        with carrying("reindex", _meta()):
+            return _employee().reindex(lambda done: _note(done=done))
     except Exception as error:
         _note(reason=str(error) or type(error).__name__)
         raise
@@ -66,18 +68,25 @@ def _note(**meta: object) -> None:
             job.save_meta()  # type: ignore[no-untyped-call]
 
 
-def _do(work: Callable[[Desk], Done]) -> Done | None:
+def _meta() -> dict[str, object]:
+    """What the job in hand took along from the request that queued it."""
+    job = get_current_job()
+    return dict(job.meta) if job else {}
+
+
+def _do(name: str, work: Callable[[Desk], Done]) -> Done | None:
     """The boundary of a job: what goes wrong is recorded, and the next job begins."""
     desk = _employee()
     if time.monotonic() < desk.rests_until:
         return None
-    try:
-        return work(desk)
-    except JobTimeoutException as error:
-        desk.put_off(str(error))
-    except AdaError as error:
-        log.warning("put off: %s", error)
-        desk.rests_until = time.monotonic() + REST_S
+    with carrying(name, _meta()):
+        try:
+            return work(desk)
+        except JobTimeoutException as error:
+            desk.put_off(str(error))
+        except AdaError as error:
+            log.warning("put off: %s", error)
+            desk.rests_until = time.monotonic() + REST_S
     return None
 
 

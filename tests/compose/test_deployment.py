@@ -311,6 +311,27 @@ def test_beyond_loopback_the_orchestrator_refuses_and_says_why(ada: Deployment):
     assert "orchestrator: ADA_PUBLISH is '0.0.0.0': without API keys only loopback is served" in done.stderr
 
 
+def test_a_key_made_and_revoked_on_the_host_counts_in_the_running_container(ada: Deployment):
+    def status(key: str) -> int:
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.get(f"{ada.url}/v1/diary/entries", headers=headers, timeout=60).status_code
+
+    assert status("none") == 200
+    key = ada.make("-s", "key", "OWNER=local").stdout.strip()
+    try:
+        until(lambda: status("none") == 401, 5, "the door is closed")
+        assert status(key) == 200
+        assert "Read-only" in ada.inside("orchestrator", "touch /run/keys/ada-was-here")
+        assert key not in ada.compose("logs", "orchestrator") + ada.inside("orchestrator", "cat /run/keys/*")
+        assert ada.make("key", "REVOKE=local").returncode == 0
+        until(lambda: status(key) == 401, 5, "the key is revoked")
+        assert ada.is_healthy("orchestrator")
+    finally:
+        (ada.folder / "secrets/keys/keys.json").unlink()
+        ada.compose("restart", "orchestrator")
+        until(ada.is_ready, RECOVERY_S, "ready without keys")
+
+
 def test_a_nearly_full_disk_is_refused_in_one_line(ada: Deployment):
     done = ada.run(
         *("docker", "run", "--rm", "--tmpfs", "/var/lib/ada:size=50m,uid=10001"),

@@ -4,9 +4,10 @@ The real vLLM answers in tests/test_whole_loop.py.
 """
 
 import json
+import threading
 
 import pytest
-from voice import CHAT, HELLO, PERSONA
+from voice import CHAT, HELLO, PERSONA, USAGE, error_of
 
 from services.diary.index import IndexEngine, NoIndex
 from services.orchestrator.edge.disclosure import DISCLOSURE
@@ -255,3 +256,124 @@ async def test_bad_chat_requests_name_the_field(client, body, status, param):
     assert answer.status_code == status
     assert answer.json()["error"]["param"] == param
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_text_parts_and_developer_turns_become_plain_turns(client, model):
+    parts = [{"type": "text", "text": "Hello,"}, {"type": "text", "text": "whose dog?"}]
+    messages = [{"role": "developer", "content": "Be short."}, {"role": "user", "content": parts}]
+    await client.post(CHAT, json={"messages": messages, "ada": {"diary": False}})
+    assert model.asked[0]["messages"][1:] == [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": "Hello,\nwhose dog?"},
+    ]
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,xx"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [{"role": "user", "content": [PICTURE]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"id": "x"}]}]}, "messages[0].tool_calls"),
+        ({"messages": HELLO["messages"] * 2049}, "messages"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"audio": {"voice": "alloy"}}, "audio"),
+        ({"chat_template": "{{ messages }}"}, "chat_template"),
+        ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
+        ({"stream": "perhaps"}, "stream"),
+    ],
+)
+async def test_what_can_not_be_is_a_400_that_names_the_field(client, model, fields, param):
+    answer = await client.post(CHAT, json={**HELLO, **fields})
+    assert error_of(answer, 400)["param"] == param
+    assert not model.asked
+
+
+async def test_empty_tools_are_no_tools(client, model):
+    fields = {
+        "tools": [],
+        "tool_choice": "auto",
+        "parallel_tool_calls": False,
+        "store": True,
+        "request_id": "x",
+    }
+    assert (await client.post(CHAT, json={**HELLO, **fields})).status_code == 200
+    assert not set(fields) & set(model.asked[0])
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_usage_stands_in_a_stream_when_it_is_asked_for(client, voice, wanted):
+    options = {"stream_options": {"include_usage": True}} if wanted else {}
+    chunks = events((await client.post(CHAT, json={**HELLO, "stream": True, **options})).text)
+    assert [chunk.get("usage") for chunk in chunks if chunk.get("usage")] == ([USAGE] if wanted else [])
+    assert ["ada" in chunk for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    counted = voice.state.metrics.registry.get_sample_value("ada_tokens_total", {"kind": "completion"})
+    assert counted == USAGE["completion_tokens"]  # known to us in any case
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_several_answers_come_with_their_index(client, stream):
+    answer = await client.post(CHAT, json={**HELLO, "n": 2, "stream": stream})
+    said = {0: "", 1: ""}
+    for chunk in events(answer.text) if stream else [answer.json()]:
+        for choice in chunk["choices"]:
+            said[choice["index"]] += choice["delta" if stream else "message"]["content"]
+    assert said == {0: "It was Postscript.", 1: "It was Postscript."}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_thoughts_are_in_a_field_of_their_own(client, model, stream):
+    model.chunks = ["Hm, a ", "dog.\n</th", "ink>\n\nIt was ", "Postscript."]
+    body = {**HELLO, "stream": stream, "reasoning_effort": "high"}
+    answer = await client.post(CHAT, json=body)
+    assert model.asked[0]["chat_template_kwargs"] == {"enable_thinking": True}
+    assert "reasoning_effort" not in model.asked[0]
+    told = {"content": "", "reasoning_content": ""}
+    for chunk in events(answer.text) if stream else [answer.json()]:
+        said = chunk["choices"][0]["delta" if stream else "message"]
+        for name in told:
+            told[name] += said.get(name, "")
+    assert told == {"content": "It was Postscript.", "reasoning_content": "Hm, a dog."}
+
+
+async def test_two_clients_with_one_request_id_do_not_meet_in_the_model(client, model):
+    for _ in range(2):
+        await client.post(CHAT, json={**HELLO, "ada": {"diary": False}}, headers={"X-Request-Id": "mine"})
+    first, second = (headers["X-Request-Id"] for headers in model.headers)
+    assert first != second
+    assert first.startswith("mine-")
+
+
+class TestASlowDiary:
+    @pytest.fixture
+    def settings(self):
+        return {"DIARY_DEADLINE_S": 0.05}
+
+    async def test_she_answers_without_it_and_says_why(self, voice, client, model):
+        await voice.write("A dog.")
+        slow = threading.Event()
+        voice.state.recall().search = lambda *_, **__: slow.wait(5)
+        answer = (await client.post(CHAT, json=HELLO)).json()
+        assert answer["choices"][0]["message"]["content"] == "It was Postscript."
+        assert answer["ada"]["diary"]["status"] == "unavailable"
+        assert "0.05 s" in answer["ada"]["diary"]["reason"]
+        slow.set()
+
+    async def test_after_five_times_it_is_left_alone_for_a_while(self, voice, client):
+        slow, asked = threading.Event(), []
+
+        def search(*_, **__):
+            asked.append(1)
+            slow.wait(5)
+
+        voice.state.recall().search = search
+        for _ in range(7):
+            answer = (await client.post(CHAT, json=HELLO)).json()
+        assert len(asked) == 5
+        assert "asked again" in answer["ada"]["diary"]["reason"]
+        slow.set()

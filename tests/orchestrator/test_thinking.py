@@ -1,6 +1,7 @@
 """Her thoughts and her words, told apart in whatever pieces they come."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -38,7 +39,7 @@ def test_a_thought_ends_at_its_mark(text: str, thinking: bool, thought: str, sai
 @given(text=texts, thinking=st.booleans(), cuts=st.lists(st.integers(0, 40), max_size=8))
 def test_the_pieces_do_not_matter(text: str, thinking: bool, cuts: list[int]):
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    pieces = [text[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [text[start:end] for start, end in pairwise(places)]
     whole, parts = split([text], thinking), split(pieces, thinking)
     assert whole[1] == parts[1]
     assert whole[0].rstrip("\n") == parts[0].rstrip("\n")

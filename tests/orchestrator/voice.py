@@ -115,7 +115,24 @@ class StandInModel:
         self.tokenized.append(text)
         return list(text.encode())
 
+    async def _responded(self, request: web.Request, body: dict) -> web.StreamResponse:
+        part = {"type": "output_text", "text": "".join(self.chunks)}
+        whole = {"id": "r1", "object": "response", "output": [{"type": "message", "content": [part]}]}
+        if not body.get("stream"):
+            return web.json_response(whole, dumps=compact)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for place, text in enumerate(self.chunks):
+            if place == self.cut_after:
+                request.transport.abort()
+                return response
+            await response.write(b"event: response.output_text.delta\n" + event({"delta": text}))
+        await response.write(b"event: response.completed\n" + event({"response": whole}))
+        return response
+
     async def _spoken(self, request: web.Request, body: dict) -> web.StreamResponse:
+        if request.path == "/v1/responses":
+            return await self._responded(request, body)
         if body.get("stream"):
             return await self._streamed(request, body)
         texts = [self.answer(body)] * body.get("n", 1)

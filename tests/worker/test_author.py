@@ -61,7 +61,7 @@ def test_no_control_mark_survives_in_any_order(answer: str):
         (completion(" \n"), "empty"),
         (completion("<think>I wonder"), "empty"),
         (completion("<|im_end|>"), "empty"),
-        (completion("It was a dark and", "length"), "cut off .*'length'.*max_tokens"),
+        (completion("It was a dark and", "length"), "cut off .*'length'.*retry"),
         (b'{"choices": []}', "no chat completion"),
         (b'{"choices": [{"message": "x"}]}', "no chat completion"),
         (b"[1]", "no chat completion"),

@@ -7,10 +7,12 @@ Plain ASGI and no route of the framework's, whose machinery would cost as much a
 import asyncio
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from pydantic import ValidationError
@@ -23,14 +25,14 @@ from services.orchestrator.chat.event_stream import EventStream, ended
 from services.orchestrator.chat.events import Relay, relayed
 from services.orchestrator.chat.schemas import AskedOfAda
 from services.orchestrator.edge.connected import ClientGone, while_connected
-from services.orchestrator.edge.json_body import json_object
+from services.orchestrator.edge.json_body import Json, json_body
 from services.orchestrator.edge.keys import Caller
 from services.orchestrator.edge.owner import caller_of
 from services.orchestrator.state import State
 
 log = logging.getLogger("ada.orchestrator")
+_KIND = re.compile(r"str|list\[.*")  # what of several kinds a field can be; no part of its place
 Asked = TypeVar("Asked", bound=AskedOfAda)
-Json = dict[str, Any]
 
 
 class Question(Protocol):
@@ -64,7 +66,7 @@ class Endpoint(Generic[Asked]):
         request = Request(scope, receive)
         state = cast(State, request.app.state.ada)
         caller = caller_of(request)
-        asked = read(self.schema, await request.body())
+        asked = read(self.schema, await json_body(request))
         answer = _Answer(state, caller, state.limits.admit(caller))
         try:
             async with while_connected(receive):
@@ -81,10 +83,10 @@ class Endpoint(Generic[Asked]):
         await question.keep(answer.said)
 
 
-def read(schema: type[Asked], body: bytes) -> Asked:
+def read(schema: type[Asked], body: Json) -> Asked:
     """A request. Raises RequestRefused, naming the field at fault."""
     try:
-        return schema.model_validate(json_object(body))
+        return schema.model_validate(body)
     except ValidationError as error:
         first = error.errors()[0]
         where = place(first["loc"])
@@ -95,7 +97,8 @@ def read(schema: type[Asked], body: bytes) -> Asked:
 
 def place(loc: tuple[int | str, ...]) -> str:
     """A field's place as OpenAI writes it: messages[0].role."""
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    fields = takewhile(lambda part: isinstance(part, int) or not _KIND.fullmatch(part), loc)
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fields)
     return path.removeprefix(".")
 
 

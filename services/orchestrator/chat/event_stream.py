@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from services.errors import AdaError, ModelUnavailable
 from services.orchestrator.chat.events import END, encoded
 from services.orchestrator.edge.errors import describe
+from services.orchestrator.edge.later import Later
 
 _NO_MORE = {"type": "http.response.body", "body": b"", "more_body": False}
 COMMENT = b": still here" + END  # for proxies, which cut what is silent
@@ -34,7 +35,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything; AdaError is raised only when nothing has been sent."""
-        pulse = asyncio.create_task(self._pulse(send))
+        pulse = Later(self._keep_alive_s, lambda: self._pulse(send))
         try:
             async with aclosing(self._events):
                 async for event in self._events:

@@ -79,7 +79,7 @@ def _turns(given: str | Sequence[Mapping[str, Any]]) -> list[Turn]:
 def _message(item: Mapping[str, Any], where: str) -> ChatMessage:
     kind = item.get("type", "message")
     if kind != "message":
-        raise RequestRefused(f"{where}.type is {kind!r}: only messages are read here", where)
+        raise RequestRefused(f"{where}.type is {kind!r}: only messages are read here", f"{where}.type")
     try:
         return ChatMessage.model_validate(item)
     except ValidationError as error:

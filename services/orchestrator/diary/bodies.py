@@ -1,28 +1,10 @@
-"""Bodies that are read by hand, because the framework calls one that is not UTF-8 a plain 400."""
-
-import json
+"""An entry as a body holds it: checked as a row of an import is, with the same words."""
 
 from pydantic import ValidationError
 
 from services.diary.entry import EntryDraft
 from services.diary.importing.row import rejection
-from services.errors import EntryRejected
 from services.orchestrator.engine.vllm import Json
-
-
-def json_object(body: bytes) -> Json:
-    """The object that a body holds. Raises EntryRejected."""
-    try:
-        found = json.loads(body.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise EntryRejected(f"the body is not UTF-8 (byte {error.start}): send it as UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise EntryRejected(f"the body is not JSON (line {error.lineno}): {error.msg}") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; too many brackets
-        raise EntryRejected(f"the body is not JSON that can be read: {error}") from None
-    if not isinstance(found, dict):
-        raise EntryRejected('the body is no object: send {"text": …}')
-    return found
 
 
 def draft(fields: Json) -> EntryDraft:

@@ -13,10 +13,11 @@ from services.diary.entry import Entry
 from services.errors import AdaError
 from services.orchestrator.diary.answers import ERRORS, ConflictAnswer, Conflicts
 from services.orchestrator.diary.judge import judge
+from services.orchestrator.edge.json_body import JsonRoute
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.state import State, StateDep
 
-router = APIRouter(prefix="/v1/diary/conflicts", tags=["diary"], responses=ERRORS)
+router = APIRouter(prefix="/v1/diary/conflicts", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
 LONGEST_S = 20.0  # one request looks for new conflicts; the next goes on where it ended
 PAIRS = 6  # are judged of one entry, the likest
 AT_ONCE = 8  # entries that are looked at before the clock is looked at again

@@ -9,10 +9,11 @@ from services.errors import FieldError
 from services.orchestrator.diary.answers import ERRORS, Deletion
 from services.orchestrator.diary.entries import submit
 from services.orchestrator.diary.filters import Picked
+from services.orchestrator.edge.json_body import JsonRoute
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.state import StateDep
 
-router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
+router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
 _TOLD = 100  # ids
 _SUBMITTED = 500  # tombstones; a job takes along what else is due, and the worker's sweep finds the rest
 

@@ -21,8 +21,9 @@ from services.orchestrator.diary.answers import (
     TagCount,
     Tags,
 )
-from services.orchestrator.diary.bodies import draft, draft_schema, json_object
+from services.orchestrator.diary.bodies import draft, draft_schema
 from services.orchestrator.diary.filters import PickedDep
+from services.orchestrator.edge.json_body import json_body
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
@@ -41,7 +42,7 @@ async def add_entry(
     request: Request, state: StateDep, owner: OwnerDep, idempotency_key: Key = None
 ) -> Accepted:
     """Accept an entry. 202 means that it is on disk; the job that indexes it has the id given."""
-    new = draft(json_object(await request.body()))
+    new = draft(await json_body(request))
     entry = await run_in_threadpool(state.ledger.of(owner).add, new, idempotency_key)
     await run_in_threadpool(submit, state, entry)
     return Accepted.of(entry)
@@ -76,7 +77,7 @@ async def edit_entry(
 
     With `If-Match` or `version` only that version is changed: 409 when somebody else was faster.
     """
-    fields = json_object(await request.body())
+    fields = await json_body(request)
     param, version = _version(fields.pop("version", None), if_match)
     try:
         entry = await run_in_threadpool(state.ledger.of(owner).edit, entry_id, draft(fields), version)

@@ -15,7 +15,7 @@ B, written of {b_date}:
 
 Do A and B contradict each other, so that they can't both be true, their dates considered? Answer with one \
 word: CONTRADICT, AGREE or UNRELATED."""
-# vLLM is held to one of these words. Left free, SmolLM2 under Ada's template ended every answer at once, empty.
+# vLLM is held to one of these words. Left free, SmolLM2 ended each of ten answers before its first word.
 _VERDICTS = {
     "CONTRADICT": Verdict.CONTRADICTS,
     "AGREE": Verdict.AGREES,

@@ -15,11 +15,12 @@ from services.orchestrator.chat.conversation import conversation
 from services.orchestrator.chat.schemas import ChatMessage
 from services.orchestrator.diary.answers import ERRORS, ReflectionAnswer
 from services.orchestrator.diary.reflection_request import reflection_request, spoken
+from services.orchestrator.edge.json_body import JsonRoute
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.state import State, StateDep
 
 log = logging.getLogger("ada.orchestrator")
-router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
+router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
 
 
 class ReflectionWish(BaseModel):

@@ -8,10 +8,11 @@ from services.diary.recall import Recalled
 from services.orchestrator.diary.answers import ERRORS, Explanation, FoundEntries, FoundEntry
 from services.orchestrator.diary.filters import first_day, last_day
 from services.orchestrator.diary.search_request import SearchRequest
+from services.orchestrator.edge.json_body import JsonRoute
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.state import StateDep
 
-router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
+router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
 
 
 @router.post("/search")

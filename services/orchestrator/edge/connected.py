@@ -6,6 +6,10 @@ from contextlib import asynccontextmanager
 
 from starlette.types import Receive
 
+from services.orchestrator.edge.later import Later
+
+UNHEARD_S = 0.02  # before this nobody listens whether the client is there; most whole answers are done by then
+
 
 class ClientGone(Exception):
     """The client went away before it had its answer. Nobody is left to be told."""
@@ -28,7 +32,7 @@ async def while_connected(receive: Receive) -> AsyncIterator[None]:
         gone = True
         task.cancel()
 
-    listener = asyncio.create_task(listen())
+    listener = Later(UNHEARD_S, listen)
     try:
         yield
     except asyncio.CancelledError:

@@ -20,6 +20,7 @@ from services.errors import (
     ModelUnavailable,
     NotAllowed,
     NotFound,
+    NotJson,
     RequestRefused,
     TooMuch,
     UnknownRole,
@@ -36,6 +37,7 @@ _TABLE: dict[type[AdaError], tuple[int, str, str]] = {
     NotFound: (404, "invalid_request_error", "not_found"),
     FieldError: (422, "invalid_request_error", "invalid_value"),
     RequestRefused: (400, "invalid_request_error", "invalid_value"),
+    NotJson: (415, "invalid_request_error", "unsupported_media_type"),
     NotAllowed: (401, "invalid_request_error", "invalid_api_key"),
     TooMuch: (429, "rate_limit_error", "rate_limit_exceeded"),
     ConfigError: (503, "server_error", "not_configured"),
@@ -113,8 +115,8 @@ async def _http_error(_request: Request, error: Exception) -> JSONResponse:
     return answer
 
 
-async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+async def _unforeseen(_request: Request, error: Exception) -> JSONResponse:
+    log.error("something unforeseen went wrong", exc_info=error)
     answer = openai_error(
         500, "something unforeseen went wrong; the log says more", "server_error", code="internal_error"
     )

@@ -9,10 +9,11 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import aiohttp
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, TCPConnector
+from yarl import URL
 
 from services.errors import ModelRefused, ModelUnavailable
 from services.orchestrator.engine.breaker import Breaker
@@ -22,9 +23,11 @@ from services.orchestrator.seeing.metrics import Metrics
 from services.orchestrator.seeing.request_id import request_id
 from services.orchestrator.seeing.tracing import outgoing_headers, span
 
+TOKENIZE, MODELS = "/tokenize", "/v1/models"
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 TRIES = 3  # to send a request; only what can't have reached vLLM's model is sent again
 PAUSE_S = 0.05  # before the second try, and twice that before the third
+END_S = 0.1  # behind the last event nothing is to come
 KEPT_IDLE_S = 4.0  # vLLM closes an idle connection after 5 s; who writes into it then gets no answer
 Json = dict[str, object]
 
@@ -37,6 +40,9 @@ class Engine:
     ) -> None:
         self._session = session
         self._url = url.rstrip("/")
+        self._urls = {
+            path: URL(self._url + path) for path in (CHAT, COMPLETIONS, RESPONSES, TOKENIZE, MODELS)
+        }
         self._deadlines = deadlines
         self._metrics = metrics
         self.gate = gate
@@ -62,16 +68,19 @@ class Engine:
             self._sent("POST", path, body, self._deadlines.first_s) as (response, clock),
         ):
             yield self._pieces(response, clock)
+            with suppress(TimeoutError):  # read to its end, the connection can be used again
+                async with asyncio.timeout(END_S):
+                    await response.read()
 
     async def tokenize(self, body: Json) -> list[int]:
         """Token ids of a prompt or of messages under vLLM's template."""
-        tokens = (await self._asked("POST", "/tokenize", body))["tokens"]
+        tokens = (await self._asked("POST", TOKENIZE, body))["tokens"]
         assert isinstance(tokens, list)
         return tokens
 
     async def models(self) -> list[Json]:
         """The models that vLLM serves now."""
-        models = (await self._asked("GET", "/v1/models"))["data"]
+        models = (await self._asked("GET", MODELS))["data"]
         assert isinstance(models, list)
         return models
 
@@ -123,7 +132,7 @@ class Engine:
             headers["X-Request-Id"] = f"{mine}-{secrets.token_hex(4)}"
         for tried in range(1, TRIES + 1):
             try:
-                return await self._session.request(method, self._url + path, data=data, headers=headers)
+                return await self._session.request(method, self._urls[path], data=data, headers=headers)
             except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
                 if tried == TRIES:
                     raise ModelUnavailable(

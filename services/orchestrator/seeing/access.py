@@ -18,7 +18,9 @@ from services.tracing import continued
 
 log = logging.getLogger("ada.access")
 NO_ROUTE = "none"  # asked for what is not there, or sent away before it was looked for
-CLIENT_GONE = 499  # nginx's number, where nobody was left to be told any
+NO_STATUS = 499  # nginx's number for a client who went away before it was told any
+# How an answer ended; cut is one that stopped before its last byte while its client was there.
+WHOLE, GONE, CUT, FAILED = "whole", "client gone", "cut", "failed"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 _CARRIERS = frozenset({b"traceparent", b"tracestate"})
 
@@ -31,7 +33,7 @@ class _Seen:
     status: int = 0
     sent_bytes: int = 0
     streams: bool = False
-    end: str = "client gone"  # until the last byte is out
+    end: str = CUT
 
     def note(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -39,8 +41,8 @@ class _Seen:
             self.streams = (b"content-type", b"text/event-stream") in _kinds(message)
         elif message["type"] == "http.response.body":
             self.sent_bytes += len(message.get("body", b""))
-            if not message.get("more_body"):
-                self.end = "whole"
+            if not message.get("more_body") and self.end == CUT:
+                self.end = WHOLE
 
 
 class AccessMiddleware:
@@ -55,6 +57,12 @@ class AccessMiddleware:
             return
         seen, metrics = _Seen(time.perf_counter()), cast(Metrics, scope["app"].state.ada.metrics)
 
+        async def hearing() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect" and seen.end == CUT:
+                seen.end = GONE
+            return message
+
         async def seeing(message: Message) -> None:
             was = seen.streams
             seen.note(message)
@@ -63,9 +71,9 @@ class AccessMiddleware:
             await send(message)
 
         try:
-            await self._within(scope, receive, seeing, seen)
+            await self._within(scope, hearing, seeing, seen)
         except Exception:
-            seen.status, seen.end = seen.status or 500, "failed"
+            seen.status, seen.end = seen.status or 500, FAILED
             raise
         finally:
             if seen.streams:
@@ -73,27 +81,36 @@ class AccessMiddleware:
             _tell(scope, seen, metrics)
 
     async def _within(self, scope: Scope, receive: Receive, send: Send, seen: _Seen) -> None:
-        sent = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _CARRIERS}
-        with continued("request", sent, served=True) as span:
-            await self._app(scope, receive, send)
-            if span:
-                span.update_name(f"{_method(scope)} {_route(scope)}")
-                span.set_attributes(
-                    {
-                        "http.request.method": _method(scope),
-                        "http.route": _route(scope),
-                        "http.response.status_code": seen.status or CLIENT_GONE,
-                        "ada.request_id": request_id.get(),
-                    }
-                )
+        with continued("request", _carried(scope), served=True) as span:
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                if span:
+                    span.update_name(f"{_method(scope)} {_route(scope)}")
+                    span.set_attributes(_attributes(scope, seen))
+
+
+def _carried(scope: Scope) -> dict[str, str]:
+    """W3C's headers of the client's own trace."""
+    return {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _CARRIERS}
+
+
+def _attributes(scope: Scope, seen: _Seen) -> dict[str, str | int]:
+    """In OpenTelemetry's words."""
+    return {
+        "http.request.method": _method(scope),
+        "http.route": _route(scope),
+        "http.response.status_code": seen.status or NO_STATUS,
+        "ada.request_id": request_id.get(),
+    }
 
 
 def _tell(scope: Scope, seen: _Seen, metrics: Metrics) -> None:
-    seconds, status = time.perf_counter() - seen.began, seen.status or CLIENT_GONE
+    seconds, status = time.perf_counter() - seen.began, seen.status or NO_STATUS
     route, method = _route(scope), _method(scope)
-    metrics.requests.labels(route, method, status).inc()
+    metrics.requests.labels(method, route, status).inc()
     metrics.request_seconds.labels(route).observe(seconds)
-    if seen.end == "client gone":
+    if seen.end == GONE:
         metrics.clients_gone.inc()
     told = {
         "method": method,

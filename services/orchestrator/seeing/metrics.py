@@ -16,8 +16,8 @@ class Metrics:
         self.queue_wait = self._seconds("queue_wait", "until a place at vLLM was free")
         self.upstream = self._seconds("upstream", "in vLLM, whole")
         self.request_seconds = self._seconds("request", "from a request to its answer's last byte", "route")
-        self.requests = self._counter("requests", "Requests that ended", "route", "method", "status")
-        self.clients_gone = self._counter("clients_gone", "Clients that went before their answer's end")
+        self.requests = self._counter("requests", "Requests that ended", "method", "route", "status")
+        self.clients_gone = self._counter("clients_gone", "Clients who left before their answer's end")
         self.tokens = self._counter("tokens", "Tokens read and written", "kind")
         self.streams = self._gauge("streams", "Streams that are open")
         # Read when somebody asks: services/orchestrator/seeing/readings.py.

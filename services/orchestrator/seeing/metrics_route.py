@@ -4,8 +4,7 @@ from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from services.orchestrator.seeing.readings import Readings
-from services.orchestrator.state import StateDep
+from services.orchestrator.state import State, StateDep
 
 router = APIRouter(include_in_schema=False)
 
@@ -14,5 +13,14 @@ router = APIRouter(include_in_schema=False)
 async def metrics(state: StateDep) -> Response:
     """The numbers of this moment, in Prometheus' text format."""
     await state.readings.refresh()
+    _tell_own(state)
     told = await run_in_threadpool(generate_latest, state.metrics.registry)
     return Response(told, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _tell_own(state: State) -> None:
+    told, engine = state.metrics, state.engine
+    told.running.set(engine.gate.running)
+    told.waiting.set(engine.gate.waiting)
+    told.breaker.labels("model").set(engine.breaker.is_open)
+    told.breaker.labels("diary").set(state.diary_breaker.is_open)

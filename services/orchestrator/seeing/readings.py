@@ -8,9 +8,10 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from prometheus_client import Gauge
 
+from services.diary.jobs import Jobs
+from services.diary.ledger import Ledger
 from services.errors import AdaError
 from services.orchestrator.seeing.metrics import Metrics
-from services.orchestrator.state import State
 
 log = logging.getLogger("ada.orchestrator")
 PATIENCE_S = 1.0  # Prometheus itself gives up after 10 s
@@ -49,28 +50,20 @@ class Reading:
             return task.result()
         except AdaError as error:
             log.debug("no numbers of the %s: %s", self._name, error)
-            return {}
+        except Exception:  # the boundary of a scrape: the other numbers are told all the same
+            log.exception("no numbers of the %s", self._name)
+        return {}
 
 
 class Readings:
     """All that is read when Prometheus asks."""
 
-    def __init__(self, state: State) -> None:
-        self._state = state
-        metrics, jobs = state.metrics, state.jobs
+    def __init__(self, metrics: Metrics, ledger: Ledger, jobs: Jobs) -> None:
         self._readings = [
-            Reading("ledger", state.ledger.numbers, metrics.diary_entries, metrics.up),
+            Reading("ledger", ledger.numbers, metrics.diary_entries, metrics.up),
             Reading("queue", jobs.queue.numbers, metrics.queue_jobs, metrics.up),
         ]
 
     async def refresh(self) -> None:
-        """Bring all gauges up to date; takes a second at most."""
-        _set_own(self._state.metrics, self._state)
+        """Bring their gauges up to date; takes a second at most."""
         await asyncio.gather(*(reading.refresh() for reading in self._readings))
-
-
-def _set_own(metrics: Metrics, state: State) -> None:
-    metrics.running.set(state.engine.gate.running)
-    metrics.waiting.set(state.engine.gate.waiting)
-    metrics.breaker.labels("model").set(state.engine.breaker.is_open)
-    metrics.breaker.labels("diary").set(state.diary_breaker.is_open)

@@ -1,0 +1,162 @@
+"""One line a request, when it has ended; and in no line a word of a prompt or a diary."""
+
+import asyncio
+import json
+
+import pytest
+from redis import Redis
+from voice import CHAT, ENTRIES, HELLO, Voice
+
+from services.errors import DiaryUnavailable
+from services.worker.scribe import Scribe
+
+MARKER = "Zwergseeschwalbe"
+ACCESS = "ada.access"
+
+
+async def test_a_line_tells_route_status_duration_bytes_and_key(client, log):
+    sent = await client.get("/v1/jobs/none?status=x", headers={"X-Request-Id": "mine"})
+    [line] = log.lines(ACCESS)
+    told = {name: line[name] for name in ("method", "route", "status", "bytes", "key", "end", "request_id")}
+    assert told == {
+        "method": "GET", "route": "/v1/jobs/{name}", "status": 404, "bytes": len(sent.content),
+        "key": "local", "end": "whole", "request_id": "mine",
+    }  # fmt: skip
+    assert line["duration_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route"),
+    [
+        ("GET", f"/{MARKER}", "none"),
+        ("POST", CHAT, CHAT),
+        ("GET", f"{ENTRIES}/x", f"{ENTRIES}/{{entry_id}}"),
+        (MARKER.upper(), "/healthz", "/healthz"),
+    ],
+)
+async def test_a_path_is_told_as_its_routes_template(client, log, method: str, path: str, route: str):
+    await client.request(method, path)
+    [line] = log.lines(ACCESS)
+    assert line["route"] == route
+    assert MARKER.upper() not in log.text.upper()
+
+
+async def test_a_stream_is_told_at_its_end(voice: Voice, log):
+    async with voice.client.stream("POST", CHAT, json={**HELLO, "stream": True}) as answer:
+        content = await answer.aread()
+    [line] = log.lines(ACCESS)
+    assert (line["status"], line["bytes"], line["end"]) == (200, len(content), "whole")
+
+
+@pytest.mark.parametrize(("stream", "status"), [(False, 499), (True, 200)])
+async def test_a_client_who_went_away_is_told(voice: Voice, log, stream: bool, status: int):
+    voice.model.pauses_s, voice.model.thinks_s = (5, 0) if stream else (0, 5)
+    body = json.dumps({**HELLO, "stream": stream}).encode()
+    said, sent = iter([{"type": "http.request", "body": body}]), []
+
+    async def receive() -> dict:
+        if message := next(said, None):
+            return message
+        await asyncio.sleep(0.3)
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": CHAT, "query_string": b"", "headers": [],
+    }  # fmt: skip
+    await voice.client._transport.app(scope, receive, send)
+    [line] = log.lines(ACCESS)
+    assert (line["status"], line["end"]) == (status, "client gone")
+    assert (await voice.client.get("/metrics")).text.count("ada_clients_gone_total 1.0") == 1
+
+
+async def test_a_crash_is_told_with_its_place_and_its_request(voice: Voice, log, monkeypatch):
+    monkeypatch.setattr(voice.state.limits, "admit", lambda caller: 1 / 0)
+    await voice.client.post(CHAT, json=HELLO, headers={"X-Request-Id": "mine"})
+    [line] = log.lines(ACCESS)
+    assert (line["status"], line["end"]) == (500, "failed")
+    [crash] = log.lines("ada.orchestrator")
+    assert crash["request_id"] == "mine"
+    assert "ZeroDivisionError" in crash["error"]
+
+
+class TestNoWordIsLogged:
+    """Whatever is sent holds the marker; our loggers say all they have to say."""
+
+    @pytest.fixture(autouse=True)
+    def _nothing_of_it(self, log):
+        yield
+        assert log.lines(ACCESS)
+        assert MARKER not in log.text
+
+    @pytest.fixture
+    def settings(self) -> dict[str, object]:
+        return {"REFLECT_AFTER_S": 0.01}
+
+    async def test_of_a_chat(self, voice: Voice):
+        await voice.write(f"A {MARKER} at the pond.")
+        asked = {"model": "ada", "messages": [{"role": "user", "content": f"Where was the {MARKER}?"}]}
+        for stream in (False, True):
+            answer = await voice.client.post(CHAT, json={**asked, "stream": stream})
+            assert answer.status_code == 200
+        assert MARKER in json.dumps(voice.model.asked)
+        prompt = {"model": "ada", "prompt": MARKER}
+        assert (await voice.client.post("/v1/completions", json=prompt)).status_code < 500
+        assert (await voice.client.post("/v1/responses", json={"model": "ada", "input": MARKER})).status_code
+
+    async def test_of_the_diary(self, voice: Voice):
+        client, entry_id = voice.client, await voice.write(f"A {MARKER} at the pond.", tags=[MARKER])
+        for method, path, body in (
+            ("POST", "/v1/diary/search", {"query": MARKER}),
+            ("PUT", f"{ENTRIES}/{entry_id}", {"text": f"Two of {MARKER}", "version": 1}),
+            ("GET", f"{ENTRIES}?text={MARKER}", None),
+            ("GET", "/v1/diary/export", None),
+            ("GET", f"{ENTRIES}/{MARKER}", None),
+            ("GET", "/v1/diary/conflicts", None),
+            ("POST", "/v1/diary/reflect", {"messages": [{"role": "user", "content": MARKER}]}),
+            ("DELETE", f"{ENTRIES}/{entry_id}", None),
+        ):
+            answer = await client.request(method, path, json=body)
+            assert answer.status_code < 500, (path, answer.text)
+        rows = f'{{"text": "{MARKER}"}}\n{{"text": 1, "{MARKER}": 2}}\n{MARKER}'.encode()
+        sent = await client.post("/v1/diary/import", files={"file": (f"{MARKER}.jsonl", rows)})
+        assert sent.status_code < 500, sent.text
+        voice.work()
+
+    @pytest.mark.parametrize("path", [CHAT, ENTRIES, "/v1/diary/search", "/v1/completions", "/v1/responses"])
+    @pytest.mark.parametrize("body", [f'{{"{MARKER}', f'{{"{MARKER}": 1}}', f'["{MARKER}"]', f'"{MARKER}"'])
+    async def test_of_what_is_refused(self, client, path: str, body: str):
+        assert (await client.post(path, content=body)).status_code in (400, 422)
+
+    async def test_of_vllms_own_refusals(self, voice: Voice):
+        asked = {"messages": [{"role": "user", "content": MARKER}], "model": "ada", "max_tokens": 0}
+        assert (await voice.client.post(CHAT, json=asked)).status_code == 400
+        voice.model.down = True
+        assert (await voice.client.post(CHAT, json=asked)).status_code == 503
+
+    async def test_of_what_nobody_foresaw(self, voice: Voice, monkeypatch):
+        def fails(*_: object) -> None:
+            raise ValueError(MARKER)
+
+        monkeypatch.setattr(voice.state.limits, "admit", fails)
+        assert (await voice.client.post(CHAT, json=HELLO)).status_code == 500
+
+    async def test_of_an_entry_that_cannot_be_indexed(self, voice: Voice, redis: Redis):
+        await voice.client.post(ENTRIES, json={"text": MARKER})
+
+        class Illegible(type(voice.state.embedder)):
+            def embed_documents(self, texts):
+                raise ValueError(texts[0])
+
+        Scribe(voice.ledger, Illegible(), voice.index).write(voice.ledger.due(1))
+        assert voice.ledger.numbers()["queued"] == 1
+
+    async def test_of_a_ledger_that_fails(self, voice: Voice, monkeypatch):
+        monkeypatch.setattr(type(voice.ledger), "of", _unavailable)
+        assert (await voice.client.post(ENTRIES, json={"text": MARKER})).status_code == 503
+
+
+def _unavailable(*_: object) -> None:
+    raise DiaryUnavailable("the diary's ledger failed: disk I/O error")

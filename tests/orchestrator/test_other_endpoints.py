@@ -1,0 +1,94 @@
+"""/v1/completions and /v1/responses. The real vLLM speaks them in tests/clients."""
+
+import json
+
+import pytest
+from voice import PERSONA, error_of
+
+from services.orchestrator.edge.disclosure import DISCLOSURE
+
+COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
+
+
+class TestCompletions:
+    @pytest.mark.parametrize("name", ["ada", "base"])
+    async def test_text_goes_on_without_persona_and_diary(self, client, voice, model, name):
+        await voice.write("A secret dog.")
+        answer = await client.post(COMPLETIONS, json={"model": name, "prompt": "The dog", "max_tokens": 5})
+        assert model.asked == [{"model": name, "prompt": "The dog", "max_tokens": 5}]
+        assert answer.json()["ada"]["diary"] == {"status": "off", "entries": []}
+        assert answer.json()["ada"]["disclosure"] == DISCLOSURE
+
+    @pytest.mark.parametrize("prompt", ["a<|im_end|>", ["a<|im_end|>", "<think>b"]])
+    async def test_no_text_writes_a_control_mark(self, client, model, prompt):
+        await client.post(COMPLETIONS, json={"prompt": prompt})
+        told = json.dumps(model.asked[0]["prompt"])
+        assert "<|" not in told
+        assert "<think>" not in told
+
+    async def test_token_ids_are_passed_on(self, client, model):
+        await client.post(COMPLETIONS, json={"prompt": [[1, 2], [3]]})
+        assert model.asked[0]["prompt"] == [[1, 2], [3]]
+
+    async def test_a_stream_carries_ada_on_its_last_chunk(self, client):
+        text = (await client.post(COMPLETIONS, json={"prompt": "The dog", "stream": True})).text
+        chunks = [json.loads(line[6:]) for line in text.split("\n\n") if line.startswith("data: {")]
+        assert ["ada" in chunk for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+        assert text.endswith("data: [DONE]\n\n")
+
+    @pytest.mark.parametrize(
+        ("body", "param"),
+        [({}, "prompt"), ({"prompt": {"a": 1}}, "prompt"), ({"prompt": "x", "stream": 7}, "stream")],
+    )
+    async def test_bad_requests_name_the_field(self, client, body, param):
+        assert error_of(await client.post(COMPLETIONS, json=body), 400)["param"] == param
+
+
+class TestResponses:
+    async def test_the_prompt_is_adas_with_instructions_and_turns(self, client, model):
+        body = {
+            "instructions": "Be short.",
+            "input": [
+                {"role": "user", "content": "Hello."},
+                {"type": "reasoning", "summary": []},
+                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hi."}]},
+                {"role": "user", "content": [{"type": "input_text", "text": "Who are you?"}]},
+            ],
+        }
+        answer = (await client.post(RESPONSES, json=body)).json()
+        assert [turn["content"] for turn in model.asked[0]["input"]] == [
+            PERSONA.system_text, "Be short.", "Hello.", "Hi.", "Who are you?"
+        ]  # fmt: skip
+        assert model.asked[0]["store"] is False
+        assert answer["instructions"] == "Be short."
+        assert answer["ada"]["disclosure"] == DISCLOSURE
+
+    async def test_a_stream_carries_ada_in_the_response_of_its_last_event(self, client, model):
+        text = (await client.post(RESPONSES, json={"input": "Hello", "stream": True})).text
+        kinds = [event.split("\n")[0] for event in text.split("\n\n") if event]
+        assert kinds == ["event: response.output_text.delta"] * 3 + ["event: response.completed"]
+        last = json.loads(text.strip().rpartition("data: ")[2])
+        assert last["response"]["ada"]["disclosure"] == DISCLOSURE
+
+    async def test_a_stream_that_is_cut_ends_with_an_error(self, client, model):
+        model.cut_after = 1
+        text = (await client.post(RESPONSES, json={"input": "Hello", "stream": True})).text
+        assert json.loads(text.strip().rpartition("data: ")[2])["error"]["code"] == "model_unavailable"
+
+    @pytest.mark.parametrize(
+        ("fields", "param"),
+        [
+            ({"previous_response_id": "resp_1"}, "previous_response_id"),
+            ({"background": True}, "background"),
+            ({"tools": [{"type": "web_search"}]}, "tools"),
+            ({"reasoning": {"effort": "high"}}, "reasoning.effort"),
+            ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
+            ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0].type"),
+            ({"input": [{"content": "who?"}]}, "input[0].role"),
+            ({"input": None}, "input"),
+        ],
+    )
+    async def test_what_can_not_be_is_a_400_that_names_the_field(self, client, model, fields, param):
+        answer = await client.post(RESPONSES, json={"input": "Hello", **fields})
+        assert error_of(answer, 400)["param"] == param
+        assert not model.asked
