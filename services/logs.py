@@ -35,9 +35,10 @@ def set_up(form: Format, level: Level, errors: Errors = "kinds", stream: TextIO 
 
 
 def _named(record: logging.LogRecord) -> bool:
-    """Name the request; its own line may have named another."""
-    if not hasattr(record, "request_id"):
-        record.request_id = request_id.get()
+    """Name the request."""
+    record.request_id = request_id.get()
+    if record.name == "asyncio":  # its further lines quote the exception of a task that nobody waited for
+        record.msg, record.args = record.getMessage().partition("\n")[0], ()
     return True
 
 

@@ -18,7 +18,7 @@ from services.errors import ConfigError
 from services.start import CONFIG_EXIT
 
 log = logging.getLogger("ada.supervisor")
-END_WITHIN_S = 15.0  # vLLM, while it loads, hears nothing
+END_WITHIN_S = 25.0  # answers under way have DRAIN_S; vLLM, while it loads, hears nothing
 _PR_SET_PDEATHSIG = 1
 
 

@@ -1,5 +1,7 @@
 """services/logs.py: one form for every line, the request's id on each, and no words of others' exceptions."""
 
+import asyncio
+import gc
 import io
 import json
 import logging
@@ -41,6 +43,20 @@ def test_libraries_are_heard_from_warnings_on(log):
     logging.getLogger("uvicorn.error").error("a port is taken")
     assert "GET" not in log.text
     assert log.lines("uvicorn.error")[0]["level"] == "ERROR"
+
+
+async def test_asyncio_quotes_no_exception_that_nobody_waited_for(log):
+    async def fails() -> None:
+        raise ValueError(SECRET)
+
+    task = asyncio.ensure_future(fails())
+    await asyncio.wait({task})
+    del task
+    gc.collect()
+    [line] = log.lines("asyncio")
+    assert "never retrieved" in line["message"]
+    assert "ValueError" in line["error"]
+    assert SECRET not in log.text
 
 
 class TestExceptions:

@@ -15,4 +15,4 @@ class WorkerSettings(DiarySettings):
     # Whom the worker asks when Ada is to write an entry of her own.
     model_url: str = Field("http://127.0.0.1:8000", validation_alias="MODEL_URL")
     connect_timeout_s: float = Field(5.0, gt=0, validation_alias="MODEL_CONNECT_TIMEOUT_S")
-    silence_timeout_s: float = Field(300.0, gt=0, validation_alias="MODEL_SILENCE_TIMEOUT_S")
+    whole_timeout_s: float = Field(900.0, gt=0, validation_alias="MODEL_WHOLE_TIMEOUT_S")

@@ -1,18 +1,21 @@
 """The voice over a real ledger, a real index and a real Valkey; the model is a stand-in."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from redis import Redis
-from voice import ADAPTER, StandInModel, Voice, WordsEmbedder, asking, parts
+from voice import ADAPTER, StandInModel, Voice, WordsEmbedder, asking, parts, until
 
 from services.diary.edge_index import EdgeIndex
 from services.diary.index import IndexEngine
 from services.diary.ledger import Ledger
+from services.orchestrator.app import create_app, server_config
 from services.orchestrator.parts import recall_of
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
@@ -62,3 +65,23 @@ async def voice(
 @pytest.fixture
 def client(voice: Voice) -> httpx.AsyncClient:
     return voice.client
+
+
+@pytest.fixture
+async def server(model, ledger, redis, index, port, settings, monkeypatch) -> AsyncIterator[uvicorn.Server]:
+    """The voice on a port of its own, as `serve` starts it."""
+    read = OrchestratorSettings(**{"ADA_PORT": port, **settings})
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[State]:
+        async with parts(model, read, ledger, redis, index) as state:
+            object.__setattr__(state, "adapter", lambda: ADAPTER)
+            yield state
+
+    server = uvicorn.Server(server_config(create_app(opened, read.max_body_bytes), read))
+    monkeypatch.setattr(server, "capture_signals", suppress)
+    task = asyncio.create_task(server.serve())
+    await until(lambda: server.started)
+    yield server
+    server.should_exit = True
+    await task

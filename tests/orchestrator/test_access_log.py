@@ -5,7 +5,7 @@ import json
 
 import pytest
 from redis import Redis
-from voice import CHAT, ENTRIES, HELLO, Voice
+from voice import CHAT, ENTRIES, HELLO, JSON, Voice
 
 from services.errors import DiaryUnavailable
 from services.worker.scribe import Scribe
@@ -64,7 +64,8 @@ async def test_a_client_who_went_away_is_told(voice: Voice, log, stream: bool, s
         sent.append(message)
 
     scope = {
-        "type": "http", "method": "POST", "path": CHAT, "query_string": b"", "headers": [],
+        "type": "http", "method": "POST", "path": CHAT, "query_string": b"",
+            "headers": [(b"content-type", b"application/json")],
     }  # fmt: skip
     await voice.client._transport.app(scope, receive, send)
     [line] = log.lines(ACCESS)
@@ -128,7 +129,7 @@ class TestNoWordIsLogged:
     @pytest.mark.parametrize("path", [CHAT, ENTRIES, "/v1/diary/search", "/v1/completions", "/v1/responses"])
     @pytest.mark.parametrize("body", [f'{{"{MARKER}', f'{{"{MARKER}": 1}}', f'["{MARKER}"]', f'"{MARKER}"'])
     async def test_of_what_is_refused(self, client, path: str, body: str):
-        assert (await client.post(path, content=body)).status_code in (400, 422)
+        assert (await client.post(path, content=body, headers=JSON)).status_code in (400, 422)
 
     async def test_of_vllms_own_refusals(self, voice: Voice):
         asked = {"messages": [{"role": "user", "content": MARKER}], "model": "ada", "max_tokens": 0}

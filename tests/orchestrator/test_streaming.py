@@ -2,51 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 import uvicorn
-from voice import ADAPTER, CHAT, HELLO, StandInModel, parts
-
-from services.orchestrator.app import create_app, server_config
-from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.state import State
+from voice import CHAT, HELLO, JSON, StandInModel, spoken, until
 
 STREAM = {**HELLO, "stream": True, "ada": {"diary": False}}
-
-
-@pytest.fixture
-async def server(model, ledger, redis, index, port, settings, monkeypatch) -> AsyncIterator[uvicorn.Server]:
-    """The voice on a port of its own, as `serve` starts it."""
-    read = OrchestratorSettings(**{"ADA_PORT": port, **settings})
-
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[State]:
-        async with parts(model, read, ledger, redis, index) as state:
-            object.__setattr__(state, "adapter", lambda: ADAPTER)
-            yield state
-
-    server = uvicorn.Server(server_config(create_app(opened, read.max_body_bytes), read))
-    monkeypatch.setattr(server, "capture_signals", suppress)
-    task = asyncio.create_task(server.serve())
-    await until(lambda: server.started)
-    yield server
-    server.should_exit = True
-    await task
 
 
 @pytest.fixture
 async def client(server: uvicorn.Server, port: int) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
         yield client
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):  # a guard against hanging
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 def data_of(text: str) -> list[dict]:
@@ -230,8 +199,9 @@ class TestSlowAndLarge:
         assert b"408 Request Timeout" in await spoken(port, sent)
 
     async def test_a_body_that_does_not_come_is_408(self, server, port):
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: ada\r\nContent-Length: 100\r\n\r\n{{".encode()
-        answer = await spoken(port, head)
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: ada\r\nContent-Type: application/json\r\n"
+        head += "Content-Length: 100\r\n\r\n{"
+        answer = await spoken(port, head.encode())
         assert b"408 Request Timeout" in answer
         assert b"ai-disclosure" in answer.lower()
 
@@ -242,17 +212,6 @@ class TestSlowAndLarge:
                 yield b" " * 1000
 
         for content in (b" " * 10_001, pieces()):
-            answer = await client.post(path, content=content)
+            answer = await client.post(path, content=content, headers=JSON)
             assert answer.status_code == 413, answer.text
             assert "MAX_BODY_BYTES" in answer.json()["error"]["message"]
-
-
-async def spoken(port: int, sent: bytes) -> bytes:
-    """What the server says to these bytes until it hangs up."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(sent)
-    try:
-        async with asyncio.timeout(10):
-            return await reader.read()
-    finally:
-        writer.close()

@@ -30,7 +30,9 @@ class Collector:
     def take(self, path: str, body: bytes) -> None:
         self.paths.add(path)
         for of_one in ExportTraceServiceRequest.FromString(body).resource_spans:
-            names = [one.value.string_value for one in of_one.resource.attributes if one.key == "service.name"]
+            names = [
+                one.value.string_value for one in of_one.resource.attributes if one.key == "service.name"
+            ]
             self.services.update(names)
             self.spans += [span for scope in of_one.scope_spans for span in scope.spans]
 

@@ -54,6 +54,7 @@ ADAPTER = Adapter(PERSONA, MANIFEST, TEMPLATE)
 CHAT = "/v1/chat/completions"
 HELLO = {"model": "ada", "messages": [{"role": "user", "content": "Hello, whose dog was it?"}]}
 ENTRIES = "/v1/diary/entries"
+JSON = {"Content-Type": "application/json"}
 USAGE = {"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 23}
 
 
@@ -251,3 +252,20 @@ def error_of(answer: httpx.Response, status: int) -> dict:
     assert set(error) == {"message", "type", "param", "code"}
     assert error["message"]
     return error
+
+
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):  # a guard against hanging
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+async def spoken(port: int, sent: bytes) -> bytes:
+    """What the server says to these bytes until it hangs up."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    try:
+        async with asyncio.timeout(10):
+            return await reader.read()
+    finally:
+        writer.close()
