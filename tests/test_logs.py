@@ -40,9 +40,9 @@ def test_text_ends_with_the_request_when_there_is_one(log):
 
 def test_libraries_are_heard_from_warnings_on(log):
     logging.getLogger("httpx").info("GET /")
-    logging.getLogger("uvicorn.error").error("a port is taken")
+    logging.getLogger("uvloop").error("a port is taken")
     assert "GET" not in log.text
-    assert log.lines("uvicorn.error")[0]["level"] == "ERROR"
+    assert log.lines("uvloop")[0]["level"] == "ERROR"
 
 
 async def test_asyncio_quotes_no_exception_that_nobody_waited_for(log):

@@ -143,9 +143,9 @@ class Ledger:
 
     def numbers(self) -> dict[str, int]:
         """How many entries of all owners stand in each state, tombstones too."""
-        query = select(entries.c.state, func.count()).group_by(entries.c.state)
+        query = select(entries.c.state, func.count().label("number")).group_by(entries.c.state)
         with self._database.reading() as connection:
-            found = {state: number for state, number in connection.execute(query)}
+            found = {row.state: int(row.number) for row in connection.execute(query)}
         return {state: found.get(state, 0) for state in IndexState}
 
     def every_current(self) -> Iterator[Entry]:

@@ -1,10 +1,12 @@
 """/healthz: the process is alive. /readyz: Ada can answer, each dependency by name."""
 
 from collections.abc import Awaitable
+from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 
 from services.diary.ledger import EntryFilter
 from services.errors import AdaError, ConfigError
@@ -15,7 +17,23 @@ from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
 from services.persona.template import render, template_sha256
 
-router = APIRouter()
+router = APIRouter(tags=["operation"])
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"]
+    disclosure: str
+
+
+class Readiness(BaseModel):
+    """Whether Ada can answer."""
+
+    status: Literal["ready", "not ready"]
+    checks: dict[str, str] = Field(description="`ok`, or what is wrong, of each dependency")
+    disclosure: str
+
 
 # Every role, once as history and once to be answered.
 _PROBE = [
@@ -26,13 +44,17 @@ _PROBE = [
 ]
 
 
-@router.get("/healthz")
+@router.get("/healthz", response_model=Health)
 async def healthz() -> Json:
     """200 as long as the process answers."""
     return {"status": "alive", "disclosure": DISCLOSURE}
 
 
-@router.get("/readyz")
+@router.get(
+    "/readyz",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "she can't answer"}},
+)
 async def readyz(state: StateDep) -> JSONResponse:
     """200 when Ada can answer, with or without her diary; 503 when the model can't."""
     checks = {

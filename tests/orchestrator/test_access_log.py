@@ -8,6 +8,8 @@ from redis import Redis
 from voice import CHAT, ENTRIES, HELLO, JSON, Voice
 
 from services.errors import DiaryUnavailable
+from services.orchestrator.app import server_config
+from services.orchestrator.settings import OrchestratorSettings
 from services.worker.scribe import Scribe
 
 MARKER = "Zwergseeschwalbe"
@@ -81,6 +83,19 @@ async def test_a_crash_is_told_with_its_place_and_its_request(voice: Voice, log,
     [crash] = log.lines("ada.orchestrator")
     assert crash["request_id"] == "mine"
     assert "ZeroDivisionError" in crash["error"]
+
+
+async def test_a_probe_is_heard_at_debug_alone_while_all_is_well(voice: Voice, log):
+    await voice.client.get("/healthz")
+    voice.model.down = True
+    await voice.client.get("/readyz")
+    told = [(line["route"], line["status"], line["level"]) for line in log.lines(ACCESS)]
+    assert told == [("/healthz", 200, "DEBUG"), ("/readyz", 503, "INFO")]
+
+
+def test_uvicorn_logs_as_all_the_others_and_no_path(voice: Voice):
+    config = server_config(voice.client._transport.app, OrchestratorSettings())
+    assert (config.log_config, config.access_log) == (None, False)
 
 
 class TestNoWordIsLogged:

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 
-import pytest
+from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisAway
@@ -123,7 +123,5 @@ async def test_nobody_is_named(voice: Voice):
     assert not [word for word in ("heron", "my-entry", "local", "mine") if word in told]
 
 
-@pytest.mark.parametrize("method", ["GET"])
-async def test_prometheus_needs_no_key_and_openapi_does_not_list_it(client, method: str):
-    assert "text/plain" in (await client.request(method, "/metrics")).headers["Content-Type"]
-    assert "/metrics" not in (await client.get("/openapi.json")).json()["paths"]
+async def test_it_is_told_in_prometheus_own_format(client):
+    assert (await client.get("/metrics")).headers["Content-Type"] == CONTENT_TYPE_LATEST

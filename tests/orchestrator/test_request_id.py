@@ -32,7 +32,7 @@ async def test_without_one_each_request_gets_its_own(client):
 async def test_every_answer_has_it_refusals_and_crashes_too(voice: Voice, monkeypatch):
     asked = {"X-Request-Id": "mine"}
     for method, path, status in (("GET", "/nowhere", 404), ("DELETE", CHAT, 405), ("POST", CHAT, 400)):
-        answer = await voice.client.request(method, path, headers=asked)
+        answer = await voice.client.request(method, path, json={}, headers=asked)
         assert (answer.status_code, answer.headers["X-Request-Id"]) == (status, "mine")
     monkeypatch.setattr(voice.state.limits, "admit", lambda caller: 1 / 0)
     crash = await voice.client.post(CHAT, json=HELLO, headers=asked)

@@ -1,4 +1,4 @@
-"""Traces, sent to a real little OTLP receiver: what a request's story looks like, and that nobody is quoted."""
+"""Traces, sent to a real little OTLP receiver: a request is one story, and nobody is quoted."""
 
 import threading
 from collections.abc import Iterator

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.routing import Route
 from voice import CHAT, ENTRIES, HELLO, Voice, error_of
 
 import services.orchestrator.edge.keys as edge_keys
@@ -28,7 +29,12 @@ async def nothing() -> AsyncIterator[State]:
     yield
 
 
-ROUTES = {(method, route.path) for route in create_app(nothing).routes for method in route.methods}
+ROUTES = {
+    (method, route.path)
+    for route in create_app(nothing).routes
+    if isinstance(route, Route)
+    for method in route.methods
+}
 CLOSED = sorted((method, path) for method, path in ROUTES if path not in OPEN)
 
 
@@ -72,11 +78,14 @@ async def write(voice: Voice, text: str, who: dict[str, str]) -> dict:
 
 class TestTheDoor:
     def test_only_health_and_documents_are_open(self):
-        assert {"/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"} == OPEN
+        parts = {
+            f"/docs/parts/{name}" for name in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
+        }
+        assert {"/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"} | parts == OPEN
 
     def test_all_routes_are_walked(self):
         assert {("POST", CHAT), ("POST", ENTRIES), ("GET", JOBS), ("GET", "/v1/models")} <= set(CLOSED)
-        assert len(CLOSED) > 25
+        assert len(CLOSED) >= 25
 
     @pytest.mark.parametrize(("method", "path"), CLOSED)
     async def test_no_route_answers_without_a_key(self, client, mila, method: str, path: str):

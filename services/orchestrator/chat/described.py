@@ -12,6 +12,20 @@ from services.orchestrator.chat.schemas import Answer
 
 _REFERENCE = "#/components/schemas/{model}"
 _ERROR = {"$ref": _REFERENCE.format(model="ErrorAnswer")}
+_EVENTS = {"type": "string", "description": "server-sent events, when `stream` is true"}
+_FAILURES = {
+    "400": "a field is not acceptable, or the body can't be read",
+    "401": "the API key is missing, unknown or revoked",
+    "404": "there is no such model",
+    "408": "the body did not come in time",
+    "413": "the body is larger than MAX_BODY_BYTES",
+    "415": "the body is of another type than JSON",
+    "429": "the key's limit is reached, or the model has no place left",
+    "500": "something unforeseen",
+    "503": "the model is away",
+    "4XX": "what else the model server refuses, in its own words",
+    "5XX": "what else goes wrong in the model server, in its own words",
+}
 Json = dict[str, Any]
 
 
@@ -32,21 +46,24 @@ def describe_endpoints(app: FastAPI, endpoints: Mapping[str, Endpoint[Any]]) -> 
 
 
 def _route(endpoint: Endpoint[Any]) -> Json:
-    asked = {"$ref": _REFERENCE.format(model=endpoint.schema.__name__)}
-    answer = {"$ref": _REFERENCE.format(model=Answer.__name__)}
-    event = {"schema": {"type": "string", "description": "server-sent events, when `stream` is true"}}
-    failed = {"description": "OpenAI's error", "content": {"application/json": {"schema": _ERROR}}}
     return {
         "tags": ["chat"],
         "summary": (endpoint.schema.__doc__ or "").partition(";")[0],
         "operationId": endpoint.schema.__name__,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": asked}}},
+        "requestBody": {"required": True, "content": _json(_model(endpoint.schema))},
         "responses": {
             "200": {
                 "description": "The answer",
-                "content": {"application/json": {"schema": answer}, "text/event-stream": event},
+                "content": {**_json(_model(Answer)), "text/event-stream": {"schema": _EVENTS}},
             },
-            "4XX": failed,
-            "5XX": failed,
+            **{status: {"description": why, "content": _json(_ERROR)} for status, why in _FAILURES.items()},
         },
     }
+
+
+def _model(schema: type[BaseModel]) -> Json:
+    return {"$ref": _REFERENCE.format(model=schema.__name__)}
+
+
+def _json(schema: Json) -> Json:
+    return {"application/json": {"schema": schema}}

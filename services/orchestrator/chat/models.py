@@ -5,22 +5,23 @@ from datetime import datetime
 from fastapi import APIRouter
 
 from services.errors import NotFound
-from services.orchestrator.diary.answers import ERRORS
+from services.orchestrator.chat.schemas import Model, Models
+from services.orchestrator.diary.answers import failures
 from services.orchestrator.edge.disclosure import DISCLOSURE
 from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
 
-router = APIRouter(prefix="/v1/models", tags=["models"], responses=ERRORS)
+router = APIRouter(prefix="/v1/models", tags=["models"], responses=failures(401, 500, 503))
 ADA, BASE = "ada", "base"
 
 
-@router.get("")
+@router.get("", response_model=Models, response_model_exclude_none=True)
 async def list_models(state: StateDep) -> Json:
     """Both models."""
     return {"object": "list", "data": [_model(state, ADA), _model(state, BASE)]}
 
 
-@router.get("/{name}")
+@router.get("/{name}", response_model=Model, response_model_exclude_none=True, responses=failures(404))
 async def get_model(name: str, state: StateDep) -> Json:
     """One model."""
     return _model(state, known_model(name))

@@ -35,6 +35,7 @@ _DROPPED = (
     "functions",
 )
 _SPOKEN = ["text"]
+MOST_ANSWERS = 128  # to one question; OpenAI's own limit
 
 
 def passed(fields: Mapping[str, Any] | None) -> Json:
@@ -49,4 +50,11 @@ def passed(fields: Mapping[str, Any] | None) -> Json:
         raise RequestRefused(
             "tool_choice: Ada's template has no tools", "tool_choice", "unsupported_parameter"
         )
+    _check_number(fields.get("n"))
     return {name: value for name, value in fields.items() if name not in _DROPPED}
+
+
+def _check_number(n: object) -> None:
+    """Not left to vLLM: a stream is made ready for so many answers before it is asked."""
+    if n is not None and (type(n) is not int or not 1 <= n <= MOST_ANSWERS):
+        raise RequestRefused(f"n: a whole number from 1 to {MOST_ANSWERS} is needed", "n")

@@ -5,8 +5,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.diary.entry import iso_date
+from services.orchestrator.chat.sampling import CHAT_FIELDS, COMPLETION_FIELDS, RESPONSE_FIELDS, told_with
 
 MOST_MESSAGES = 2048  # OpenAI's own limit
+_QUESTION = "Where did you grow up?"
 
 
 class AdaOptions(BaseModel):
@@ -47,12 +49,24 @@ class ChatMessage(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    role: str
+    role: str = Field(description="`system`, `developer`, `user` or `assistant`")
     content: str | list[dict[str, Any]] | None = None
 
 
 class ChatRequest(AskedOfAda):
     """OpenAI's chat completion request; unknown fields go to vLLM as they are."""
+
+    model_config = ConfigDict(
+        json_schema_extra=told_with(
+            CHAT_FIELDS,
+            {
+                "model": "ada",
+                "messages": [{"role": "user", "content": _QUESTION}],
+                "max_tokens": 200,
+                "ada": {"diary": True, "top_k": 6},
+            },
+        )
+    )
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=MOST_MESSAGES)
     stream_options: StreamOptions | None = None
@@ -64,6 +78,12 @@ class ChatRequest(AskedOfAda):
 
 class CompletionRequest(AskedOfAda):
     """OpenAI's older completion request: text goes on, without persona, template and diary."""
+
+    model_config = ConfigDict(
+        json_schema_extra=told_with(
+            COMPLETION_FIELDS, {"model": "base", "prompt": "Once upon a time", "max_tokens": 50}
+        )
+    )
 
     prompt: str | list[str] | list[int] | list[list[int]]
     stream_options: StreamOptions | None = None
@@ -79,6 +99,12 @@ class Reasoning(BaseModel):
 
 class ResponsesRequest(AskedOfAda):
     """OpenAI's Responses request in its stateless core."""
+
+    model_config = ConfigDict(
+        json_schema_extra=told_with(
+            RESPONSE_FIELDS, {"model": "ada", "input": _QUESTION, "max_output_tokens": 200}
+        )
+    )
 
     input: str | list[dict[str, Any]]
     instructions: str | None = None
@@ -116,3 +142,30 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     ada: AdaReport
+
+
+class AboutModel(BaseModel):
+    """Ada's own extension of OpenAI's model."""
+
+    base_model: str
+    adapter: str | None = Field(None, description="the version of the adapter; `base` has none")
+    disclosure: str
+
+
+class Model(BaseModel):
+    """A model that can be asked."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    id: Literal["ada", "base"]
+    object: Literal["model"]
+    owned_by: str
+    created: int
+    ada: AboutModel
+
+
+class Models(BaseModel):
+    """All models."""
+
+    object: Literal["list"]
+    data: list[Model]

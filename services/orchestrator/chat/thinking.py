@@ -6,11 +6,15 @@ template ends in `<think>`, so an answer begins inside a thought; a base model m
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from services.errors import RequestRefused
 
+_BEGUN = re.compile(rb'"content":"(.)')  # the first character of a chunk's text, as vLLM writes it
+_NOTHING = b'"'
+_MAY_BE_A_MARK = (_NOTHING, b"<", b" ", b"\\")
 BEGIN, END = "<think>", "</think>"
 _NO_EFFORT = ("none", "minimal")
 Json = dict[str, Any]
@@ -102,18 +106,26 @@ class StreamSplitter:
     """The same for the chunks of a stream with `choices` answers."""
 
     def __init__(self, thinking: bool, choices: int) -> None:
+        self._plain = choices == 1 and not thinking  # so far nothing may be the beginning of a mark
+        self._settled = False
         self._splitters = {index: Splitter(thinking) for index in range(choices)}
 
     @property
     def settled(self) -> bool:
         """Whether all further chunks are passed on as they come."""
-        return all(splitter.settled for splitter in self._splitters.values())
+        return self._settled
 
     def rewrite(self, data: bytes) -> bytes:
         """A chunk's JSON with thoughts in `reasoning_content`."""
+        if self._plain and (begun := _BEGUN.search(data)):
+            self._settled = begun[1] not in _MAY_BE_A_MARK
+            self._plain = begun[1] == _NOTHING
+            if self._settled or self._plain:
+                return data
         chunk = json.loads(data)
         for choice in chunk.get("choices", []):
             self._rewrite(choice)
+        self._settled = all(splitter.settled for splitter in self._splitters.values())
         return json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode()
 
     def _rewrite(self, choice: Json) -> None:

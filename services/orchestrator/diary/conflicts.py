@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from services.diary.conflicts import OwnersConflicts, Pair, Settled
 from services.diary.entry import Entry
 from services.errors import AdaError
-from services.orchestrator.diary.answers import ERRORS, ConflictAnswer, Conflicts
+from services.orchestrator.diary.answers import BODY, ERRORS, ConflictAnswer, Conflicts, failures
 from services.orchestrator.diary.judge import judge
 from services.orchestrator.edge.json_body import JsonRoute
 from services.orchestrator.edge.owner import OwnerDep
@@ -31,7 +31,7 @@ class Settlement(BaseModel):
     settled: Settled
 
 
-@router.get("")
+@router.get("", responses=failures(400, 422))
 async def list_conflicts(
     state: StateDep,
     owner: OwnerDep,
@@ -53,7 +53,7 @@ async def list_conflicts(
     )
 
 
-@router.put("/{conflict_id}")
+@router.put("/{conflict_id}", responses=failures(*BODY, 404))
 def settle(conflict_id: str, settlement: Settlement, state: StateDep, owner: OwnerDep) -> ConflictAnswer:
     """Note which side holds. The entries stay as they are: edit or remove them where that is wanted."""
     return ConflictAnswer.of(state.conflicts(owner).settle(conflict_id, settlement.settled))

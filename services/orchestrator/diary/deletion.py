@@ -6,7 +6,7 @@ from pydantic import Field
 from services.diary.entry import IndexState
 from services.diary.ledger import EntryFilter
 from services.errors import FieldError
-from services.orchestrator.diary.answers import ERRORS, Deletion
+from services.orchestrator.diary.answers import BODY, ERRORS, Deletion, failures
 from services.orchestrator.diary.entries import submit
 from services.orchestrator.diary.filters import Picked
 from services.orchestrator.edge.json_body import JsonRoute
@@ -27,7 +27,7 @@ class DeletionRequest(Picked):
     all: bool = Field(False, description="needed to remove the whole diary, with a filter that picks all")
 
 
-@router.post("/delete")
+@router.post("/delete", responses=failures(*BODY, 507))
 def delete_entries(request: DeletionRequest, state: StateDep, owner: OwnerDep) -> Deletion:
     """Remove what the filter picks, all of it or nothing; by default only tell how many and which."""
     ledger, picked = state.ledger.of(owner), request.filter()

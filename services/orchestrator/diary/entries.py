@@ -11,6 +11,7 @@ from services.diary.entry import Entry
 from services.diary.jobs import job_id
 from services.errors import DiaryUnavailable, EntryConflict, FieldError
 from services.orchestrator.diary.answers import (
+    BODY,
     ERRORS,
     Accepted,
     EditedAnswer,
@@ -20,6 +21,7 @@ from services.orchestrator.diary.answers import (
     RemovedAnswer,
     TagCount,
     Tags,
+    failures,
 )
 from services.orchestrator.diary.bodies import draft, draft_schema
 from services.orchestrator.diary.filters import PickedDep
@@ -31,13 +33,14 @@ from services.orchestrator.state import State, StateDep
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
 _VERSION_SCHEMA: Json = {"type": "integer", "minimum": 1, "description": "edit this version or none"}
+_TAGGED: Json = {"headers": {"ETag": {"$ref": "#/components/headers/ETag"}}}
 _ETAG = re.compile(r'(?:W/)?"?([1-9][0-9]{0,8})"?', re.ASCII)
 
 Key = Annotated[str | None, Header(max_length=255, description="the same key never writes twice")]
 IfMatch = Annotated[str | None, Header(description="the ETag of the version to change, as GET gave it")]
 
 
-@router.post("/entries", status_code=202, openapi_extra=draft_schema())
+@router.post("/entries", status_code=202, responses=failures(*BODY, 409, 507), openapi_extra=draft_schema())
 async def add_entry(
     request: Request, state: StateDep, owner: OwnerDep, idempotency_key: Key = None
 ) -> Accepted:
@@ -48,7 +51,7 @@ async def add_entry(
     return Accepted.of(entry)
 
 
-@router.get("/entries")
+@router.get("/entries", responses=failures(422))
 def list_entries(
     state: StateDep,
     owner: OwnerDep,
@@ -61,7 +64,7 @@ def list_entries(
     return EntryPage(data=[EntryAnswer.of(entry) for entry in page.entries], next_cursor=page.next_cursor)
 
 
-@router.get("/entries/{entry_id}")
+@router.get("/entries/{entry_id}", responses={200: _TAGGED, **failures(404)})
 def get_entry(entry_id: str, response: Response, state: StateDep, owner: OwnerDep) -> EntryAnswer:
     """One entry. Its version is the ETag."""
     entry = state.ledger.of(owner).get(entry_id)
@@ -69,7 +72,12 @@ def get_entry(entry_id: str, response: Response, state: StateDep, owner: OwnerDe
     return EntryAnswer.of(entry)
 
 
-@router.put("/entries/{entry_id}", status_code=202, openapi_extra=draft_schema(version=_VERSION_SCHEMA))
+@router.put(
+    "/entries/{entry_id}",
+    status_code=202,
+    responses=failures(*BODY, 404, 409, 507),
+    openapi_extra=draft_schema(version=_VERSION_SCHEMA),
+)
 async def edit_entry(
     entry_id: str, request: Request, state: StateDep, owner: OwnerDep, if_match: IfMatch = None
 ) -> EditedAnswer:
@@ -87,7 +95,7 @@ async def edit_entry(
     return EditedAnswer.of(entry, job_id=job_id(entry.owner, entry.id, entry.version))
 
 
-@router.delete("/entries/{entry_id}", status_code=202)
+@router.delete("/entries/{entry_id}", status_code=202, responses=failures(404, 422, 507))
 def remove_entry(
     entry_id: str,
     state: StateDep,
@@ -100,7 +108,7 @@ def remove_entry(
     return RemovedAnswer(**Accepted.of(entry).model_dump(), purged=purge)
 
 
-@router.get("/entries/{entry_id}/history")
+@router.get("/entries/{entry_id}/history", responses=failures(404))
 def get_history(entry_id: str, state: StateDep, owner: OwnerDep) -> History:
     """All versions of an entry, newest first; of a removed one the tombstone and what it said."""
     versions = state.ledger.of(owner).history(entry_id)

@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 
 from services.diary.exporting import MEDIA_TYPES, export
 from services.diary.importing.formats import Format
-from services.orchestrator.diary.answers import ERRORS
+from services.orchestrator.diary.answers import ERRORS, failures
 from services.orchestrator.diary.filters import PickedDep
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.engine.vllm import Json
@@ -20,7 +20,10 @@ _CONTENT: dict[str, Json] = {media_type.partition(";")[0]: {} for media_type in 
 @router.get(
     "/export",
     response_class=StreamingResponse,
-    responses={200: {"description": "the file, streamed, oldest day first", "content": _CONTENT}},
+    responses={
+        200: {"description": "the file, streamed, oldest day first", "content": _CONTENT},
+        **failures(422),
+    },
 )
 def export_diary(
     state: StateDep,

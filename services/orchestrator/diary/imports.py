@@ -10,7 +10,7 @@ from services.diary.importing.formats import format_of
 from services.diary.importing.taking_in import Import, take_in, the_import
 from services.diary.job_names import import_job_id
 from services.errors import DiaryUnavailable
-from services.orchestrator.diary.answers import ERRORS, ImportAnswer
+from services.orchestrator.diary.answers import ERRORS, ImportAnswer, failures
 from services.orchestrator.diary.uploads import upload
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.engine.vllm import Json
@@ -32,7 +32,7 @@ _BODY: Json = {
 }
 
 
-@router.post("/import", status_code=202, openapi_extra=_BODY)
+@router.post("/import", status_code=202, responses=failures(400, 409, 413, 422, 507), openapi_extra=_BODY)
 async def import_diary(
     request: Request,
     state: StateDep,
@@ -61,7 +61,7 @@ async def import_diary(
     return _answer(owner, found)
 
 
-@router.get("/imports/{import_id}")
+@router.get("/imports/{import_id}", responses=failures(404))
 def get_import(import_id: str, state: StateDep, owner: OwnerDep) -> ImportAnswer:
     """How an import stands: what was taken, what was not, and how much of it is indexed."""
     return _answer(owner, the_import(state.ledger, owner, import_id))

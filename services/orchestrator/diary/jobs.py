@@ -4,14 +4,14 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from services.orchestrator.diary.answers import ERRORS, JobAnswer, JobPage
+from services.orchestrator.diary.answers import ERRORS, JobAnswer, JobPage, failures
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.state import StateDep
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=ERRORS)
 
 
-@router.get("")
+@router.get("", responses=failures(422))
 def list_jobs(
     state: StateDep,
     owner: OwnerDep,
@@ -25,13 +25,13 @@ def list_jobs(
     return JobPage(data=[JobAnswer.of(job) for job in jobs], next_cursor=page.next_cursor)
 
 
-@router.get("/{name}")
+@router.get("/{name}", responses=failures(404))
 def get_job(name: str, state: StateDep, owner: OwnerDep) -> JobAnswer:
     """How a job stands: queued, started, finished, or failed with a reason."""
     return JobAnswer.of(state.jobs.report(owner, name))
 
 
-@router.post("/{name}/retry", status_code=202)
+@router.post("/{name}/retry", status_code=202, responses=failures(404, 409))
 def retry_job(name: str, state: StateDep, owner: OwnerDep) -> JobAnswer:
     """Queue a failed job again; 409 when it has not failed."""
     return JobAnswer.of(state.jobs.retry(owner, name))

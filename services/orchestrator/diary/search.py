@@ -5,7 +5,7 @@ from datetime import date as Date
 from fastapi import APIRouter
 
 from services.diary.recall import Recalled
-from services.orchestrator.diary.answers import ERRORS, Explanation, FoundEntries, FoundEntry
+from services.orchestrator.diary.answers import BODY, ERRORS, Explanation, FoundEntries, FoundEntry, failures
 from services.orchestrator.diary.filters import first_day, last_day
 from services.orchestrator.diary.search_request import SearchRequest
 from services.orchestrator.edge.json_body import JsonRoute
@@ -15,7 +15,7 @@ from services.orchestrator.state import StateDep
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
 
 
-@router.post("/search")
+@router.post("/search", responses=failures(*BODY))
 def search(request: SearchRequest, state: StateDep, owner: OwnerDep) -> FoundEntries:
     """The best entries, best first, each with the parts that its score is the sum of."""
     found = state.recall().search(

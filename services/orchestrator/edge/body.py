@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers
@@ -10,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 FILES = frozenset({"/v1/diary/import"})  # read piece by piece, with a limit of their own
 SILENCE_S = 30.0  # between two pieces
 WHOLE_S = 120.0  # for a body that is no file
+LINGER_S = 5.0  # for the rest of one that is too large
 
 
 class BodyMiddleware:
@@ -21,17 +23,17 @@ class BodyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in FILES:
-            told = int(Headers(scope=scope).get("content-length", 0))
-            receive = _Body(receive, told, self._most).receive
+            receive = _Body(receive, Headers(scope=scope), self._most).receive
         await self._app(scope, receive, send)
 
 
 class _Body:
     """What is wrong with it is found by who reads it, inside of the routes, where errors get their shape."""
 
-    def __init__(self, receive: Receive, told: int, most: int) -> None:
+    def __init__(self, receive: Receive, headers: Headers, most: int) -> None:
         self._receive = receive
-        self._told = told  # bytes, as its head says
+        self._told = int(headers.get("content-length", 0))  # bytes, as its head says
+        self._waits = "expect" in headers  # the client sends nothing of it before it is asked for
         self._most = most
         self._end = time.monotonic() + WHOLE_S
         self._size = 0
@@ -41,7 +43,7 @@ class _Body:
         if self._over:  # what comes now is that the client goes away
             return await self._receive()
         if self._told > self._most:
-            raise _too_large(self._most)
+            raise await self._too_large()
         try:
             async with asyncio.timeout(min(SILENCE_S, self._end - time.monotonic())):
                 message = await self._receive()
@@ -51,9 +53,15 @@ class _Body:
         self._over = not message.get("more_body", False)
         self._size += len(message.get("body", b""))
         if self._size > self._most:
-            raise _too_large(self._most)
+            raise await self._too_large()
         return message
 
-
-def _too_large(most: int) -> HTTPException:
-    return HTTPException(413, f"the request's body is larger than {most} bytes (MAX_BODY_BYTES): send less")
+    async def _too_large(self) -> HTTPException:
+        """The rest is read off first: a connection closed on what is coming takes the answer with it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while not (self._over or self._waits):
+                    self._over = not (await self._receive()).get("more_body", False)
+        return HTTPException(
+            413, f"the request's body is larger than {self._most} bytes (MAX_BODY_BYTES): send less"
+        )

@@ -8,13 +8,14 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.errors import NotAllowed
+from services.orchestrator.edge.docs import DOCUMENTS
 from services.orchestrator.edge.errors import describe, headers
 from services.orchestrator.edge.keys import LOCAL as LOCAL
 from services.orchestrator.edge.keys import Caller
 from services.orchestrator.state import StateDep
 
 # All that is answered to who has no key. A route that is added needs one, because it is not in here.
-OPEN = frozenset({"/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"})
+OPEN = frozenset({"/healthz", "/readyz", "/metrics"}) | DOCUMENTS
 _CALLER = "ada.caller"
 _SCHEME = "key"
 

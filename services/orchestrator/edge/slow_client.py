@@ -1,4 +1,4 @@
-"""A client who opens a connection and then sends its head a byte at a time, or never, is let go."""
+"""A client who sends the head of a request a byte at a time, without an end, or broken, is let go."""
 
 import asyncio
 import json
@@ -9,28 +9,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from services.orchestrator.edge.disclosure import HEADER, HEADER_VALUE
 
 HEAD_S = 15.0  # for the head of a request; idle connections between requests are uvicorn's own matter
-
-_ERROR = json.dumps(
-    {
-        "error": {
-            "message": f"the head of the request did not come within {HEAD_S:g} s: send it again",
-            "type": "invalid_request_error",
-            "param": None,
-            "code": None,
-        }
-    }
-).encode()
-_ANSWER = (
-    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    + f"{HEADER}: {HEADER_VALUE}\r\nContent-Length: {len(_ERROR)}\r\n\r\n".encode()
-    + _ERROR
-)
+HEAD_BYTES = 64 << 10
 
 
 class SlowClientProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which itself waits for a head for ever."""
+    """uvicorn's protocol, which itself waits for a head for ever, and keeps what has come of it."""
 
     _timer: asyncio.TimerHandle | None = None
+    _size = 0  # bytes of the head that is on its way
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -40,6 +26,11 @@ class SlowClientProtocol(HttpToolsProtocol):
         if self._timer is None and (self.cycle is None or self.cycle.response_complete):
             self._wait_for_head()
         super().data_received(data)
+        if self._timer:
+            self._size += len(data)
+            if self._size > HEAD_BYTES:
+                what = f"the head of the request is larger than {HEAD_BYTES} bytes: send less"
+                self._let_go("431 Request Header Fields Too Large", what)
 
     def on_headers_complete(self) -> None:
         self._has_head()
@@ -49,16 +40,33 @@ class SlowClientProtocol(HttpToolsProtocol):
         self._has_head()
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn's answer to what is no HTTP, in the shape that all errors have here."""
+        self._let_go("400 Bad Request", f"this is no HTTP/1.1 request: {msg}")
+
     def _wait_for_head(self) -> None:
-        self._timer = self.loop.call_later(HEAD_S, self._let_go)
+        what = f"the head of the request did not come within {HEAD_S:g} s: send it again"
+        self._timer = self.loop.call_later(HEAD_S, self._let_go, "408 Request Timeout", what)
 
     def _has_head(self) -> None:
+        self._size = 0
         if self._timer:
             self._timer.cancel()
             self._timer = None
 
-    def _let_go(self) -> None:
-        self._timer = None
+    def _let_go(self, status: str, why: str) -> None:
+        self._has_head()
         if not self.transport.is_closing():
-            self.transport.write(_ANSWER)
+            self.transport.write(_answer(status, why))
             self.transport.close()
+
+
+def _answer(status: str, why: str) -> bytes:
+    """There is no request yet, and so no application that could answer."""
+    error = {"message": why, "type": "invalid_request_error", "param": None, "code": None}
+    body = json.dumps({"error": error}).encode()
+    head = (
+        f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        f"{HEADER}: {HEADER_VALUE}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body

@@ -21,6 +21,8 @@ NO_ROUTE = "none"  # asked for what is not there, or sent away before it was loo
 NO_STATUS = 499  # nginx's number for a client who went away before it was told any
 # How an answer ended; cut is one that stopped before its last byte while its client was there.
 WHOLE, GONE, CUT, FAILED = "whole", "client gone", "cut", "failed"
+# Asked every few seconds by machines: heard only at DEBUG, unless something is wrong.
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 _CARRIERS = frozenset({b"traceparent", b"tracestate"})
 
@@ -121,7 +123,8 @@ def _tell(scope: Scope, seen: _Seen, metrics: Metrics) -> None:
         "key": _key_id(scope),
         "end": seen.end,
     }
-    log.info("%s %s %d in %.1f ms (%s)", method, route, status, seconds * 1000, seen.end, extra=told)
+    level = logging.DEBUG if route in _PROBES and status < 400 else logging.INFO
+    log.log(level, "%s %s %d in %.1f ms (%s)", method, route, status, seconds * 1000, seen.end, extra=told)
 
 
 def _kinds(message: Message) -> list[tuple[bytes, bytes]]:

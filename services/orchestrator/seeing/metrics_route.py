@@ -2,14 +2,15 @@
 
 from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services.orchestrator.state import State, StateDep
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(tags=["operation"])
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(state: StateDep) -> Response:
     """The numbers of this moment, in Prometheus' text format."""
     await state.readings.refresh()

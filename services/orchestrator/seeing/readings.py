@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from prometheus_client import Gauge
 
@@ -26,7 +25,6 @@ class Reading:
         self._gauge = gauge
         self._up = up.labels(name)
         self._name = name
-        self._limiter = CapacityLimiter(1)
         self._task: asyncio.Task[Mapping[str, int]] | None = None
 
     async def refresh(self) -> None:
@@ -41,7 +39,7 @@ class Reading:
             self._gauge.labels(state).set(number)
 
     async def _ask(self) -> Mapping[str, int]:
-        return await run_sync(self._read, abandon_on_cancel=True, limiter=self._limiter)
+        return await run_sync(self._read, abandon_on_cancel=True)
 
     def _numbers(self) -> Mapping[str, int]:
         assert self._task

@@ -1,0 +1,168 @@
+"""What the programs of the Python clients share: a feature is a function, told as a line of JSON.
+
+    @feature
+    def stop():          # raises what is wrong, returns what is worth a look
+        ...
+
+    absent("n", "why the client does not offer it")
+    tell("name", version)
+"""
+
+import http.client
+import json
+import os
+import re
+import threading
+import time
+import traceback
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+URL, KEY, MODEL_URL = (os.environ[name] for name in ("ADA_URL", "ADA_KEY", "MODEL_URL"))
+V1 = f"{URL}/v1"
+WRONG_KEY = "ada-wrong"
+QUESTION = "How was your day?"
+FEW = 8  # tokens
+ENDLESS = {"ignore_eos": True}  # with LONG tokens: minutes on a processor
+LONG = 2000
+SCHEMA = {
+    "title": "place",
+    "type": "object",
+    "properties": {"town": {"type": "string", "enum": ["Bray", "Cork"]}, "rain": {"type": "boolean"}},
+    "required": ["town", "rain"],
+    "additionalProperties": False,
+}
+# A model too small to think: its thought and where it ends are forced.
+THINK = {"enable_thinking": True}
+THOUGHT = {
+    "chat_template_kwargs": THINK,
+    "structured_outputs": {"regex": "I think [a-z]{3,9}</think>\n\nI say [a-z]{3,9}"},
+}
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather of a town.",
+        "parameters": {"type": "object", "properties": {"town": {"type": "string"}}},
+    },
+}
+_features: dict[str, Callable[[], object]] = {}
+_absent: dict[str, str] = {}
+
+
+def feature(function: Callable[[], object]) -> Callable[[], object]:
+    """Have a function told as the feature of its name."""
+    _features[function.__name__] = function
+    return function
+
+
+def absent(name: str, why: str) -> None:
+    """The client does not offer this."""
+    _absent[name] = why
+
+
+def tell(client: str, version: str) -> None:
+    """Run all features, and write a line about each."""
+    for name, why in _absent.items():
+        _line(client, version, name, None, why)
+    for name, function in _features.items():
+        began = time.monotonic()
+        try:
+            detail, ok = function(), True
+        except Exception:
+            detail, ok = traceback.format_exc(limit=-4), False
+        _line(client, version, name, ok, detail, time.monotonic() - began)
+
+
+def _line(client: str, version: str, name: str, ok: bool | None, detail: object, took_s: float = 0.0) -> None:
+    told = {"client": client, "version": version, "feature": name, "ok": ok, "took_s": round(took_s, 2)}
+    print(json.dumps({**told, "detail": str(detail or "")}), flush=True)
+
+
+def stopped(text: str) -> str:
+    """What of a text a `stop` can be: something in its middle."""
+    assert len(text) > 8, text
+    return text[len(text) // 2 :][:4]
+
+
+def told_apart(thought: str | None, said: str | None) -> str:
+    """Check what THOUGHT has forced."""
+    assert re.fullmatch(r"I think [a-z]{3,9}", thought or ""), (thought, said)
+    assert re.fullmatch(r"I say [a-z]{3,9}", said or ""), (thought, said)
+    return f"{thought} / {said}"
+
+
+def fits(place: dict[str, object]) -> None:
+    """Check an answer in SCHEMA."""
+    assert place.keys() == {"town", "rain"}, place
+    assert place["town"] in ("Bray", "Cork"), place
+    assert isinstance(place["rain"], bool), place
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """The model's only place is taken by somebody else while the block runs."""
+    connection = http.client.HTTPConnection(urlsplit(URL).netloc)
+    body = {"messages": [{"role": "user", "content": "Go on."}], "max_tokens": LONG, "stream": True, **ENDLESS}
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.read()
+    answer.readline()
+    try:
+        yield
+    finally:
+        answer.close()
+        connection.close()
+        idle()
+
+
+def running() -> int:
+    """How many answers the model server is generating."""
+    with urllib.request.urlopen(f"{MODEL_URL}/metrics") as answer:
+        numbers = re.findall(r"^vllm:num_requests_running\{.*\} (\S+)", answer.read().decode(), re.MULTILINE)
+    return int(sum(map(float, numbers)))
+
+
+def idle(within_s: float = 5.0) -> str:
+    """How long it took from now until nothing is generated any more."""
+    began = time.monotonic()
+    while running():
+        assert time.monotonic() < began + within_s, f"still generating after {within_s:g} s"
+        time.sleep(0.01)
+    return f"{(time.monotonic() - began) * 1000:.0f} ms"
+
+
+def raised(kind: type[BaseException], call: Callable[[], object], *words: str) -> str:
+    """Check that a call raises the client's own exception, and that it has these words."""
+    try:
+        call()
+    except kind as error:
+        told = f"{error} {getattr(error, 'body', '')}"
+        for word in words:
+            assert word in told, f"{word!r} is not in {told}"
+        return f"{type(error).__module__}.{type(error).__qualname__}"
+    raise AssertionError(f"{kind.__name__} was not raised")
+
+
+def retried(patient: Callable[[], object], impatient: Callable[[], object], kind: type[BaseException]) -> str:
+    """Check that 429 is this exception without retries, and that the call succeeds with them."""
+    with busy():
+        name = raised(kind, impatient)
+    held = busy()
+    held.__enter__()
+    release = threading.Timer(0.5, held.__exit__, (None, None, None))
+    release.start()
+    began = time.monotonic()
+    try:
+        assert patient()
+    finally:
+        release.join()
+    took = time.monotonic() - began
+    assert took > 1.5, f"{took:.1f} s: Retry-After is 2 s"  # a client may add or take some chance
+    return f"{name}, then an answer after {took:.1f} s"

@@ -1,0 +1,148 @@
+"""The OpenAPI document, and the page that shows it."""
+
+import re
+
+import pytest
+from openapi_spec_validator import validate
+from voice import CHAT, ENTRIES, Voice
+
+from services.orchestrator.edge.disclosure import DISCLOSURE, HEADER_VALUE
+
+Json = dict
+DIARY = "/v1/diary"
+READS_JSON = [
+    ("post", CHAT), ("post", "/v1/completions"), ("post", "/v1/responses"),
+    ("post", ENTRIES), ("put", f"{ENTRIES}/{{entry_id}}"), ("post", f"{DIARY}/delete"),
+    ("post", f"{DIARY}/search"), ("post", f"{DIARY}/reflect"), ("put", f"{DIARY}/conflicts/{{conflict_id}}"),
+]  # fmt: skip
+
+
+@pytest.fixture
+async def told(client) -> Json:
+    return (await client.get("/openapi.json")).json()
+
+
+def operations(told: Json) -> list[tuple[str, str, Json]]:
+    return [
+        (method, path, route) for path, routes in told["paths"].items() for method, route in routes.items()
+    ]
+
+
+def schema_of(told: Json, content: Json) -> Json:
+    """The schema of a JSON body, whether it stands there or is referred to."""
+    schema = content["application/json"]["schema"]
+    return told["components"]["schemas"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+
+
+async def test_it_is_an_openapi_document(told: Json):
+    validate(told)
+    assert told["info"]["description"] == DISCLOSURE
+
+
+async def test_it_tells_every_route_that_the_app_has(voice: Voice, told: Json):
+    app = voice.client._transport.app
+    served = {
+        (method.lower(), route.path)
+        for route in app.routes
+        for method in getattr(route, "methods", None) or ()
+        if method != "HEAD"
+    }
+    not_told = {("get", "/docs"), ("get", "/openapi.json")}
+    assert {(method, path) for method, path, _ in operations(told)} == served - not_told
+
+
+async def test_it_tells_every_route_of_the_contract(told: Json):
+    assert {(method, path) for method, path, _ in operations(told)} == {
+        ("get", "/v1/models"), ("get", "/v1/models/{name}"), ("post", CHAT),
+        ("post", "/v1/completions"), ("post", "/v1/responses"),
+        ("post", ENTRIES), ("get", ENTRIES), ("get", f"{ENTRIES}/{{entry_id}}"),
+        ("put", f"{ENTRIES}/{{entry_id}}"), ("delete", f"{ENTRIES}/{{entry_id}}"),
+        ("get", f"{ENTRIES}/{{entry_id}}/history"), ("get", f"{DIARY}/tags"), ("post", f"{DIARY}/delete"),
+        ("post", f"{DIARY}/search"), ("post", f"{DIARY}/import"), ("get", f"{DIARY}/imports/{{import_id}}"),
+        ("get", f"{DIARY}/export"), ("post", f"{DIARY}/reflect"), ("get", f"{DIARY}/conflicts"),
+        ("put", f"{DIARY}/conflicts/{{conflict_id}}"), ("post", f"{DIARY}/reindex"),
+        ("get", f"{DIARY}/verify"), ("get", "/v1/jobs"), ("get", "/v1/jobs/{name}"),
+        ("post", "/v1/jobs/{name}/retry"), ("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"),
+    }  # fmt: skip
+
+
+async def test_every_error_has_openais_shape_and_the_frameworks_own_is_nowhere(told: Json):
+    for method, path, route in operations(told):
+        failed = {status: one for status, one in route["responses"].items() if not status.startswith("2")}
+        assert {"401", "500"} <= failed.keys() or not path.startswith("/v1"), (method, path)
+        for status, response in failed.items():
+            if path != "/readyz":
+                schema = response["content"]["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/ErrorAnswer"}, (method, path, status)
+    assert "HTTPValidationError" not in str(told)
+
+
+@pytest.mark.parametrize(("method", "path"), READS_JSON)
+async def test_a_route_that_reads_json_tells_how_a_body_can_fail(told: Json, method: str, path: str):
+    assert {"400", "408", "413", "415"} <= told["paths"][path][method]["responses"].keys()
+
+
+async def test_the_headers_of_every_response_are_told(told: Json):
+    headers = told["components"]["headers"]
+    assert headers["AI-Disclosure"]["schema"]["const"] == HEADER_VALUE
+    for method, path, route in operations(told):
+        for status, response in route["responses"].items():
+            assert {"AI-Disclosure", "X-Request-Id"} <= response["headers"].keys(), (method, path, status)
+    chat = told["paths"][CHAT]["post"]["responses"]
+    assert "x-ratelimit-remaining-tokens" in chat["200"]["headers"]
+    assert "Retry-After" in chat["429"]["headers"]
+    assert "Retry-After" in chat["503"]["headers"]
+    assert "ETag" in told["paths"][f"{ENTRIES}/{{entry_id}}"]["get"]["responses"]["200"]["headers"]
+
+
+async def test_bodies_that_are_read_by_hand_are_told_all_the_same(told: Json):
+    entry = schema_of(told, told["paths"][ENTRIES]["post"]["requestBody"]["content"])
+    assert {"text", "date", "mood", "tags", "id"} == entry["properties"].keys()
+    edit = schema_of(told, told["paths"][f"{ENTRIES}/{{entry_id}}"]["put"]["requestBody"]["content"])
+    assert "version" in edit["properties"]
+    sent = told["paths"][f"{DIARY}/import"]["post"]["requestBody"]["content"]
+    assert {"multipart/form-data", "text/csv", "application/json"} <= sent.keys()
+
+
+@pytest.mark.parametrize("where", ["request", "answer"])
+async def test_adas_own_fields_of_the_chat_are_told(told: Json, where: str):
+    chat = told["paths"][CHAT]["post"]
+    content = chat["requestBody"] if where == "request" else chat["responses"]["200"]
+    assert "ada" in schema_of(told, content["content"])["properties"]
+
+
+async def test_fields_that_the_model_server_checks_are_told_too(told: Json):
+    fields = {
+        path: schema_of(told, told["paths"][path]["post"]["requestBody"]["content"])["properties"].keys()
+        for path in (CHAT, "/v1/completions", "/v1/responses")
+    }
+    assert {
+        "temperature", "top_p", "top_k", "n", "stop", "seed", "logprobs", "top_logprobs", "max_tokens",
+        "max_completion_tokens", "response_format", "presence_penalty",
+    } <= fields[CHAT]  # fmt: skip
+    assert {"prompt", "max_tokens", "echo"} <= fields["/v1/completions"]
+    assert {"input", "max_output_tokens"} <= fields["/v1/responses"]
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/responses"])
+async def test_an_example_works_as_it_is(client, told: Json, path: str):
+    content = told["paths"][path]["post"]["requestBody"]["content"]
+    answer = await client.post(path, json=schema_of(told, content)["examples"][0])
+    assert answer.status_code == 200, answer.text
+
+
+async def test_the_page_loads_nothing_from_elsewhere(client):
+    page = await client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    linked = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(linked) == 3
+    for link in linked:
+        assert "://" not in link
+        part = await client.get(f"/{link}")
+        assert part.status_code == 200, link
+        assert "AI-Disclosure" in part.headers
+    assert "url: 'openapi.json'" in page.text
+
+
+async def test_no_other_page_of_the_framework_is_served(client):
+    assert (await client.get("/redoc")).status_code == 404
