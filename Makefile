@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults check data train publish rollback sweep conversations bench bench-train bench-recall bench-ingest reindex verify-diary serve chat init up down logs ps test-compose key lock clean
+.PHONY: help setup demo test test-faults test-clients check data train publish rollback sweep conversations bench bench-train bench-recall bench-ingest bench-voice reindex verify-diary serve chat init up down logs ps test-compose key lock clean
 
 PYTHON := .venv/bin/python
 FRONT_DOOR := python3 -m services.deployment
@@ -46,6 +46,14 @@ test: .venv/ready ## every test that needs no card and no Docker engine
 test-faults: .venv/ready ## 2,000 diary entries while worker, queue and index are killed: none lost, none twice
 	@$(PYTHON) -m pytest -s -m faults tests/faults
 
+.venv-clients/ready: tests/clients/requirements.txt tests/clients/package-lock.json tests/clients/install.sh
+	@echo "installing other people's clients into .venv-clients"
+	tests/clients/install.sh
+	touch $@
+
+test-clients: .venv/ready .venv-clients/ready ## real OpenAI clients against the real vLLM on the CPU (WRITE=1 writes docs/compatibility.md)
+	@WRITE=$(WRITE) $(PYTHON) -m pytest -s -m clients tests/clients
+
 check: .venv/ready ## ruff, mypy, import-linter, hadolint, compose files
 	@$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
@@ -78,7 +86,9 @@ sweep: .venv/ready ## runs over a grid of settings, one table and plot (CONFIG=t
 conversations: .venv/ready ## new Drew/Ada conversations by any OpenAI-compatible model (N=…, ARGS="--url … --model …")
 	@$(PYTHON) -m trainer.author --number $(or $(N),10) $(PERSONA:%=--persona %) $(ARGS)
 
-bench: bench-train bench-recall bench-ingest ## every benchmark
+bench: bench-train bench-voice ## every benchmark; those of the diary with LOCOMO=a LoCoMo JSON, DIARY=JSONL of {date, text}
+	@$(if $(LOCOMO),$(MAKE) --no-print-directory bench-recall FILE=$(LOCOMO))
+	$(if $(DIARY),$(MAKE) --no-print-directory bench-ingest FILE=$(DIARY))
 
 bench-train: .venv/ready ## tokens a second and memory of training, beside other stacks (ARGS="--model …")
 	@$(PYTHON) -m trainer.bench $(or $(ARGS),$(BENCH_TRAIN))
@@ -88,6 +98,9 @@ bench-recall: .venv/ready ## how often her diary finds the right turn, beside BM
 
 bench-ingest: .venv/ready ## how fast a whole diary is searchable, and recall's latency (FILE=JSONL of {date, text})
 	@$(PYTHON) -m services.bench.ingest $(FILE) $(ARGS)
+
+bench-voice: .venv/ready ## what Ada costs in front of vLLM, beside a bare proxy and LiteLLM (ARGS="--file … --litellm …")
+	@$(PYTHON) -m services.bench.voice $(ARGS)
 
 reindex: .venv/ready ## build the diary's index anew from the ledger, while Ada goes on answering
 	@$(PYTHON) -m services.client.diary reindex
@@ -120,4 +133,4 @@ lock: ## resolve the dependencies anew into uv.lock
 	@./install.sh .venv uv && PATH=$$PATH:.uv/bin uv lock
 
 clean: ## remove the environment, caches and logs; never data/ or outputs/
-	@rm -rf .venv .uv .cache logs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-clients tests/clients/node_modules .uv .cache logs .pytest_cache .mypy_cache .ruff_cache .hypothesis

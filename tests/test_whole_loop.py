@@ -9,110 +9,38 @@ import json
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 from openai import OpenAI
+from running import ROOT, Running, answers, started, train_a_little, wait
 
 from services.client import AdaChat, InferenceConfig
 from services.persona.persona import load_persona
 from services.persona.prompt import build_messages
 from services.persona.template import template_for
 
-ROOT = Path(__file__).parents[1]
 DIARY = ROOT / "data/samples/diary.jsonl"
 pytestmark = pytest.mark.model
-
-
-@dataclass
-class Running:
-    """An Ada under one roof, and where everything of hers is."""
-
-    home: Path
-    url: str
-    model_url: str
-    environment: dict[str, str]
-    process: subprocess.Popen[bytes]
-
-    @property
-    def log(self) -> str:
-        return (self.home / "log").read_text(errors="replace")
-
-    def child(self, name: str) -> int:
-        """The process id of the newest child with this name."""
-        lines = [line for line in self.log.splitlines() if f"{name} is process" in line]
-        return int(lines[-1].split()[-1])
-
-
-def wait(done: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
-
-
-def answers(url: str, status: int = 200) -> bool:
-    try:
-        return httpx.get(url, timeout=30).status_code == status
-    except httpx.HTTPError:
-        return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def train(home: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trainer", "--config", "trainer/configs/bare.yaml"]
-    command += [f"output_dir={home}/outputs/ada_model", f"log_dir={home}/logs", *overrides]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an adapter that has learned something in a dozen steps."""
     home = tmp_path_factory.mktemp("ada")
-    result = train(
-        home, "target_size=24", "eval_size=4", "max_steps=12", "learning_rate=0.003", "questions=[]"
-    )
-    assert result.returncode == 0, result.stderr
+    train_a_little(home)
     return home
 
 
 @pytest.fixture(scope="module")
 def ada(home: Path) -> Iterator[Running]:
-    port, model_port = free_port(), free_port()
-    environment = {
-        **os.environ,
-        "ADA_PORT": str(port),
-        "ADA_ADAPTER": str(home / "outputs/ada_model"),
-        "MODEL_PORT": str(model_port),
-        "MODEL_URL": f"http://127.0.0.1:{model_port}",
-        "LEDGER_URL": f"sqlite:///{home}/diary/ledger.sqlite3",
-        "INDEX_PATH": f"{home}/diary/index",
-    }
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "services.embedded"], env=environment, stdout=log, stderr=log, cwd=ROOT
-        )
-    url = f"http://127.0.0.1:{port}"
-    running = Running(home, url, environment["MODEL_URL"], environment, process)
-    try:
-        wait(lambda: answers(f"{url}/readyz"), 180, f"Ada is not ready, see {home}/log")
+    with started(home) as running:
         yield running
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 @pytest.fixture

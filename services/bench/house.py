@@ -42,7 +42,7 @@ def environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ADA_", "REDIS_"))}
     return {
         **kept,
-        "ADA_PORT": str(_free_port()),
+        "ADA_PORT": str(free_port()),
         "LEDGER_URL": f"sqlite:///{folder}/ledger.sqlite3",
         "INDEX_PATH": f"{folder}/index",
         "REDIS_URL": f"unix://{folder}/valkey.sock",
@@ -94,7 +94,8 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that is free on this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -33,6 +33,7 @@ from services.orchestrator.edge.disclosure import DISCLOSURE, DisclosureMiddlewa
 from services.orchestrator.edge.docs import serve_docs
 from services.orchestrator.edge.owner import KeyMiddleware, describe_keys
 from services.orchestrator.edge.slow_client import SlowClientProtocol
+from services.orchestrator.edge.turnstile import TurnstileMiddleware
 from services.orchestrator.engine.vllm import CHAT, COMPLETIONS, RESPONSES
 from services.orchestrator.seeing import metrics_route
 from services.orchestrator.seeing.access import AccessMiddleware
@@ -54,7 +55,8 @@ class _Ada(FastAPI):
     """Seen from outside of it all: the answer to what is unforeseen is made outside of all middleware."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        return RequestIdMiddleware(AccessMiddleware(super().build_middleware_stack()))
+        seen = RequestIdMiddleware(AccessMiddleware(super().build_middleware_stack()))
+        return TurnstileMiddleware(seen)
 
 
 # Opens the parts when the server starts and closes them when it ends.

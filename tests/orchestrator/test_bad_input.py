@@ -113,6 +113,7 @@ class TestFields:
             (CHAT, {"n": "2", "stream": True}, "n"),
             (CHAT, {"n": True}, "n"),
             (COMPLETIONS, {"prompt": {"text": "x"}}, "prompt"),
+            (COMPLETIONS, {"prompt": [5, -1]}, "prompt"),
             (COMPLETIONS, {"prompt": "x", "n": -3}, "n"),
             (RESPONSES, {"input": 5}, "input"),
             (RESPONSES, {"input": [{"type": "function_call"}]}, "input[0].type"),
@@ -120,8 +121,7 @@ class TestFields:
     )
     async def test_a_bad_field_of_openais_is_400_and_named(self, client, path: str, fields: dict, param):
         answer = await client.post(path, json={**HELLO, **fields})
-        found = error_of(answer, 400)["param"]
-        assert (found or "").split(".str")[0].split(".list")[0] == (param or "")
+        assert error_of(answer, 400)["param"] == param
 
     @pytest.mark.parametrize("path", [CHAT, COMPLETIONS, RESPONSES])
     async def test_a_model_that_is_not_there_is_404(self, client, path: str):

@@ -32,6 +32,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
+WITHOUT_INPUT = {"GET /healthz", "GET /readyz", "GET /metrics"}
 KNOWN = {"entry_id": "known", "name": "ada"}
 
 
@@ -59,8 +60,9 @@ def test_the_whole_document_is_walked():
 
 @pytest.mark.parametrize("label", sorted(OPERATIONS))
 async def test_no_operation_fails_or_answers_otherwise_than_told(url: str, label: str):
-    for mode in GenerationMode:
-        await asyncio.to_thread(fuzz, OPERATIONS[label], mode, url)
+    await asyncio.to_thread(fuzz, OPERATIONS[label], GenerationMode.POSITIVE, url)
+    if label not in WITHOUT_INPUT:
+        await asyncio.to_thread(fuzz, OPERATIONS[label], GenerationMode.NEGATIVE, url)
 
 
 def fuzz(operation: APIOperation, mode: GenerationMode, url: str) -> None:

@@ -136,7 +136,7 @@ class StandInModel:
             return await self._responded(request, body)
         if body.get("stream"):
             return await self._streamed(request, body)
-        texts = [self.answer(body)] * body.get("n", 1)
+        texts = [self.answer(body)] * (body.get("n") or 1)
         choices = [
             {"index": index, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
             for index, text in enumerate(texts)
@@ -153,7 +153,7 @@ class StandInModel:
                 request.transport.abort()
                 return response
             finish = "stop" if place == last else None
-            for index in range(body.get("n", 1)):
+            for index in range(body.get("n") or 1):
                 choice = {"index": index, "delta": {"content": text}, "finish_reason": finish}
                 await response.write(event({"id": "c1", "choices": [choice]}))
             await asyncio.sleep(self.pauses_s)

@@ -12,7 +12,7 @@ from services.orchestrator.chat.schemas import Answer
 
 _REFERENCE = "#/components/schemas/{model}"
 _ERROR = {"$ref": _REFERENCE.format(model="ErrorAnswer")}
-_EVENTS = {"type": "string", "description": "server-sent events, when `stream` is true"}
+_EVENTS = {"description": "server-sent events, when `stream` is true"}
 _FAILURES = {
     "400": "a field is not acceptable, or the body can't be read",
     "401": "the API key is missing, unknown or revoked",
@@ -39,7 +39,8 @@ def describe_endpoints(app: FastAPI, endpoints: Mapping[str, Endpoint[Any]]) -> 
         shown += [(endpoint.schema, "validation") for endpoint in endpoints.values()]
         _, models = models_json_schema(shown, ref_template=_REFERENCE)
         told["components"]["schemas"] |= models["$defs"]
-        told["paths"] |= {path: {"post": _route(endpoint)} for path, endpoint in endpoints.items()}
+        own = {path: {"post": _route(endpoint)} for path, endpoint in endpoints.items()}
+        told["paths"] = own | told["paths"]  # what most come for stands first
         return told
 
     app.openapi = openapi  # type: ignore[method-assign]

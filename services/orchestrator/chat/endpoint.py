@@ -28,7 +28,6 @@ from services.orchestrator.edge.connected import ClientGone, while_connected
 from services.orchestrator.edge.json_body import Json, json_body
 from services.orchestrator.edge.keys import Caller
 from services.orchestrator.edge.owner import caller_of
-from services.orchestrator.edge.turnstile import Turnstile
 from services.orchestrator.state import State
 
 log = logging.getLogger("ada.orchestrator")
@@ -61,11 +60,9 @@ class Endpoint(Generic[Asked]):
     def __init__(self, schema: type[Asked], understand: Understand[Asked]) -> None:
         self.schema = schema
         self._understand = understand
-        self._turnstile = Turnstile()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as long as its client is there. Raises AdaError."""
-        await self._turnstile.through()
         request = Request(scope, receive)
         state = cast(State, request.app.state.ada)
         caller = caller_of(request)

@@ -1,6 +1,6 @@
 """What clients send to OpenAI's routes. Fields that vLLM knows and we do not are passed through to it."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -8,6 +8,8 @@ from services.diary.entry import iso_date
 from services.orchestrator.chat.sampling import CHAT_FIELDS, COMPLETION_FIELDS, RESPONSE_FIELDS, told_with
 
 MOST_MESSAGES = 2048  # OpenAI's own limit
+# A token before the first one of the vocabulary would be an error in the middle of the model.
+TokenId = Annotated[int, Field(ge=0)]
 _QUESTION = "Where did you grow up?"
 
 
@@ -85,7 +87,7 @@ class CompletionRequest(AskedOfAda):
         )
     )
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | list[str] | list[TokenId] | list[list[TokenId]]
     stream_options: StreamOptions | None = None
 
 

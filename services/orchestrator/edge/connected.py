@@ -8,7 +8,7 @@ from starlette.types import Receive
 
 from services.orchestrator.edge.later import Later
 
-UNHEARD_S = 0.02  # before this nobody listens whether the client is there; most whole answers are done by then
+UNHEARD_S = 0.02  # before this nobody listens whether the client is there: most starts are over by then
 
 
 class ClientGone(Exception):

@@ -57,7 +57,7 @@ class KeyRing:
         # Found by its id, which is no secret; then held against the whole digest in constant time.
         known = self._keys.get(told[:ID_LENGTH])
         if known is None or not hmac.compare_digest(known[0], told):
-            raise NotAllowed("incorrect API key: it is unknown here, or was revoked")
+            raise NotAllowed("Incorrect API key provided: it is unknown here, or was revoked")
         return known[1]
 
     def _look(self) -> None:

@@ -1,40 +1,39 @@
-"""Requests that come at the same moment begin a few at a time."""
+"""Requests that come at the same moment begin one after the other."""
 
 import asyncio
 from collections import deque
 
-A_TURN = 2
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-class Turnstile:
-    """Lets `a_turn` pass in each turn of the event loop, in order of arrival.
+class TurnstileMiddleware:
+    """Lets one request begin in each turn of the event loop, in order of arrival.
 
-    An event loop sends what was written at the end of its turn. Were 50 requests begun in one turn, vLLM would see
-    the first of them when the last is begun, and the first token would come to all at the time of the last.
+    An event loop sends what was written at the end of its turn. Were 50 requests begun in one turn, vLLM
+    would see the first of them when the last is begun, and all first tokens would come at that one's time.
     """
 
-    def __init__(self, a_turn: int = A_TURN) -> None:
-        self._a_turn = a_turn
-        self._passed = 0
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._taken = False
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def through(self) -> None:
-        """Pass, or wait for a turn that has room."""
-        if self._passed >= self._a_turn or self._waiting:
-            turn = asyncio.get_running_loop().create_future()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        if self._taken:
+            turn = loop.create_future()
             self._waiting.append(turn)
             await turn
-            return
-        if not self._passed:
-            asyncio.get_running_loop().call_soon(self._next_turn)
-        self._passed += 1
+        else:
+            self._taken = True
+            loop.call_soon(self._next, loop)
+        await self._app(scope, receive, send)
 
-    def _next_turn(self) -> None:
-        self._passed = 0
-        while self._waiting and self._passed < self._a_turn:
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._waiting:
             turn = self._waiting.popleft()
-            if not turn.done():  # its client may be gone
+            if not turn.done():  # else its client is gone
                 turn.set_result(None)
-                self._passed += 1
-        if self._passed:
-            asyncio.get_running_loop().call_soon(self._next_turn)
+                loop.call_soon(self._next, loop)
+                return
+        self._taken = False

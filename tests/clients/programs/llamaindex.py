@@ -1,15 +1,33 @@
 """LlamaIndex's OpenAILike."""
 
+import json
 from importlib.metadata import version
 
 import openai
-from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole
 from llama_index.llms.openai_like import OpenAILike
 from telling import (
-    ENDLESS, FEW, KEY, LONG, PIXEL, QUESTION, SCHEMA, THOUGHT, TOOL, V1, WRONG_KEY,
-    absent, feature, fits, idle, raised, retried, stopped, tell, told_apart,
+    ENDLESS,
+    FEW,
+    KEY,
+    LONG,
+    PIXEL,
+    QUESTION,
+    SCHEMA,
+    THOUGHT,
+    TOOL,
+    V1,
+    WRONG_KEY,
+    absent,
+    feature,
+    fits,
+    idle,
+    raised,
+    retried,
+    stopped,
+    tell,
+    told_apart,
 )  # fmt: skip
-import json
 
 HELLO = [ChatMessage(QUESTION)]
 
@@ -66,12 +84,6 @@ def developer():
     roles = (MessageRole.DEVELOPER, MessageRole.SYSTEM)
     answers = [said([ChatMessage(text, role=role), *HELLO]) for role in roles]
     assert answers[0] == answers[1]
-
-
-@feature
-def parts():
-    two = [TextBlock(text="Hello."), TextBlock(text=QUESTION)]
-    assert said([ChatMessage(blocks=two)])
 
 
 @feature
@@ -148,6 +160,7 @@ def cancel():
     pieces = chat(max_tokens=LONG).stream_chat(HELLO, extra_body=ENDLESS)
     next(pieces)
     pieces.close()
+    del pieces
     return idle()
 
 
@@ -181,6 +194,7 @@ def error_tools():
 
 absent("models", "OpenAILike lists no models")
 absent("model", "OpenAILike lists no models")
+absent("parts", "joins text blocks into one text")
 absent("responses", "OpenAILike speaks chat and completions")
 absent("responses_stream", "OpenAILike speaks chat and completions")
 absent("error_embeddings", "another package")

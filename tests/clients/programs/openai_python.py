@@ -5,8 +5,25 @@ import json
 import openai
 from openai import OpenAI
 from telling import (
-    ENDLESS, FEW, KEY, LONG, PIXEL, QUESTION, SCHEMA, THOUGHT, TOOL, V1, WRONG_KEY,
-    feature, fits, idle, raised, retried, stopped, tell, told_apart,
+    ENDLESS,
+    FEW,
+    KEY,
+    LONG,
+    PIXEL,
+    QUESTION,
+    SCHEMA,
+    THOUGHT,
+    TOOL,
+    V1,
+    WRONG_KEY,
+    feature,
+    fits,
+    idle,
+    raised,
+    retried,
+    stopped,
+    tell,
+    told_apart,
 )  # fmt: skip
 
 client = OpenAI(base_url=V1, api_key=KEY, max_retries=0, timeout=60)
@@ -212,7 +229,9 @@ def error_model():
 def error_image():
     picture = {"type": "image_url", "image_url": {"url": PIXEL}}
     return raised(
-        openai.BadRequestError, lambda: ask([{"role": "user", "content": [picture]}]), "messages[0].content[0]"
+        openai.BadRequestError,
+        lambda: ask([{"role": "user", "content": [picture]}]),
+        "messages[0].content[0]",
     )
 
 

@@ -1,0 +1,1 @@
+"""What the orchestrator costs in front of vLLM: to the first token, requests a second, memory, mix-ups."""
