@@ -4,9 +4,11 @@ python -m services.client [--url http://127.0.0.1:8080]
 """
 
 import argparse
+import os
 import sys
 
-from services.client.ada_chat import AdaChat, AdaError, InferenceConfig
+from services.client.ada_chat import AdaChat, AdaError, InferenceConfig, key_of
+from services.client.reminder import Reminder
 
 HELP = "/diary <text> writes into her diary · /read shows it · /clear begins anew · quit leaves"
 
@@ -15,7 +17,9 @@ def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="make chat", description=__doc__.splitlines()[0])
     parser.add_argument("--url", default=InferenceConfig.base_url, help="where Ada is")
-    parser.add_argument("--key", default=InferenceConfig.api_key, help="your API key, if Ada asks")
+    parser.add_argument(
+        "--key", default=key_of(os.environ), help="your API key; better in the variable ADA_KEY"
+    )
     parser.add_argument("--max-new-tokens", type=int, default=InferenceConfig.max_new_tokens)
     arguments = parser.parse_args()
     config = InferenceConfig(
@@ -23,8 +27,7 @@ def main() -> int:
     )
     try:
         with AdaChat(config) as ada:
-            print(f"[{ada.disclosure()}]\n{HELP}\n")
-            _talk(ada)
+            Talk(ada).run()
     except AdaError as error:
         print(f"chat: {error}", file=sys.stderr)
         return 1
@@ -33,16 +36,36 @@ def main() -> int:
     return 0
 
 
-def _talk(ada: AdaChat) -> None:
-    try:
-        import readline  # noqa: F401  gives input() line editing and history
-    except ImportError:
-        pass
-    while (line := input(f"{ada.config.user_name}: ").strip()) not in ("quit", "/quit", "exit"):
+class Talk:
+    """A conversation in the terminal, which is told at its start and every three hours what Ada is."""
+
+    def __init__(self, ada: AdaChat, reminder: Reminder | None = None) -> None:
+        self._ada = ada
+        self._reminder = reminder or Reminder()
+
+    def run(self) -> None:
+        """Until the user leaves. Raises AdaError when nobody is there at the start."""
         try:
-            _answer(ada, line)
-        except AdaError as error:
-            print(f"[{error}]")
+            import readline  # noqa: F401  gives input() line editing and history
+        except ImportError:
+            pass
+        disclosure = self._ada.disclosure()
+        self._disclose(disclosure)
+        print(f"{HELP}\n")
+        while (line := self._line()) not in ("quit", "/quit", "exit"):
+            try:
+                _answer(self._ada, line)
+            except AdaError as error:
+                print(f"[{error}]")
+            self._disclose(disclosure)
+
+    def _line(self) -> str:
+        return input(f"{self._ada.config.user_name}: ").strip()
+
+    def _disclose(self, disclosure: str) -> None:
+        if self._reminder.is_due():
+            print(f"[{disclosure}]")
+            self._reminder.shown()
 
 
 def _answer(ada: AdaChat, line: str) -> None:
@@ -64,8 +87,12 @@ def _answer(ada: AdaChat, line: str) -> None:
 
 def _stream(ada: AdaChat, line: str) -> None:
     print(f"{ada.config.assistant_name}: ", end="", flush=True)
-    for text in ada.stream_response(line):
-        print(text, end="", flush=True)
+    try:
+        for text in ada.stream_response(line):
+            print(text, end="", flush=True)
+    except KeyboardInterrupt:  # ends this answer, and with it its generation, but not the chat
+        print("\n[AI persona · interrupted]")
+        return
     diary = ada.about.get("diary")
     recalled = diary["entries"] if isinstance(diary, dict) else []
     memory = ", ".join(str(entry["date"]) for entry in recalled)

@@ -6,7 +6,7 @@ ada.add_diary_entry("Today was a good day.")
 print(ada.read_diary(n=5))
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import httpx
@@ -32,6 +32,11 @@ class InferenceConfig:
     user_name: str = "Drew"
     assistant_name: str = "Ada"
     timeout_s: float = 600.0
+
+
+def key_of(environment: Mapping[str, str]) -> str:
+    """The API key in ADA_KEY, where other users of the machine don't see it as they see a command line."""
+    return environment.get("ADA_KEY") or InferenceConfig.api_key
 
 
 class AdaChat:
@@ -61,7 +66,7 @@ class AdaChat:
         turn: ChatCompletionMessageParam = {"role": "user", "content": message}
         parts: list[str] = []
         try:
-            stream = self._openai.chat.completions.create(
+            with self._openai.chat.completions.create(
                 model=self.config.model,
                 messages=[*self.history, turn],
                 max_tokens=self.config.max_new_tokens,
@@ -69,12 +74,12 @@ class AdaChat:
                 top_p=self.config.top_p,
                 extra_body={"top_k": self.config.top_k},
                 stream=True,
-            )
-            for chunk in stream:
-                self.about = (chunk.model_extra or {}).get("ada", self.about)
-                if chunk.choices and (text := chunk.choices[0].delta.content):
-                    parts.append(text)
-                    yield text
+            ) as stream:  # left early, it ends the generation
+                for chunk in stream:
+                    self.about = (chunk.model_extra or {}).get("ada", self.about)
+                    if chunk.choices and (text := chunk.choices[0].delta.content):
+                        parts.append(text)
+                        yield text
         except OpenAIError as error:
             raise AdaError(_reason(error)) from error
         self.history += [turn, {"role": "assistant", "content": "".join(parts)}]

@@ -4,10 +4,11 @@ python -m services.client.diary reindex|verify [--url http://127.0.0.1:8080] [--
 """
 
 import argparse
+import os
 import sys
 import time
 
-from services.client.ada_chat import AdaChat, AdaError, InferenceConfig
+from services.client.ada_chat import AdaChat, AdaError, InferenceConfig, key_of
 
 POLL_S = 1.0
 
@@ -17,7 +18,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="diary", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["reindex", "verify"])
     parser.add_argument("--url", default=InferenceConfig.base_url, help="where Ada is")
-    parser.add_argument("--key", default=InferenceConfig.api_key, help="your API key, if Ada asks")
+    parser.add_argument(
+        "--key", default=key_of(os.environ), help="your API key; better in the variable ADA_KEY"
+    )
     arguments = parser.parse_args()
     config = InferenceConfig(base_url=arguments.url.rstrip("/"), api_key=arguments.key)
     try:

@@ -73,6 +73,7 @@ class StandInModel:
         self.answer: Callable[[dict], str] = lambda body: "".join(self.chunks)
         self.max_model_len = 4096
         self.cut_after: int | None = None
+        self.more: dict = {}  # fields of its own in every answer
         self.down = False  # every connection is cut
         self.down_for = 0  # so many requests are cut
         self.thinks_s = 0.0  # before its first word
@@ -141,7 +142,7 @@ class StandInModel:
             {"index": index, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
             for index, text in enumerate(texts)
         ]
-        answer = {"id": "c1", "model": body["model"], "choices": choices, "usage": USAGE}
+        answer = {"id": "c1", "model": body["model"], "choices": choices, "usage": USAGE, **self.more}
         return web.json_response(answer, dumps=compact)
 
     async def _streamed(self, request: web.Request, body: dict) -> web.StreamResponse:
@@ -155,7 +156,7 @@ class StandInModel:
             finish = "stop" if place == last else None
             for index in range(body.get("n") or 1):
                 choice = {"index": index, "delta": {"content": text}, "finish_reason": finish}
-                await response.write(event({"id": "c1", "choices": [choice]}))
+                await response.write(event({"id": "c1", "choices": [choice], **self.more}))
             await asyncio.sleep(self.pauses_s)
         if body.get("stream_options", {}).get("include_usage"):
             await response.write(event({"id": "c1", "choices": [], "usage": USAGE}))

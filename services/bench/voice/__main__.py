@@ -23,7 +23,7 @@ import uvloop
 from services.bench.house import House, free_port
 from services.bench.ingest import questions, taken_in
 from services.bench.voice.load import QUESTION, Client, Tally
-from services.bench.voice.servers import CLIENTS_CORE, ada, on_core, proxy, resident_mb, stub
+from services.bench.voice.servers import CLIENTS_CORE, ada, on_all_cores, on_core, proxy, resident_mb, stub
 
 Report = dict[str, Any]
 TOGETHER, CONNECTIONS, HELD = 50, 32, 1000
@@ -161,7 +161,8 @@ async def _many(port: int, key: str, number: int) -> Tally:
 
 def recalled(house: House, upstream: int, port: int, key: str, file: Path, less: int) -> Report:
     """Streams that recall, one after the other and together, beside going to the model directly."""
-    kept = taken_in(house, file, {"Authorization": f"Bearer {key}"})
+    with on_all_cores(house.processes["house"].pid):  # on one, its two threads of PyTorch wait for each other
+        kept = taken_in(house, file, {"Authorization": f"Bearer {key}"})
     texts = [str(json.loads(line).get("text", "")) for line in file.read_text(encoding="utf-8").splitlines()]
     asked = questions(texts)[: 200 // less]
     with on_core(CLIENTS_CORE):

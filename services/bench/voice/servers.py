@@ -1,4 +1,4 @@
-"""The processes that are measured, each kept on one core where there are two; all end with the measurement."""
+"""The processes that are measured, each kept on one core where there are two; all end with it."""
 
 import os
 import shutil
@@ -33,6 +33,22 @@ def on_core(core: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def on_all_cores(pid: int) -> Iterator[None]:
+    """A process that was kept on one core has all of them in the block; afterwards it has its own again."""
+    before = os.sched_getaffinity(pid)
+    try:
+        _move(pid, os.sched_getaffinity(0))
+        yield
+    finally:
+        _move(pid, before)
+
+
+def _move(pid: int, cores: set[int]) -> None:
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setaffinity(int(thread), cores)
 
 
 @contextmanager

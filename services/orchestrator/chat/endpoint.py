@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.errors import RequestRefused
 from services.orchestrator.chat.event_stream import EventStream, ended
@@ -119,7 +119,7 @@ class _Answer:
         content = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
         return Response(content, media_type="application/json", headers=dict(self.limits))
 
-    def streamed(self, question: Question) -> Response:
+    def streamed(self, question: Question) -> ASGIApp:
         self.stream = EventStream(self._events(question), self.state.keep_alive_s, self.limits)
         return self.stream
 

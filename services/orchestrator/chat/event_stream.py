@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from services.errors import AdaError, ModelUnavailable
@@ -14,26 +13,28 @@ from services.orchestrator.edge.errors import describe
 from services.orchestrator.edge.later import Later
 
 _NO_MORE = {"type": "http.response.body", "body": b"", "more_body": False}
+_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx passes pieces on as they come
+)
 COMMENT = b": still here" + END  # for proxies, which cut what is silent
 
 
-class EventStream(Response):
+class EventStream:
     """Sends events as they come, and a comment when there was none for `keep_alive_s`."""
 
-    media_type = "text/event-stream"
-
     def __init__(
-        self, events: AsyncGenerator[bytes], keep_alive_s: float, headers: Mapping[str, str] | None = None
+        self, events: AsyncGenerator[bytes], keep_alive_s: float, headers: Mapping[str, str]
     ) -> None:
-        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})})
-        del self.headers["content-length"]
         self._events = events
         self._keep_alive_s = keep_alive_s
+        self._headers = headers
         self._sent_at = time.monotonic()
         self.begun = False
         self._sending = asyncio.Lock()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Send everything; AdaError is raised only when nothing has been sent."""
         pulse = Later(self._keep_alive_s, lambda: self._pulse(send))
         try:
@@ -65,9 +66,8 @@ class EventStream(Response):
         async with self._sending:
             if not self.begun:
                 self.begun = True
-                await send(
-                    {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-                )
+                more = [(name.encode(), value.encode()) for name, value in self._headers.items()]
+                await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *more]})
             self._sent_at = time.monotonic()
             await send({"type": "http.response.body", "body": data, "more_body": True})
 

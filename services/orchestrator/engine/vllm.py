@@ -168,7 +168,10 @@ async def open_engine(url: str, deadlines: Deadlines, gate: Gate, metrics: Metri
     timeout = ClientTimeout(total=None, sock_connect=deadlines.connect_s)
     connector = TCPConnector(limit=0, keepalive_timeout=KEPT_IDLE_S)
     async with ClientSession(
-        connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
+        connector=connector,
+        timeout=timeout,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
     ) as session:
         yield Engine(session, url, deadlines, gate, metrics)
 

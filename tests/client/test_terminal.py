@@ -1,0 +1,89 @@
+"""The terminal chat: what it says of Ada and when. The server is a small real one."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from services.client import AdaChat, InferenceConfig
+from services.client.__main__ import Talk
+from services.client.ada_chat import key_of
+from services.client.reminder import EVERY_S, Reminder
+
+DISCLOSURE = "Ada is an AI persona."
+
+
+class Speaking(BaseHTTPRequestHandler):
+    """Says one word as a stream, and what she is at /healthz."""
+
+    def do_GET(self) -> None:
+        self._send("application/json", json.dumps({"disclosure": DISCLOSURE}).encode())
+
+    def do_POST(self) -> None:
+        choice = {"index": 0, "delta": {"content": "Hello."}, "finish_reason": "stop"}
+        chunk = {"id": "c", "choices": [choice], "ada": {"diary": {"entries": []}}}
+        self._send("text/event-stream", f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode())
+
+    def _send(self, kind: str, body: bytes) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def ada() -> Iterator[AdaChat]:
+    with HTTPServer(("127.0.0.1", 0), Speaking) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with AdaChat(InferenceConfig(base_url=f"http://127.0.0.1:{server.server_port}")) as ada:
+            yield ada
+        server.shutdown()
+
+
+def talk(ada: AdaChat, monkeypatch, now: list[float], lines: list[tuple[float, str]]) -> None:
+    """A chat in which each line is typed so many seconds after the one before."""
+    typed = iter(lines)
+
+    def line(_prompt: str) -> str:
+        later, text = next(typed)
+        now[0] += later
+        return text
+
+    monkeypatch.setattr("builtins.input", line)
+    Talk(ada, Reminder(lambda: now[0])).run()
+
+
+def test_it_is_told_at_the_start_and_with_every_answer(ada, monkeypatch, capsys):
+    talk(ada, monkeypatch, [0.0], [(0, "hi"), (60, "and?"), (0, "quit")])
+    said = capsys.readouterr().out
+    assert said.index(DISCLOSURE) < said.index("Hello.")
+    assert said.count(f"[{DISCLOSURE}]") == 1
+    assert said.count("[AI persona") == 2
+
+
+def test_it_is_told_again_every_three_hours(ada, monkeypatch, capsys):
+    lines = [(0, "hi"), (EVERY_S - 1, "still here?"), (2, "and now?"), (EVERY_S, "good night"), (0, "quit")]
+    talk(ada, monkeypatch, [0.0], lines)
+    assert capsys.readouterr().out.count(f"[{DISCLOSURE}]") == 3
+
+
+def test_ctrl_c_ends_an_answer_and_not_the_chat(ada, monkeypatch, capsys):
+    def interrupted(_message: str) -> Iterator[str]:
+        yield "Hel"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ada, "stream_response", interrupted)
+    talk(ada, monkeypatch, [0.0], [(0, "hi"), (0, "quit")])
+    assert "interrupted" in capsys.readouterr().out
+
+
+def test_the_key_may_stand_in_the_environment():
+    assert key_of({"ADA_KEY": "ada-x"}) == "ada-x"
+    assert key_of({}) == "none"
