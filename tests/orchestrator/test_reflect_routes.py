@@ -173,6 +173,11 @@ class TestByHerself:
         await voice.client.post(CHAT, json={"messages": TALK[:1]})
         assert await self.hour_later(voice) == 0
 
+    async def test_one_that_was_cut_in_the_middle_is_not_kept(self, voice: Voice):
+        voice.model.cut_after = 1
+        await voice.client.post(CHAT, json={"messages": TALK[:1], "stream": True})
+        assert await self.hour_later(voice) == 0
+
     async def test_two_orchestrators_over_one_ledger_do_it_once(self, voice: Voice, redis: Redis):
         for number in range(5):
             await say(voice, [{"role": "user", "content": f"Talk {number}"}])

@@ -80,7 +80,8 @@ class Endpoint(Generic[Asked]):
             if answer.stream and answer.stream.begun:
                 return
             raise ended() from None
-        await question.keep(answer.said)
+        if not (answer.stream and answer.stream.cut):
+            await question.keep(answer.said)
 
 
 def read(schema: type[Asked], body: Json) -> Asked:

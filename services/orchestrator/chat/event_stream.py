@@ -32,6 +32,7 @@ class EventStream:
         self._headers = headers
         self._sent_at = time.monotonic()
         self.begun = False
+        self.cut = False  # by an error, when it had begun
         self._sending = asyncio.Lock()
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
@@ -44,6 +45,7 @@ class EventStream:
         except AdaError as error:
             if not self.begun:
                 raise
+            self.cut = True
             await self._write(send, encoded(describe(error)[1]))
         except asyncio.CancelledError:  # the client is gone, or Ada is ended and has waited long enough
             if self.begun:

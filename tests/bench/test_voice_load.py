@@ -1,0 +1,57 @@
+"""The bench's clients against its stub: whole, streamed, lost and mixed up are told apart."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from services.bench.voice import stub
+from services.bench.voice.__main__ import quantiles
+from services.bench.voice.load import Client, Tally
+
+
+@pytest.fixture
+async def client(port: int, monkeypatch) -> AsyncIterator[Client]:
+    monkeypatch.setattr(stub, "GAP_S", 0.001)
+    server = asyncio.create_task(stub.serve(port))
+    client = Client(port, "none", "one")
+    for _ in range(100):
+        try:
+            await client.connect()
+            break
+        except OSError:
+            await asyncio.sleep(0.01)
+    yield client
+    client.close()
+    server.cancel()
+    await asyncio.gather(server, return_exceptions=True)
+
+
+async def test_every_answer_is_counted_once(client: Client):
+    tally = Tally()
+    await client.whole(tally)
+    first_ms = await client.streamed(tally)
+    assert (tally.answered, tally.lost, tally.mixed_up) == (2, 0, 0)
+    assert first_ms > 0
+
+
+async def test_somebody_elses_answer_is_seen(client: Client, monkeypatch):
+    monkeypatch.setattr(stub, "_marker", lambda body: "marker-two-1")
+    tally = Tally()
+    await client.whole(tally)
+    await client.streamed(tally)
+    assert (tally.answered, tally.mixed_up) == (0, 2)
+
+
+async def test_an_error_and_a_stream_that_is_cut_are_lost(client: Client, monkeypatch):
+    tally = Tally()
+    monkeypatch.setattr(stub, "_JSON", stub._JSON.replace(b"200", b"503"))
+    await client.whole(tally)
+    monkeypatch.setattr(stub, "_usage", lambda: b"0\r\n\r\n")
+    monkeypatch.setattr(stub, "event", lambda marker, finish: b"")
+    await client.streamed(tally)
+    assert (tally.answered, tally.lost) == (0, 2)
+
+
+def test_quantiles_are_of_milliseconds():
+    assert quantiles([float(number) for number in range(1, 102)]) == {"p50_ms": 51.0, "p95_ms": 96.9}
