@@ -9,14 +9,17 @@ RUN --mount=type=cache,target=/root/.cache,sharing=locked \
     --mount=type=secret,id=ca,target=/run/ca.crt \
     if [ -s /run/ca.crt ]; then export SSL_CERT_FILE=/run/ca.crt PIP_CERT=/run/ca.crt; fi; \
     PIP_FIND_LINKS=/wheels ./install.sh /opt/ada cpu --extra diary --extra tracing --no-dev
-# Left out: what PyTorch brings for those who build against it, symbols, other people's tests, and the bytecode
-# of what is never imported: 490 MB in all. Some modules are then imported once, which brings back theirs.
+# Left out: what compilers want, PyTorch's own tests, symbols, other people's tests, and the bytecode of what is never
+# imported: 530 MB in all. Some modules are then imported once, which brings back theirs. Packages with a folder *.libs
+# keep their symbols: auditwheel has moved their parts about, and strip may break that.
 # hadolint ignore=DL3008
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/ada/lib/python3.11/site-packages
 RUN find torch/bin -type f ! -name torch_shm_manager -delete \
-    && rm -r torch/include torch/test \
-    && strip torch/lib/libtorch_cpu.so torch/lib/libtorch_python.so tokenizers/*.so qdrant_edge/*.so hf_xet/*.so uvloop/*.so aiohttp/*.so \
+    && rm -r torch/include torch/test torch/lib/*test.so \
+    && find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.[ch]' \) -delete \
+    && find . -name '*.so' ! -path './*.libs/*' ! -path './numpy/*' ! -path './scipy/*' ! -path './sklearn/*' \
+        ! -path './psycopg_binary/*' -exec strip {} + \
     && find . -type d \( -name tests -o -name __pycache__ \) -prune -exec rm -r {} +
 RUN PYTHONDONTWRITEBYTECODE='' /opt/ada/bin/python -c "import aiohttp, alembic.command, dateparser, fastapi, httptools, limits, \
     psycopg, pydantic_settings, python_multipart, qdrant_client, qdrant_edge, rq.worker, sqlalchemy.dialects.postgresql, \

@@ -139,7 +139,7 @@ def completions_stream():
 
 
 def respond(**options):
-    return llm.get_model("ada-responses").prompt(QUESTION, max_tokens=FEW, **options)
+    return llm.get_model("ada-responses").prompt(QUESTION, max_tokens=FEW, temperature=0, **options)
 
 
 @feature

@@ -72,7 +72,8 @@ feature('logprobs', async () => {
 });
 feature('json_schema', async () => {
   const response_format = { type: 'json_schema', json_schema: FORMAT };
-  const answer = await client.chat.completions.parse({ model: 'ada', messages: HELLO, max_tokens: 60, response_format });
+  const asked = { model: 'ada', messages: HELLO, max_tokens: 60, temperature: 0, response_format };
+  const answer = await client.chat.completions.parse(asked);
   fits(JSON.parse(answer.choices[0].message.content));
 });
 feature('thinking', async () => {
@@ -90,23 +91,23 @@ feature('ada', async () => {
   assert.match(response.headers.get('ai-disclosure'), /machine-generated/);
 });
 feature('completions', async () => {
-  const answer = await client.completions.create({ model: 'base', prompt: 'Once upon a time', max_tokens: FEW });
+  const answer = await client.completions.create({ model: 'base', prompt: 'Once upon a time', max_tokens: FEW, temperature: 0 });
   assert(answer.choices[0].text);
 });
 feature('completions_stream', async () => {
   const chunks = await all(
-    await client.completions.create({ model: 'base', prompt: 'Once upon a time', max_tokens: FEW, stream: true }),
+    await client.completions.create({ model: 'base', prompt: 'Once upon a time', max_tokens: FEW, temperature: 0, stream: true }),
   );
   assert(chunks.map((chunk) => chunk.choices[0]?.text ?? '').join(''));
 });
 feature('responses', async () => {
-  const answer = await client.responses.create({ model: 'ada', input: QUESTION, max_output_tokens: FEW });
+  const answer = await client.responses.create({ model: 'ada', input: QUESTION, max_output_tokens: FEW, temperature: 0 });
   assert(answer.output_text);
   assert.equal(answer.usage.output_tokens, FEW);
 });
 feature('responses_stream', async () => {
   const text = { format: { type: 'json_schema', ...FORMAT } };
-  const stream = client.responses.stream({ model: 'ada', input: QUESTION, max_output_tokens: 60, text });
+  const stream = client.responses.stream({ model: 'ada', input: QUESTION, max_output_tokens: 60, temperature: 0, text });
   const kinds = (await all(stream)).map((event) => event.type);
   assert.equal(kinds[0], 'response.created');
   assert.equal(kinds.at(-1), 'response.completed');

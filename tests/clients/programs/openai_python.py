@@ -165,7 +165,7 @@ def ada():
 
 @feature
 def completions():
-    answer = client.completions.create(model="base", prompt="Once upon a time", max_tokens=FEW)
+    answer = client.completions.create(model="base", prompt="Once upon a time", max_tokens=FEW, temperature=0)
     assert answer.choices[0].text
     assert answer.usage.completion_tokens == FEW
 
@@ -189,7 +189,8 @@ def responses():
 @feature
 def responses_stream():
     place = {"format": {"type": "json_schema", "name": "place", "schema": SCHEMA, "strict": True}}
-    with client.responses.stream(model="ada", input=QUESTION, max_output_tokens=60, text=place) as events:
+    asked = {"model": "ada", "input": QUESTION, "max_output_tokens": 60, "temperature": 0}
+    with client.responses.stream(**asked, text=place) as events:
         kinds = [event.type for event in events]
         answer = events.get_final_response()
     assert kinds[0] == "response.created"

@@ -90,19 +90,25 @@ export async function busy() {
   };
 }
 
-async function running() {
-  const text = await (await fetch(`${MODEL_URL}/metrics`)).text();
-  return [...text.matchAll(/^vllm:num_requests_running\{.*\} (\S+)/gm)].some(([, number]) => Number(number) > 0);
-}
-
-// How long it took from now until nothing is generated any more.
+// How long it took from now until nothing is generated any more; then Ada's only place is waited for.
 export async function idle(withinMs = 5000) {
   const began = performance.now();
-  while (await running()) {
-    assert(performance.now() < began + withinMs, `still generating after ${withinMs} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  return `${Math.round(performance.now() - began)} ms`;
+  await zero(MODEL_URL, 'vllm:num_requests_running', began + withinMs);
+  const tookMs = performance.now() - began;
+  await zero(URL_OF_ADA, 'ada_running', began + withinMs);
+  return `${Math.round(tookMs)} ms`;
+}
+
+async function zero(url, name, deadline) {
+  for (let number; (number = await numberOf(url, name)); await new Promise((resolve) => setTimeout(resolve, 10)))
+    assert(performance.now() < deadline, `${name} is still ${number}`);
+}
+
+async function numberOf(url, name) {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  const numbers = [...text.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\S+)`, 'gm'))].map(([, number]) => Number(number));
+  assert(numbers.length, `${url}/metrics does not tell ${name}`);
+  return numbers.reduce((sum, number) => sum + number, 0);
 }
 
 // Check that a call fails with the client's own error, and that it has these words.

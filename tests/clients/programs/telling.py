@@ -129,21 +129,28 @@ def busy() -> Iterator[None]:
         idle()
 
 
-def running() -> int:
-    """How many answers the model server is generating."""
-    with urllib.request.urlopen(f"{MODEL_URL}/metrics") as answer:
-        numbers = re.findall(r"^vllm:num_requests_running\{.*\} (\S+)", answer.read().decode(), re.MULTILINE)
-    return int(sum(map(float, numbers)))
-
-
 def idle(within_s: float = 5.0) -> str:
-    """How long it took from now until nothing is generated any more."""
+    """How long it took from now until nothing is generated any more; then Ada's only place is waited for."""
     began = time.monotonic()
     gc.collect()  # some clients let go of a connection only here; it is part of the time
-    while running():
-        assert time.monotonic() < began + within_s, f"still generating after {within_s:g} s"
+    _zero(MODEL_URL, "vllm:num_requests_running", began + within_s)
+    took_s = time.monotonic() - began
+    _zero(URL, "ada_running", began + within_s)
+    return f"{took_s * 1000:.0f} ms"
+
+
+def _zero(url: str, name: str, deadline: float) -> None:
+    while _number(url, name):
+        assert time.monotonic() < deadline, f"{name} is still {_number(url, name):g}"
         time.sleep(0.01)
-    return f"{(time.monotonic() - began) * 1000:.0f} ms"
+
+
+def _number(url: str, name: str) -> float:
+    with urllib.request.urlopen(f"{url}/metrics") as answer:
+        text = answer.read().decode()
+    numbers = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)", text, re.MULTILINE)
+    assert numbers, f"{url}/metrics does not tell {name}"
+    return sum(map(float, numbers))
 
 
 def raised(kind: type[BaseException], call: Callable[[], object], *words: str) -> str:
