@@ -1,9 +1,11 @@
 """The app: parts in, routes out."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -33,7 +35,7 @@ from services.orchestrator.edge.disclosure import DISCLOSURE, DisclosureMiddlewa
 from services.orchestrator.edge.docs import serve_docs
 from services.orchestrator.edge.owner import KeyMiddleware, describe_keys
 from services.orchestrator.edge.slow_client import SlowClientProtocol
-from services.orchestrator.edge.turnstile import TurnstileMiddleware
+from services.orchestrator.edge.turnstile import Turnstile
 from services.orchestrator.engine.vllm import CHAT, COMPLETIONS, RESPONSES
 from services.orchestrator.seeing import metrics_route
 from services.orchestrator.seeing.access import AccessMiddleware
@@ -55,8 +57,7 @@ class _Ada(FastAPI):
     """Seen from outside of it all: the answer to what is unforeseen is made outside of all middleware."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        seen = RequestIdMiddleware(AccessMiddleware(super().build_middleware_stack()))
-        return TurnstileMiddleware(seen)
+        return RequestIdMiddleware(AccessMiddleware(super().build_middleware_stack()))
 
 
 # Opens the parts when the server starts and closes them when it ends.
@@ -123,7 +124,7 @@ def server_config(app: FastAPI, settings: OrchestratorSettings) -> uvicorn.Confi
         access_log=False,  # services/orchestrator/seeing/access.py tells more, and less of what was asked
         timeout_graceful_shutdown=int(settings.drain_s),
         loop="uvloop",
-        http=SlowClientProtocol,
+        http=cast(type[asyncio.Protocol], partial(SlowClientProtocol, turnstile=Turnstile())),
         backlog=2048,
         proxy_headers=False,  # nobody asks where a client comes from
     )

@@ -1,13 +1,17 @@
 """The bench's clients against its stub: whole, streamed, lost and mixed up are told apart."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
 
-from services.bench.voice import stub
+from services.bench.house import free_port
+from services.bench.voice import ordinary, stub
 from services.bench.voice.__main__ import quantiles
 from services.bench.voice.load import Client, Tally
+from services.bench.voice.servers import kept_on, started
 
 
 @pytest.fixture
@@ -55,3 +59,28 @@ async def test_an_error_and_a_stream_that_is_cut_are_lost(client: Client, monkey
 
 def test_quantiles_are_of_milliseconds():
     assert quantiles([float(number) for number in range(1, 102)]) == {"p50_ms": 51.0, "p95_ms": 96.9}
+
+
+def ordinary_stub(port: int) -> list[str]:
+    return [sys.executable, "-m", "services.bench.voice.ordinary", str(port)]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
+def test_servers_have_a_core_each_and_who_started_them_has_all(port: int):
+    mine, other = os.sched_getaffinity(0), free_port()
+    with (
+        kept_on(0, started(ordinary_stub(port), port)) as first,
+        kept_on(1, started(ordinary_stub(other), other)) as second,
+    ):
+        kept = [os.sched_getaffinity(process.pid) for process in (first, second)]
+        assert kept == [{core} for core in sorted(mine)[:2]]
+        assert os.sched_getaffinity(0) == mine
+
+
+async def test_ordinary_clients_count_what_an_ordinary_stub_tells(port: int):
+    tally = Tally()
+    with started(ordinary_stub(port), port):
+        async with ordinary.client(port, "none") as client:
+            first_ms = await ordinary.together(client, 3, tally)
+    assert (tally.answered, tally.lost, tally.mixed_up) == (3, 0, 0)
+    assert min(first_ms) >= 1000 * stub.GAP_S

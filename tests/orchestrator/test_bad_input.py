@@ -216,7 +216,7 @@ class TestOverASocket:
         assert grown_mib < 40
 
     async def test_who_asks_before_sending_so_much_need_not_send_it(self, server, port: int):
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: ada\r\nContent-Type: application/json\r\n"
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         head += "Connection: close\r\nExpect: 100-continue\r\nContent-Length: 104857600\r\n\r\n"
         assert (await spoken(port, head.encode())).startswith(b"HTTP/1.1 413 ")
 

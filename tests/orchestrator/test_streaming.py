@@ -199,7 +199,7 @@ class TestSlowAndLarge:
         assert b"408 Request Timeout" in await spoken(port, sent)
 
     async def test_a_body_that_does_not_come_is_408(self, server, port):
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: ada\r\nContent-Type: application/json\r\n"
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         head += "Content-Length: 100\r\n\r\n{"
         answer = await spoken(port, head.encode())
         assert b"408 Request Timeout" in answer

@@ -8,6 +8,7 @@ The upstream is a stub of fixed speed. Clients and stub share one core, the gate
 
 import argparse
 import asyncio
+import gc
 import json
 import shutil
 import statistics
@@ -22,8 +23,18 @@ import uvloop
 
 from services.bench.house import House, free_port
 from services.bench.ingest import questions, taken_in
+from services.bench.voice import ordinary
 from services.bench.voice.load import QUESTION, Client, Tally
-from services.bench.voice.servers import CLIENTS_CORE, ada, on_all_cores, on_core, proxy, resident_mb, stub
+from services.bench.voice.servers import (
+    CLIENTS_CORE,
+    ada,
+    bare,
+    on_all_cores,
+    on_core,
+    proxy,
+    resident_mb,
+    stub,
+)
 
 Report = dict[str, Any]
 TOGETHER, CONNECTIONS, HELD = 50, 32, 1000
@@ -38,6 +49,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a tenth of the requests")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench/voice.json"))
     options = parser.parse_args()
+    gc.freeze()  # what is loaded by now is not looked through in the middle of a measurement
     with tempfile.TemporaryDirectory(prefix="ada-bench-") as folder:
         report = measured(Path(folder), options.file, options.litellm, 10 if options.quick else 1)
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -56,21 +68,43 @@ def measured(folder: Path, diary: Path | None, litellm: Path | None, less: int) 
             report["endurance"] = told("endurance", endured(house, port, key, less))
             if diary:
                 report["diary"] = told("diary", recalled(house, upstream, port, key, diary, less))
-        port = free_port()
-        command = [
-            sys.executable,
-            "-m",
-            "services.bench.voice.bare",
-            str(port),
-            f"http://127.0.0.1:{upstream}",
-        ]
-        with proxy(command, port):
+        with bare(upstream) as port:
             report["bare httpx"] = told("bare httpx", run(port, "none", less), report["direct"])
         if litellm:
             report["litellm"] = told(
                 "litellm", through_litellm(litellm, folder, upstream, less), report["direct"]
             )
+    report["ordinary"] = ordinarily(folder / "ordinary", less)
     return report
+
+
+def ordinarily(folder: Path, less: int) -> Report:
+    """Streams that start together, with a model server and clients as others have them."""
+    folder.mkdir()
+    report: Report = {}
+    with stub("ordinary") as upstream:
+        report["direct"] = told("ordinary direct", _ordinary_run(upstream, "none", less))
+        with ada(folder, upstream) as (_, port, key):
+            report["ada"] = told("ordinary ada", _ordinary_run(port, key, less), report["direct"])
+        with bare(upstream) as port:
+            report["bare httpx"] = told("ordinary httpx", _ordinary_run(port, "none", less), report["direct"])
+    return report
+
+
+def _ordinary_run(port: int, key: str, less: int) -> Report:
+    with on_core(CLIENTS_CORE):
+        return quantiles(uvloop.run(_ordinary_rounds(port, key, max(4, 24 // less))))
+
+
+async def _ordinary_rounds(port: int, key: str, rounds: int) -> list[float]:
+    tally, first = Tally(), []
+    async with ordinary.client(port, key) as client:
+        for number in range(rounds):
+            times = await ordinary.together(client, TOGETHER, tally)
+            first += times if number else []  # the first round warms up
+            await asyncio.sleep(PAUSE_S)
+    _check(tally)
+    return first
 
 
 def told(name: str, row: Report, direct: Report | None = None) -> Report:
@@ -78,7 +112,7 @@ def told(name: str, row: Report, direct: Report | None = None) -> Report:
     if direct:
         for quantile in ("p50_ms", "p95_ms"):
             row[f"added_{quantile}"] = round(row[quantile] - direct[quantile], 1)
-    print(f"{name:>12}  " + "  ".join(f"{field} {value}" for field, value in row.items()), flush=True)
+    print(f"{name:>15}  " + "  ".join(f"{field} {value}" for field, value in row.items()), flush=True)
     return row
 
 

@@ -5,7 +5,7 @@ import json
 import time
 from dataclasses import dataclass
 
-END = b"0\r\n\r\n"
+OK, DONE, END = b"HTTP/1.1 200", b"[DONE]", b"0\r\n\r\n"
 CONTENT = b'"content":"'
 QUESTION = "Hello, whose dog was it?"
 PATH = "/v1/chat/completions"
@@ -18,6 +18,16 @@ class Tally:
     answered: int = 0
     lost: int = 0  # no answer, or one that is cut or an error
     mixed_up: int = 0  # somebody else's marker
+
+    def count(self, complete: bool, told: bytes, marker: str) -> None:
+        """Count an answer of which `told` came."""
+        mine = f'"content":"{marker}"'.encode()
+        if not complete or CONTENT not in told:
+            self.lost += 1
+        elif told.count(CONTENT) != told.count(mine):
+            self.mixed_up += 1
+        else:
+            self.answered += 1
 
 
 class Client:
@@ -42,7 +52,7 @@ class Client:
         marker = self._ask(stream=False)
         head = await self._reader.readuntil(b"\r\n\r\n")
         body = await self._reader.readexactly(_length(head))
-        self._count(tally, head + body, marker, True)
+        tally.count(head.startswith(OK), body, marker)
 
     async def streamed(self, tally: Tally, question: str = QUESTION) -> float:
         """Ask for a stream; returns the milliseconds to its first token."""
@@ -56,7 +66,7 @@ class Client:
             told += piece
             if not first_ms and CONTENT in told:
                 first_ms = 1000 * (time.perf_counter() - began)
-        self._count(tally, told, marker, b"[DONE]" in told)
+        tally.count(told.startswith(OK) and DONE in told, told, marker)
         return first_ms
 
     def _ask(self, *, stream: bool, question: str = QUESTION) -> str:
@@ -67,15 +77,6 @@ class Client:
         body = json.dumps(asked).encode()
         self._writer.write(f"{self._head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         return marker
-
-    def _count(self, tally: Tally, told: bytes, marker: str, complete: bool) -> None:
-        mine = f'"content":"{marker}"'.encode()
-        if not told.startswith(b"HTTP/1.1 200") or not complete or CONTENT not in told:
-            tally.lost += 1
-        elif told.count(CONTENT) != told.count(mine):
-            tally.mixed_up += 1
-        else:
-            tally.answered += 1
 
 
 def _length(head: bytes) -> int:

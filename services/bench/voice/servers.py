@@ -6,8 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 
@@ -20,6 +21,7 @@ from services.supervisor import end_with_parent
 
 CLIENTS_CORE, GATEWAY_CORE = 0, 1
 READY_WITHIN_S = 120
+Server = TypeVar("Server")
 NO_LIMIT = 10**8  # a limit that is counted and never reached
 
 
@@ -33,6 +35,15 @@ def on_core(core: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def kept_on(core: int, server: AbstractContextManager[Server]) -> Iterator[Server]:
+    """A server that is started on one core. Who started it may go to another."""
+    with ExitStack() as stack:
+        with on_core(core):
+            kept = stack.enter_context(server)
+        yield kept
 
 
 @contextmanager
@@ -52,10 +63,11 @@ def _move(pid: int, cores: set[int]) -> None:
 
 
 @contextmanager
-def stub() -> Iterator[int]:
-    """The model server; its port."""
+def stub(module: str = "stub") -> Iterator[int]:
+    """The model server, one of services/bench/voice; its port."""
     port = free_port()
-    with on_core(CLIENTS_CORE), started([sys.executable, "-m", "services.bench.voice.stub", str(port)], port):
+    command = [sys.executable, "-m", f"services.bench.voice.{module}", str(port)]
+    with kept_on(CLIENTS_CORE, started(command, port)):
         yield port
 
 
@@ -70,14 +82,23 @@ def ada(folder: Path, upstream: int) -> Iterator[tuple[House, int, str]]:
         "MODEL_URL": f"http://127.0.0.1:{upstream}",
         "LOG_FORMAT": "json",
     }
-    with on_core(GATEWAY_CORE), kept_house(folder, settings) as house:
+    with kept_on(GATEWAY_CORE, kept_house(folder, settings)) as house:
         yield house, int(settings["ADA_PORT"]), key
+
+
+@contextmanager
+def bare(upstream: int) -> Iterator[int]:
+    """A proxy that does nothing but pass on; its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "services.bench.voice.bare", str(port), f"http://127.0.0.1:{upstream}"]
+    with proxy(command, port):
+        yield port
 
 
 @contextmanager
 def proxy(command: Sequence[str], port: int, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
     """Another gateway, on the core that Ada has when it is her turn."""
-    with on_core(GATEWAY_CORE), started(command, port, **settings) as process:
+    with kept_on(GATEWAY_CORE, started(command, port, **settings)) as process:
         yield process
 
 

@@ -27,7 +27,7 @@ class Caller:
     tokens_a_minute: int | None = None
 
 
-_WITHOUT_KEYS = Caller(LOCAL, LOCAL)
+WITHOUT_KEYS = Caller(LOCAL, LOCAL)
 
 
 class KeyRing:
@@ -49,7 +49,7 @@ class KeyRing:
             self._look_at = now + LOOKED_EVERY_S
             self._look()
         if self._keys is None:
-            return _WITHOUT_KEYS
+            return WITHOUT_KEYS
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.casefold() != "bearer" or not (key := key.strip()):
             raise NotAllowed(f"no API key was sent: {_HOW}")

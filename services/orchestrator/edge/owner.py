@@ -11,7 +11,8 @@ from services.errors import NotAllowed
 from services.orchestrator.edge.docs import DOCUMENTS
 from services.orchestrator.edge.errors import describe, headers
 from services.orchestrator.edge.keys import LOCAL as LOCAL
-from services.orchestrator.edge.keys import Caller
+from services.orchestrator.edge.keys import WITHOUT_KEYS, Caller
+from services.orchestrator.edge.own_machine import check_own_machine
 from services.orchestrator.state import StateDep
 
 # All that is answered to who has no key. A route that is added needs one, because it is not in here.
@@ -29,8 +30,10 @@ class KeyMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and scope["path"] not in OPEN:
             try:
-                authorization = Headers(scope=scope).get("authorization")
-                scope[_CALLER] = scope["app"].state.ada.keys.caller(authorization)
+                headers_sent = Headers(scope=scope)
+                scope[_CALLER] = scope["app"].state.ada.keys.caller(headers_sent.get("authorization"))
+                if scope[_CALLER] is WITHOUT_KEYS:
+                    check_own_machine(headers_sent)
             except NotAllowed as error:
                 status, body = describe(error)
                 await JSONResponse(body, status, headers(error))(scope, receive, send)

@@ -2,27 +2,41 @@
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.orchestrator.edge.disclosure import HEADER, HEADER_VALUE
+from services.orchestrator.edge.turnstile import Turnstile
 
 HEAD_S = 15.0  # for the head of a request; idle connections between requests are uvicorn's own matter
 HEAD_BYTES = 64 << 10
 
 
 class SlowClientProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which itself waits for a head for ever, and keeps what has come of it."""
+    """uvicorn's protocol, which itself waits for a head for ever, and keeps what has come of it.
+
+    What comes is read when it is its turn.
+    """
 
     _timer: asyncio.TimerHandle | None = None
     _size = 0  # bytes of the head that is on its way
+
+    def __init__(self, *args: Any, turnstile: Turnstile, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._turnstile = turnstile
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:
+        self._turnstile.enter(self.loop, partial(self._read, data))
+
+    def _read(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
         if self._timer is None and (self.cycle is None or self.cycle.response_complete):
             self._wait_for_head()
         super().data_received(data)

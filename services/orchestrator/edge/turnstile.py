@@ -2,38 +2,32 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
-from starlette.types import ASGIApp, Receive, Scope, Send
 
+class Turnstile:
+    """Does one piece of work in each turn of the event loop, in order of arrival.
 
-class TurnstileMiddleware:
-    """Lets one request begin in each turn of the event loop, in order of arrival.
-
-    An event loop sends what was written at the end of its turn. Were 50 requests begun in one turn, vLLM
-    would see the first of them when the last is begun, and all first tokens would come at that one's time.
+    An event loop sends at the end of its turn what was written in it. Were 50 requests read and begun in one
+    turn, vLLM would see the first when the last is begun, and all first tokens would come at that one's time.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self) -> None:
         self._taken = False
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[Callable[[], None]] = deque()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        loop = asyncio.get_running_loop()
+    def enter(self, loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
+        """Do the work now, or in a turn of its own."""
         if self._taken:
-            turn = loop.create_future()
-            self._waiting.append(turn)
-            await turn
+            self._waiting.append(work)
         else:
             self._taken = True
             loop.call_soon(self._next, loop)
-        await self._app(scope, receive, send)
+            work()
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():  # else its client is gone
-                turn.set_result(None)
-                loop.call_soon(self._next, loop)
-                return
-        self._taken = False
+        if self._waiting:
+            loop.call_soon(self._next, loop)
+            self._waiting.popleft()()
+        else:
+            self._taken = False

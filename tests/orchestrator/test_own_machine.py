@@ -1,0 +1,73 @@
+"""Without keys, pages of other sites in this machine's browser get nothing and change nothing."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.datastructures import Headers
+from voice import ENTRIES, error_of
+
+from services.errors import NotAllowed
+from services.keys import add_key
+from services.orchestrator.edge.own_machine import check_own_machine
+
+HERE = ["localhost", "localhost:8080", "LOCALHOST", "127.0.0.1:8080", "127.8.0.1", "[::1]:8080"]
+ELSEWHERE = [
+    "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "10.0.0.1",
+    "0.0.0.0:8080", "[::2]", "[", "localhost.", "",
+]  # fmt: skip
+IMPORT = "/v1/diary/import"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, object]:
+    return {"KEYS_FILE": tmp_path / "keys.json"}
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_names_of_this_machine_are_let_in(name: str):
+    check_own_machine(Headers({"host": name, "origin": f"http://{name}"}))
+
+
+def test_who_tells_neither_is_no_browser():
+    check_own_machine(Headers({}))
+
+
+@pytest.mark.parametrize("name", [name for name in ELSEWHERE if name])
+def test_other_hosts_are_refused_by_name(name: str):
+    with pytest.raises(NotAllowed, match="make key OWNER") as refused:
+        check_own_machine(Headers({"host": name}))
+    assert repr(name) in str(refused.value)
+
+
+@pytest.mark.parametrize("origin", ["null", *(f"https://{name}" for name in ELSEWHERE)])
+def test_pages_of_other_sites_are_refused(origin: str):
+    with pytest.raises(NotAllowed, match="page"):
+        check_own_machine(Headers({"host": "localhost", "origin": origin}))
+
+
+@given(st.text(st.characters(max_codepoint=255), min_size=1))
+def test_any_header_is_let_in_or_refused(text: str):
+    try:
+        check_own_machine(Headers({"host": text, "origin": text}))
+    except NotAllowed:
+        return
+    assert "localhost" in text.lower() or "127." in text or ":" in text
+
+
+async def test_a_page_can_neither_read_nor_write_what_a_client_can(client: httpx.AsyncClient):
+    page = {"Origin": "https://evil.example"}
+    file = {"file": ("diary.jsonl", b'{"date": "2020-01-01", "text": "planted"}\n')}
+    error_of(await client.post(IMPORT, files=file, headers=page), 401)
+    error_of(await client.post("/v1/diary/reindex", headers=page), 401)
+    error_of(await client.get(ENTRIES, headers={"Host": "evil.example"}), 401)
+    assert (await client.get(ENTRIES)).json()["data"] == []
+    assert (await client.get("/healthz", headers=page)).status_code == 200
+
+
+async def test_who_has_a_key_may_ask_from_anywhere(client: httpx.AsyncClient, tmp_path: Path):
+    key, _ = add_key(tmp_path / "keys.json", "drew", None, None, 0o600)
+    headers = {"Authorization": f"Bearer {key}", "Origin": "https://chat.example", "Host": "ada.example"}
+    assert (await client.get(ENTRIES, headers=headers)).status_code == 200
