@@ -10,7 +10,7 @@ RUN --mount=type=cache,target=/root/.cache,sharing=locked \
     if [ -s /run/ca.crt ]; then export SSL_CERT_FILE=/run/ca.crt PIP_CERT=/run/ca.crt; fi; \
     PIP_FIND_LINKS=/wheels ./install.sh /opt/ada cpu --extra diary --extra tracing --no-dev
 # Left out: what compilers want, PyTorch's own tests, symbols, other people's tests, and the bytecode of what is never
-# imported: 530 MB in all. Some modules are then imported once, which brings back theirs. Packages with a folder *.libs
+# imported: 520 MB in all. Some modules are then imported once, which brings back theirs. Packages with a folder *.libs
 # keep their symbols: auditwheel has moved their parts about, and strip may break that.
 # hadolint ignore=DL3008
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*

@@ -7,9 +7,9 @@ from pydantic import Field
 from services.diary.settings import SECRETS, DiarySettings
 from services.errors import ConfigError
 from services.keys import KEYS_FILE, read_keys
+from services.orchestrator.edge.own_machine import LOOPBACK
 from services.orchestrator.engine.deadlines import Deadlines
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MAX_BODY_BYTES = 4 << 20
 
 

@@ -13,10 +13,10 @@ from services.errors import NotAllowed
 from services.keys import add_key
 from services.orchestrator.edge.own_machine import check_own_machine
 
-HERE = ["localhost", "localhost:8080", "LOCALHOST", "127.0.0.1:8080", "127.8.0.1", "[::1]:8080"]
+HERE = ["localhost", "localhost:8080", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080"]
 ELSEWHERE = [
     "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "10.0.0.1",
-    "0.0.0.0:8080", "[::2]", "[", "localhost.", "",
+    "127.8.0.1", "0.0.0.0:8080", "[::2]", "[", "localhost.", "",
 ]  # fmt: skip
 IMPORT = "/v1/diary/import"
 
@@ -46,6 +46,17 @@ def test_other_hosts_are_refused_by_name(name: str):
 def test_pages_of_other_sites_are_refused(origin: str):
     with pytest.raises(NotAllowed, match="page"):
         check_own_machine(Headers({"host": "localhost", "origin": origin}))
+
+
+labels = st.from_regex(r"[a-z]([a-z0-9-]*[a-z0-9])?", fullmatch=True)
+
+
+@given(label=labels, name=st.sampled_from(["localhost", "127.0.0.1"]), glue=st.sampled_from([".", ""]))
+def test_no_longer_name_passes_for_this_machines(label: str, name: str, glue: str):
+    for host in (f"{label}{glue}{name}", f"{name}{glue}{label}", f"{label}.{name}.{label}:8080"):
+        for headers in ({"host": host}, {"origin": f"http://{host}"}):
+            with pytest.raises(NotAllowed):
+                check_own_machine(Headers(headers))
 
 
 @given(st.text(st.characters(max_codepoint=255), min_size=1))

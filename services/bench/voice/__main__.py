@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,19 +92,12 @@ def ordinarily(folder: Path, less: int) -> Report:
 
 
 def _ordinary_run(port: int, key: str, less: int) -> Report:
+    async def rounds() -> list[float]:
+        async with ordinary.client(port, key) as client:
+            return await _rounds(less, lambda tally: ordinary.together(client, TOGETHER, tally))
+
     with on_core(CLIENTS_CORE):
-        return quantiles(uvloop.run(_ordinary_rounds(port, key, max(4, 24 // less))))
-
-
-async def _ordinary_rounds(port: int, key: str, rounds: int) -> list[float]:
-    tally, first = Tally(), []
-    async with ordinary.client(port, key) as client:
-        for number in range(rounds):
-            times = await ordinary.together(client, TOGETHER, tally)
-            first += times if number else []  # the first round warms up
-            await asyncio.sleep(PAUSE_S)
-    _check(tally)
-    return first
+        return quantiles(uvloop.run(rounds()))
 
 
 def told(name: str, row: Report, direct: Report | None = None) -> Report:
@@ -119,18 +112,26 @@ def told(name: str, row: Report, direct: Report | None = None) -> Report:
 def run(port: int, key: str, less: int) -> Report:
     """Streams that start together, then as many whole answers as can be had."""
     with on_core(CLIENTS_CORE):
-        rounds = max(4, 24 // less)
-        first = uvloop.run(_together(port, key, rounds))
+        first = uvloop.run(_together(port, key, less))
         rate = uvloop.run(_rate(port, key, max(2.0, 10.0 / less)))
-    return {**quantiles(first), "rounds": rounds, "requests_per_s": round(rate)}
+    return {**quantiles(first), "rounds": _number_of_rounds(less), "requests_per_s": round(rate)}
 
 
-async def _together(port: int, key: str, rounds: int) -> list[float]:
-    tally, first = Tally(), []
+async def _together(port: int, key: str, less: int) -> list[float]:
     clients = await _connected(port, key, TOGETHER)
-    for number in range(rounds):
-        times = await asyncio.gather(*(client.streamed(tally) for client in clients))
-        first += times if number else []  # the first round warms up
+    return await _rounds(less, lambda tally: asyncio.gather(*(one.streamed(tally) for one in clients)))
+
+
+def _number_of_rounds(less: int) -> int:
+    return max(4, 24 // less)
+
+
+async def _rounds(less: int, together: Callable[[Tally], Awaitable[list[float]]]) -> list[float]:
+    """The times of all rounds but the first, which warms up."""
+    tally, first = Tally(), []
+    for number in range(_number_of_rounds(less)):
+        times = await together(tally)
+        first += times if number else []
         await asyncio.sleep(PAUSE_S)
     _check(tally)
     return first

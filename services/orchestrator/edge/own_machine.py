@@ -4,12 +4,13 @@ A page asks for itself, and then the browser tells its `Origin`; or its site's n
 machine (DNS rebinding), and then `Host` is that name. Neither can be changed by a page.
 """
 
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
 from services.errors import NotAllowed
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def check_own_machine(headers: Headers) -> None:
@@ -23,8 +24,7 @@ def check_own_machine(headers: Headers) -> None:
 
 def _is_here(url: str) -> bool:
     try:
-        name = urlsplit(url).hostname or ""
-        return name == "localhost" or ip_address(name).is_loopback
+        return urlsplit(url).hostname in LOOPBACK
     except ValueError:
         return False
 
