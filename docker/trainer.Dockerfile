@@ -24,7 +24,7 @@ RUN if [ "$ACCELERATOR" = cuda ]; then \
 RUN install -d -m 777 /models /run/gpu
 COPY --from=packages /opt/ada /opt/ada
 WORKDIR /app
-COPY services/__init__.py services/errors.py services/gpu_lock.py services/
+COPY services/__init__.py services/errors.py services/gpu_lock.py services/loopback.py services/
 COPY services/persona services/persona
 COPY trainer trainer
 COPY data/samples data/samples

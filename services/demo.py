@@ -3,7 +3,8 @@
     python -m services.demo [--keep]
 
 Trains a small Ada on the samples, starts her, queues twenty diary entries, asks three questions through
-the `openai` client, starts her again and asks again. Talks to everything from outside: processes and HTTP.
+the `openai` client, starts her again and asks again. Talks to everything from outside: processes and HTTP,
+and to her directly, past any proxy.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from openai import OpenAI
+from openai import DefaultHttpxClient, OpenAI
 
 from services.supervisor import end_with_parent
 
@@ -113,7 +114,7 @@ def run(url: str, keep: bool) -> None:
 def _check_nobody_is_there(url: str) -> None:
     """Else the questions would go to another Ada, and the training would be for nothing."""
     try:
-        httpx.get(f"{url}/healthz", timeout=5)
+        httpx.get(f"{url}/healthz", timeout=5, trust_env=False)
     except httpx.HTTPError:
         return
     raise DemoFailed(f"something answers at {url} already: end it, or set ADA_PORT")
@@ -158,7 +159,7 @@ def _is_ready(ada: subprocess.Popen[bytes], url: str) -> bool:
         last = LOG.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1]
         raise DemoFailed(f"Ada ended at once: {last}")
     try:
-        return httpx.get(f"{url}/readyz", timeout=30).status_code == 200
+        return httpx.get(f"{url}/readyz", timeout=30, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -177,7 +178,7 @@ def write_diary(url: str) -> None:
     """Queue the entries (their ids make a second demo harmless) and see each job finish."""
     jobs = []
     for line in DIARY.read_text(encoding="utf-8").splitlines():
-        answer = httpx.post(f"{url}/v1/diary/entries", json=json.loads(line), timeout=30)
+        answer = httpx.post(f"{url}/v1/diary/entries", json=json.loads(line), timeout=30, trust_env=False)
         if answer.status_code != 202:
             raise DemoFailed(f"a diary entry was not accepted: {answer.text}")
         jobs.append(answer.json()["job_id"])
@@ -188,7 +189,7 @@ def write_diary(url: str) -> None:
 
 
 def _is_finished(url: str, job: str) -> bool:
-    report = httpx.get(f"{url}/v1/jobs/{job}", timeout=30).json()
+    report = httpx.get(f"{url}/v1/jobs/{job}", timeout=30, trust_env=False).json()
     if report.get("status") == "failed":
         raise DemoFailed(f"job {job} failed: {report['reason']}")
     return bool(report.get("status") == "finished")
@@ -196,7 +197,8 @@ def _is_finished(url: str, job: str) -> bool:
 
 def ask(url: str) -> None:
     """The questions, through OpenAI's own client; what was recalled stands below each answer."""
-    with OpenAI(base_url=f"{url}/v1", api_key="none", timeout=300) as client:
+    direct = DefaultHttpxClient(trust_env=False)
+    with OpenAI(base_url=f"{url}/v1", api_key="none", timeout=300, http_client=direct) as client:
         about = [_ask_one(client, question, needed) for question, needed in QUESTIONS]
     print(f"\n[{about[-1]['disclosure']}]", flush=True)
 

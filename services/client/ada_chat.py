@@ -6,11 +6,12 @@ ada.add_diary_entry("Today was a good day.")
 print(ada.read_diary(n=5))
 """
 
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import httpx
-from openai import OpenAI, OpenAIError
+from openai import DefaultHttpxClient, OpenAI, OpenAIError
 from openai.types.chat import ChatCompletionMessageParam
 
 
@@ -46,7 +47,11 @@ class AdaChat:
         self.config = config or InferenceConfig()
         self.history: list[ChatCompletionMessageParam] = []
         self.about: dict[str, object] = {}  # the `ada` field of the newest answer
+        # Ada is reached directly, whatever proxies the environment names; SSL_CERT_FILE holds as ever.
+        certificates = ssl.create_default_context()
         self._http = httpx.Client(
+            trust_env=False,
+            verify=certificates,
             base_url=self.config.base_url,
             headers={"Authorization": f"Bearer {self.config.api_key}"},
             timeout=self.config.timeout_s,
@@ -55,6 +60,7 @@ class AdaChat:
             base_url=f"{self.config.base_url}/v1",
             api_key=self.config.api_key,
             timeout=self.config.timeout_s,
+            http_client=DefaultHttpxClient(trust_env=False, verify=certificates),
         )
 
     def generate_response(self, message: str) -> str:

@@ -7,7 +7,7 @@ from pydantic import Field
 from services.diary.settings import SECRETS, DiarySettings
 from services.errors import ConfigError
 from services.keys import KEYS_FILE, read_keys
-from services.orchestrator.edge.own_machine import LOOPBACK
+from services.loopback import LOOPBACK
 from services.orchestrator.engine.deadlines import Deadlines
 
 MAX_BODY_BYTES = 4 << 20

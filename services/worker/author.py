@@ -22,7 +22,7 @@ class Author:
 
     def __init__(self, url: str, connect_timeout_s: float = 5.0, silence_timeout_s: float = 300.0) -> None:
         timeout = httpx.Timeout(silence_timeout_s, connect=connect_timeout_s)
-        self._client = httpx.Client(base_url=url, timeout=timeout)
+        self._client = httpx.Client(base_url=url, timeout=timeout, trust_env=False)  # past any proxy
 
     def write(self, request: dict[str, Any]) -> str:
         """What Ada answers to a chat completion request, without a trace of its template.

@@ -4,29 +4,19 @@ A page asks for itself, and then the browser tells its `Origin`; or its site's n
 machine (DNS rebinding), and then `Host` is that name. Neither can be changed by a page.
 """
 
-from urllib.parse import urlsplit
-
 from starlette.datastructures import Headers
 
 from services.errors import NotAllowed
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+from services.loopback import is_loopback
 
 
 def check_own_machine(headers: Headers) -> None:
     """Check that a request without a key is no other site's. Raises NotAllowed."""
     host, origin = headers.get("host"), headers.get("origin")
-    if host and not _is_here(f"//{host}"):
+    if host and not is_loopback(f"//{host}"):
         raise NotAllowed(_refusal(f"a request to the host {host[:100]!r}"))
-    if origin and not _is_here(origin):
+    if origin and not is_loopback(origin):
         raise NotAllowed(_refusal(f"a page of {origin[:100]!r}"))
-
-
-def _is_here(url: str) -> bool:
-    try:
-        return urlsplit(url).hostname in LOOPBACK
-    except ValueError:
-        return False
 
 
 def _refusal(what: str) -> str:
