@@ -23,6 +23,7 @@ from pathlib import Path
 from services.errors import ConfigError, FieldError
 
 KEYS_FILE = Path("secrets/keys/keys.json")
+LOCAL = "local"  # the one owner while there are no keys
 ID_LENGTH = 12
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")

@@ -17,7 +17,9 @@ from services.worker.author import Author
 from trainer.author.endpoint import Endpoint
 from trainer.author.tally import Tally
 
-CHAT = {"choices": [{"finish_reason": "stop", "index": 0, "message": {"role": "assistant", "content": "Yes."}}]}
+CHAT = {
+    "choices": [{"finish_reason": "stop", "index": 0, "message": {"role": "assistant", "content": "Yes."}}]
+}
 ANSWERS = {
     "/healthz": {"status": "ok", "disclosure": "Ada is an AI persona."},
     "/readyz": {"status": "ready"},

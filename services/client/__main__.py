@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 
-from services.client.ada_chat import AdaChat, AdaError, InferenceConfig, key_of
+from services.client.ada_chat import AdaChat, AdaError, InferenceConfig, key_of, url_of
 from services.client.reminder import Reminder
 
 HELP = "/diary <text> writes into her diary · /read shows it · /clear begins anew · quit leaves"
@@ -16,14 +16,14 @@ HELP = "/diary <text> writes into her diary · /read shows it · /clear begins a
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="make chat", description=__doc__.splitlines()[0])
-    parser.add_argument("--url", default=InferenceConfig.base_url, help="where Ada is")
+    parser.add_argument("--url", default=url_of(os.environ), help="where Ada is; else ADA_URL or ADA_PORT")
     parser.add_argument(
         "--key", default=key_of(os.environ), help="your API key; better in the variable ADA_KEY"
     )
     parser.add_argument("--max-new-tokens", type=int, default=InferenceConfig.max_new_tokens)
     arguments = parser.parse_args()
     config = InferenceConfig(
-        base_url=arguments.url.rstrip("/"), api_key=arguments.key, max_new_tokens=arguments.max_new_tokens
+        base_url=arguments.url, api_key=arguments.key, max_new_tokens=arguments.max_new_tokens
     )
     try:
         with AdaChat(config) as ada:

@@ -9,6 +9,7 @@ print(ada.read_diary(n=5))
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import httpx
 from openai import DefaultHttpxClient, OpenAI, OpenAIError
@@ -23,7 +24,7 @@ class AdaError(Exception):
 class InferenceConfig:
     """Where Ada is, how she generates, and the speakers' names for display."""
 
-    base_url: str = "http://127.0.0.1:8080"
+    base_url: str = "http://127.0.0.1:8080"  # with or without /v1 at its end
     api_key: str = "none"
     model: str = "ada"
     max_new_tokens: int = 512
@@ -33,6 +34,13 @@ class InferenceConfig:
     user_name: str = "Drew"
     assistant_name: str = "Ada"
     timeout_s: float = 600.0
+
+
+def url_of(environment: Mapping[str, str]) -> str:
+    """Where Ada is: ADA_URL, or ADA_PORT on this machine."""
+    port = environment.get("ADA_PORT")
+    here = f"http://127.0.0.1:{port}" if port else InferenceConfig.base_url
+    return environment.get("ADA_URL") or here
 
 
 def key_of(environment: Mapping[str, str]) -> str:
@@ -45,6 +53,7 @@ class AdaChat:
 
     def __init__(self, config: InferenceConfig | None = None) -> None:
         self.config = config or InferenceConfig()
+        self.url = _server(self.config.base_url)
         self.history: list[ChatCompletionMessageParam] = []
         self.about: dict[str, object] = {}  # the `ada` field of the newest answer
         # Ada is reached directly, whatever proxies the environment names; SSL_CERT_FILE holds as ever.
@@ -52,12 +61,12 @@ class AdaChat:
         self._http = httpx.Client(
             trust_env=False,
             verify=certificates,
-            base_url=self.config.base_url,
+            base_url=self.url,
             headers={"Authorization": f"Bearer {self.config.api_key}"},
             timeout=self.config.timeout_s,
         )
         self._openai = OpenAI(
-            base_url=f"{self.config.base_url}/v1",
+            base_url=f"{self.url}/v1",
             api_key=self.config.api_key,
             timeout=self.config.timeout_s,
             http_client=DefaultHttpxClient(trust_env=False, verify=certificates),
@@ -139,11 +148,24 @@ class AdaChat:
             response = self._http.request(method, path, **content)  # type: ignore[arg-type]
             body: dict[str, object] = response.json()
         except (httpx.HTTPError, ValueError) as error:
-            raise AdaError(f"no Ada at {self.config.base_url} ({error}): is she up?") from error
+            raise AdaError(f"no Ada at {self.url} ({error}): is she up?") from error
         if response.is_error:
             error_body = body.get("error")
             raise AdaError(str(error_body["message"] if isinstance(error_body, dict) else body))
         return body
+
+
+def _server(url: str) -> str:
+    """The address without /v1. Raises AdaError when it is none."""
+    server = url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
+    try:
+        parts = urlsplit(server)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise AdaError(f"{url!r} is no address of Ada: write it like http://127.0.0.1:8080")
+    return server
 
 
 def _reason(error: OpenAIError) -> str:

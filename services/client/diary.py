@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from services.client.ada_chat import AdaChat, AdaError, InferenceConfig, key_of
+from services.client.ada_chat import AdaChat, AdaError, InferenceConfig, key_of, url_of
 
 POLL_S = 1.0
 
@@ -17,12 +17,12 @@ def main() -> int:
     """Entry point; 1 when something is wrong with the diary, 2 when Ada could not be asked."""
     parser = argparse.ArgumentParser(prog="diary", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["reindex", "verify"])
-    parser.add_argument("--url", default=InferenceConfig.base_url, help="where Ada is")
+    parser.add_argument("--url", default=url_of(os.environ), help="where Ada is; else ADA_URL or ADA_PORT")
     parser.add_argument(
         "--key", default=key_of(os.environ), help="your API key; better in the variable ADA_KEY"
     )
     arguments = parser.parse_args()
-    config = InferenceConfig(base_url=arguments.url.rstrip("/"), api_key=arguments.key)
+    config = InferenceConfig(base_url=arguments.url, api_key=arguments.key)
     try:
         with AdaChat(config) as ada:
             return {"reindex": _reindex, "verify": _verify}[arguments.what](ada)

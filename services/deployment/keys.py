@@ -7,7 +7,7 @@ from pathlib import Path
 
 from services.deployment.environment import make_secrets_folder
 from services.errors import ConfigError, FieldError
-from services.keys import KEYS_FILE, MOST, Key, add_key, read_keys, revoke_keys
+from services.keys import KEYS_FILE, LOCAL, MOST, Key, add_key, read_keys, revoke_keys
 
 _WORDS = ("OWNER", "RPM", "TPM", "REVOKE")
 
@@ -34,9 +34,12 @@ def _given(arguments: tuple[str, ...]) -> dict[str, str]:
 
 def _make(given: dict[str, str]) -> int:
     path, mode = _place()
+    is_first = read_keys(path) is None
     secret, made = add_key(path, given["OWNER"], _limit(given, "RPM"), _limit(given, "TPM"), mode)
     _tell(f"key {made.id} of {made.owner} ({_limits(made)}); it is shown this once and kept nowhere:")
     print(secret)
+    if is_first and made.owner != LOCAL:
+        _tell(f"this is the first key. A diary written without keys is `{LOCAL}`'s: make key OWNER={LOCAL}")
     return 0
 
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field
 
 from services.diary.ledger import EntryFilter
 from services.errors import AdaError, ConfigError
+from services.keys import LOCAL
 from services.orchestrator.chat.models import ADA, BASE
 from services.orchestrator.edge.disclosure import DISCLOSURE
-from services.orchestrator.edge.owner import LOCAL
 from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
 from services.persona.template import render, template_sha256

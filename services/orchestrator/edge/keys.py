@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.errors import ConfigError, NotAllowed
-from services.keys import ID_LENGTH, Key, digest, read_keys
+from services.keys import ID_LENGTH, LOCAL, Key, digest, read_keys
 
 log = logging.getLogger("ada.orchestrator")
 LOOKED_EVERY_S = 1.0
 # The owner of everything that is asked and written without keys. A key may name it, to take that diary over.
-LOCAL = "local"
 _HOW = "send `Authorization: Bearer <key>`; whoever keeps Ada makes one by `make key OWNER=…`"
 _State = tuple[int, ...] | None
 

@@ -8,9 +8,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.errors import NotAllowed
+from services.keys import LOCAL as LOCAL
 from services.orchestrator.edge.docs import DOCUMENTS
 from services.orchestrator.edge.errors import describe, headers
-from services.orchestrator.edge.keys import LOCAL as LOCAL
 from services.orchestrator.edge.keys import WITHOUT_KEYS, Caller
 from services.orchestrator.edge.own_machine import check_own_machine
 from services.orchestrator.state import StateDep
