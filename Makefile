@@ -12,8 +12,7 @@ AGAIN = $(MAKE) --no-print-directory
 # Values of the command line reach the recipes by the environment, as they were written: neither make nor a shell
 # expands them.
 FROM_COMMAND_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-$(foreach name,$(FROM_COMMAND_LINE),$(eval override $(name) := $$(value $(name))))
-export $(FROM_COMMAND_LINE)
+$(foreach name,$(FROM_COMMAND_LINE),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
 VALUES := ARGS CONFIG DIARY FILE KEEP LOCAL LOCOMO N OWNER PERSONA RESUME REVOKE RPM RUN SET TPM WRITE
 $(foreach name,$(VALUES),$(eval $(name) ?=))
 export $(VALUES)
