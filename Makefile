@@ -53,7 +53,7 @@ setup: .venv/ready ## install everything a bare machine needs into .venv
 demo: .venv/ready ## the whole loop on a bare machine, for real (KEEP=1 leaves her up)
 	@$(PYTHON) -m services.demo $${KEEP:+--keep}
 
-serve: .venv/ready ## start Ada on a bare machine, in the foreground
+serve: .venv/ready ## start Ada on a bare machine, in the foreground; says when she is up
 	@$(PYTHON) -m services.embedded
 
 chat: .venv/ready ## chat with Ada in the terminal (/diary, /read, /clear, quit; ADA_URL=… or ADA_PORT=…, ARGS="--key …")

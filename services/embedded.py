@@ -14,9 +14,12 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+
+import httpx
 
 from services import logs, tracing
 from services.diary.edge_index import EdgeIndex
@@ -41,6 +44,7 @@ from services.worker.work import Shift
 
 log = logging.getLogger("ada.embedded")
 HOUSE = "--house"
+MODEL_LOG = "logs/vllm.log"
 
 
 def main() -> int:
@@ -136,8 +140,53 @@ def supervise(settings: OrchestratorSettings) -> int:
         }
         # Who moves the model by MODEL_PORT alone means the house to find it there.
         found_at = {"MODEL_URL": f"http://127.0.0.1:{os.environ.get('MODEL_PORT', '8000')}"}
-        keep_running(plan, {**found_at, **os.environ, "REDIS_URL": f"unix://{socket_path}"}, stopping)
+        environment = {**found_at, **os.environ, "REDIS_URL": f"unix://{socket_path}"}
+        model_log = _model_log(os.environ)
+        with announced(settings, model_log, stopping):
+            keep_running(plan, environment, stopping, {"model": model_log})
     return 0
+
+
+def _model_log(environment: Mapping[str, str]) -> Path:
+    """The file for the lines of vLLM, begun anew; it prints some hundred while it starts."""
+    path = Path(environment.get("MODEL_LOG") or MODEL_LOG)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    except OSError as error:
+        raise ConfigError(f"MODEL_LOG {path} can't be written: {error.strerror}") from None
+    return path
+
+
+@contextmanager
+def announced(settings: OrchestratorSettings, model_log: Path, stopping: threading.Event) -> Iterator[None]:
+    """Meanwhile, print one line when the start begins and one when Ada is ready."""
+    host = "127.0.0.1" if settings.host in ("", "0.0.0.0", "::") else settings.host
+    url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    print(f"starting: about a minute; what vLLM prints is in {model_log}", file=sys.stderr, flush=True)
+
+    def run() -> None:
+        started = time.monotonic()
+        while not stopping.wait(1):
+            if _is_ready(url):
+                line = f"ready after {time.monotonic() - started:.0f} s: an AI persona is up at {url}"
+                print(f"{line}; in another terminal: make chat", file=sys.stderr, flush=True)
+                return
+
+    thread = threading.Thread(target=run, name="announcement", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(timeout=15)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=10, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def _home(settings: OrchestratorSettings) -> Path:

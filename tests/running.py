@@ -78,6 +78,7 @@ def started(home: Path, **settings: str) -> Iterator[Running]:
         "ADA_ADAPTER": str(home / "outputs/ada_model"),
         "MODEL_PORT": str(model_port),
         "MODEL_URL": f"http://127.0.0.1:{model_port}",
+        "MODEL_LOG": f"{home}/vllm.log",
         "LEDGER_URL": f"sqlite:///{home}/diary/ledger.sqlite3",
         "INDEX_PATH": f"{home}/diary/index",
         **settings,

@@ -267,6 +267,12 @@ def test_a_second_ada_is_refused_by_name(ada: Running, changed: dict[str, str], 
     assert len(said.strip().splitlines()) == 1
 
 
+def test_the_terminal_says_when_she_is_up_and_vllms_lines_are_in_a_file(ada: Running):
+    assert f"an AI persona is up at {ada.url}" in ada.log
+    assert "Starting vLLM" in (ada.home / "vllm.log").read_text()
+    assert "vllm.entrypoints" not in ada.log
+
+
 def test_the_model_alone_refuses_a_taken_port_before_it_loads_anything(ada: Running):
     assert "MODEL_PORT" in refusal("services.model", ada.environment)
 
