@@ -114,6 +114,18 @@ def _make_outputs(values: Mapping[str, str]) -> None:
             os.chown(path, *map(int, owner))
         if path.stat().st_uid == os.geteuid() or os.geteuid() == 0:
             path.chmod(0o755)  # whatever the umask was
+    if os.geteuid() == 0:
+        _open_samples()
+
+
+def _open_samples() -> None:
+    """Root's trainer is another user, who reads the samples whatever umask they were cloned under."""
+    samples = Path("data/samples")
+    if samples.is_dir():
+        samples.parent.chmod(samples.parent.stat().st_mode | 0o111)
+        samples.chmod(0o755)
+        for file in samples.iterdir():
+            file.chmod(0o644)
 
 
 def up() -> int:

@@ -158,3 +158,21 @@ def test_the_variables_of_the_compose_files_are_in_env_example():
     for file in CPU:
         for name in re.findall(r"\$\{([A-Z_]+)", (ROOT / file).read_text()):
             assert re.search(rf"^#? ?{name}=", example, re.M), name
+
+
+def test_what_images_copy_from_the_checkout_is_readable_whatever_its_umask():
+    """A clone under umask 077 gave images whose user could read nothing [umask_077]."""
+    copied = []
+    for dockerfile in (*ROOT.glob("docker/*.Dockerfile"), *ROOT.glob("tests/compose/*.Dockerfile")):
+        stages = re.split(r"^FROM ", dockerfile.read_text(), flags=re.M)[1:]
+        shipped = [stage for stage in stages if not re.match(r".* AS packages$", stage, re.M)]
+        copied += [line for stage in shipped for line in re.findall(r"^COPY (?!--from).*", stage, re.M)]
+    assert len(copied) >= 9
+    assert [line for line in copied if "--chmod=755" not in line] == []
+
+
+def test_bind_mounts_are_labelled_for_selinux():
+    for name, service in services(GPU).items():
+        for volume in service.get("volumes", []):
+            if volume["type"] == "bind":
+                assert volume["bind"]["selinux"] == "z", (name, volume["target"])

