@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults test-clients check data train publish rollback sweep conversations bench bench-train bench-recall bench-ingest bench-voice reindex verify-diary serve chat init up down logs ps test-compose key lock clean
+.PHONY: help setup demo test test-faults test-clients check data train publish rollback sweep conversations bench bench-train bench-recall bench-ingest bench-voice reindex verify-diary serve chat init up down logs ps pin-images test-compose key lock clean
 
 PYTHON := .venv/bin/python
 FRONT_DOOR := python3 -m services.deployment
@@ -154,6 +154,9 @@ logs: ## follow the deployment's logs
 
 ps: ## the deployment's containers and their health
 	@$(FRONT_DOOR) ps
+
+pin-images: ## write the base images by digest into .env, as their registries give them now
+	@$(FRONT_DOOR) pin-images
 
 key: ## an API key, shown once (OWNER=…, RPM=…, TPM=…); take one away (REVOKE=id or owner); alone: list them
 	@$(FRONT_DOOR) key "OWNER=$$OWNER" "RPM=$$RPM" "TPM=$$TPM" "REVOKE=$$REVOKE"

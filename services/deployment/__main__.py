@@ -1,6 +1,6 @@
 """Each verb of the deployment.
 
-python3 -m services.deployment init | up | down | logs | ps | can-train | train [arguments of the trainer]
+python3 -m services.deployment init | up | down | logs | ps | pin-images | can-train | train [trainer arguments]
 python3 -m services.deployment key [OWNER=… [RPM=…] [TPM=…] | REVOKE=…]
 """
 
@@ -32,6 +32,7 @@ from services.deployment.environment import (
     write_env,
     write_secrets,
 )
+from services.deployment.images import pin_images
 from services.deployment.keys import key
 from services.deployment.readiness import NotReady, wait_until_ready
 from services.errors import AdaError, ConfigError
@@ -56,6 +57,7 @@ def main() -> int:
         "can-train": can_train,
         "train": train,
         "key": key,
+        "pin-images": pin_images,
     }
     verb, *arguments = sys.argv[1:] or ["help"]
     if verb not in verbs or (arguments and verb not in ("train", "key")):
