@@ -1,6 +1,7 @@
 """Each verb of the deployment.
 
-python3 -m services.deployment init | up | down | logs | ps | pin-images | can-train | train [trainer arguments]
+python3 -m services.deployment init | up | down | logs | ps | can-train | train [arguments of the trainer]
+python3 -m services.deployment pin-images
 python3 -m services.deployment key [OWNER=… [RPM=…] [TPM=…] | REVOKE=…]
 """
 

@@ -592,7 +592,7 @@ def test_a_voice_that_does_not_answer_yet_is_named_as_what_is_waited_for(she_run
 
 
 @pytest.mark.parametrize(
-    "words", ["", "help", "ups", *(f"{verb} please" for verb in (*VERBS, "init", "can-train"))]
+    "words", ["", "help", "ups", *(f"{verb} please" for verb in (*VERBS, "init", "can-train", "pin-images"))]
 )
 def test_what_is_no_verb_and_a_word_too_many_are_answered_with_the_verbs(docker, settings, capfd, words: str):
     assert ask(*words.split()) == 2
