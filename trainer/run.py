@@ -140,6 +140,7 @@ def _manifest(folder: Path, config: TrainingConfig, outcome: "Outcome") -> Manif
         lora_alpha=config.lora_alpha,
         user_name=persona.user_name,
         assistant_name=persona.assistant_name,
+        pronouns=str(persona.pronouns),
         template_sha256=template_sha256(template),
         weights_sha256=file_sha256(folder / WEIGHTS_NAME),
         seed=config.seed,

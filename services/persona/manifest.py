@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from services.errors import ConfigError
+from services.persona.persona import Persona, load_persona
+from services.persona.pronouns import PRONOUNS, pronouns_of
 
 MANIFEST_NAME = "MANIFEST.json"
 TEMPLATE_NAME = "chat_template.jinja"
@@ -46,7 +48,18 @@ class Manifest:
     tokens: int = 0
     plan: str = ""  # how the steps were computed
     code_revision: str = ""
+    pronouns: str = ""  # empty: by the name, see services/persona/pronouns.py
     schema: int = SCHEMA
+
+    def check_persona(self, persona: Persona, path: Path) -> None:
+        """Raises ConfigError when a persona file is of somebody else than this adapter was trained to be."""
+        trained = (self.assistant_name, self.user_name, str(pronouns_of(self.assistant_name, self.pronouns)))
+        found = (persona.assistant_name, persona.user_name, str(persona.pronouns))
+        if found != trained:
+            raise ConfigError(
+                f"{path} is of {_who(*found)}, but {MANIFEST_NAME} names {_who(*trained)}: "
+                "restore the file or train again"
+            )
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a run's folder, whole or not at all."""
@@ -66,9 +79,12 @@ def read_manifest(folder: Path) -> Manifest:
     if values.get("schema") != SCHEMA:
         raise ConfigError(f"{path} has schema {values.get('schema')!r}, this Ada reads {SCHEMA}: train again")
     try:
-        return Manifest(**values)
+        manifest = Manifest(**values)
     except TypeError as error:
         raise ConfigError(f"{path} does not fit the schema ({error}): train again") from None
+    if manifest.pronouns and manifest.pronouns not in PRONOUNS:
+        raise ConfigError(f"{path}: pronouns is {manifest.pronouns!r}; use one of {', '.join(PRONOUNS)}")
+    return manifest
 
 
 def check_adapter(folder: Path) -> Manifest:
@@ -79,9 +95,10 @@ def check_adapter(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     for name in (WEIGHTS_NAME, ADAPTER_CONFIG_NAME, TEMPLATE_NAME, PERSONA_NAME):
         _check_readable(folder / name)
+    manifest.check_persona(load_persona(folder / PERSONA_NAME), folder / PERSONA_NAME)
     if file_sha256(folder / TEMPLATE_NAME) != manifest.template_sha256:
         raise ConfigError(
-            f"{folder / TEMPLATE_NAME} is not the template that Ada was trained with "
+            f"{folder / TEMPLATE_NAME} is not the template that {manifest.assistant_name} was trained with "
             f"(template_sha256 in {MANIFEST_NAME} differs): restore the file or train again"
         )
     adapter = _json_object(folder / ADAPTER_CONFIG_NAME)
@@ -94,6 +111,10 @@ def check_adapter(folder: Path) -> Manifest:
     if file_sha256(folder / WEIGHTS_NAME) != manifest.weights_sha256:
         raise ConfigError(f"{folder / WEIGHTS_NAME} is damaged (its hash differs): train again")
     return manifest
+
+
+def _who(assistant: str, user: str, pronouns: str) -> str:
+    return f"{assistant} ({pronouns}) and {user}"
 
 
 def _check_readable(path: Path) -> None:
