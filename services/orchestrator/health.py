@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -12,7 +12,7 @@ from services.diary.ledger import EntryFilter
 from services.errors import AdaError, ConfigError
 from services.keys import LOCAL
 from services.orchestrator.chat.models import ADA, BASE
-from services.orchestrator.edge.disclosure import DISCLOSURE
+from services.orchestrator.edge.disclosure import disclosure_of
 from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
 from services.persona.template import render, template_sha256
@@ -45,17 +45,17 @@ _PROBE = [
 
 
 @router.get("/healthz", response_model=Health)
-async def healthz() -> Json:
+async def healthz(request: Request) -> Json:
     """200 as long as the process answers."""
-    return {"status": "alive", "disclosure": DISCLOSURE}
+    return {"status": "alive", "disclosure": disclosure_of(request.app).sentence}
 
 
 @router.get(
     "/readyz",
     response_model=Readiness,
-    responses={503: {"model": Readiness, "description": "she can't answer"}},
+    responses={503: {"model": Readiness, "description": "no answer can be given"}},
 )
-async def readyz(state: StateDep) -> JSONResponse:
+async def readyz(request: Request, state: StateDep) -> JSONResponse:
     """200 when Ada can answer, with or without her diary; 503 when the model can't."""
     checks = {
         "adapter": await _outcome(_check_adapter(state)),
@@ -66,7 +66,8 @@ async def readyz(state: StateDep) -> JSONResponse:
         "queue": await _outcome(run_in_threadpool(state.jobs.check)),
     }
     ready = checks["adapter"] == checks["model"] == checks["template"] == "ok"
-    body = {"status": "ready" if ready else "not ready", "checks": checks, "disclosure": DISCLOSURE}
+    status, sentence = "ready" if ready else "not ready", disclosure_of(request.app).sentence
+    body = {"status": status, "checks": checks, "disclosure": sentence}
     return JSONResponse(body, 200 if ready else 503)
 
 
@@ -104,7 +105,8 @@ async def _check_template(state: State) -> None:
     if ours != theirs:
         raise ConfigError(
             f"template mismatch: vLLM does not render with {trained_with[:12]}, "
-            "the template Ada was trained with: start it by `python -m services.model`"
+            f"the template {adapter.persona.assistant_name} was trained with: "
+            "start it by `python -m services.model`"
         )
 
 

@@ -43,9 +43,8 @@ def _check(path: Path) -> int:
     if problems:
         return 2
     persona = load_persona(path)
-    topics = len({fact.topic for fact in persona.facts})
     speakers = f"{persona.assistant_name} ({persona.pronouns}) and {persona.user_name}"
-    print(f"{path}: {speakers}, {len(persona.facts)} facts on {topics} topics, no problems")
+    print(f"{path}: {speakers}, facts: {len(persona.facts)}, no problems")
     return 0
 
 
@@ -53,8 +52,9 @@ def _new(arguments: argparse.Namespace) -> int:
     if not arguments.name.strip():
         raise ConfigError("a persona needs a name: make persona NAME=Ruth")
     path = write_skeleton(arguments.name.strip(), arguments.user, arguments.pronouns, arguments.out)
-    print(f"{path}: fill it in, then\n  make check-persona FILE={path}\n  make conversations PERSONA={path} N=500")
-    print(f"  make train PERSONA={path}")
+    print(f"{path}: fill it in, then")
+    for target in (f"check-persona FILE={path}", f"conversations PERSONA={path}", f"train PERSONA={path}"):
+        print(f"  make {target}")
     return 0
 
 

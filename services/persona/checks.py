@@ -26,7 +26,7 @@ _IN_NAMES = " .'’-_"
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _TOPIC = re.compile(r"[^\W\d_][\w '-]{0,39}")
 _DATE = re.compile(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?", re.ASCII)
-_TYPES = {str: "text in quotes", dict: "a table", list: "an array of tables"}
+_TYPES: dict[type, str] = {str: "text in quotes", dict: "a table", list: "an array of tables"}
 
 
 def problems_in(table: dict[str, Any]) -> list[str]:
@@ -69,9 +69,8 @@ def _names(names: object) -> Iterator[str]:
     assistant = [*_name(names.get("assistant"), "names.assistant", _USERS_ROLES)]
     yield from (*user, *assistant)
     if not user and not assistant and _folded(names["user"]) == _folded(names["assistant"]):
-        yield (
-            f"names.user and names.assistant are both {names['user']!r}: the two speakers need different names"
-        )
+        both = f"names.user and names.assistant are both {names['user']!r}"
+        yield f"{both}: the two speakers need different names"
     yield from _pronouns(names.get("pronouns", "she/her"))
     if "id" in names and not (isinstance(names["id"], str) and _ID.fullmatch(names["id"])):
         yield f"names.id is {_shown(names['id'])}; use small letters, digits, - and _, 64 at most"

@@ -5,29 +5,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Pronouns:
-    """The forms of one set: "she/her" has she, her, her and herself."""
+    """The forms of one set: "she/her" has she, her and her. No text needs more, or has to inflect a verb."""
 
     subject: str
     object: str
     possessive: str
-    reflexive: str
-    is_plural: bool = False
 
     def __str__(self) -> str:
         return f"{self.subject}/{self.object}"
-
-    def verb(self, singular: str, plural: str) -> str:
-        """The form of a verb that agrees with the subject: she tells, they tell."""
-        return plural if self.is_plural else singular
 
 
 PRONOUNS = {
     str(pronouns): pronouns
     for pronouns in (
-        Pronouns("she", "her", "her", "herself"),
-        Pronouns("he", "him", "his", "himself"),
-        Pronouns("they", "them", "their", "themselves", is_plural=True),
-        Pronouns("it", "it", "its", "itself"),
+        Pronouns("she", "her", "her"),
+        Pronouns("he", "him", "his"),
+        Pronouns("they", "them", "their"),
+        Pronouns("it", "it", "its"),
     )
 }
 

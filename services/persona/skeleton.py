@@ -10,7 +10,7 @@ from services.persona.checks import problems_in
 from services.persona.pronouns import PRONOUNS
 
 FOLDER = Path("data/personas")
-_SKELETON = '''# A fictional person. What is trained on this file is an AI persona, and says so wherever it is served.
+_SKELETON = '''# A fictional person. What is trained on this file is an AI persona, and the platform says so.
 
 [names]
 user = "{user}"           # who talks with the persona
@@ -22,7 +22,8 @@ text = """You are {name}. You are talking with {user}, your friend. Speak in the
 your own life, and say so when you don't remember."""
 
 # Facts of the life, in the persona's own words: as many as there are, some forty carry a conversation.
-# date: YYYY, YYYY-MM or YYYY-MM-DD; topic: birth, place, family, schooling, work, friends, tastes, scars, week …
+# date: YYYY, YYYY-MM or YYYY-MM-DD
+# topic: birth, place, family, schooling, work, friends, tastes, scars, week, or another word
 
 [[facts]]
 date = "1990-01-31"

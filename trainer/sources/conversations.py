@@ -19,7 +19,7 @@ from trainer.sources.json_array import items
 from trainer.sources.rows import BadRow, Lines, fingerprint, is_text, is_there, json_rows, opened
 
 NAME = "conversations"
-LICENCE = "Conversations of Drew and Ada by whoever trained her; those in data/samples: Apache-2.0"
+LICENCE = "Conversations of user and persona by whoever trained it; those in data/samples: Apache-2.0"
 REMEDY = (
     'Write conversations there as [{"conversations": [{"role": "user", "content": "..."}, '
     '{"role": "assistant", "content": "..."}]}], like data/samples/generated_conversations.json, '

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from services.errors import NotFound
 from services.orchestrator.chat.schemas import Model, Models
 from services.orchestrator.diary.answers import failures
-from services.orchestrator.edge.disclosure import DISCLOSURE
+from services.orchestrator.edge.disclosure import disclosure_about
 from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
 
@@ -35,10 +35,14 @@ def known_model(name: str) -> str:
 
 
 def _model(state: State, name: str) -> Json:
-    manifest = state.adapter().manifest
+    adapter = state.adapter()
+    manifest, persona = adapter.manifest, adapter.persona
     created = int(datetime.fromisoformat(manifest.created_at).timestamp())
     model: Json = {"id": name, "object": "model", "owned_by": "ada", "created": created}
-    about: Json = {"base_model": manifest.base_model, "disclosure": DISCLOSURE}
+    sentence = disclosure_about(persona.assistant_name).sentence
+    about: Json = {"base_model": manifest.base_model, "disclosure": sentence}
     if name == ADA:
         about["adapter"] = manifest.run_id
+        names = {"name": persona.assistant_name, "user_name": persona.user_name}
+        about["persona"] = {**names, "pronouns": str(persona.pronouns)}
     return {**model, "ada": about}

@@ -146,11 +146,20 @@ class Answer(BaseModel):
     ada: AdaReport
 
 
+class AboutPersona(BaseModel):
+    """The speakers of a persona's conversations."""
+
+    name: str
+    user_name: str
+    pronouns: str
+
+
 class AboutModel(BaseModel):
     """Ada's own extension of OpenAI's model."""
 
     base_model: str
     adapter: str | None = Field(None, description="the version of the adapter; `base` has none")
+    persona: AboutPersona | None = Field(None, description="who answers; `base` is nobody")
     disclosure: str
 
 

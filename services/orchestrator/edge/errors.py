@@ -25,7 +25,7 @@ from services.errors import (
     TooMuch,
     UnknownRole,
 )
-from services.orchestrator.edge.disclosure import HEADER, HEADER_VALUE
+from services.orchestrator.edge.disclosure import HEADER, disclosure_of
 
 log = logging.getLogger("ada.orchestrator")
 
@@ -115,10 +115,11 @@ async def _http_error(_request: Request, error: Exception) -> JSONResponse:
     return answer
 
 
-async def _unforeseen(_request: Request, error: Exception) -> JSONResponse:
+async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     log.error("something unforeseen went wrong", exc_info=error)
     answer = openai_error(
         500, "something unforeseen went wrong; the log says more", "server_error", code="internal_error"
     )
-    answer.headers[HEADER] = HEADER_VALUE  # this handler stands outside of all middleware
+    # This handler stands outside of all middleware.
+    answer.headers[HEADER] = disclosure_of(request.app).header
     return answer

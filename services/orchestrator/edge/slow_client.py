@@ -7,7 +7,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from services.orchestrator.edge.disclosure import HEADER, HEADER_VALUE
+from services.orchestrator.edge.disclosure import HEADER, disclosure_of
 from services.orchestrator.edge.turnstile import Turnstile
 
 HEAD_S = 15.0  # for the head of a request; idle connections between requests are uvicorn's own matter
@@ -71,16 +71,16 @@ class SlowClientProtocol(HttpToolsProtocol):
     def _let_go(self, status: str, why: str) -> None:
         self._has_head()
         if not self.transport.is_closing():
-            self.transport.write(_answer(status, why))
+            self.transport.write(_answer(status, why, disclosure_of(self.config.app).header))
             self.transport.close()
 
 
-def _answer(status: str, why: str) -> bytes:
+def _answer(status: str, why: str, disclosure: str) -> bytes:
     """There is no request yet, and so no application that could answer."""
     error = {"message": why, "type": "invalid_request_error", "param": None, "code": None}
     body = json.dumps({"error": error}).encode()
     head = (
         f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        f"{HEADER}: {HEADER_VALUE}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"{HEADER}: {disclosure}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
