@@ -175,3 +175,14 @@ conflicts = Table(
     Column("settled", String(16)),  # a, b, both, neither; none: not yet
     Column("judged_at", Letters, nullable=False),
 )
+
+# Whose life the entries belong to: one row, once a persona has been served with this diary.
+persona_record = Table(
+    "persona_record",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),  # always 1
+    Column("id", Letters, nullable=False),
+    Column("name", Letters, nullable=False),
+    Column("since", Letters, nullable=False),
+    Column("refused", Letters),  # the name of another persona that is served now, and may not write
+)

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from services.errors import AdaError
 from services.orchestrator import health
 from services.orchestrator.chat import chat_completions, completions, models, responses
 from services.orchestrator.chat.described import describe_endpoints
@@ -71,6 +72,7 @@ def create_app(opened: Opener, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with opened() as state:
             app.state.ada = state
+            await _compare_persona(state)
             _spare_the_collector()
             async with listening(state):
                 yield
@@ -96,6 +98,12 @@ def create_app(opened: Opener, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
     describe_keys(app)
     describe_responses(app)
     return app
+
+
+async def _compare_persona(state: State) -> None:
+    """Say at once in the log when the diary is another persona's; what is not there yet is told later."""
+    with suppress(AdaError):
+        await state.persona_guard.complaint(state.adapter().persona)
 
 
 def _spare_the_collector() -> None:

@@ -1,6 +1,7 @@
 """/healthz: the process is alive. /readyz: Ada can answer, each dependency by name."""
 
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -9,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from services.diary.ledger import EntryFilter
-from services.errors import AdaError, ConfigError
+from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.keys import LOCAL
 from services.orchestrator.chat.models import ADA, BASE
 from services.orchestrator.edge.disclosure import disclosure_of
@@ -61,7 +62,7 @@ async def readyz(request: Request, state: StateDep) -> JSONResponse:
         "adapter": await _outcome(_check_adapter(state)),
         "model": await _outcome(_check_model(state)),
         "template": await _outcome(_check_template(state)),
-        "ledger": await _outcome(run_in_threadpool(_check_ledger, state)),
+        "ledger": await _outcome(_check_ledger(state)),
         "index": await _outcome(run_in_threadpool(_check_index, state)),
         "queue": await _outcome(run_in_threadpool(state.jobs.check)),
     }
@@ -110,8 +111,11 @@ async def _check_template(state: State) -> None:
         )
 
 
-def _check_ledger(state: State) -> None:
-    state.ledger.of(LOCAL).page(EntryFilter(), 1)
+async def _check_ledger(state: State) -> None:
+    await run_in_threadpool(state.ledger.of(LOCAL).page, EntryFilter(), 1)
+    with suppress(ConfigError):  # no adapter yet: that is its own check's
+        if complaint := await state.persona_guard.complaint(state.adapter().persona):
+            raise DiaryUnavailable(complaint)
 
 
 def _check_index(state: State) -> None:

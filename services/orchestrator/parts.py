@@ -14,6 +14,7 @@ from services.diary.recall import Recall
 from services.errors import ConfigError
 from services.orchestrator.adapter import Adapter, Published
 from services.orchestrator.chat.tokens import TokenCounter
+from services.orchestrator.diary.persona_guard import PersonaGuard
 from services.orchestrator.edge.keys import KeyRing
 from services.orchestrator.edge.limits import Limits
 from services.orchestrator.engine.gate import Gate
@@ -42,6 +43,7 @@ def assemble(
         keys=KeyRing(settings.keys_file, open_without_keys=settings.is_on_loopback),
         limits=Limits(settings.key_requests_a_minute, settings.key_tokens_a_minute),
         adapter=adapter,
+        persona_guard=PersonaGuard(ledger, settings.diary_of_another_persona),
         engine=engine,
         tokens=TokenCounter(engine),
         ledger=ledger,

@@ -8,6 +8,7 @@ from services.diary.settings import SECRETS, DiarySettings
 from services.errors import ConfigError
 from services.keys import KEYS_FILE, read_keys
 from services.loopback import LOOPBACK
+from services.orchestrator.diary.persona_guard import Policy
 from services.orchestrator.engine.deadlines import Deadlines
 
 MAX_BODY_BYTES = 4 << 20
@@ -46,6 +47,8 @@ class OrchestratorSettings(DiarySettings):
     diary_deadline_s: float = Field(0.3, gt=0, validation_alias="DIARY_DEADLINE_S")
     # Of what the model reads at once (MODEL_MAX_LEN, 4096), so much at most is the diary's.
     budget_tokens: int = Field(1500, ge=0, validation_alias="DIARY_BUDGET_TOKENS")
+    # Whether a persona may read and write the diary that belongs to another.
+    diary_of_another_persona: Policy = Field("refuse", validation_alias="DIARY_OF_ANOTHER_PERSONA")
     # So long after the last word of a chat Ada writes an entry of her own about it. 0: never by herself.
     reflect_after_s: float = Field(0.0, ge=0, validation_alias="REFLECT_AFTER_S")
 

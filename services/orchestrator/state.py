@@ -14,6 +14,7 @@ from services.diary.ledger import Ledger
 from services.diary.recall import Recall
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.chat.tokens import TokenCounter
+from services.orchestrator.diary.persona_guard import PersonaGuard
 from services.orchestrator.edge.keys import KeyRing
 from services.orchestrator.edge.limits import Limits
 from services.orchestrator.engine.breaker import Breaker
@@ -41,6 +42,7 @@ class State:
     reflect_after_s: float  # 0: only when she is asked to
     keys: KeyRing
     limits: Limits
+    persona_guard: PersonaGuard
     metrics: Metrics
     readings: Readings
     diary_deadline_s: float  # for looking up the diary; past it she answers without

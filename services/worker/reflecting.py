@@ -6,6 +6,7 @@ from contextlib import suppress
 from services.diary.entry import EntryDraft, Source
 from services.diary.jobs import Jobs
 from services.diary.ledger import Ledger
+from services.diary.persona_record import PersonaRecord
 from services.diary.reflections import QUEUED, Reflection, Reflections, entry_text
 from services.errors import DiaryUnavailable, EntryConflict, EntryRejected, ModelUnavailable, NotFound
 from services.worker.author import Author
@@ -22,6 +23,7 @@ class Reflecting:
         self._jobs = jobs
         self._author = author
         self._reflections = Reflections(ledger)
+        self._persona = PersonaRecord(ledger)
 
     def reflect(self, owner: str, reflection_id: str) -> None:
         """Let Ada write an entry from a conversation. Raises DiaryUnavailable."""
@@ -48,6 +50,8 @@ class Reflecting:
 
     def _write(self, reflection: Reflection, entry_id: str) -> None:
         try:
+            if refusal := self._persona.refusal():
+                raise ModelUnavailable(refusal)  # another persona would answer: it may be tried later
             answer = self._author.write(reflection.request)
             if not (text := entry_text(self._ledger.of(reflection.owner), answer)):
                 self._reflections.mark_done(reflection, None, NOTHING_NEW)

@@ -46,6 +46,11 @@ async def recollect(question: str, options: AdaOptions, state: State, owner: str
     """What an owner's diary has to say to a question."""
     if not question.strip():
         return Diary("empty")
+    try:
+        if complaint := await state.persona_guard.complaint(state.adapter().persona):
+            return Diary("unavailable", reason=complaint)
+    except AdaError as error:
+        return _without(state, str(error))
     if pause := state.diary_breaker.pause_s():
         reason = f"{state.diary_breaker.reason} (it is asked again in {pause:.0f} s)"
         return Diary("unavailable", reason=reason)

@@ -25,6 +25,7 @@ from services.orchestrator.diary.answers import (
 )
 from services.orchestrator.diary.bodies import draft, draft_schema
 from services.orchestrator.diary.filters import PickedDep
+from services.orchestrator.diary.persona_guard import may_write
 from services.orchestrator.edge.json_body import json_body
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.engine.vllm import Json
@@ -40,7 +41,13 @@ Key = Annotated[str | None, Header(max_length=255, description="the same key nev
 IfMatch = Annotated[str | None, Header(description="the ETag of the version to change, as GET gave it")]
 
 
-@router.post("/entries", status_code=202, responses=failures(*BODY, 409, 507), openapi_extra=draft_schema())
+@router.post(
+    "/entries",
+    status_code=202,
+    responses=failures(*BODY, 409, 507),
+    openapi_extra=draft_schema(),
+    dependencies=[may_write],
+)
 async def add_entry(
     request: Request, state: StateDep, owner: OwnerDep, idempotency_key: Key = None
 ) -> Accepted:

@@ -11,6 +11,7 @@ from services.diary.importing.taking_in import Import, take_in, the_import
 from services.diary.job_names import import_job_id
 from services.errors import DiaryUnavailable
 from services.orchestrator.diary.answers import ERRORS, ImportAnswer, failures
+from services.orchestrator.diary.persona_guard import may_write
 from services.orchestrator.diary.uploads import upload
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.engine.vllm import Json
@@ -32,7 +33,13 @@ _BODY: Json = {
 }
 
 
-@router.post("/import", status_code=202, responses=failures(400, 409, 413, 422, 507), openapi_extra=_BODY)
+@router.post(
+    "/import",
+    status_code=202,
+    responses=failures(400, 409, 413, 422, 507),
+    openapi_extra=_BODY,
+    dependencies=[may_write],
+)
 async def import_diary(
     request: Request,
     state: StateDep,

@@ -38,7 +38,8 @@ async def keep_talk(state: State, owner: str, turns: list[Turn]) -> None:
     if not state.reflect_after_s or not turns:
         return
     try:
-        await run_in_threadpool(Conversations(state.ledger).heard, owner, turns)
+        if not await state.persona_guard.complaint(state.adapter().persona):
+            await run_in_threadpool(Conversations(state.ledger).heard, owner, turns)
     except AdaError as error:
         log.warning("a chat was not kept: %s", error)
 
@@ -48,6 +49,8 @@ async def reflect_on_quiet(state: State) -> int:
 
     Two orchestrators over one ledger queue each of them once. Raises AdaError.
     """
+    if await state.persona_guard.complaint(state.adapter().persona):
+        return 0  # these talks were another's; they wait
     conversations = Conversations(state.ledger)
     quiet = await run_in_threadpool(conversations.quiet, state.reflect_after_s, AT_ONCE)
     for talk in quiet:

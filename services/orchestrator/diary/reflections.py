@@ -14,6 +14,7 @@ from services.errors import DiaryUnavailable, FieldError
 from services.orchestrator.chat.conversation import conversation
 from services.orchestrator.chat.schemas import ChatMessage
 from services.orchestrator.diary.answers import BODY, ERRORS, ReflectionAnswer, failures
+from services.orchestrator.diary.persona_guard import may_write
 from services.orchestrator.diary.reflection_request import reflection_request, spoken
 from services.orchestrator.edge.json_body import JsonRoute
 from services.orchestrator.edge.owner import OwnerDep
@@ -39,7 +40,12 @@ class ReflectionWish(BaseModel):
         return value
 
 
-@router.post("/reflect", status_code=202, responses=failures(*BODY, 507))
+@router.post(
+    "/reflect",
+    status_code=202,
+    responses=failures(*BODY, 409, 507),
+    dependencies=[may_write],
+)
 async def reflect(wish: ReflectionWish, state: StateDep, owner: OwnerDep) -> ReflectionAnswer:
     """Queue a job in which Ada writes an entry from this conversation, and from nothing else.
 
