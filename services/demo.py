@@ -24,6 +24,7 @@ from typing import Any
 import httpx
 from openai import DefaultHttpxClient, OpenAI
 
+from services.printable import printable
 from services.supervisor import end_with_parent
 
 ADAPTER = Path("outputs/ada_model")
@@ -200,7 +201,7 @@ def ask(url: str) -> None:
     direct = DefaultHttpxClient(trust_env=False)
     with OpenAI(base_url=f"{url}/v1", api_key="none", timeout=300, http_client=direct) as client:
         about = [_ask_one(client, question, needed) for question, needed in QUESTIONS]
-    print(f"\n[{about[-1]['disclosure']}]", flush=True)
+    print(printable(f"\n[{about[-1]['disclosure']}]"), flush=True)
 
 
 def _ask_one(client: OpenAI, question: str, needed: str | None) -> dict[str, Any]:
@@ -217,17 +218,25 @@ def _ask_one(client: OpenAI, question: str, needed: str | None) -> dict[str, Any
     )
     answer = raw.parse()
     about: dict[str, Any] = (answer.model_extra or {}).get("ada", {})
-    print(f"\nDrew: {question}\n{_wrapped('Ada: ', answer.choices[0].message.content or '')}")
+    user, assistant = _names()
+    said = printable(answer.choices[0].message.content or "")
+    print(printable(f"\n{user}: {question}"), _wrapped(f"{printable(assistant)}: ", said), sep="\n")
     print(f"      ({time.monotonic() - started:.1f} s; diary: {about['diary']['status']})")
     for entry in about["diary"]["entries"]:
         shown = f"{entry['date']} {entry['score']:.2f} {texts.get(entry['id'], '')}"
-        print(textwrap.shorten(f"      · {entry['id']} {shown}", 108, placeholder=" …"))
+        print(textwrap.shorten(printable(f"      · {entry['id']} {shown}"), 108, placeholder=" …"))
     recalled = [entry["id"] for entry in about["diary"]["entries"]]
     if needed and needed not in recalled:
         raise DemoFailed(f"{needed} holds the answer and was not recalled, but {recalled}")
     if "ai-disclosure" not in raw.headers or not about.get("disclosure"):
         raise DemoFailed("an answer came without its disclosure")
     return about
+
+
+def _names() -> tuple[str, str]:
+    """The speakers of the persona that was trained."""
+    manifest = json.loads((ADAPTER / "MANIFEST.json").read_text(encoding="utf-8"))
+    return manifest["user_name"], manifest["assistant_name"]
 
 
 def how_to_talk(url: str, pid: int) -> str:

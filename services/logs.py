@@ -15,6 +15,7 @@ from typing import Literal, TextIO
 from pythonjsonlogger.json import JsonFormatter
 
 from services.errors import AdaError
+from services.printable import printable
 from services.tracing import request_id
 
 Format = Literal["text", "json"]
@@ -46,6 +47,9 @@ class _Text(logging.Formatter):
     def __init__(self, errors: Errors) -> None:
         super().__init__("%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
         self._whole = errors == "whole"
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)

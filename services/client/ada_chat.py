@@ -54,6 +54,8 @@ class AdaChat:
     def __init__(self, config: InferenceConfig | None = None) -> None:
         self.config = config or InferenceConfig()
         self.url = _server(self.config.base_url)
+        if not (self.config.api_key.isascii() and self.config.api_key.isprintable()):
+            raise AdaError("the API key holds a character that no key has: see ADA_KEY")
         self.history: list[ChatCompletionMessageParam] = []
         self.about: dict[str, object] = {}  # the `ada` field of the newest answer
         # Ada is reached directly, whatever proxies the environment names; SSL_CERT_FILE holds as ever.
@@ -78,7 +80,7 @@ class AdaChat:
 
     def stream_response(self, message: str) -> Iterator[str]:
         """Ada's answer as it comes; both turns join the history when it is whole. Raises AdaError."""
-        turn: ChatCompletionMessageParam = {"role": "user", "content": message}
+        turn: ChatCompletionMessageParam = {"role": "user", "content": _sendable(message)}
         parts: list[str] = []
         try:
             with self._openai.chat.completions.create(
@@ -116,7 +118,7 @@ class AdaChat:
 
     def add_diary_entry(self, text: str, date: str | None = None) -> dict[str, object]:
         """Queue a diary entry; the answer holds its id and job_id. Raises AdaError."""
-        entry = {"text": text} if date is None else {"text": text, "date": date}
+        entry = {"text": _sendable(text)} if date is None else {"text": _sendable(text), "date": date}
         return self._ask("POST", "/v1/diary/entries", json=entry)
 
     def read_diary(self, n: int = 5) -> list[dict[str, object]]:
@@ -143,16 +145,37 @@ class AdaChat:
         """What the platform says Ada is. Raises AdaError."""
         return str(self._ask("GET", "/healthz")["disclosure"])
 
+    def persona(self) -> dict[str, str]:
+        """Who answers, and whom: `name`, `user_name` and `pronouns`. Raises AdaError."""
+        about = self._ask("GET", f"/v1/models/{self.config.model}").get("ada")
+        persona = about.get("persona") if isinstance(about, dict) else None
+        return {name: str(value) for name, value in persona.items()} if isinstance(persona, dict) else {}
+
     def _ask(self, method: str, path: str, **content: object) -> dict[str, object]:
         try:
             response = self._http.request(method, path, **content)  # type: ignore[arg-type]
-            body: dict[str, object] = response.json()
-        except (httpx.HTTPError, ValueError) as error:
-            raise AdaError(f"no Ada at {self.url} ({error}): is she up?") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise AdaError(f"no Ada at {self.url} ({error}): is the server up?") from error
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise AdaError(f"no Ada at {self.url}: what answers there ({response.status_code}) is no JSON")
         if response.is_error:
             error_body = body.get("error")
             raise AdaError(str(error_body["message"] if isinstance(error_body, dict) else body))
         return body
+
+
+def _sendable(text: str) -> str:
+    """Raises AdaError for text that UTF-8 can't spell, such as bytes that were read in a wrong encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        what = f"U+{ord(text[error.start]):04X} at character {error.start}"
+        raise AdaError(f"the text holds {what}, which is no character: read it as UTF-8") from None
+    return text
 
 
 def _server(url: str) -> str:

@@ -9,6 +9,8 @@ import sys
 import time
 
 from services.client.ada_chat import AdaChat, AdaError, InferenceConfig, key_of, url_of
+from services.client.terminal import tolerate_any_bytes
+from services.printable import printable
 
 POLL_S = 1.0
 
@@ -22,12 +24,13 @@ def main() -> int:
         "--key", default=key_of(os.environ), help="your API key; better in the variable ADA_KEY"
     )
     arguments = parser.parse_args()
+    tolerate_any_bytes()
     config = InferenceConfig(base_url=arguments.url, api_key=arguments.key)
     try:
         with AdaChat(config) as ada:
             return {"reindex": _reindex, "verify": _verify}[arguments.what](ada)
     except AdaError as error:
-        print(f"diary: {error}", file=sys.stderr)
+        print(printable(f"diary: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -38,14 +41,14 @@ def _reindex(ada: AdaChat) -> int:
     print(f"job {name}: Ada goes on answering from the old index meanwhile", flush=True)
     while (job := ada.job(name))["status"] not in ("finished", "failed"):
         time.sleep(POLL_S)
-    print(job["status"], job.get("reason") or "")
+    print(printable(f"{job['status']} {job.get('reason') or ''}".strip()))
     return 0 if job["status"] == "finished" else 1
 
 
 def _verify(ada: AdaChat) -> int:
     differences = ada.verify_diary()
     for one in differences:
-        print(f"{one['entry_id']}: {one['kind']}: {one['what']}")
+        print(printable(f"{one['entry_id']}: {one['kind']}: {one['what']}"))
     print(f"{len(differences)} differences" if differences else "ledger and index are equal")
     return 1 if differences else 0
 

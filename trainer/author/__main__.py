@@ -20,6 +20,7 @@ from tqdm import tqdm
 from services.errors import AdaError, ConfigError
 from services.persona.manifest import file_sha256
 from services.persona.persona import DEFAULT_PERSONA, Persona, load_persona
+from services.printable import printable
 from trainer.author.backstory import Backstory
 from trainer.author.duplicates import Told
 from trainer.author.endpoint import Endpoint
@@ -35,12 +36,12 @@ def main() -> int:
     try:
         tally = run(given)
     except AdaError as error:
-        print(f"author: {error}", file=sys.stderr)
+        print(printable(f"author: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("author: interrupted; what was finished is kept, the same command goes on", file=sys.stderr)
         return 130
-    print(tally.table())
+    print(printable(tally.table()))
     return 0
 
 
