@@ -77,6 +77,8 @@ class TrainingConfig(BaseModel):
     reddit_max_rows: int = Field(300_000, ge=1)  # posts read at most, of a stream that may be endless
     reddit_first_person: float = Field(0.03, ge=0, le=1)  # share of the words that is I, me, my …
     generated_data_path: Path = Path("data/generated_conversations.json")
+    # conversations of another persona than the one that is trained: refuse them by name, or learn from them
+    foreign_conversations: Literal["refuse", "allow"] = "refuse"
     speakers: dict[str, Literal["user", "assistant"]] = Field(default_factory=dict)  # names beyond the usual
 
     # data: what is fit to learn from

@@ -28,6 +28,7 @@ from trainer.author.manuscript import Manuscript
 from trainer.author.plan import plans
 from trainer.author.tally import Tally
 from trainer.author.writer import Models, Writer
+from trainer.sources.foreign import ForeignConversations
 
 
 def main() -> int:
@@ -51,10 +52,27 @@ def run(given: argparse.Namespace) -> Tally:
     if not persona.facts:
         raise ConfigError(f"{given.persona} has no [[facts]]: there is nothing to talk about")
     with Manuscript(given.out, given.seed, file_sha256(given.persona)) as manuscript:
+        _check_persona(given.out, manuscript, persona)
         tally = Tally(given.number, found=len(manuscript.written), given_up=len(manuscript.given_up))
         asyncio.run(_write(given, persona, manuscript, tally))
         manuscript.publish()
     return tally
+
+
+def _check_persona(out: Path, manuscript: Manuscript, persona: Persona) -> None:
+    """One file is of one persona. Raises ConfigError when it holds another's."""
+    foreign = ForeignConversations(persona)
+    verdict = ""
+    try:
+        for item in manuscript.published:
+            foreign.check(item)
+    except ConfigError as error:
+        verdict = str(error)
+    if verdict := verdict or foreign.verdict():
+        name = persona.assistant_name
+        raise ConfigError(
+            f"{out}: {verdict}. For those of {name} name another file by --out, or move this away"
+        )
 
 
 async def _write(given: argparse.Namespace, persona: Persona, manuscript: Manuscript, tally: Tally) -> None:

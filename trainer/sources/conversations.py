@@ -15,6 +15,7 @@ from services.persona.persona import load_persona
 from trainer.config import TrainingConfig
 from trainer.drops import Drops
 from trainer.sample import Sample, Turn, dialogue
+from trainer.sources.foreign import ForeignConversations, own_conversations
 from trainer.sources.json_array import items
 from trainer.sources.rows import BadRow, Lines, fingerprint, is_text, is_there, json_rows, opened
 
@@ -50,11 +51,25 @@ def read(config: TrainingConfig, drops: Drops) -> Iterator[Sample]:
     """
     path, speakers = config.generated_data_path, _speakers(config)
     with opened(path, REMEDY) as file:
-        for where, origin, conversation in _conversations(file, path, drops):
+        for where, origin, conversation in _own(_conversations(file, path, drops), config):
             try:
                 yield Sample(NAME, origin, _turns(conversation, speakers))
             except (_Flaw, BadRow) as error:
                 drops.bad(f"{where}: {error}. {REMEDY}")
+
+
+def _own(found: Iterator[tuple[str, str, Any]], config: TrainingConfig) -> Iterator[tuple[str, str, Any]]:
+    """Those of the persona that is trained, and the others too where the config allows them."""
+    if config.foreign_conversations == "allow":
+        return found
+    persona = load_persona(config.persona)
+    remedy = (
+        f"{persona.assistant_name} is trained: write {persona.pronouns.possessive} own by "
+        f"`make conversations PERSONA={config.persona}` into another file, set generated_data_path to it, or "
+        "set foreign_conversations=allow"
+    )
+    foreign = ForeignConversations(persona, config.speakers)
+    return own_conversations(found, config.generated_data_path, foreign, remedy)
 
 
 class _Flaw(Exception):
