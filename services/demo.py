@@ -88,17 +88,17 @@ def run(url: str, keep: bool) -> None:
     _check_nobody_is_there(url)
     with clock.time("train a small Ada on data/samples"):
         train()
-    with clock.time("start her: Valkey, API and worker, vLLM"):
+    with clock.time("start Ada: Valkey, API and worker, vLLM"):
         ada = start(url)
     try:
         with clock.time("write twenty diary entries, through the queue"):
             write_diary(url)
-        with clock.time("ask her"):
+        with clock.time("ask"):
             ask(url)
-        with clock.time("stop her and start her again"):
+        with clock.time("stop and start again"):
             stop(ada)
             ada = start(url, outlives_us=keep)
-        with clock.time("ask her again"):
+        with clock.time("ask again"):
             ask(url)
     except BaseException:
         print("\nstopping what was started", flush=True)
@@ -107,7 +107,7 @@ def run(url: str, keep: bool) -> None:
     if keep:
         print(f"\n{how_to_talk(url, ada.pid)}")
     else:
-        with clock.time("stop her"):
+        with clock.time("stop"):
             stop(ada)
     print(f"\n{clock.table()}")
 
@@ -246,7 +246,7 @@ def how_to_talk(url: str, pid: int) -> str:
   make chat
   curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'
   OpenAI(base_url="{url}/v1", api_key="none")      # in Python, from any environment
-Stop her with `kill {pid}`; `make serve` starts her again, with her diary."""
+Stop it with `kill {pid}`; `make serve` starts it again, with the diary."""
 
 
 def _wait(done: Callable[[], bool], seconds: float, complaint: str) -> None:

@@ -206,7 +206,7 @@ def _only_one(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"an Ada is running over {home} already: end her first") from None
+            raise ConfigError(f"an Ada is running over {home} already: end it first") from None
         yield
 
 

@@ -36,10 +36,10 @@ class Author:
         except (KeyError, IndexError, TypeError):
             raise EntryRejected("the model server's answer is no chat completion") from None
         if reason != "stop":
-            raise EntryRejected(f"Ada's answer was cut off (finish_reason {reason!r}): retry its job")
+            raise EntryRejected(f"the answer was cut off (finish_reason {reason!r}): retry its job")
         text = cleaned(content or "")
         if not text:
-            raise EntryRejected("Ada's answer is empty")
+            raise EntryRejected("the answer is empty")
         return text
 
     def close(self) -> None:

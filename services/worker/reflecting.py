@@ -12,7 +12,7 @@ from services.errors import DiaryUnavailable, EntryConflict, EntryRejected, Mode
 from services.worker.author import Author
 
 log = logging.getLogger("ada.worker")
-NOTHING_NEW = "all that Ada wrote stands in the diary already"
+NOTHING_NEW = "all that was written stands in the diary already"
 
 
 class Reflecting:

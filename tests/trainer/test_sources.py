@@ -1015,7 +1015,7 @@ def test_a_speaker_nobody_knows_is_named_by_place_with_the_setting_that_says_who
     path = write(tmp_path, talk(*((role, "Words.") for role in roles)), "a.json")
     said = refusal("conversations", path)
     assert said.startswith(
-        f"{path}, line 1, conversation 0: turn {place}, field `role` names neither Drew nor Ada"
+        f"{path}, line 1, conversation 0: turn {place}, field `role` names neither the user nor the persona"
     )
     assert "speakers={" in said
     assert "Una" not in said

@@ -101,7 +101,7 @@ def _turns(conversation: Any, speakers: dict[str, str]) -> tuple[Turn, ...]:
     roles = _roles(turns, speakers)
     for (place, name, _), expected in zip(turns, cycle(ROLES), strict=False):
         if roles[name] != expected:
-            raise _Flaw(f"turn {place}, field `role` must be {expected!r}: Drew begins, and they take turns")
+            raise _Flaw(f"turn {place}, field `role` must be {expected!r}: the user begins, and they take turns")
     if len(turns) < 2 or len(turns) % 2:
         raise _Flaw("the last turn must be the assistant's, and field `role` say so")
     return dialogue(*(_words(place, turn) for place, _, turn in turns))
@@ -141,7 +141,7 @@ def _roles(turns: list[tuple[int, str, Any]], speakers: dict[str, str]) -> dict[
         return dict(zip(names, ROLES, strict=True))
     if unknown:
         raise _Flaw(
-            f"turn {unknown[0][0]}, field `role` names neither Drew nor Ada: say who it is, "
+            f"turn {unknown[0][0]}, field `role` names neither the user nor the persona: say who it is, "
             "for example speakers={Marta: user}"
         )
     return speakers

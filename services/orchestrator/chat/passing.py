@@ -12,7 +12,7 @@ _REFUSED = {
     "functions": "Ada's template has no tools",
     "function_call": "Ada's template has no tools",
     "audio": "Ada has no voice",
-    "chat_template": "Ada is asked with the template she was trained with",
+    "chat_template": "the model is asked with the template of its training",
     "prompt_embeds": "Ada reads text",
     "mm_processor_kwargs": "Ada reads text",
     "media_io_kwargs": "Ada reads text",

@@ -48,7 +48,7 @@ async def understand(asked: ResponsesRequest, state: State, caller: Caller) -> R
     extra = passed(asked.model_extra)
     if wants_thinking(None, asked.reasoning.effort if asked.reasoning else None):
         raise RequestRefused(
-            "reasoning.effort: she thinks in /v1/chat/completions only: ask there, or send 'none'",
+            "reasoning.effort: thinking is for /v1/chat/completions only: ask there, or send 'none'",
             "reasoning.effort",
             "unsupported_parameter",
         )

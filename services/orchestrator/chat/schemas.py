@@ -73,7 +73,7 @@ class ChatRequest(AskedOfAda):
     messages: list[ChatMessage] = Field(min_length=1, max_length=MOST_MESSAGES)
     stream_options: StreamOptions | None = None
     reasoning_effort: str | None = Field(
-        None, description="`none` or `minimal`: no thinking; else she thinks"
+        None, description="`none` or `minimal`: no thinking; else there is some"
     )
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="only `enable_thinking`")
 
