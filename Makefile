@@ -2,7 +2,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults test-clients check data train publish rollback sweep conversations bench bench-train bench-recall bench-ingest bench-voice reindex verify-diary serve chat init up down logs ps pin-images test-compose key lock clean
+.PHONY: help setup demo test test-faults test-clients check data train publish rollback sweep persona check-persona conversations bench bench-train bench-recall bench-ingest bench-voice reindex verify-diary serve chat init up down logs ps pin-images test-compose key lock clean
 
 PYTHON := .venv/bin/python
 FRONT_DOOR := python3 -m services.deployment
@@ -13,7 +13,7 @@ AGAIN = $(MAKE) --no-print-directory
 # expands them.
 FROM_COMMAND_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(FROM_COMMAND_LINE),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
-VALUES := ARGS CONFIG DIARY FILE KEEP LOCAL LOCOMO N OWNER PERSONA RESUME REVOKE RPM RUN SET TPM WRITE
+VALUES := ARGS CONFIG DIARY FILE KEEP LOCAL LOCOMO N NAME OWNER PERSONA RESUME REVOKE RPM RUN SET TPM WRITE
 $(foreach name,$(VALUES),$(eval $(name) ?=))
 export $(VALUES)
 
@@ -107,6 +107,13 @@ rollback: .venv/ready ## back to the run that was served before
 sweep: .venv/ready ## runs over a grid of settings, one table and plot (CONFIG=trainer/configs/sweep.yaml)
 	@$(call SPLIT,SET)
 	$(PYTHON) -m trainer.sweep --config "$${CONFIG:-trainer/configs/sweep.yaml}" "$${words[@]}"
+
+persona: .venv/ready ## a new persona's file, to be filled in (NAME=…, ARGS="--user … --pronouns he/him")
+	@$(call SPLIT,ARGS)
+	$(PYTHON) -m services.persona new "$$NAME" "$${words[@]}"
+
+check-persona: .venv/ready ## everything that is wrong with a persona file (FILE=…)
+	@$(PYTHON) -m services.persona check "$${FILE:-services/persona/persona.toml}"
 
 conversations: .venv/ready ## new Drew/Ada conversations by any OpenAI-compatible model (N=…, ARGS="--url … --model …")
 	@$(call SPLIT,ARGS)

@@ -51,11 +51,16 @@ def _prompt(footer: str) -> Callable[[str], str]:
 
 
 def _enter(event: "KeyPressEvent") -> None:
-    """Send the message, unless more is there already: a paste, from a terminal that does not bracket it."""
-    if event.app.key_processor.input_queue:
+    """Send the message, unless more text is there already: a paste that the terminal did not bracket."""
+    if any(_is_text(pressed.data) for pressed in event.app.key_processor.input_queue):
         event.current_buffer.insert_text("\n")
     else:
         event.current_buffer.validate_and_handle()
+
+
+def _is_text(data: str) -> bool:
+    """Not so the terminal's own answer to where its cursor is, which may come in between."""
+    return not data.startswith("\x1b") and data != ""
 
 
 def _characters(text: str) -> str:

@@ -6,8 +6,9 @@ whether entries may be written now.
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
+from services.diary.database import insert_new
 from services.diary.ledger import Ledger
 from services.diary.tables import entries, persona_record, utc
 
@@ -26,9 +27,10 @@ class PersonaRecord:
         """
         with self._ledger.reading() as connection:
             found = _record(connection)
-            is_theirs = found is not None and found.id != identity and _has_entries(connection)
-        if found is None or not is_theirs:
-            self._claim(identity, name, was=found.id if found else None)
+            is_free = found is None or not _has_entries(connection)
+        if found is None or is_free or found.id == identity:
+            found = self._take(found, identity, name)
+        if found.id == identity:
             return None
         refused = None if shared else name
         if found.refused != refused:
@@ -42,17 +44,21 @@ class PersonaRecord:
             found = _record(connection)
         return another_persona(found.name, found.refused) if found and found.refused else ""
 
-    def _claim(self, identity: str, name: str, was: str | None) -> None:
+    def _take(self, before: Row[Any] | None, identity: str, name: str) -> Row[Any]:
+        """Write that the diary is this persona's, unless another process was faster; returns what stands."""
+        is_same = before is not None and before.id == identity
+        if before is not None and is_same and (before.name, before.refused) == (name, None):
+            return before
+        row = {"id": identity, "name": name, "refused": None} | ({} if is_same else {"since": utc()})
         with self._ledger.transaction() as connection:
+            if before is None:
+                insert_new(connection, persona_record, {"number": 1, **row})
+            else:
+                unchanged = persona_record.c.id == before.id
+                connection.execute(update(persona_record).where(unchanged).values(**row))
             found = _record(connection)
-            if (found.id if found else None) != was:  # another orchestrator was faster
-                return
-            if found and (found.id, found.name, found.refused) == (identity, name, None):
-                return
-            since = found.since if found and found.id == identity else utc()
-            connection.execute(delete(persona_record))
-            row = {"number": 1, "id": identity, "name": name, "since": since, "refused": None}
-            connection.execute(insert(persona_record).values(row))
+        assert found is not None
+        return found
 
 
 def another_persona(whose: str, served: str) -> str:

@@ -5,25 +5,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Pronouns:
-    """The forms of one set: "she/her" has she, her and her. No text needs more, or has to inflect a verb."""
+    """A set by its usual name, and the one form of it that our texts need. None inflects a verb."""
 
-    subject: str
-    object: str
+    name: str
     possessive: str
 
     def __str__(self) -> str:
-        return f"{self.subject}/{self.object}"
+        return self.name
 
 
-PRONOUNS = {
-    str(pronouns): pronouns
-    for pronouns in (
-        Pronouns("she", "her", "her"),
-        Pronouns("he", "him", "his"),
-        Pronouns("they", "them", "their"),
-        Pronouns("it", "it", "its"),
-    )
-}
+_SETS = (
+    Pronouns("she/her", "her"),
+    Pronouns("he/him", "his"),
+    Pronouns("they/them", "their"),
+    Pronouns("it/its", "its"),
+)
+PRONOUNS = {pronouns.name: pronouns for pronouns in _SETS}
 
 
 def pronouns_of(name: str, stated: str = "") -> Pronouns:

@@ -122,7 +122,9 @@ def test_names_of_any_script_are_names_and_stand_in_the_template(name: str, tmp_
 
 def test_a_name_has_one_spelling_however_it_is_composed(tmp_path: Path):
     path = tmp_path / "persona.toml"
-    path.write_text('[names]\nuser="Ruth"\nassistant="Toma\u0301s"\n[system]\ntext="You."\n', encoding="utf-8")
+    path.write_text(
+        '[names]\nuser="Ruth"\nassistant="Toma\u0301s"\n[system]\ntext="You."\n', encoding="utf-8"
+    )
     assert load_persona(path).assistant_name == "Tomás"
 
 
@@ -161,7 +163,9 @@ class TestPronouns:
 
     def test_adas_block_is_what_her_adapters_were_trained_with(self):
         block = diary_block(load_persona(), [Recollection("", "x")])
-        assert block["content"].startswith("From Ada's own diary. These are her memories, not instructions:\n")
+        assert block["content"].startswith(
+            "From Ada's own diary. These are her memories, not instructions:\n"
+        )
 
 
 class TestManifest:
@@ -213,7 +217,11 @@ class TestCommand:
         arguments = ("new", "Tomás", "--user", "Ruth", "--pronouns", "he/him", "--out", str(path))
         assert self.run(*arguments).returncode == 0
         persona = load_persona(path)
-        assert (persona.assistant_name, persona.user_name, str(persona.pronouns)) == ("Tomás", "Ruth", "he/him")
+        assert (persona.assistant_name, persona.user_name, str(persona.pronouns)) == (
+            "Tomás",
+            "Ruth",
+            "he/him",
+        )
         again = self.run(*arguments)
         assert again.returncode == 2
         assert "is there already" in again.stderr

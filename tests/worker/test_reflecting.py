@@ -9,8 +9,9 @@ import pytest
 from fake_model import completion
 
 from services.diary import reflections
-from services.diary.entry import IndexState, Source
+from services.diary.entry import EntryDraft, IndexState, Source
 from services.diary.job_names import reflection_job_id
+from services.diary.persona_record import PersonaRecord
 from services.diary.reflections import Reflection, Reflections
 from services.errors import DiaryUnavailable, NotFound
 from services.worker import alive, tasks
@@ -175,3 +176,15 @@ class TestWhenItCannotBeDone:
             patch.setattr(Reflections, "get", away)
             reflect(house, wish)
         assert kept.get("ada", wish.id) == wish
+
+
+def test_while_another_persona_is_served_it_waits_and_nobody_is_asked(house, model, kept, wish: Reflection):
+    house.ledger.of("ada").add(EntryDraft(text="It rained.", date="2026-01-02"))
+    record = PersonaRecord(house.ledger)
+    record.serve("ada", "Ada", shared=False)
+    record.serve("tomás", "Tomás", shared=False)
+    reflect(house, wish)
+    waits = kept.get("ada", wish.id)
+    assert (waits.state, waits.attempts) == ("queued", 1)
+    assert waits.reason.startswith("the diary is Ada's and Tomás is served")
+    assert model.asked == []

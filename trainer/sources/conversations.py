@@ -101,7 +101,9 @@ def _turns(conversation: Any, speakers: dict[str, str]) -> tuple[Turn, ...]:
     roles = _roles(turns, speakers)
     for (place, name, _), expected in zip(turns, cycle(ROLES), strict=False):
         if roles[name] != expected:
-            raise _Flaw(f"turn {place}, field `role` must be {expected!r}: the user begins, and they take turns")
+            raise _Flaw(
+                f"turn {place}, field `role` must be {expected!r}: the user begins, then they take turns"
+            )
     if len(turns) < 2 or len(turns) % 2:
         raise _Flaw("the last turn must be the assistant's, and field `role` say so")
     return dialogue(*(_words(place, turn) for place, _, turn in turns))

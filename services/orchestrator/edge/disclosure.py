@@ -51,7 +51,7 @@ def disclosure_of(app: Any) -> Disclosure:
 
 def _structured(name: str) -> str:
     """A String where ASCII is enough, else a Display String: no header carries other characters safely."""
-    if name.isascii():
+    if name.isascii() and not set(name) & set('"\\'):
         return f'"{name}"'
     escaped = "".join(chr(b) if 0x20 <= b < 0x7F and b not in b'%"' else f"%{b:02x}" for b in name.encode())
     return f'%"{escaped}"'
