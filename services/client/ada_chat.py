@@ -22,7 +22,10 @@ class AdaError(Exception):
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """Where Ada is, how she generates, and the speakers' names for display."""
+    """Where Ada is, how she generates, and the speakers' names for display.
+
+    The terminal shows the served persona's names where these are the defaults.
+    """
 
     base_url: str = "http://127.0.0.1:8080"  # with or without /v1 at its end
     api_key: str = "none"

@@ -5,7 +5,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prompt_toolkit.key_binding.key_processor import KeyPressEvent
@@ -18,20 +18,26 @@ def tolerate_any_bytes() -> None:
 
     A C locale says ASCII; the terminals that have it are nearly all of UTF-8.
     """
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdin, sys.stdout, sys.stderr)):  # a closed one is none
         encoding = "utf-8" if codecs.lookup(stream.encoding).name == "ascii" else None
-        stream.reconfigure(encoding=encoding, errors="replace")  # type: ignore[union-attr]
+        stream.reconfigure(encoding=encoding, errors="replace")
 
 
-def message_reader(footer: str, stdin: TextIO | None = None) -> Callable[[str], str]:
+def message_reader(footer: str) -> Callable[[str], str]:
     """A function that shows a prompt and returns the next message; it raises EOFError at the end.
 
     On a terminal a message may be pasted with several lines, and `footer` stands under it while it is typed.
     From a pipe or a file a message is a line.
     """
-    if not (stdin or sys.stdin).isatty() or not sys.stdout.isatty():
-        return lambda prompt: _characters(input(prompt))
-    return _prompt(footer)
+    if all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout)):
+        return _prompt(footer)
+    return lambda prompt: _characters(_line(prompt))
+
+
+def _line(prompt: str) -> str:
+    if sys.stdin is None:
+        raise EOFError
+    return input(prompt)
 
 
 def _prompt(footer: str) -> Callable[[str], str]:

@@ -25,7 +25,7 @@ class IndexState(StrEnum):
 
 
 class Source(StrEnum):
-    """Where an entry came from: a person, a file, or Ada herself."""
+    """Where an entry came from: a person, a file, or the persona."""
 
     WRITTEN = "written"
     IMPORT = "import"

@@ -29,7 +29,7 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether Ada can answer."""
+    """Whether questions can be answered."""
 
     status: Literal["ready", "not ready"]
     checks: dict[str, str] = Field(description="`ok`, or what is wrong, of each dependency")
@@ -57,7 +57,7 @@ async def healthz(request: Request) -> Json:
     responses={503: {"model": Readiness, "description": "no answer can be given"}},
 )
 async def readyz(request: Request, state: StateDep) -> JSONResponse:
-    """200 when Ada can answer, with or without her diary; 503 when the model can't."""
+    """200 when questions can be answered, with or without the diary; 503 when they can't."""
     checks = {
         "adapter": await _outcome(_check_adapter(state)),
         "model": await _outcome(_check_model(state)),

@@ -87,7 +87,9 @@ async def _write(given: argparse.Namespace, persona: Persona, manuscript: Manusc
         writer = Writer(persona, Backstory(persona, date.today()), endpoint, models, given.seed, told)
         done = given.number - len(todo)
         # On a terminal only: in a log every step would be a line.
-        with tqdm(total=given.number, initial=done, desc=models.author, unit="conv", disable=None) as bar:
+        with tqdm(
+            total=given.number, initial=done, desc=printable(models.author), unit="conv", disable=None
+        ) as bar:
 
             def finished() -> None:
                 bar.set_postfix_str(f"{tally.thrown_away.total()} thrown away", refresh=False)

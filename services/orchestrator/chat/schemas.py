@@ -92,7 +92,7 @@ class CompletionRequest(AskedOfAda):
 
 
 class Reasoning(BaseModel):
-    """Whether she thinks before she answers."""
+    """Whether thinking comes before the answer."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -115,7 +115,7 @@ class ResponsesRequest(AskedOfAda):
 
 
 class RecalledEntry(BaseModel):
-    """An entry that Ada was shown."""
+    """An entry that was shown in the prompt."""
 
     id: str
     date: str
@@ -139,7 +139,7 @@ class AdaReport(BaseModel):
 
 
 class Answer(BaseModel):
-    """OpenAI's answer as vLLM gave it, and what Ada has to say about it."""
+    """OpenAI's answer as vLLM gave it, and what is to be said about it."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -121,7 +121,7 @@ class History(BaseModel):
 class Explanation(BaseModel):
     """Why an entry was found, as far as numbers don't say."""
 
-    shown: str = Field(description="what of the entry Ada would be shown")
+    shown: str = Field(description="what of the entry a prompt would show")
     why: list[str] = Field(description="how dates in the question were read, and the like")
     duplicates: list[str] = Field(description="ids of entries that say nearly the same and were left out")
 
@@ -239,7 +239,7 @@ class QueuedJob(BaseModel):
 
 
 class ReflectionAnswer(BaseModel):
-    """The wish that Ada writes an entry from a conversation is on disk."""
+    """The wish that the persona writes an entry from a conversation is on disk."""
 
     reflection_id: str
     job_id: str

@@ -15,7 +15,7 @@ _FROM = "only entries of this day or later: YYYY-MM-DD, or any date that an entr
 _TO = "only entries of this day or earlier"
 _Q = "only entries that hold this phrase, whatever its case"
 _TAG = "only entries with this tag, to the letter"
-_SOURCE = "only entries that were written, imported, or Ada's own reflections"
+_SOURCE = "only entries that were written, imported, or the persona's own reflections"
 
 
 class Picked(BaseModel):

@@ -47,7 +47,7 @@ class ReflectionWish(BaseModel):
     dependencies=[may_write],
 )
 async def reflect(wish: ReflectionWish, state: StateDep, owner: OwnerDep) -> ReflectionAnswer:
-    """Queue a job in which Ada writes an entry from this conversation, and from nothing else.
+    """Queue a job in which the persona writes an entry from this conversation, and from nothing else.
 
     The same conversation is written about once; one that has grown since, from what is new in it.
     """
