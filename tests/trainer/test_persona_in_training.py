@@ -108,6 +108,14 @@ class TestForeignConversations:
         assert len(read(tomas, named)) == 2
         assert len(read(tomas, [talk("Hi", "Hi", speakers=("Drew", "Ada"))], speakers=SPEAKERS)) == 1
 
+    def test_speakers_that_his_file_does_not_name_are_told(self, tomas: Path, caplog):
+        read(tomas, [talk("Hi", "Hi", speakers=("Ruth", "Tomás")), talk("Hi", "Hi")])
+        assert caplog.text == ""
+        read(tomas, [talk("Hi", "Hi", speakers=("Sam", "Eve"))])
+        (told,) = caplog.messages
+        assert "('sam', 'eve')" in told or "('eve', 'sam')" in told
+        assert told.endswith("who are taken for Ruth and Tomás")
+
     def test_the_author_adds_none_of_his_to_a_file_of_hers(
         self, tomas: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ):

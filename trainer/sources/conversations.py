@@ -68,7 +68,7 @@ def _own(found: Iterator[tuple[str, str, Any]], config: TrainingConfig) -> Itera
         f"`make conversations PERSONA={config.persona}` into another file, set generated_data_path to it, or "
         "set foreign_conversations=allow"
     )
-    foreign = ForeignConversations(persona, config.speakers)
+    foreign = ForeignConversations(persona, {*_speakers(config), *SYSTEM})
     return own_conversations(found, config.generated_data_path, foreign, remedy)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from services.errors import ConfigError
 from services.persona.persona import Persona, load_persona
 from trainer.author.plan import DATE_WORDS
+from trainer.log import log
 
 # Of the samples 41 of 60 name somebody or some place of Ada's life. Another life may name one of her towns,
 # so several different names are asked for.
@@ -28,9 +29,10 @@ _NAME = re.compile(r"(?<=[\w,;:] )[A-ZÀ-ÖØ-Þ][^\W\d_]{2,}")
 class ForeignConversations:
     """Looks at the conversations of one file, item by item, and says whose they are."""
 
-    def __init__(self, persona: Persona, speakers: Iterable[str] = ()) -> None:
+    def __init__(self, persona: Persona, known_speakers: Iterable[str] = ()) -> None:
         self._persona = persona
-        self._own_speakers = {name.casefold() for name in speakers}
+        self._known_speakers = {name.casefold() for name in known_speakers}
+        self._strangers: Counter[str] = Counter()
         self._seen = 0
         self._telling = 0  # items that name something of the shipped persona's life
         self._named: Counter[str] = Counter()
@@ -43,7 +45,9 @@ class ForeignConversations:
         if isinstance(whose, str) and whose.strip() and whose.casefold() != name.casefold():
             raise ConfigError(f"field `persona` says that it is a conversation of {whose!r}, not of {name}")
         turns = [turn for turn in _turns(holder) if isinstance(turn, Mapping)]
-        if others := self._shipped_speakers & {_speaker(turn) for turn in turns} - self._own_speakers:
+        strangers = {_speaker(turn) for turn in turns} - self._known_speakers - {""}
+        self._strangers.update(strangers)
+        if others := self._shipped_speakers & strangers:
             raise ConfigError(f"its speakers are of another persona ({', '.join(sorted(others))})")
         if not isinstance(whose, str):
             self._count(" ".join(_text(turn) for turn in turns))
@@ -55,6 +59,16 @@ class ForeignConversations:
         names = ", ".join(name for name, _ in self._named.most_common(SHOWN))
         whose = self._shipped.assistant_name
         return f"{self._telling} of {self._seen} conversations speak of {whose}'s life ({names}, …)"
+
+    def warning(self) -> str:
+        """Who else speaks in them and was taken for the persona and the user; empty when nobody is."""
+        if not self._strangers:
+            return ""
+        names = ", ".join(repr(name) for name, _ in self._strangers.most_common(SHOWN))
+        return (
+            f"conversations are of speakers that {self._persona.assistant_name}'s persona file does not name "
+            f"({names}), who are taken for {self._persona.user_name} and {self._persona.assistant_name}"
+        )
 
     def _count(self, text: str) -> None:
         named = self._foreign_names.intersection(_WORD.findall(text))
@@ -100,6 +114,8 @@ def own_conversations(
         yield where, origin, conversation
     if verdict := foreign.verdict():
         raise ConfigError(f"{path}: {verdict}. {remedy}")
+    if warning := foreign.warning():
+        log.warning("%s: %s", path, warning)
 
 
 def _turns(holder: Mapping[str, Any]) -> list[Any]:
