@@ -78,7 +78,9 @@ async def test_a_stream_carries_ada_on_its_last_chunk_only(voice, client, model)
 async def test_a_stream_that_is_cut_ends_with_an_error_event(client, model):
     model.cut_after = 2
     answer = await client.post(CHAT, json={**HELLO, "stream": True})
-    lines = [json.loads(line[6:]) for line in answer.text.split("\n\n") if line]
+    *events, done, rest = answer.text.split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    lines = [json.loads(line[6:]) for line in events]
     assert [c["choices"][0]["delta"]["content"] for c in lines[:-1]] == ["It ", "was "]
     assert lines[-1]["error"]["code"] == "model_unavailable"
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import uvicorn
-from voice import CHAT, HELLO, JSON, StandInModel, spoken, until
+from voice import CHAT, HELLO, JSON, StandInModel, data_of, spoken, until
 
 STREAM = {**HELLO, "stream": True, "ada": {"diary": False}}
 
@@ -16,10 +16,6 @@ STREAM = {**HELLO, "stream": True, "ada": {"diary": False}}
 async def client(server: uvicorn.Server, port: int) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
         yield client
-
-
-def data_of(text: str) -> list[dict]:
-    return [json.loads(line[6:]) for line in text.split("\n\n") if line.startswith("data: {")]
 
 
 async def test_pieces_come_one_by_one_and_not_at_the_end(client, model: StandInModel):
@@ -86,10 +82,10 @@ class TestDeadlines:
             "MODEL_WHOLE_TIMEOUT_S": 1.0,
         }
 
-    async def test_a_first_token_that_does_not_come_is_a_503(self, client, model):
+    async def test_a_first_token_that_does_not_come_is_a_504(self, client, model):
         model.thinks_s = 30
         answer = await client.post(CHAT, json=STREAM)
-        assert answer.status_code == 503
+        assert answer.status_code == 504
         assert "in time" in answer.json()["error"]["message"]
         await until(lambda: not model.running)
 
@@ -97,18 +93,18 @@ class TestDeadlines:
         model.pauses_s = 0.35  # less than the first token may take
         answer = await client.post(CHAT, json=STREAM)
         assert data_of(answer.text)[0]["choices"][0]["delta"]["content"] == "It "
-        assert data_of(answer.text)[-1]["error"]["code"] == "model_unavailable"
+        assert data_of(answer.text)[-1]["error"]["code"] == "model_timeout"
 
     async def test_the_whole_is_bounded_however_steadily_it_comes(self, client, model):
         model.chunks, model.pauses_s = ["word "] * 1000, 0.01
         answer = await client.post(CHAT, json=STREAM)
-        assert data_of(answer.text)[-1]["error"]["code"] == "model_unavailable"
+        assert data_of(answer.text)[-1]["error"]["code"] == "model_timeout"
 
     async def test_an_answer_in_one_piece_has_the_time_of_a_whole_one(self, client, model):
         model.thinks_s = 0.6
         assert (await client.post(CHAT, json={**STREAM, "stream": False})).status_code == 200
         model.thinks_s = 30
-        assert (await client.post(CHAT, json={**STREAM, "stream": False})).status_code == 503
+        assert (await client.post(CHAT, json={**STREAM, "stream": False})).status_code == 504
 
 
 class TestTriesAgain:

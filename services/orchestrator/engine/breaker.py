@@ -10,8 +10,9 @@ PAUSE_S = 5.0
 class Breaker:
     """Counts failures in a row. One thread's; whoever asks tells how it went."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, failures: int = FAILURES) -> None:
         self._clock = clock
+        self._most_failures = failures
         self._failures = 0
         self._tried_at = 0.0
         self.reason = ""
@@ -31,7 +32,7 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         """Whether it is left alone."""
-        return self._failures >= FAILURES
+        return self._failures >= self._most_failures
 
     def failed(self, reason: str) -> None:
         """It did not work."""
