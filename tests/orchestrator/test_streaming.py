@@ -154,6 +154,40 @@ class TestABrokenModel:
         assert (await client.post(CHAT, json=STREAM)).status_code == 200
 
 
+class TestALongAnswer:
+    """One owner's long answers miss their deadline; the model is there for all others."""
+
+    @pytest.fixture
+    def settings(self):
+        return {
+            "MODEL_FIRST_TOKEN_TIMEOUT_S": 0.1,
+            "MODEL_WHOLE_TIMEOUT_S": 0.1,
+            "MODEL_CONNECT_TIMEOUT_S": 0.3,
+        }
+
+    @pytest.mark.parametrize("stream", [True, False])
+    async def test_deadlines_do_not_open_the_breaker_while_vllm_answers(self, client, model, stream: bool):
+        model.thinks_s = 30
+        for _ in range(6):
+            assert (await client.post(CHAT, json={**STREAM, "stream": stream})).status_code == 504
+        model.thinks_s = 0
+        assert (await client.post(CHAT, json=STREAM)).status_code == 200
+
+    async def test_a_model_that_answers_nothing_at_all_is_left_alone(self, client, model):
+        model.thinks_s, model.down = 0, False
+        model.hangs = True
+        for _ in range(5):
+            assert (await client.post(CHAT, json=STREAM)).status_code == 504
+        assert "Retry-After" in (await client.post(CHAT, json=STREAM)).headers
+
+    async def test_errors_of_one_request_do_not_open_it(self, client, model):
+        model.finish_reason = "abort"
+        for _ in range(6):
+            assert (await client.post(CHAT, json={**STREAM, "stream": False})).status_code == 502
+        model.finish_reason = "stop"
+        assert (await client.post(CHAT, json={**STREAM, "stream": False})).status_code == 200
+
+
 class TestTheEnd:
     @pytest.fixture
     def settings(self):

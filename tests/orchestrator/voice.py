@@ -78,6 +78,7 @@ class StandInModel:
         self.told: object = None  # instead of its models and of a text's tokens
         self.down = False  # every connection is cut
         self.down_for = 0  # so many requests are cut
+        self.hangs = False  # no request is answered
         self.thinks_s = 0.0  # before its first word
         self.pauses_s = 0.0  # between two
         self.running = 0
@@ -95,6 +96,8 @@ class StandInModel:
             self.down_for = max(0, self.down_for - 1)
             request.transport.abort()
             return web.Response()
+        if self.hangs:
+            await asyncio.sleep(60)
         self.headers.append(request.headers)
         if self.told is not None and request.path in ("/v1/models", "/tokenize"):
             return web.json_response(self.told)
