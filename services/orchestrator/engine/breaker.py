@@ -51,9 +51,9 @@ class Breaker:
 class OwnersBreaker:
     """A service's breaker for all, and beside it one for each owner.
 
-    A failure of the service (it is away, it can't read) counts for all. A missed deadline counts for the owner
-    who asked alone, because a long question over a large diary misses it while all others are answered. A
-    service that hangs costs each owner five deadlines, and then one in five seconds.
+    A failure of the service (it is away, it can't read) counts for all. A missed deadline counts for the
+    owner who asked alone, because a long question over a large diary misses it while all others are answered.
+    A service that hangs costs each owner five deadlines, and then one in five seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
