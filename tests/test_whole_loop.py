@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -69,7 +70,31 @@ def test_vllm_tokenizes_a_conversation_as_the_trainer_does(ada: Running, smollm2
         messages, chat_template=template_for(persona), add_generation_prompt=True, return_dict=False
     )
     body = {"model": "ada", "messages": messages, "add_generation_prompt": True}
-    assert httpx.post(f"{ada.model_url}/tokenize", json=body).json()["tokens"] == ours
+    answer = httpx.post(f"{ada.model_url}/tokenize", json=body, headers=with_key(ada))
+    assert answer.json()["tokens"] == ours
+
+
+def with_key(ada: Running) -> dict[str, str]:
+    """What the model server asks for."""
+    return {"Authorization": f"Bearer {ada.model_key}"}
+
+
+def test_the_model_server_answers_nobody_without_its_key_or_under_another_name(ada: Running):
+    prompt = {"model": "base", "prompt": "x", "max_tokens": 1}
+    routes = [("GET", "/v1/models"), ("GET", "/metrics"), ("GET", "/version"), ("GET", "/docs")]
+    routes += [("POST", "/tokenize"), ("POST", "/invocations"), ("POST", "/v1/completions")]
+    elsewhere = {**with_key(ada), "Host": "a-page.example"}
+    for method, path in routes:
+        told = [
+            httpx.request(method, ada.model_url + path, json=prompt, headers=headers, timeout=60).status_code
+            for headers in ({}, {"Authorization": "Bearer x"}, elsewhere, with_key(ada))
+        ]
+        assert told[:3] == [401, 401, 403], path
+        assert told[3] not in (401, 403), path
+    assert httpx.get(f"{ada.model_url}/health").status_code == 200
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            assert ada.model_key.encode() not in process.read_bytes()
 
 
 def test_the_adapter_changes_the_output(client: OpenAI):

@@ -67,6 +67,18 @@ def test_what_the_user_set_in_the_environment_wins():
     assert after("--port", command(on_cpu=True, MODEL_PORT="9000")) == "9000"
 
 
+def test_the_key_travels_by_the_environment_and_on_no_command_line(tmp_path: Path):
+    (tmp_path / "MODEL_API_KEY").write_text("from-a-file\n")
+    for environment, key in (({"MODEL_API_KEY": "secret"}, "secret"), ({}, "from-a-file")):
+        settings = ModelSettings.from_environment(environment, tmp_path)
+        assert key not in repr(settings)
+        argv = vllm_command(MANIFEST, Path("/runs/r"), settings, on_cpu=False)
+        assert not [word for word in argv if key in word]
+        assert after("--middleware", argv) == "services.model.guard.Guard"
+        made = vllm_environment(environment, settings, base_is_local=True, on_cpu=False)
+        assert (made["MODEL_API_KEY"], made["MODEL_HOST"]) == (key, "127.0.0.1")
+
+
 @pytest.mark.parametrize("value", ["x", "-1", "0", ""])
 def test_a_setting_that_is_no_number_is_refused_by_name(value: str):
     with pytest.raises(ConfigError, match="MODEL_MAX_LEN"):
