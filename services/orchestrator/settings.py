@@ -40,6 +40,8 @@ class OrchestratorSettings(DiarySettings):
     queue_timeout_s: float = Field(30.0, gt=0, validation_alias="MODEL_QUEUE_TIMEOUT_S")
     # After so many seconds without an event a stream carries a comment, for proxies that cut what is silent.
     keep_alive_s: float = Field(15.0, gt=0, validation_alias="STREAM_KEEP_ALIVE_S")
+    # A client who takes nothing of its answer for so many seconds is let go.
+    send_timeout_s: float = Field(30.0, gt=0, validation_alias="SEND_TIMEOUT_S")
     # Of a request's body; a file that is imported may be larger.
     max_body_bytes: int = Field(MAX_BODY_BYTES, ge=1024, validation_alias="MAX_BODY_BYTES")
     # On SIGTERM answers that are under way get so many seconds to end.

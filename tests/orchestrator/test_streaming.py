@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 
 import httpx
@@ -71,6 +72,35 @@ class TestKeepAlive:
         answer = await client.post(CHAT, json=STREAM)
         assert answer.status_code == 200
         assert data_of(answer.text)[-1]["error"]["code"] == "model_unavailable"
+
+
+class TestAClientThatNeverReads:
+    @pytest.fixture
+    def settings(self):
+        return {"SEND_TIMEOUT_S": 0.3, "MODEL_MAX_RUNNING": 1, "MODEL_MAX_WAITING": 0}
+
+    async def test_its_place_at_the_model_is_free_again(self, client, server, port: int, model):
+        model.chunks = ["x" * 100_000] * 1000
+        body = json.dumps(STREAM).encode()
+        with socket.create_connection(("127.0.0.1", port)) as deaf:
+            deaf.sendall(
+                b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n%b" % (CHAT.encode(), len(body), body)
+            )
+            await until(lambda: model.running)
+            assert (await client.post(CHAT, json=STREAM)).status_code == 429
+            await until(lambda: not model.running)
+            model.chunks = ["Hello."]
+            assert (await client.post(CHAT, json=STREAM)).text.endswith("data: [DONE]\n\n")
+
+    async def test_one_that_reads_slowly_gets_all_of_it(self, client, model):
+        model.chunks = ["x" * 100_000] * 40
+        size = 0
+        async with client.stream("POST", CHAT, json=STREAM) as answer:
+            async for piece in answer.aiter_raw(300_000):
+                size += len(piece)
+                await asyncio.sleep(0.05)
+        assert size > 4_000_000
 
 
 class TestDeadlines:
