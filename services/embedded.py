@@ -10,6 +10,7 @@ end with this one, even when it is killed with -9.
 import fcntl
 import logging
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -73,13 +74,17 @@ def keep_house(settings: OrchestratorSettings) -> None:
     queue = queue_connection(settings.redis_url)
     embedder = open_embedder(settings)
     index = open_index(settings, embedder)
-    author = Author(settings.model_url, settings.connect_timeout_s, settings.whole_timeout_s)
+    author = Author(
+        settings.model_url, settings.connect_timeout_s, settings.whole_timeout_s, settings.model_api_key
+    )
     shift = open_office(ledger, embedder, index, queue, author)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[State]:
         metrics, gate = Metrics(), gate_of(settings)
-        async with open_engine(settings.model_url, settings.deadlines, gate, metrics) as engine:
+        async with open_engine(
+            settings.model_url, settings.deadlines, gate, metrics, api_key=settings.model_api_key
+        ) as engine:
             with at_work(shift):
                 yield assemble(settings, engine, ledger, queue, embedder, index, metrics)
         author.close()
@@ -140,11 +145,17 @@ def supervise(settings: OrchestratorSettings) -> int:
         }
         # Who moves the model by MODEL_PORT alone means the house to find it there.
         found_at = {"MODEL_URL": f"http://127.0.0.1:{os.environ.get('MODEL_PORT', '8000')}"}
-        environment = {**found_at, **os.environ, "REDIS_URL": f"unix://{socket_path}"}
+        own = {"REDIS_URL": f"unix://{socket_path}", "MODEL_API_KEY": model_key(os.environ)}
+        environment = {**found_at, **os.environ, **own}
         model_log = _model_log(os.environ)
         with announced(settings, model_log, stopping):
             keep_running(plan, environment, stopping, {"model": model_log})
     return 0
+
+
+def model_key(environment: Mapping[str, str]) -> str:
+    """What house and model share, new at each start: others on this machine may ask Ada, not her model."""
+    return environment.get("MODEL_API_KEY") or secrets.token_urlsafe(32)
 
 
 def _model_log(environment: Mapping[str, str]) -> Path:

@@ -14,6 +14,8 @@ AdaError
 ├── NotAllowed           the API key is missing, unknown or revoked
 ├── TooMuch              a limit is reached: ask again after `retry_after_s`
 ├── ModelUnavailable     vLLM can't be reached: start it, or wait for it
+│   ├── ModelTimeout     vLLM did not answer within a deadline: ask for less, or again
+│   └── ModelFaulty      vLLM failed, or what it answered is no answer: ask again
 └── ModelRefused         vLLM answered with an error of its own, which is passed on
 """
 
@@ -87,8 +89,16 @@ class ModelUnavailable(AdaError):
         self.retry_after_s = retry_after_s
 
 
+class ModelTimeout(ModelUnavailable):
+    """vLLM did not answer within a deadline."""
+
+
+class ModelFaulty(ModelUnavailable):
+    """vLLM failed, or its answer is none that a client could read."""
+
+
 class ModelRefused(AdaError):
-    """vLLM answered with an error of its own: HTTP `status` and JSON `body`."""
+    """vLLM refused a request: HTTP `status` from 400 to 499, and `body` in OpenAI's error shape."""
 
     def __init__(self, status: int, body: dict[str, object]) -> None:
         super().__init__(f"the model server answered {status}")

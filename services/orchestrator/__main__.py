@@ -43,7 +43,9 @@ def prepare() -> tuple[OrchestratorSettings, Opener]:
     @asynccontextmanager
     async def opened() -> AsyncIterator[State]:
         metrics, gate = Metrics(), gate_of(settings)
-        async with open_engine(settings.model_url, settings.deadlines, gate, metrics) as engine:
+        async with open_engine(
+            settings.model_url, settings.deadlines, gate, metrics, api_key=settings.model_api_key
+        ) as engine:
             yield assemble(settings, engine, ledger, queue, embedder, index, metrics)
         index.close()
         ledger.close()

@@ -35,8 +35,8 @@ from services.orchestrator.edge.described import describe_responses
 from services.orchestrator.edge.disclosure import DISCLOSURE, DisclosureMiddleware
 from services.orchestrator.edge.docs import serve_docs
 from services.orchestrator.edge.owner import KeyMiddleware, describe_keys
-from services.orchestrator.edge.slow_client import SlowClientProtocol
 from services.orchestrator.edge.turnstile import Turnstile
+from services.orchestrator.edge.unread_answer import UnreadAnswerProtocol
 from services.orchestrator.engine.vllm import CHAT, COMPLETIONS, RESPONSES
 from services.orchestrator.seeing import metrics_route
 from services.orchestrator.seeing.access import AccessMiddleware
@@ -123,6 +123,7 @@ def serve(settings: OrchestratorSettings, opened: Opener) -> None:
 
 def server_config(app: FastAPI, settings: OrchestratorSettings) -> uvicorn.Config:
     """How uvicorn serves the app."""
+    protocol = partial(UnreadAnswerProtocol, turnstile=Turnstile(), send_timeout_s=settings.send_timeout_s)
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -132,7 +133,7 @@ def server_config(app: FastAPI, settings: OrchestratorSettings) -> uvicorn.Confi
         access_log=False,  # services/orchestrator/seeing/access.py tells more, and less of what was asked
         timeout_graceful_shutdown=int(settings.drain_s),
         loop="uvloop",
-        http=cast(type[asyncio.Protocol], partial(SlowClientProtocol, turnstile=Turnstile())),
+        http=cast(type[asyncio.Protocol], protocol),
         backlog=2048,
         proxy_headers=False,  # nobody asks where a client comes from
     )

@@ -28,6 +28,8 @@ class OrchestratorSettings(DiarySettings):
     key_tokens_a_minute: int = Field(0, ge=0, validation_alias="KEY_TOKENS_A_MINUTE")
     adapter: Path = Field(Path("outputs/ada_model"), validation_alias="ADA_ADAPTER")
     model_url: str = Field("http://127.0.0.1:8000", validation_alias="MODEL_URL")
+    # What the model server asks for. `make serve` makes a new one at each start when this is left out.
+    model_api_key: str = Field("", validation_alias="MODEL_API_KEY", repr=False)
     connect_timeout_s: float = Field(5.0, gt=0, validation_alias="MODEL_CONNECT_TIMEOUT_S")
     # Seconds to wait for vLLM: the first token of a stream, each next one, and a whole answer.
     first_token_timeout_s: float = Field(120.0, gt=0, validation_alias="MODEL_FIRST_TOKEN_TIMEOUT_S")
@@ -39,6 +41,8 @@ class OrchestratorSettings(DiarySettings):
     queue_timeout_s: float = Field(30.0, gt=0, validation_alias="MODEL_QUEUE_TIMEOUT_S")
     # After so many seconds without an event a stream carries a comment, for proxies that cut what is silent.
     keep_alive_s: float = Field(15.0, gt=0, validation_alias="STREAM_KEEP_ALIVE_S")
+    # A client who takes nothing of its answer for so many seconds is let go.
+    send_timeout_s: float = Field(30.0, gt=0, validation_alias="SEND_TIMEOUT_S")
     # Of a request's body; a file that is imported may be larger.
     max_body_bytes: int = Field(MAX_BODY_BYTES, ge=1024, validation_alias="MAX_BODY_BYTES")
     # On SIGTERM answers that are under way get so many seconds to end.

@@ -17,7 +17,7 @@ from services.orchestrator.chat.tokens import TokenCounter
 from services.orchestrator.diary.persona_guard import PersonaGuard
 from services.orchestrator.edge.keys import KeyRing
 from services.orchestrator.edge.limits import Limits
-from services.orchestrator.engine.breaker import Breaker
+from services.orchestrator.engine.breaker import OwnersBreaker
 from services.orchestrator.engine.vllm import Engine
 from services.orchestrator.seeing.metrics import Metrics
 from services.orchestrator.seeing.readings import Readings
@@ -47,7 +47,7 @@ class State:
     readings: Readings
     diary_deadline_s: float  # for looking up the diary; past it she answers without
     keep_alive_s: float  # of silence in a stream, then proxies are sent a comment
-    diary_breaker: Breaker = field(default_factory=Breaker)
+    diary_breaker: OwnersBreaker = field(default_factory=OwnersBreaker)
 
     def conflicts(self, owner: str) -> OwnersConflicts:
         """One owner's."""

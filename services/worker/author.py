@@ -20,9 +20,14 @@ _MARK = re.compile(r"<\|[^|<>\n]{0,64}\|>|</?think>")
 class Author:
     """A client of the model server at `url`. Timeouts in seconds."""
 
-    def __init__(self, url: str, connect_timeout_s: float = 5.0, silence_timeout_s: float = 300.0) -> None:
+    def __init__(
+        self, url: str, connect_timeout_s: float = 5.0, silence_timeout_s: float = 300.0, api_key: str = ""
+    ) -> None:
         timeout = httpx.Timeout(silence_timeout_s, connect=connect_timeout_s)
-        self._client = httpx.Client(base_url=url, timeout=timeout, trust_env=False)  # past any proxy
+        key = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._client = httpx.Client(
+            base_url=url, headers=key, timeout=timeout, trust_env=False
+        )  # past any proxy
 
     def write(self, request: dict[str, Any]) -> str:
         """What Ada answers to a chat completion request, without a trace of its template.

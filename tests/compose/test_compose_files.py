@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = Path(sys.executable).with_name("docker-compose")
 GPU, CPU = ["compose.yaml"], ["compose.yaml", "docker/compose.cpu.yaml"]
 IMAGES = {"${PYTHON_IMAGE}", "${VLLM_IMAGE}", "scratch"}
-NEEDED = {"REDIS_PASSWORD": "a", "QDRANT_API_KEY": "b", "QDRANT_READ_ONLY_API_KEY": "c"}
+NEEDED = {"REDIS_PASSWORD": "a", "QDRANT_API_KEY": "b", "QDRANT_READ_ONLY_API_KEY": "c", "MODEL_API_KEY": "d"}
 
 
 def compose(files: list[str], *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -92,6 +92,12 @@ def test_orchestrator_may_read_the_index_and_the_worker_may_write_it():
     assert key["orchestrator"] == ["QDRANT_READ_ONLY_API_KEY"]
     assert key["worker"] == ["QDRANT_API_KEY"]
     assert not any(key[name] for name in ("vllm", "redis", "trainer"))
+
+
+def test_the_model_server_and_those_who_ask_it_share_a_key():
+    for name, service in services(GPU).items():
+        has_it = any(s["source"] == "MODEL_API_KEY" for s in service.get("secrets", []))
+        assert has_it is (name in ("orchestrator", "worker", "vllm")), name
 
 
 def test_the_gpu_is_asked_for_only_without_the_cpu_file():

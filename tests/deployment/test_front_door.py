@@ -27,7 +27,7 @@ import services.deployment.readiness as readiness
 from services.deployment.engine import CPU_FILES, GPU_FILES
 
 ROOT = Path(__file__).parents[2]
-SECRETS = "REDIS_PASSWORD=a\nQDRANT_API_KEY=b\nQDRANT_READ_ONLY_API_KEY=c\n"
+SECRETS = "REDIS_PASSWORD=a\nQDRANT_API_KEY=b\nQDRANT_READ_ONLY_API_KEY=c\nMODEL_API_KEY=d\n"
 WAITS = "model: no adapter in /app/outputs/ada_model (MANIFEST.json is missing): run `make train`"
 ANOTHERS = ("COMPOSE_FILE", "SSL_CERT_FILE", "PIP_FIND_LINKS", "http_proxy", "no_proxy", "NO_PROXY")
 

@@ -3,11 +3,13 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from services.errors import ConfigError
+from services.model import cpu_lora
 from services.model.cpu_lora import bgmv_expand, bgmv_expand_slice, bgmv_shrink
 from services.model.settings import ModelSettings
 from services.model.vllm_command import vllm_command, vllm_environment
@@ -65,6 +67,18 @@ def test_what_the_user_set_in_the_environment_wins():
     assert after("--port", command(on_cpu=True, MODEL_PORT="9000")) == "9000"
 
 
+def test_the_key_travels_by_the_environment_and_on_no_command_line(tmp_path: Path):
+    (tmp_path / "MODEL_API_KEY").write_text("from-a-file\n")
+    for environment, key in (({"MODEL_API_KEY": "secret"}, "secret"), ({}, "from-a-file")):
+        settings = ModelSettings.from_environment(environment, tmp_path)
+        assert key not in repr(settings)
+        argv = vllm_command(MANIFEST, Path("/runs/r"), settings, on_cpu=False)
+        assert not [word for word in argv if key in word]
+        assert after("--middleware", argv) == "services.model.guard.Guard"
+        made = vllm_environment(environment, settings, base_is_local=True, on_cpu=False)
+        assert (made["MODEL_API_KEY"], made["MODEL_HOST"]) == (key, "127.0.0.1")
+
+
 @pytest.mark.parametrize("value", ["x", "-1", "0", ""])
 def test_a_setting_that_is_no_number_is_refused_by_name(value: str):
     with pytest.raises(ConfigError, match="MODEL_MAX_LEN"):
@@ -101,7 +115,45 @@ def test_each_row_gets_its_own_adapter_and_no_adapter_means_untouched(slots: lis
         torch.testing.assert_close(part[row, :WIDE], torch.ones(WIDE))
 
 
-def test_rows_beyond_the_batch_are_padding_and_left_alone():
+@pytest.mark.parametrize("slots", [[0, 0], [0, -1], [-1, 0], [-1, -1]])
+def test_rows_beyond_the_batch_are_padding_and_left_alone(slots: list[int]):
+    """clients/crash_cpu_lora.py: where the batch was of both models, this was an IndexError."""
     x, down, out = torch.ones(4, 3), torch.ones(1, 1, 2, 3), torch.zeros(4, 2)
-    bgmv_shrink(x, down, out, torch.tensor([0, 0]))
-    assert out.tolist() == [[3, 3], [3, 3], [0, 0], [0, 0]]
+    bgmv_shrink(x, down, out, torch.tensor(slots))
+    assert out.tolist() == [*([3, 3] if slot == 0 else [0, 0] for slot in slots), [0, 0], [0, 0]]
+    bgmv_expand(torch.ones(4, 2), torch.ones(1, 1, 3, 2), whole := torch.zeros(4, 3), torch.tensor(slots))
+    assert whole.tolist() == [*([2] * 3 if slot == 0 else [0] * 3 for slot in slots), [0] * 3, [0] * 3]
+
+
+class Runner:
+    """As much of vLLM's model runner as the log probabilities of prompts ask for; remembers the mappings."""
+
+    def __init__(self, computed: dict[str, int]) -> None:
+        self.lora_config = True
+        self.num_prompt_logprobs = {"echo": 1, "late": 1, "waits": 1}
+        self.input_batch = SimpleNamespace(
+            req_ids=["talk", "echo", "late"], req_id_to_index={"talk": 0, "echo": 1, "late": 2}
+        )
+        self.requests = {
+            name: SimpleNamespace(prompt_token_ids=list(range(6)), num_computed_tokens=number)
+            for name, number in computed.items()
+        }
+        self.mapped: list[list[int]] = []
+
+    def set_active_loras(self, _batch, _scheduled, rows) -> None:
+        self.mapped.append(rows.tolist())
+
+
+def test_each_prompts_logits_are_computed_under_its_own_adapter(monkeypatch):
+    asked = []
+
+    def vllms_own(_runner, _states, scheduled):
+        asked.append(scheduled)
+        return dict.fromkeys(scheduled)
+
+    monkeypatch.setattr(cpu_lora, "_vllms_own", [vllms_own])
+    runner = Runner({"echo": 0, "late": 4})
+    found = cpu_lora.prompt_logprobs(runner, None, {"talk": 1, "echo": 4, "late": 2})
+    assert asked == [{"echo": 4}, {"late": 2}]
+    assert runner.mapped == [[0, 4, 0], [0, 0, 1]]
+    assert set(found) == {"echo", "late"}

@@ -51,7 +51,7 @@ MANIFEST = Manifest(
     loss_after=1.0,
 )
 ADAPTER = Adapter(PERSONA, MANIFEST, TEMPLATE)
-CHAT = "/v1/chat/completions"
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 HELLO = {"model": "ada", "messages": [{"role": "user", "content": "Hello, whose dog was it?"}]}
 ENTRIES = "/v1/diary/entries"
 JSON = {"Content-Type": "application/json"}
@@ -74,8 +74,11 @@ class StandInModel:
         self.max_model_len = 4096
         self.cut_after: int | None = None
         self.more: dict = {}  # fields of its own in every answer
+        self.finish_reason = "stop"
+        self.told: object = None  # instead of its models and of a text's tokens
         self.down = False  # every connection is cut
         self.down_for = 0  # so many requests are cut
+        self.hangs = False  # no request is answered
         self.thinks_s = 0.0  # before its first word
         self.pauses_s = 0.0  # between two
         self.running = 0
@@ -93,7 +96,11 @@ class StandInModel:
             self.down_for = max(0, self.down_for - 1)
             request.transport.abort()
             return web.Response()
+        if self.hangs:
+            await asyncio.sleep(60)
         self.headers.append(request.headers)
+        if self.told is not None and request.path in ("/v1/models", "/tokenize"):
+            return web.json_response(self.told)
         if request.path == "/v1/models":
             length = {"max_model_len": self.max_model_len}
             served = [{"id": "base", **length}, {"id": "ada", "root": "/runs/run-1", **length}]
@@ -138,9 +145,14 @@ class StandInModel:
         if body.get("stream"):
             return await self._streamed(request, body)
         texts = [self.answer(body)] * (body.get("n") or 1)
+        said = [
+            {"text": text}
+            if request.path == COMPLETIONS
+            else {"message": {"role": "assistant", "content": text}}
+            for text in texts
+        ]
         choices = [
-            {"index": index, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-            for index, text in enumerate(texts)
+            {"index": index, **part, "finish_reason": self.finish_reason} for index, part in enumerate(said)
         ]
         answer = {"id": "c1", "model": body["model"], "choices": choices, "usage": USAGE, **self.more}
         return web.json_response(answer, dumps=compact)
@@ -153,9 +165,10 @@ class StandInModel:
             if place == self.cut_after:
                 request.transport.abort()
                 return response
-            finish = "stop" if place == last else None
+            finish = self.finish_reason if place == last else None
             for index in range(body.get("n") or 1):
-                choice = {"index": index, "delta": {"content": text}, "finish_reason": finish}
+                said = {"text": text} if request.path == COMPLETIONS else {"delta": {"content": text}}
+                choice = {"index": index, **said, "finish_reason": finish}
                 await response.write(event({"id": "c1", "choices": [choice], **self.more}))
             await asyncio.sleep(self.pauses_s)
         if body.get("stream_options", {}).get("include_usage"):
@@ -244,6 +257,11 @@ async def asking(opened: Opener) -> AsyncIterator[httpx.AsyncClient]:
         httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
     ):
         yield client
+
+
+def data_of(text: str) -> list[dict]:
+    """The objects of a stream's events."""
+    return [json.loads(line[6:]) for line in text.split("\n\n") if line.startswith("data: {")]
 
 
 def error_of(answer: httpx.Response, status: int) -> dict:

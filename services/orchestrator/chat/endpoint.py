@@ -5,7 +5,6 @@ Plain ASGI and no route of the framework's, whose machinery would cost as much a
 """
 
 import asyncio
-import json
 import logging
 import re
 import time
@@ -28,6 +27,7 @@ from services.orchestrator.edge.connected import ClientGone, while_connected
 from services.orchestrator.edge.json_body import Json, json_body
 from services.orchestrator.edge.keys import Caller
 from services.orchestrator.edge.owner import caller_of
+from services.orchestrator.engine.upstream import encode
 from services.orchestrator.state import State
 
 log = logging.getLogger("ada.orchestrator")
@@ -117,15 +117,16 @@ class _Answer:
         answer = cast(Json, await self.state.engine.whole(question.path, question.body))
         self.said = question.finish(answer)
         self._account(answer.get("usage") or {})
-        content = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
-        return Response(content, media_type="application/json", headers=dict(self.limits))
+        return Response(encode(answer), media_type="application/json", headers=dict(self.limits))
 
     def streamed(self, question: Question) -> ASGIApp:
-        self.stream = EventStream(self._events(question), self.state.keep_alive_s, self.limits)
+        relay = question.relay()
+        events = self._events(question, relay)
+        self.stream = EventStream(events, relay.failure, self.state.keep_alive_s, self.limits)
         return self.stream
 
-    async def _events(self, question: Question) -> AsyncGenerator[bytes]:
-        relay, events, metrics = question.relay(), 0, self.state.metrics
+    async def _events(self, question: Question, relay: Relay) -> AsyncGenerator[bytes]:
+        events, metrics = 0, self.state.metrics
         before = time.monotonic()
         try:
             async with (

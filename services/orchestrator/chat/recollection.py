@@ -9,7 +9,7 @@ import anyio.to_thread
 
 from services.diary.entry import Entry
 from services.diary.recall import Recalled
-from services.errors import AdaError
+from services.errors import AdaError, DiaryUnavailable
 from services.orchestrator.chat.schemas import AdaOptions
 from services.orchestrator.chat.tokens import shown_within
 from services.orchestrator.engine.vllm import Json
@@ -51,8 +51,8 @@ async def recollect(question: str, options: AdaOptions, state: State, owner: str
             return Diary("unavailable", reason=complaint)
     except AdaError as error:
         return _without(state, str(error))
-    if pause := state.diary_breaker.pause_s():
-        reason = f"{state.diary_breaker.reason} (it is asked again in {pause:.0f} s)"
+    if pause := state.diary_breaker.pause_s(owner):
+        reason = f"{state.diary_breaker.reason(owner)} (it is asked again in {pause:.0f} s)"
         return Diary("unavailable", reason=reason)
     began = time.monotonic()
     try:
@@ -60,12 +60,17 @@ async def recollect(question: str, options: AdaOptions, state: State, owner: str
             async with asyncio.timeout(state.diary_deadline_s):
                 found = await _recall(question, options, state, owner)
     except TimeoutError:
-        return _without(state, f"the diary did not answer within {state.diary_deadline_s:g} s")
-    except AdaError as error:
-        return _without(state, str(error))
+        reason = f"the diary did not answer within {state.diary_deadline_s:g} s"
+        state.diary_breaker.was_late(owner, reason)
+        return _without(reason)
+    except DiaryUnavailable as error:
+        state.diary_breaker.failed(str(error))
+        return _without(str(error))
+    except AdaError as error:  # the question's own matter
+        return _without(str(error))
     finally:
         state.metrics.recall.observe(time.monotonic() - began)
-    state.diary_breaker.succeeded()
+    state.diary_breaker.succeeded(owner)
     return Diary("used" if found else "empty", found)
 
 
@@ -80,9 +85,8 @@ async def _recall(question: str, options: AdaOptions, state: State, owner: str) 
     return await shown_within(found, state.tokens, state.budget_tokens)
 
 
-def _without(state: State, reason: str) -> Diary:
+def _without(reason: str) -> Diary:
     log.warning("answering without the diary: %s", reason)
-    state.diary_breaker.failed(reason)
     return Diary("unavailable", reason=reason)
 
 

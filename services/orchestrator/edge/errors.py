@@ -16,7 +16,9 @@ from services.errors import (
     EntryRejected,
     FieldError,
     LedgerFull,
+    ModelFaulty,
     ModelRefused,
+    ModelTimeout,
     ModelUnavailable,
     NotAllowed,
     NotFound,
@@ -44,6 +46,8 @@ _TABLE: dict[type[AdaError], tuple[int, str, str]] = {
     LedgerFull: (507, "server_error", "ledger_full"),
     DiaryUnavailable: (503, "server_error", "diary_unavailable"),
     ModelUnavailable: (503, "server_error", "model_unavailable"),
+    ModelTimeout: (504, "server_error", "model_timeout"),
+    ModelFaulty: (502, "server_error", "model_faulty"),
 }
 
 
@@ -115,11 +119,15 @@ async def _http_error(_request: Request, error: Exception) -> JSONResponse:
     return answer
 
 
-async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+def unforeseen(error: Exception) -> dict[str, object]:
+    """OpenAI's error body of what nobody thought of; the log gets what it was."""
     log.error("something unforeseen went wrong", exc_info=error)
-    answer = openai_error(
-        500, "something unforeseen went wrong; the log says more", "server_error", code="internal_error"
-    )
+    message = "something unforeseen went wrong; the log says more"
+    return {"error": {"message": message, "type": "server_error", "param": None, "code": "internal_error"}}
+
+
+async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+    answer = JSONResponse(unforeseen(error), 500)
     # This handler stands outside of all middleware.
     answer.headers[HEADER] = disclosure_of(request.app).header
     return answer
