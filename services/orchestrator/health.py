@@ -1,4 +1,4 @@
-"""/healthz: the process is alive. /readyz: Ada can answer, each dependency by name."""
+"""/healthz, and /health for load tools: the process is alive. /readyz: Ada can answer, dependency by name."""
 
 from collections.abc import Awaitable
 from typing import Literal
@@ -44,6 +44,7 @@ _PROBE = [
 ]
 
 
+@router.get("/health", response_model=Health)
 @router.get("/healthz", response_model=Health)
 async def healthz() -> Json:
     """200 as long as the process answers."""
@@ -57,7 +58,15 @@ async def healthz() -> Json:
 )
 async def readyz(state: StateDep) -> JSONResponse:
     """200 when Ada can answer, with or without her diary; 503 when the model can't."""
-    checks = {
+    checks = await state.readiness.run(lambda: _checks(state))
+    ready = checks["adapter"] == checks["model"] == checks["template"] == "ok"
+    body = {"status": "ready" if ready else "not ready", "checks": checks, "disclosure": DISCLOSURE}
+    return JSONResponse(body, 200 if ready else 503)
+
+
+async def _checks(state: State) -> dict[str, str]:
+    """What is wrong with each dependency, or `ok`."""
+    return {
         "adapter": await _outcome(_check_adapter(state)),
         "model": await _outcome(_check_model(state)),
         "template": await _outcome(_check_template(state)),
@@ -65,9 +74,6 @@ async def readyz(state: StateDep) -> JSONResponse:
         "index": await _outcome(run_in_threadpool(_check_index, state)),
         "queue": await _outcome(run_in_threadpool(state.jobs.check)),
     }
-    ready = checks["adapter"] == checks["model"] == checks["template"] == "ok"
-    body = {"status": "ready" if ready else "not ready", "checks": checks, "disclosure": DISCLOSURE}
-    return JSONResponse(body, 200 if ready else 503)
 
 
 async def _outcome(check: Awaitable[None]) -> str:

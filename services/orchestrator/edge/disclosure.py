@@ -3,7 +3,6 @@
 The header is the one of draft-abaris-aicdh-01 (an expired IETF draft; no RFC exists).
 """
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 DISCLOSURE = (
@@ -12,10 +11,18 @@ DISCLOSURE = (
 )
 HEADER = "AI-Disclosure"
 HEADER_VALUE = 'mode=machine-generated, model="ada"'
+# What every response has. The rest keeps browsers from taking a text for something else, and other sites'
+# pages from showing one of ours as a part of theirs.
+HEADERS = (
+    (HEADER.lower().encode(), HEADER_VALUE.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+)
 
 
 class DisclosureMiddleware:
-    """Writes the header on every HTTP response, errors included."""
+    """Writes these headers on every HTTP response, errors included."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -23,7 +30,7 @@ class DisclosureMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def disclosing(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = HEADER_VALUE
+                message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
         await self._app(scope, receive, disclosing)
