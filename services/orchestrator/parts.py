@@ -14,7 +14,7 @@ from services.diary.recall import Recall
 from services.errors import ConfigError
 from services.orchestrator.adapter import Adapter, Published
 from services.orchestrator.chat.tokens import TokenCounter
-from services.orchestrator.edge.keys import KeyRing, KeysInUse
+from services.orchestrator.edge.keys import KeyHistory, KeyRing
 from services.orchestrator.edge.limits import Limits
 from services.orchestrator.engine.gate import Gate
 from services.orchestrator.engine.vllm import Engine
@@ -60,14 +60,14 @@ def assemble(
 
 def check_keys(settings: OrchestratorSettings, ledger: Ledger) -> None:
     """Raises ConfigError when others could ask without a key, or keys were lost."""
-    settings.check_reach(had_keys=bool(KeysInUse(ledger)))
+    settings.check_reach(had_keys=KeyHistory(ledger).had_keys())
 
 
 def _key_ring(settings: OrchestratorSettings, ledger: Ledger) -> KeyRing:
     """Closed to all without a key where there were keys, though their file may have gone just now."""
-    in_use = KeysInUse(ledger)
-    is_open = settings.is_on_loopback and (settings.without_keys or not in_use)
-    return KeyRing(settings.keys_file, open_without_keys=is_open, in_use=in_use)
+    history = KeyHistory(ledger)
+    is_open = settings.is_on_loopback and (settings.without_keys or not history.had_keys())
+    return KeyRing(settings.keys_file, open_without_keys=is_open, history=history)
 
 
 def gate_of(settings: OrchestratorSettings) -> Gate:

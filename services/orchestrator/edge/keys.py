@@ -36,7 +36,7 @@ class Caller:
 WITHOUT_KEYS = Caller(LOCAL, LOCAL)
 
 
-class KeysInUse:
+class KeyHistory:
     """Whether there ever were keys over a ledger. Then the loss of their file must not open it.
 
     A note beside SQLite's file says so; over any database, entries of somebody who can only have had a key.
@@ -46,7 +46,8 @@ class KeysInUse:
         self._ledger = ledger
         self._note = ledger.folder / "keys-in-use" if ledger.folder else None
 
-    def __bool__(self) -> bool:
+    def had_keys(self) -> bool:
+        """Whether there were keys. Raises DiaryUnavailable."""
         return bool(self._note and self._note.exists()) or self._ledger.has_others_than(LOCAL)
 
     def note(self) -> None:
@@ -62,9 +63,9 @@ class KeyRing:
     or vanishes takes nothing back: the keys that were read last go on, so that nobody gets in by its loss.
     """
 
-    def __init__(self, path: Path, *, open_without_keys: bool, in_use: KeysInUse | None = None) -> None:
+    def __init__(self, path: Path, *, open_without_keys: bool, history: KeyHistory | None = None) -> None:
         self._path = path
-        self._in_use = in_use
+        self._history = history
         self._keys: dict[str, tuple[str, Caller]] | None = None if open_without_keys else {}
         self._look_at = 0.0
         self._looking: asyncio.Task[None] | None = None
@@ -123,8 +124,8 @@ class KeyRing:
 
     def _note(self) -> None:
         try:
-            if self._in_use:
-                self._in_use.note()
+            if self._history is not None:
+                self._history.note()
         except OSError as error:
             log.warning("that there are keys can't be noted beside the ledger: %s", error.strerror)
 

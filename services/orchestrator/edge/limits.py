@@ -18,6 +18,7 @@ from services.errors import TooMuch
 from services.orchestrator.edge.keys import Caller
 
 REQUESTS, TOKENS = "requests", "tokens"
+SWEPT_EVERY_S = 60.0
 
 
 class Limits:
@@ -95,12 +96,16 @@ class Windows(Storage):
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__()
         self._clock = clock
+        self._swept_at = clock()
         self._windows: dict[str, tuple[float, int]] = {}  # a key's: when it ends, and what was counted
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
         """Count in a key's window, in a new one when it has ended."""
         ends, counted = self._window(key)
-        self._windows[key] = (ends if counted else self._clock() + expiry, counted + amount)
+        if not counted:
+            ends = self._clock() + expiry
+            self._forget_ended()
+        self._windows[key] = (ends, counted + amount)
         return counted + amount
 
     def get(self, key: str) -> int:
@@ -124,6 +129,16 @@ class Windows(Storage):
     def clear(self, key: str) -> None:
         """Forget one key's window."""
         self._windows.pop(key, None)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def _forget_ended(self) -> None:
+        """Else every key that ever was would stay; once in the time of a window is enough."""
+        now = self._clock()
+        if now >= self._swept_at + SWEPT_EVERY_S:
+            self._swept_at = now
+            self._windows = {key: one for key, one in self._windows.items() if now < one[0]}
 
     def _window(self, key: str) -> tuple[float, int]:
         ends, counted = self._windows.get(key, (0.0, 0))

@@ -31,7 +31,7 @@ class _Flow(FlowControl):
 
     def __init__(self, transport: asyncio.Transport, resumed: Callable[[], None]) -> None:
         super().__init__(transport)
-        self.resumed: Callable[[], None] | None = resumed
+        self._resumed = resumed
 
     def pause_reading(self) -> None:
         self.read_paused = True
@@ -39,8 +39,7 @@ class _Flow(FlowControl):
     def resume_reading(self) -> None:
         if self.read_paused:
             self.read_paused = False
-            if self.resumed:
-                self.resumed()
+            self._resumed()
 
 
 class SlowClientProtocol(HttpToolsProtocol):
@@ -58,6 +57,7 @@ class SlowClientProtocol(HttpToolsProtocol):
         self._has_turn = False  # in the turnstile
         self._running: Any = None  # the request whose answer is made; uvicorn keeps the newest alone
         self._in_head = self._in_body = False  # of the request that is parsed
+        self._slice = 0  # bytes that the parser has now
         self._size = 0  # bytes parsed since the parser came further: of a head, of trailers, of nothing
         self._has_body = False  # some of it has come
         self._rest = 0  # bytes that are read for nothing
@@ -84,9 +84,9 @@ class SlowClientProtocol(HttpToolsProtocol):
             _disconnect(cycle)
         self.pipeline.clear()
         super().connection_lost(exc)
-        # No circle may be left: a collection of all generations is rare here (app.py), a closed connection is not.
-        self.flow.resumed = None
-        self.cycle = self._running = None
+        # No reference cycle may be left: full collections are rare here (app.py), closed connections are not.
+        self.flow = FlowControl(self.transport)
+        self.cycle = self._running = None  # type: ignore[assignment]
 
     # --- reading -----------------------------------------------------------------------------------
 
@@ -94,7 +94,10 @@ class SlowClientProtocol(HttpToolsProtocol):
         """Have what waits read in its turn; meanwhile no more than so much may come."""
         if self._unread and not self._has_turn and not self._is_blocked():
             self._has_turn = True
-            self._turnstile.enter(self.loop, self._read)
+            if self._in_body and not self._is_answering():
+                self._read()  # the rest of a body that is answered already begins nothing
+            else:
+                self._turnstile.enter(self.loop, self._read)
         if self._unread_bytes > UNREAD_BYTES:
             self.transport.pause_reading()
         else:
@@ -110,7 +113,8 @@ class SlowClientProtocol(HttpToolsProtocol):
     def _read(self) -> None:
         while self._unread and not self._is_blocked():
             piece = self._next_slice()
-            self._size += len(piece)
+            self._slice = len(piece)
+            self._size += self._slice
             super().data_received(piece)  # type: ignore[arg-type]  # the parser takes any buffer
             if self._size > HEAD_BYTES:
                 what = f"the head of the request is larger than {HEAD_BYTES} bytes: send less"
@@ -138,7 +142,7 @@ class SlowClientProtocol(HttpToolsProtocol):
     # --- what the parser finds ---------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self._in_head, self._size = True, 0
+        self._in_head, self._size = True, self._slice
         self._unset_keepalive_if_required()
         super().on_message_begin()
 
@@ -153,6 +157,8 @@ class SlowClientProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         super().on_headers_complete()
+        if self.parser.should_upgrade() and self._get_upgrade() == b"websocket":
+            self.cycle.keep_alive = False  # it is refused, and what comes behind it would be no HTTP
         if self.pipeline:  # the parser waits by itself; reading goes on, to hear the client go away
             self.flow.read_paused = False
 

@@ -12,8 +12,8 @@ router = APIRouter(tags=["operation"])
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(state: StateDep) -> Response:
     """The numbers of this moment, in Prometheus' text format."""
-    _tell_own(state)
-    return Response(await state.readings.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    told = await state.readings.text(lambda: _tell_own(state))
+    return Response(told, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def _tell_own(state: State) -> None:

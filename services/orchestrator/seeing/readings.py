@@ -65,10 +65,14 @@ class Readings:
         ]
         self._shared = Shared[bytes]()
 
-    async def text(self) -> bytes:
-        """Every number of the registry in Prometheus' format; takes little more than a second at most."""
-        return await self._shared.run(self._text)
+    async def text(self, set_others: Callable[[], None]) -> bytes:
+        """Every number of the registry in Prometheus' format; takes little more than a second at most.
 
-    async def _text(self) -> bytes:
+        `set_others` sets the numbers that are known at once, last of all, so that they are of one moment.
+        """
+        return await self._shared.run(lambda: self._text(set_others))
+
+    async def _text(self, set_others: Callable[[], None]) -> bytes:
         await asyncio.gather(*(reading.refresh() for reading in self._readings))
+        set_others()
         return await run_sync(generate_latest, self._registry)
