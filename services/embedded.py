@@ -31,7 +31,7 @@ from services.diary.ledger import Ledger, check_room
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.orchestrator.app import serve
 from services.orchestrator.engine.vllm import open_engine
-from services.orchestrator.parts import assemble, gate_of
+from services.orchestrator.parts import assemble, check_keys, gate_of
 from services.orchestrator.seeing.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
@@ -71,6 +71,7 @@ def keep_house(settings: OrchestratorSettings) -> None:
     # Whatever can be wrong with the settings or the disk is found here, before anything is served.
     tracing.switch_on(settings.otlp_endpoint, "ada")
     ledger = Ledger(settings.ledger_url)
+    check_keys(settings, ledger)
     queue = queue_connection(settings.redis_url)
     embedder = open_embedder(settings)
     index = open_index(settings, embedder)

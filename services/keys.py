@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
 MOST = 10**9 - 1  # requests or tokens a minute
+MOST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def digest(key: str) -> str:
 def read_keys(path: Path) -> list[Key] | None:
     """All keys, or None when there is no such file. Raises ConfigError with the place of what is wrong."""
     try:
-        found = json.loads(path.read_bytes().decode())
+        found = json.loads(_content(path).decode())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -67,6 +69,21 @@ def read_keys(path: Path) -> list[Key] | None:
     except (ValueError, RecursionError) as error:
         raise _broken(path, str(error)) from None
     return _keys(path, found)
+
+
+def _content(path: Path) -> bytes:
+    """What a regular file holds. Another kind of file may never end, or wait for whoever writes it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise _broken(path, "it is no regular file")
+        if about.st_size > MOST_BYTES:
+            raise _broken(path, f"it is larger than {MOST_BYTES >> 20} MiB")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def add_key(path: Path, owner: str, requests: int | None, tokens: int | None, mode: int) -> tuple[str, Key]:

@@ -136,7 +136,7 @@ def test_a_file_that_is_not_utf_8_is_named_with_the_byte(file: Path):
 
 
 def test_what_is_no_file_is_named(tmp_path: Path):
-    with pytest.raises(ConfigError, match="can't be read: Is a directory"):
+    with pytest.raises(ConfigError, match="it is no regular file"):
         read_keys(tmp_path)
     with pytest.raises(ConfigError, match="nowhere: No such file"):
         make(tmp_path / "nowhere" / "keys.json")

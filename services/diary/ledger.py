@@ -46,8 +46,9 @@ class Ledger:
 
         Raises ConfigError or DiaryUnavailable.
         """
-        if folder := sqlite_folder(url):
-            check_room(folder)
+        self.folder = sqlite_folder(url)  # none when it is PostgreSQL
+        if self.folder:
+            check_room(self.folder)
         self._database = Database(url)
 
     def close(self) -> None:
@@ -147,6 +148,12 @@ class Ledger:
         with self._database.reading() as connection:
             found = {row.state: int(row.number) for row in connection.execute(query)}
         return {state: found.get(state, 0) for state in IndexState}
+
+    def has_others_than(self, owner: str) -> bool:
+        """Whether anybody else has entries here. Raises DiaryUnavailable."""
+        query = select(entries.c.owner).where(and_(entries.c.owner != owner, ~entries.c.removed)).limit(1)
+        with self._database.reading() as connection:
+            return connection.execute(query).first() is not None
 
     def every_current(self) -> Iterator[Entry]:
         """The current version of every entry of all owners, tombstones too, a few in memory at a time."""

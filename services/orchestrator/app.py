@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, cast
@@ -31,6 +31,7 @@ from services.orchestrator.diary import (
 from services.orchestrator.diary.quiet import listening
 from services.orchestrator.edge import errors
 from services.orchestrator.edge.body import BodyMiddleware
+from services.orchestrator.edge.cors import CorsMiddleware, Origins
 from services.orchestrator.edge.described import describe_responses
 from services.orchestrator.edge.disclosure import DISCLOSURE, DisclosureMiddleware
 from services.orchestrator.edge.docs import serve_docs
@@ -55,17 +56,23 @@ _ENDPOINTS: dict[str, Endpoint[Any]] = {
 
 
 class _Ada(FastAPI):
-    """Seen from outside of it all: the answer to what is unforeseen is made outside of all middleware."""
+    """Sees every answer, and the answer to what is unforeseen is made outside of all other middleware."""
+
+    origins = Origins()
 
     def build_middleware_stack(self) -> ASGIApp:
-        return RequestIdMiddleware(AccessMiddleware(super().build_middleware_stack()))
+        inner = super().build_middleware_stack()
+        open_to_pages = CorsMiddleware(inner, self.origins) if self.origins else inner
+        return RequestIdMiddleware(AccessMiddleware(DisclosureMiddleware(open_to_pages)))
 
 
 # Opens the parts when the server starts and closes them when it ends.
 Opener = Callable[[], AbstractAsyncContextManager[State]]
 
 
-def create_app(opened: Opener, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
+def create_app(
+    opened: Opener, max_body_bytes: int = MAX_BODY_BYTES, cors_origins: Iterable[str] = ()
+) -> FastAPI:
     """The OpenAI-compatible application over whatever parts `opened` yields."""
 
     @asynccontextmanager
@@ -84,11 +91,12 @@ def create_app(opened: Opener, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # the framework's own pages load their scripts from afar
         redoc_url=None,
+        redirect_slashes=False,  # a redirect names the host that the request named, whoever that is
     )
+    app.origins = Origins(cors_origins)
     errors.install(app)
     app.add_middleware(BodyMiddleware, most=max_body_bytes)
-    app.add_middleware(KeyMiddleware)
-    app.add_middleware(DisclosureMiddleware)  # outside of it: a refusal discloses too
+    app.add_middleware(KeyMiddleware, origins=app.origins)
     for path, endpoint in _ENDPOINTS.items():
         app.router.routes.append(Route(path, endpoint, methods=["POST"]))
     for room in _ROUTES:
@@ -118,12 +126,18 @@ def _spare_the_collector() -> None:
 
 def serve(settings: OrchestratorSettings, opened: Opener) -> None:
     """Serve until SIGTERM; then nothing new is taken, and answers under way get `drain_s` seconds to end."""
-    uvicorn.Server(server_config(create_app(opened, settings.max_body_bytes), settings)).run()
+    app = create_app(opened, settings.max_body_bytes, settings.cors_origins)
+    uvicorn.Server(server_config(app, settings)).run()
 
 
 def server_config(app: FastAPI, settings: OrchestratorSettings) -> uvicorn.Config:
     """How uvicorn serves the app."""
-    protocol = partial(UnreadAnswerProtocol, turnstile=Turnstile(), send_timeout_s=settings.send_timeout_s)
+    connection = partial(
+        UnreadAnswerProtocol,
+        turnstile=Turnstile(),
+        origins=Origins(settings.cors_origins),
+        send_timeout_s=settings.send_timeout_s,
+    )
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -133,7 +147,8 @@ def server_config(app: FastAPI, settings: OrchestratorSettings) -> uvicorn.Confi
         access_log=False,  # services/orchestrator/seeing/access.py tells more, and less of what was asked
         timeout_graceful_shutdown=int(settings.drain_s),
         loop="uvloop",
-        http=cast(type[asyncio.Protocol], protocol),
+        http=cast(type[asyncio.Protocol], connection),
+        ws="none",  # KeyMiddleware refuses them in words
         backlog=2048,
         proxy_headers=False,  # nobody asks where a client comes from
     )

@@ -1,4 +1,4 @@
-"""/healthz: the process is alive. /readyz: Ada can answer, each dependency by name."""
+"""/healthz, and /health for load tools: the process is alive. /readyz: Ada can answer, dependency by name."""
 
 from collections.abc import Awaitable
 from contextlib import suppress
@@ -45,6 +45,7 @@ _PROBE = [
 ]
 
 
+@router.get("/health", response_model=Health)
 @router.get("/healthz", response_model=Health)
 async def healthz(request: Request) -> Json:
     """200 as long as the process answers."""
@@ -58,7 +59,16 @@ async def healthz(request: Request) -> Json:
 )
 async def readyz(request: Request, state: StateDep) -> JSONResponse:
     """200 when questions can be answered, with or without the diary; 503 when they can't."""
-    checks = {
+    checks = await state.readiness.run(lambda: _checks(state))
+    ready = checks["adapter"] == checks["model"] == checks["template"] == "ok"
+    status, sentence = "ready" if ready else "not ready", disclosure_of(request.app).sentence
+    body = {"status": status, "checks": checks, "disclosure": sentence}
+    return JSONResponse(body, 200 if ready else 503)
+
+
+async def _checks(state: State) -> dict[str, str]:
+    """What is wrong with each dependency, or `ok`."""
+    return {
         "adapter": await _outcome(_check_adapter(state)),
         "model": await _outcome(_check_model(state)),
         "template": await _outcome(_check_template(state)),
@@ -66,10 +76,6 @@ async def readyz(request: Request, state: StateDep) -> JSONResponse:
         "index": await _outcome(run_in_threadpool(_check_index, state)),
         "queue": await _outcome(run_in_threadpool(state.jobs.check)),
     }
-    ready = checks["adapter"] == checks["model"] == checks["template"] == "ok"
-    status, sentence = "ready" if ready else "not ready", disclosure_of(request.app).sentence
-    body = {"status": status, "checks": checks, "disclosure": sentence}
-    return JSONResponse(body, 200 if ready else 503)
 
 
 async def _outcome(check: Awaitable[None]) -> str:

@@ -1,14 +1,19 @@
 """The orchestrator's settings, read from the environment once, at the start."""
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated, cast
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
 from services.diary.settings import SECRETS, DiarySettings
 from services.errors import ConfigError
 from services.keys import KEYS_FILE, read_keys
 from services.loopback import LOOPBACK
 from services.orchestrator.diary.persona_guard import Policy
+from services.orchestrator.edge.cors import origin_of
 from services.orchestrator.engine.deadlines import Deadlines
 
 MAX_BODY_BYTES = 4 << 20
@@ -21,8 +26,13 @@ class OrchestratorSettings(DiarySettings):
     port: int = Field(8080, ge=1, le=65535, validation_alias="ADA_PORT")
     # A container listens on all its addresses; what counts is where its port is published.
     publish: str = Field("", validation_alias="ADA_PUBLISH")
+    # Pages of these origins may ask from a browser: https://chat.example,tauri://localhost, or a JSON list.
+    # `*` is every origin, for those who have a key.
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias="ADA_CORS_ORIGINS")
     # Who may ask: `make key OWNER=…`. Without this file everybody on this machine is the one owner `local`.
     keys_file: Path = Field(KEYS_FILE, validation_alias="KEYS_FILE")
+    # Whether she is to go on without keys over a ledger that had them; without this their loss stops her.
+    without_keys: bool = Field(False, validation_alias="ADA_WITHOUT_KEYS")
     # For each key that has no limits of its own. 0: none.
     key_requests_a_minute: int = Field(0, ge=0, validation_alias="KEY_REQUESTS_A_MINUTE")
     key_tokens_a_minute: int = Field(0, ge=0, validation_alias="KEY_TOKENS_A_MINUTE")
@@ -56,6 +66,15 @@ class OrchestratorSettings(DiarySettings):
     # So long after the last word of a chat Ada writes an entry of her own about it. 0: never by herself.
     reflect_after_s: float = Field(0.0, ge=0, validation_alias="REFLECT_AFTER_S")
 
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _are_origins(cls, value: object) -> object:
+        """A list separated by commas, or in JSON; each as browsers write it."""
+        if isinstance(value, str):
+            is_json = value.lstrip().startswith("[")
+            value = json.loads(value) if is_json else filter(None, map(str.strip, value.split(",")))
+        return tuple(origin_of(str(origin)) for origin in cast(Iterable[object], value))
+
     @property
     def deadlines(self) -> Deadlines:
         """How long vLLM is waited for."""
@@ -68,13 +87,23 @@ class OrchestratorSettings(DiarySettings):
         """Whether only this machine can ask Ada."""
         return self._reached_at()[1] in LOOPBACK
 
-    def check_reach(self) -> None:
-        """Raises ConfigError when others than this machine could ask without a key, or the keys are bad."""
-        if not read_keys(self.keys_file) and not self.is_on_loopback:
+    def check_reach(self, *, had_keys: bool = False) -> None:
+        """Raises ConfigError when others could ask without a key, keys were lost, or they are bad."""
+        keys = read_keys(self.keys_file)
+        if keys and self.without_keys:
+            raise ConfigError(
+                f"ADA_WITHOUT_KEYS is set, and {self.keys_file} holds keys: unset it, or move the file away"
+            )
+        if not keys and not self.is_on_loopback:
             name, address = self._reached_at()
             raise ConfigError(
                 f"{name} is {address!r}: without API keys only loopback is served; "
                 "make one by `make key OWNER=…`"
+            )
+        if keys is None and had_keys and not self.without_keys:
+            raise ConfigError(
+                f"{self.keys_file} is gone, and the ledger is of a time with API keys: bring the file back, "
+                "make a key by `make key OWNER=…`, or set ADA_WITHOUT_KEYS=true to serve without any"
             )
 
     def _reached_at(self) -> tuple[str, str]:

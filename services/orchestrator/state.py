@@ -17,6 +17,7 @@ from services.orchestrator.chat.tokens import TokenCounter
 from services.orchestrator.diary.persona_guard import PersonaGuard
 from services.orchestrator.edge.keys import KeyRing
 from services.orchestrator.edge.limits import Limits
+from services.orchestrator.edge.shared import Shared
 from services.orchestrator.engine.breaker import OwnersBreaker
 from services.orchestrator.engine.vllm import Engine
 from services.orchestrator.seeing.metrics import Metrics
@@ -48,6 +49,7 @@ class State:
     diary_deadline_s: float  # for looking up the diary; past it she answers without
     keep_alive_s: float  # of silence in a stream, then proxies are sent a comment
     diary_breaker: OwnersBreaker = field(default_factory=OwnersBreaker)
+    readiness: Shared[dict[str, str]] = field(default_factory=Shared)
 
     def conflicts(self, owner: str) -> OwnersConflicts:
         """One owner's."""

@@ -58,7 +58,7 @@ async def voice(
             states.append(replace(made, adapter=lambda: ADAPTER, recall=recall))
             yield states[0]
 
-    async with asking(opened) as client:
+    async with asking(opened, OrchestratorSettings(**settings).cors_origins) as client:
         yield Voice(client, model, ledger, index, states[0])
 
 
@@ -78,7 +78,7 @@ async def server(model, ledger, redis, index, port, settings, monkeypatch) -> As
             object.__setattr__(state, "adapter", lambda: ADAPTER)
             yield state
 
-    server = uvicorn.Server(server_config(create_app(opened, read.max_body_bytes), read))
+    server = uvicorn.Server(server_config(create_app(opened, read.max_body_bytes, read.cors_origins), read))
     monkeypatch.setattr(server, "capture_signals", suppress)
     task = asyncio.create_task(server.serve())
     await until(lambda: server.started)

@@ -62,7 +62,8 @@ async def test_it_tells_every_route_of_the_contract(told: Json):
         ("get", f"{DIARY}/export"), ("post", f"{DIARY}/reflect"), ("get", f"{DIARY}/conflicts"),
         ("put", f"{DIARY}/conflicts/{{conflict_id}}"), ("post", f"{DIARY}/reindex"),
         ("get", f"{DIARY}/verify"), ("get", "/v1/jobs"), ("get", "/v1/jobs/{name}"),
-        ("post", "/v1/jobs/{name}/retry"), ("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"),
+        ("post", "/v1/jobs/{name}/retry"), ("get", "/health"), ("get", "/healthz"),
+        ("get", "/readyz"), ("get", "/metrics"),
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -248,9 +248,9 @@ class Voice:
 
 
 @asynccontextmanager
-async def asking(opened: Opener) -> AsyncIterator[httpx.AsyncClient]:
+async def asking(opened: Opener, cors_origins: Iterable[str] = ()) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the app over these parts, without a socket between them."""
-    app = create_app(opened)
+    app = create_app(opened, cors_origins=cors_origins)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),

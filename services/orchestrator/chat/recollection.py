@@ -50,7 +50,7 @@ async def recollect(question: str, options: AdaOptions, state: State, owner: str
         if complaint := await state.persona_guard.complaint(state.adapter().persona):
             return Diary("unavailable", reason=complaint)
     except AdaError as error:
-        return _without(state, str(error))
+        return _without(str(error))
     if pause := state.diary_breaker.pause_s(owner):
         reason = f"{state.diary_breaker.reason(owner)} (it is asked again in {pause:.0f} s)"
         return Diary("unavailable", reason=reason)

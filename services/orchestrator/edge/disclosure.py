@@ -7,12 +7,18 @@ structured fields (RFC 9651).
 from functools import lru_cache
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.errors import ConfigError
 
 HEADER = "AI-Disclosure"
+# The rest of what every response has keeps browsers from taking a text for something else, and other sites'
+# pages from showing one of ours as a part of theirs.
+_BROWSER_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+)
 MODEL = "ada"  # as clients name the model, whoever the persona is
 
 
@@ -27,6 +33,7 @@ class Disclosure:
         self.header = f'mode=machine-generated, model="{MODEL}"'
         if name.casefold() != MODEL:  # else the model's name is the persona's
             self.header += f", persona={_structured(name)}"
+        self.headers = ((HEADER.lower().encode(), self.header.encode()), *_BROWSER_HEADERS)
 
 
 @lru_cache(maxsize=8)
@@ -58,7 +65,7 @@ def _structured(name: str) -> str:
 
 
 class DisclosureMiddleware:
-    """Writes the header on every HTTP response, errors included."""
+    """Writes these headers on every HTTP response, errors included."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -66,7 +73,7 @@ class DisclosureMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def disclosing(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = disclosure_of(scope["app"]).header
+                message["headers"] = [*message.get("headers", ()), *disclosure_of(scope["app"]).headers]
             await send(message)
 
         await self._app(scope, receive, disclosing)

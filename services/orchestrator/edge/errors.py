@@ -5,8 +5,9 @@ import math
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from services.errors import (
     AdaError,
@@ -27,9 +28,9 @@ from services.errors import (
     TooMuch,
     UnknownRole,
 )
-from services.orchestrator.edge.disclosure import HEADER, disclosure_of
 
 log = logging.getLogger("ada.orchestrator")
+CLIENT_GONE = 499  # nginx's number for a client who went away before it was answered
 
 # error → (HTTP status, OpenAI's type, code)
 _TABLE: dict[type[AdaError], tuple[int, str, str]] = {
@@ -64,6 +65,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AdaError, _ada_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _client_gone)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -126,8 +128,10 @@ def unforeseen(error: Exception) -> dict[str, object]:
     return {"error": {"message": message, "type": "server_error", "param": None, "code": "internal_error"}}
 
 
-async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-    answer = JSONResponse(unforeseen(error), 500)
-    # This handler stands outside of all middleware.
-    answer.headers[HEADER] = disclosure_of(request.app).header
-    return answer
+async def _unforeseen(_request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse(unforeseen(error), 500)
+
+
+async def _client_gone(_request: Request, _error: Exception) -> Response:
+    """The client left before its body was whole. Nobody hears this; the log and the metrics say 499."""
+    return Response(status_code=CLIENT_GONE)
