@@ -19,12 +19,12 @@ _JULIAN_UNTIL = 1752  # in England: weekdays of older diaries are those of anoth
 AHEAD = timedelta(days=366)  # further ahead nothing can have happened: it is a slip of the pen
 _SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}  # and their first months
 # English, whatever the machine's language is, which `calendar` would go by.
-_MONTH_NAMES = ["January", "February", "March", "April", "May", "June", "July", "August", "September"]
-_MONTH_NAMES += ["October", "November", "December"]
-_DAY_NAMES = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-_MONTHS = {name.lower(): number for number, name in enumerate(_MONTH_NAMES, 1)}
+MONTH_NAMES = ["January", "February", "March", "April", "May", "June", "July", "August", "September"]
+MONTH_NAMES += ["October", "November", "December"]
+DAY_NAMES = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+_MONTHS = {name.lower(): number for number, name in enumerate(MONTH_NAMES, 1)}
 _MONTHS |= {name[:3]: number for name, number in _MONTHS.items()} | {"sept": 9}
-_DAYS = {name.lower(): number for number, name in enumerate(_DAY_NAMES)}
+_DAYS = {name.lower(): number for number, name in enumerate(DAY_NAMES)}
 _DAYS |= {name[:3]: number for name, number in _DAYS.items()} | {"tues": 1, "thur": 3, "thurs": 3}
 
 
@@ -132,12 +132,12 @@ def _days(text: str, year: int, month: int, months: int) -> When:
 
 def _one_day(text: str, year: int, month: int, day: int, weekday: str | None) -> When:
     length = calendar.monthrange(year, month)[1]
-    name = f"{_MONTH_NAMES[month - 1]} {year}"
+    name = f"{MONTH_NAMES[month - 1]} {year}"
     if not 1 <= day <= length:
         raise ValueError(f"{text!r} is no date of the calendar, {name} has {length} days: {REMEDY}")
     found = Date(year, month, day)
     if weekday and year > _JULIAN_UNTIL and _DAYS[weekday] != found.weekday():
-        right = _DAY_NAMES[found.weekday()]
+        right = DAY_NAMES[found.weekday()]
         raise ValueError(f"{text!r} was a {right}: which is right, the weekday or the day? {REMEDY}")
     return When(found.isoformat(), found.isoformat(), found.isoformat())
 

@@ -11,6 +11,7 @@ from datetime import date as Date
 from qdrant_edge import Bm25, Bm25Config, SparseVector
 
 from services.diary.index import Words
+from services.diary.when import MONTH_NAMES
 
 K = 1.2  # the higher, the more a word's second occurrence counts
 B = 0.4  # how much long chunks are held back
@@ -31,9 +32,9 @@ def question(text: str) -> Words:
 def of_days(first: Date, last: Date) -> str:
     """A day, a whole month or a whole year, spelled out as people ask for it; "" for any other span."""
     if first == last:
-        return f"{first.day} {calendar.month_name[first.month]} {first.year}"
+        return f"{first.day} {MONTH_NAMES[first.month - 1]} {first.year}"
     if (first.year, first.month, first.day, last.day) == (last.year, last.month, 1, _length(last)):
-        return f"{calendar.month_name[first.month]} {first.year}"
+        return f"{MONTH_NAMES[first.month - 1]} {first.year}"
     whole_year = (first, last) == (Date(first.year, 1, 1), Date(first.year, 12, 31))
     return str(first.year) if whole_year else ""
 
