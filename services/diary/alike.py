@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 # A number keeps its sign and its inner marks, because -5 is not 5 and 1.5 is not 1 and 5.
 _TOKEN = re.compile(r"(?:(?<![^\W_])[-+])?\d+(?:[.,:/-]\d+)*|[^\W_]+(?:'[^\W_]+)*|\S")
-_APOSTROPHES = str.maketrans({"’": "'", "ʼ": "'", "−": "-"})  # noqa: RUF001  as word processors write them
+_APOSTROPHES = str.maketrans({"’": "'", "ʼ": "'", "−": "-"})
 _DROPPED = "PZC"  # Unicode's punctuation, separators and control characters
 _MARKUP = frozenset("`^")  # Markdown's, which Unicode counts as symbols
 

@@ -12,7 +12,7 @@ AMBIGUOUS_MONTHS = frozenset({"may", "march", "august", "mar", "jan"})
 AMBIGUOUS_SEASONS = frozenset({"spring", "fall"})
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _NEXT = re.compile(r"[ ]?((?:[^\W_]|['-])+)")
-_MORE_NUMBERS = re.compile(r"(?: ?[-–] ?| or | and | to | of )\d[\d.,]*(?: more)?")  # noqa: RUF001
+_MORE_NUMBERS = re.compile(r"(?: ?[-–] ?| or | and | to | of )\d[\d.,]*(?: more)?")
 _CLAUSE_ENDS = re.compile(r" ?(?:[^\w\s'-]|$)|'s\b(?! )")
 
 
@@ -38,8 +38,8 @@ _PREPOSITIONS = _set(
     "early late mid last next this"
 )
 _PARTS = _set(
-    "end beginning start middle first second third fourth fifth last half part most all rest whole ides month "
-    "days day week weeks weekend morning evening night afternoon heat cold rain storms heart height"
+    "end beginning start middle first second third fourth fifth last half part most all rest whole ides "
+    "month days day week weeks weekend morning evening night afternoon heat cold rain storms heart height"
 )
 _PARTS |= {f"{number}{ending}" for number in range(1, 32) for ending in ("st", "nd", "rd", "th")}
 _AUXILIARIES = _set("did does do will would can could has have had is was are were may might should must")
@@ -126,7 +126,7 @@ def month_before_day(word: str, ordinal: bool, joined: bool, before: str, after:
 
 
 def alone(word: str, which: str, the: bool, before: str, after: str) -> bool:
-    """Whether `word` is a month or a season in "<which> <word>", like "in May", "last fall", "this spring"."""
+    """Whether `word` is a month or a season in "<which> <word>": "in May", "last fall", "this spring"."""
     if re.match(r"'s\b", after):
         return False
     low = word.casefold()
@@ -179,7 +179,7 @@ def _is_clause_end(after: str) -> bool:
 
 def _is_capital(word: str, before: str) -> bool:
     """Whether it is written as a name. At the beginning of a sentence every word is."""
-    return word.istitle() and bool(before.strip()) and before.rstrip()[-1] not in ".!?…:\"“"
+    return word.istitle() and bool(before.strip()) and before.rstrip()[-1] not in '.!?…:"“'
 
 
 def _last(before: str) -> str:

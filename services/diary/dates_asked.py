@@ -18,9 +18,8 @@ from functools import partial
 
 from dateparser.date import DateDataParser
 
-from services.diary import date_words
+from services.diary import date_words, words
 from services.diary.when import DAY_NAMES, MONTH_NAMES, read_when
-from services.diary.words import of_days
 
 MOST_CHARACTERS = 2_000  # of a question: MiniLM reads about 1,000 of them
 MOST_DAYS = 8  # each is a search of its own
@@ -57,6 +56,14 @@ _ALONE, _DAY_FIRST, _MONTH_FIRST, _WITH_YEAR, _YEAR_LAST = (
     )
 )
 _WITH_DAY = {_DAY_FIRST: date_words.month_behind_day, _MONTH_FIRST: date_words.month_before_day}
+# Words that ask of a time and of nothing else in it.
+_ABOUT_ANYTHING = frozenset(
+    words.question(
+        "happen happened going go went like up be been remember recall think tell told write wrote written "
+        "say day days date time times week weekend month year season life diary entry entries note notes "
+        "anything something everything thing things back around about please new news get spend spent"
+    ).indices
+)
 _LEAP = 8  # years, within which every day of the calendar occurs, 29 February too
 
 
@@ -122,7 +129,15 @@ def for_words(question: str, named: Sequence[Days]) -> str:
     for days in named:
         if _FROM_TODAY.search(days.said):
             text = text.replace(days.said, " ")
-    return " ".join([text, *(of_days(days.first, days.last) for days in named)])
+    return " ".join([text, *(words.of_days(days.first, days.last) for days in named)])
+
+
+def only_days(question: str, named: Sequence[Days]) -> bool:
+    """Whether a question asks of nothing but the days that it names: "What did you do last spring?"."""
+    text = _plain(question)
+    for days in named:
+        text = text.replace(days.said, " ")
+    return bool(named) and set(words.question(text).indices) <= _ABOUT_ANYTHING
 
 
 def _plain(question: str) -> str:

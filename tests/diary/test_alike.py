@@ -11,7 +11,28 @@ from services.diary.alike import Groups, alike, words_of
 
 DRAFT = "We walked along the prom in the rain and saw the grey seal again, close to the slip this time."
 SPOKEN = st.sampled_from(
-    "I we will sell the house to my cousin before winter and had supper with an old friend in Sligo".split()
+    [
+        "I",
+        "we",
+        "will",
+        "sell",
+        "the",
+        "house",
+        "to",
+        "my",
+        "cousin",
+        "before",
+        "winter",
+        "and",
+        "had",
+        "supper",
+        "with",
+        "an",
+        "old",
+        "friend",
+        "in",
+        "Sligo",
+    ]
 )
 SENTENCES = st.lists(SPOKEN, min_size=1, max_size=60)
 NAMES = st.sampled_from(["Marta", "Jonas", "Fergal", "An", "The", "Órla", "李", "राधा", "May"])
@@ -50,7 +71,7 @@ def test_an_apostrophe_may_be_straight_or_curled_and_an_accent_composed_or_not()
         ("1.5 mg of the pill", "1 5 mg of the pill"),
         ("1.5 mg of the pill", "15 mg of the pill"),
         ("It was -5 outside.", "It was 5 outside."),
-        ("It was −5 outside.", "It was 5 outside."),  # noqa: RUF001
+        ("It was −5 outside.", "It was 5 outside."),
         ("It cost €50.", "It cost $50."),
         ("Supper with Marta.", "Supper with Jonas."),
         ("Marta beat Jonas.", "Jonas beat Marta."),

@@ -19,7 +19,7 @@ from services.diary.index import WORDS, Asked
 from services.errors import DiaryUnavailable
 
 ROOT = Path(__file__).parents[2]
-FIRST = f"fake-{DIMENSION}-f2~1"
+FIRST = f"fake-{DIMENSION}-f3~1"
 
 
 def found(index: EdgeIndex, **days: str) -> set[str]:
@@ -41,7 +41,7 @@ def reopened(folder: Path) -> Iterator[EdgeIndex]:
 
 def test_it_is_named_after_model_dimension_and_format(tmp_path: Path):
     index = EdgeIndex(tmp_path, "sentence-transformers/all-MiniLM-L6-v2", 384)
-    assert index.path == tmp_path / "sentence-transformers-all-MiniLM-L6-v2-384-f2~1"
+    assert index.path == tmp_path / "sentence-transformers-all-MiniLM-L6-v2-384-f3~1"
     index.close()
 
 
@@ -184,9 +184,9 @@ class TestWhatIsLeftBehind:
 
     def test_a_folder_that_current_names_and_that_is_gone_is_made_anew(self, folder: Path):
         (folder).mkdir()
-        (folder / "current").write_text(f"fake-{DIMENSION}-f2~7")
+        (folder / "current").write_text(f"fake-{DIMENSION}-f3~7")
         index = EdgeIndex(folder, "fake", DIMENSION)
-        assert (index.count(), index.path.name) == (0, f"fake-{DIMENSION}-f2~7")
+        assert (index.count(), index.path.name) == (0, f"fake-{DIMENSION}-f3~7")
         index.close()
 
     def test_the_first_format_and_nobody_elses_files_are_swept_away(self, folder: Path):
