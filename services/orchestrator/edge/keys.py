@@ -39,8 +39,13 @@ class KeyRing:
     def __init__(self, path: Path, *, open_without_keys: bool) -> None:
         self._path = path
         self._keys: dict[str, tuple[str, Caller]] | None = None if open_without_keys else {}
+        self._timezones: dict[str, str] = {}
         self._look_at = 0.0
         self._read: _State = ()  # of the file that was read last; None: there was none
+
+    def timezone(self, owner: str) -> str | None:
+        """An owner's, which the newest of their keys names that has one."""
+        return self._timezones.get(owner)
 
     def caller(self, authorization: str | None) -> Caller:
         """Whom the header of a request names. Raises NotAllowed."""
@@ -73,6 +78,8 @@ class KeyRing:
             return
         if keys is not None:
             self._keys = {key.id: (key.sha256, _caller(key)) for key in keys}
+            newest_last = sorted(keys, key=lambda key: key.created_at)
+            self._timezones = {key.owner: key.timezone for key in newest_last if key.timezone}
             log.info("%d API keys in %s", len(keys), self._path)
         elif not first:
             log.error("%s is gone; the keys that were read before go on", self._path)
