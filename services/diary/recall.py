@@ -211,7 +211,7 @@ class Recall:
         entries = _by_entry(scored)
         dated = {key: chunks for key, chunks in entries.items() if _is_dated(chunks[0])}
         best = _until(self._found(question, entries), top_k + 1)
-        of_days = _until(self._found(question, dated), (top_k + 1) // 2)
+        of_days = _until(self._found(question, dated), top_k // 2)
         found = {one.entry.id: one for one in [*best, *of_days]}
         groups: Groups[_Found] = Groups()
         for one in sorted(found.values(), key=lambda one: -one.score):
@@ -304,7 +304,7 @@ def _in_their_places(
 ) -> list[tuple[_Found, list[_Found]]]:
     """The groups that are recalled, best first: half of the places are for the days that are named."""
     ordered = sorted(groups, key=lambda group: -group[0].score)
-    dated = [group for group in ordered if _is_dated(group[0].chunks[0])][: (top_k + 1) // 2]
+    dated = [group for group in ordered if _is_dated(group[0].chunks[0])][: top_k // 2]
     others = [group for group in ordered if not any(group is one for one in dated)]
     return sorted([*dated, *others[: top_k - len(dated)]], key=lambda group: -group[0].score)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 RUN = 8  # words in a row that nobody writes twice by chance
 _WORD = re.compile(r"[^\W_]+")
-_SENTENCE = re.compile(r".+?(?:[.!?…]+[\"'’”)]*(?=\s|$)|$)\s*", re.DOTALL)
+_SENTENCE = re.compile(r".+?(?:(?<![.!?…])[.!?…]++[\"'’”)]*(?=\s|$)|$)\s*", re.DOTALL)
 Run = tuple[str, ...]
 
 

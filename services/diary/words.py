@@ -11,6 +11,7 @@ from datetime import date as Date
 from qdrant_edge import Bm25, Bm25Config, SparseVector
 
 from services.diary.index import Words
+from services.diary.scripts import spaced
 from services.diary.when import MONTH_NAMES
 
 K = 1.2  # the higher, the more a word's second occurrence counts
@@ -21,12 +22,12 @@ _BM25 = Bm25(Bm25Config(k=K, b=B, avg_len=AVERAGE, language="english", ascii_fol
 
 def document(text: str) -> Words:
     """What a chunk is found by: its different words, each with its weight."""
-    return _words(_BM25.embed_document(text))
+    return _words(_BM25.embed_document(spaced(text)))
 
 
 def question(text: str) -> Words:
     """The different words of a question, each with the weight 1."""
-    return _words(_BM25.embed_query(text))
+    return _words(_BM25.embed_query(spaced(text)))
 
 
 def of_days(first: Date, last: Date) -> str:
