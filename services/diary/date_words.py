@@ -142,6 +142,8 @@ def _month_alone(word: str, which: str, the: bool, before: str, after: str) -> b
         return False  # "during the march"
     if word.istitle():
         return which != "that" or _is_clause_end(after)
+    if which == "this" and word.casefold() != "march" and _CLAUSE_ENDS.match(after):
+        return True  # no verb and no adjective ends a sentence
     if which in ("this", "that") or (which == "last" and _last(before) in _POSSESSIVES | {"the"}):
         return False
     if which == "of" and _last(before) not in _PARTS:

@@ -330,4 +330,4 @@ def _reasons(one: _Found, others: Sequence[_Found], times: Times) -> Iterator[st
     if others:
         yield f"{len(others)} left out that say nearly the same: {', '.join(o.entry.id for o in others)}"
     if one.superseded:
-        yield f"{len(one.superseded)} passages left out that were settled as superseded"
+        yield f"passages left out that were settled as superseded: {len(one.superseded)}"

@@ -114,6 +114,7 @@ def test_a_word_that_only_looks_like_a_date_names_no_day(dates: DatesAsked, ques
         ("What happened on the 12th of May?", "2026-05-12", "2026-05-12"),
         ("What happened on 12 may 2020?", "2020-05-12", "2020-05-12"),
         ("Were you well this May?", "2026-05-01", "2026-05-31"),
+        ("were you well this may?", "2026-05-01", "2026-05-31"),
         ("And last May?", "2026-05-01", "2026-05-31"),
         ("Who came on the 4th of March?", "2026-03-04", "2026-03-04"),
         ("who came on the 4th of march?", "2026-03-04", "2026-03-04"),

@@ -252,9 +252,7 @@ def _take_back_step_six(connection: Connection) -> None:
         connection.execute(text(f"ALTER TABLE {table} DROP COLUMN date_assumed"))
     connection.execute(text("DROP INDEX conflicts_by_settled"))
     before = ScriptDirectory(str(ROOT / "services/diary/migrations")).get_revision("0006").down_revision
-    connection.execute(
-        text("UPDATE alembic_version SET version_num = :before"), {"before": step.down_revision}
-    )
+    connection.execute(text("UPDATE alembic_version SET version_num = :before"), {"before": before})
 
 
 def test_the_steps_are_found_wherever_the_code_lies_and_the_process_starts(tmp_path: Path):

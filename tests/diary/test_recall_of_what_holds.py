@@ -151,7 +151,7 @@ class TestWhatIsSettled:
         assert passage not in shown[a.id].shown
         assert LEFT_OUT in shown[a.id].shown
         assert "Line" in shown[a.id].shown
-        assert shown[a.id].why[-1] == "1 passages left out that were settled as superseded"
+        assert shown[a.id].why[-1] == "passages left out that were settled as superseded: 1"
 
     def test_an_edit_brings_it_back(
         self, recall: Recall, keep: Keep, settle, ledger: Ledger, index: EdgeIndex
