@@ -13,7 +13,7 @@ AGAIN = $(MAKE) --no-print-directory
 # expands them.
 FROM_COMMAND_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(FROM_COMMAND_LINE),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
-VALUES := ARGS CONFIG DIARY FILE KEEP LOCAL LOCOMO N NAME OWNER PERSONA RESUME REVOKE RPM RUN SET TPM WRITE
+VALUES := ARGS CONFIG DIARY FILE KEEP LOCAL LOCOMO N NAME OWNER PERSONA RESUME REVOKE RPM RUN SET TIMEZONE TPM WRITE
 $(foreach name,$(VALUES),$(eval $(name) ?=))
 export $(VALUES)
 
@@ -165,8 +165,8 @@ ps: ## the deployment's containers and their health
 pin-images: ## write the base images by digest into .env, as their registries give them now
 	@$(FRONT_DOOR) pin-images
 
-key: ## an API key, shown once (OWNER=…, RPM=…, TPM=…); take one away (REVOKE=id or owner); alone: list them
-	@$(FRONT_DOOR) key "OWNER=$$OWNER" "RPM=$$RPM" "TPM=$$TPM" "REVOKE=$$REVOKE"
+key: ## an API key, shown once (OWNER=…, RPM=…, TPM=…, TIMEZONE=…); take one away (REVOKE=id or owner); alone: list them
+	@$(FRONT_DOOR) key "OWNER=$$OWNER" "RPM=$$RPM" "TPM=$$TPM" "TIMEZONE=$$TIMEZONE" "REVOKE=$$REVOKE"
 
 test-compose: .venv/ready ## build and start the deployment on this machine's Docker engine, and attack it
 	@tests/compose/with_engine.sh $(PYTHON) -m pytest -s -m compose tests/compose

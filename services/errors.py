@@ -9,6 +9,7 @@ AdaError
 │   ├── NotFound         there is no such entry, job or model
 │   ├── RequestRefused   a body can't be read, or a request to OpenAI's routes is not acceptable
 │   └── NotJson          a body is of another type than JSON
+├── SearchCancelled      a search was ended because nobody waits for it: ignore it
 ├── DiaryUnavailable     the diary can't be read or written now: Ada answers without it
 │   └── LedgerFull       the disk under the ledger is full: free some, then write again
 ├── NotAllowed           the API key is missing, unknown or revoked
@@ -59,6 +60,10 @@ class RequestRefused(FieldError):
 
 class NotJson(FieldError):
     """A body is of another type than JSON."""
+
+
+class SearchCancelled(AdaError):
+    """A search of the diary was ended because nobody waits for what it finds."""
 
 
 class DiaryUnavailable(AdaError):

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from services.client.ada_chat import AdaChat, AdaError, InferenceConfig, key_of, url_of
+from services.client.ada_chat import AdaChat, AdaError, InferenceConfig, key_of, timezone_of, url_of
 from services.client.reminder import Reminder
 from services.client.terminal import message_reader, tolerate_any_bytes
 from services.printable import printable
@@ -22,10 +22,16 @@ def main() -> int:
         "--key", default=key_of(os.environ), help="your API key; better in the variable ADA_KEY"
     )
     parser.add_argument("--max-new-tokens", type=int, default=InferenceConfig.max_new_tokens)
+    parser.add_argument(
+        "--timezone", default=timezone_of(os.environ), help="whose days are meant; else this machine's"
+    )
     arguments = parser.parse_args()
     tolerate_any_bytes()
     config = InferenceConfig(
-        base_url=arguments.url, api_key=arguments.key, max_new_tokens=arguments.max_new_tokens
+        base_url=arguments.url,
+        api_key=arguments.key,
+        max_new_tokens=arguments.max_new_tokens,
+        timezone=arguments.timezone,
     )
     try:
         with AdaChat(config) as ada:

@@ -9,7 +9,9 @@ print(ada.read_diary(n=5))
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import httpx
 from openai import DefaultHttpxClient, OpenAI, OpenAIError
@@ -37,6 +39,7 @@ class InferenceConfig:
     user_name: str = "Drew"
     assistant_name: str = "Ada"
     timeout_s: float = 600.0
+    timezone: str | None = None  # whose days are meant; None: your key's, else the deployment's
 
 
 def url_of(environment: Mapping[str, str]) -> str:
@@ -49,6 +52,16 @@ def url_of(environment: Mapping[str, str]) -> str:
 def key_of(environment: Mapping[str, str]) -> str:
     """The API key in ADA_KEY, where other users of the machine don't see it as they see a command line."""
     return environment.get("ADA_KEY") or InferenceConfig.api_key
+
+
+def timezone_of(environment: Mapping[str, str], localtime: Path = Path("/etc/localtime")) -> str | None:
+    """This machine's time zone by ADA_TIMEZONE, TZ or its link; None where it is UTC or not known."""
+    linked = str(localtime.resolve()).partition("/zoneinfo/")[2]
+    name = environment.get("ADA_TIMEZONE") or environment.get("TZ", "").removeprefix(":") or linked
+    try:
+        return None if not name or name.endswith("UTC") else ZoneInfo(name).key
+    except (ValueError, KeyError, OSError):
+        return None
 
 
 class AdaChat:
@@ -92,7 +105,7 @@ class AdaChat:
                 max_tokens=self.config.max_new_tokens,
                 temperature=self.config.temperature,
                 top_p=self.config.top_p,
-                extra_body={"top_k": self.config.top_k},
+                extra_body={"top_k": self.config.top_k, **self._options()},
                 stream=True,
             ) as stream:  # left early, it ends the generation
                 for chunk in stream:
@@ -121,7 +134,8 @@ class AdaChat:
 
     def add_diary_entry(self, text: str, date: str | None = None) -> dict[str, object]:
         """Queue a diary entry; the answer holds its id and job_id. Raises AdaError."""
-        entry = {"text": _sendable(text)} if date is None else {"text": _sendable(text), "date": date}
+        fields = {"text": _sendable(text), "date": date, "timezone": self.config.timezone}
+        entry = {name: value for name, value in fields.items() if value is not None}
         return self._ask("POST", "/v1/diary/entries", json=entry)
 
     def read_diary(self, n: int = 5) -> list[dict[str, object]]:
@@ -153,6 +167,10 @@ class AdaChat:
         about = self._ask("GET", f"/v1/models/{self.config.model}").get("ada")
         persona = about.get("persona") if isinstance(about, dict) else None
         return {name: str(value) for name, value in persona.items()} if isinstance(persona, dict) else {}
+
+    def _options(self) -> dict[str, object]:
+        """Ada's own field of a chat request, where there is something to say in it."""
+        return {"ada": {"timezone": self.config.timezone}} if self.config.timezone else {}
 
     def _ask(self, method: str, path: str, **content: object) -> dict[str, object]:
         try:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, and_, func, select, true, update
 
-from services.diary.chunking import chunks
+from services.diary.chunking import chunks, spans
 from services.diary.database import insert_new
 from services.diary.embedder import Embedder
 from services.diary.entry import Entry
@@ -69,6 +69,34 @@ class Conflict:
     pair: Pair
     settled: Settled | None
     judged_at: str
+
+
+def superseded(ledger: Ledger, owner: str) -> dict[tuple[str, int], list[str]]:
+    """The passages that do not hold, as the researcher has settled it, by an entry's id and version.
+
+    A verdict is on two versions, and holds until either entry is edited or removed. Raises DiaryUnavailable.
+    """
+    lost = {Settled.A: ("b",), Settled.B: ("a",), Settled.NEITHER: ("a", "b")}
+    query = _standing(owner).where(conflicts.c.settled.in_(lost), conflicts.c.verdict == Verdict.CONTRADICTS)
+    found: dict[tuple[str, int], list[str]] = {}
+    with ledger.reading() as connection:
+        for row in connection.execute(query):
+            passages = json.loads(row.why)
+            for side in lost[Settled(row.settled)]:
+                key = getattr(row, f"{side}_id"), getattr(row, f"{side}_version")
+                found.setdefault(key, []).append(passages[side])
+    return found
+
+
+def places_of(passages: Sequence[str], text: str) -> frozenset[int]:
+    """The places of the chunks in which these passages of a text stand."""
+    found = [(text.find(passage), len(passage)) for passage in passages]
+    ranges = [(begin, begin + length) for begin, length in found if begin >= 0]
+    return frozenset(
+        place
+        for place, (first, last) in enumerate(spans(text))
+        if any(first < end and begin < last for begin, end in ranges)
+    )
 
 
 class OwnersConflicts:
@@ -133,7 +161,7 @@ class OwnersConflicts:
         these = and_(self._named(conflict_id), conflicts.c.verdict == Verdict.CONTRADICTS)
         with self._ledger.transaction() as connection:
             connection.execute(update(conflicts).where(these).values(settled=settled))
-            rows = connection.execute(self._standing().where(these)).all()
+            rows = connection.execute(_standing(self.owner).where(these)).all()
             if not rows:
                 raise NotFound(f"there is no conflict {conflict_id[:200]!r}", "id")
         return self._conflicts(rows)[0]
@@ -141,7 +169,7 @@ class OwnersConflicts:
     def known(self, limit: int, settled: bool = False) -> list[Conflict]:
         """Conflicts of versions that still stand there, the newest first; those that are settled, or not."""
         is_settled = conflicts.c.settled.is_not(None) if settled else conflicts.c.settled.is_(None)
-        query = self._standing().where(conflicts.c.verdict == Verdict.CONTRADICTS, is_settled)
+        query = _standing(self.owner).where(conflicts.c.verdict == Verdict.CONTRADICTS, is_settled)
         order = (conflicts.c.judged_at.desc(), conflicts.c.a_id, conflicts.c.b_id)
         with self._ledger.reading() as connection:
             rows = connection.execute(query.order_by(*order).limit(limit)).all()
@@ -177,18 +205,6 @@ class OwnersConflicts:
         is_examined = select(true()).where(itself).exists()
         return and_(entries.c.owner == self.owner, ~entries.c.removed, ~is_examined)
 
-    def _standing(self) -> Select[Any]:
-        """Verdicts on pairs of which neither entry was edited or removed since."""
-        query = select(conflicts).where(conflicts.c.owner == self.owner)
-        for name in ("a", "b"):
-            there = entries.alias()
-            version, entry_id = conflicts.c[f"{name}_version"], conflicts.c[f"{name}_id"]
-            same = and_(
-                there.c.owner == conflicts.c.owner, there.c.id == entry_id, there.c.version == version
-            )
-            query = query.join(there, and_(same, ~there.c.removed))
-        return query
-
     def _conflicts(self, rows: Sequence[Row[Any]]) -> list[Conflict]:
         found = self._entries.get_many(list({one for row in rows for one in (row.a_id, row.b_id)}))
         told = []
@@ -205,3 +221,14 @@ def _pair(entry: Entry, passage: str, other: Entry, others: str) -> Pair:
     if (entry.first_day, entry.id) < (other.first_day, other.id):
         return Pair(entry, other, mine, theirs)
     return Pair(other, entry, theirs, mine)
+
+
+def _standing(owner: str) -> Select[Any]:
+    """Verdicts on pairs of which neither entry was edited or removed since."""
+    query = select(conflicts).where(conflicts.c.owner == owner)
+    for name in ("a", "b"):
+        there = entries.alias()
+        version, entry_id = conflicts.c[f"{name}_version"], conflicts.c[f"{name}_id"]
+        same = and_(there.c.owner == conflicts.c.owner, there.c.id == entry_id, there.c.version == version)
+        query = query.join(there, and_(same, ~there.c.removed))
+    return query

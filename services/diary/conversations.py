@@ -56,12 +56,18 @@ class Conversations:
         with self._ledger.reading() as connection:
             return [_conversation(row) for row in connection.execute(query)]
 
-    def reflect(self, talk: Conversation, new: int, request: dict[str, Any]) -> Reflection | None:
-        """Note that Ada is to write of a talk's last `new` turns; None when somebody else has done so."""
+    def reflect(
+        self, talk: Conversation, new: int, request: dict[str, Any], date: str = ""
+    ) -> Reflection | None:
+        """Note that Ada is to write of a talk's last `new` turns; None when somebody else has done so.
+
+        `date` is the entry's: the day of the last words where they were said; without it, that day in UTC.
+        """
         with self._ledger.transaction() as connection:
             if not _claim(connection, talk):
                 return None
-            return reflections.add(connection, talk.owner, talk.turns, new, request, talk.changed_at[:10])
+            day = date or talk.changed_at[:10]
+            return reflections.add(connection, talk.owner, talk.turns, new, request, day)
 
     def pass_over(self, talk: Conversation) -> None:
         """Note that there is nothing to write of a talk as it is now."""

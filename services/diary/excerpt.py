@@ -1,6 +1,6 @@
 """What of an entry is shown: all of a short one, of a long one what was found with what stands around it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from services.diary.chunking import Span, spans
 
@@ -8,16 +8,19 @@ MAX_ENTRY_CHARACTERS = 1_500
 LEFT_OUT = "[…]"
 
 
-def excerpt(text: str, found: Sequence[int]) -> str:
+def excerpt(text: str, found: Sequence[int], hidden: Collection[int] = ()) -> str:
     """The text to the letter if it is short, else its chunks at the places `found`, best first, and those
-    before and after them, as many as fit, in the order of the text.
+    before and after them, as many as fit, in the order of the text. Chunks that are hidden are never shown.
     """
-    if len(text) <= MAX_ENTRY_CHARACTERS:
+    is_short = len(text) <= MAX_ENTRY_CHARACTERS
+    if is_short and not hidden:
         return text
     pieces = spans(text)
-    wanted = [place for place in found if place < len(pieces)] or [0]
+    wanted = [place for place in (range(len(pieces)) if is_short else found) if place < len(pieces)] or [0]
     kept: set[int] = set()
     for place in _outwards(wanted):
+        if place in hidden:
+            continue
         if 0 <= place < len(pieces) and _length(pieces, kept | {place}) <= MAX_ENTRY_CHARACTERS:
             kept.add(place)
     start = pieces[wanted[0]][0]

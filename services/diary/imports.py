@@ -14,6 +14,7 @@ from services.diary.database import insert_all_new
 from services.diary.entry import EntryDraft, IndexState, Source
 from services.diary.tables import entries, imports, utc
 from services.errors import NotFound
+from services.local_time import IN_UTC, LocalTime
 
 TAKEN = "the diary has another entry with this id: change the id, or leave it out"
 SAID = "the diary has this text under this date, with another mood or other tags: edit that entry instead"
@@ -73,9 +74,15 @@ def report(connection: Connection, owner: str, import_id: str) -> ImportReport:
     return ImportReport(**fields, **{state.value: number.get(state, 0) for state in IndexState})
 
 
-def add(connection: Connection, owner: str, import_id: str, drafts: Sequence[EntryDraft]) -> Added:
+def add(
+    connection: Connection,
+    owner: str,
+    import_id: str,
+    drafts: Sequence[EntryDraft],
+    local: LocalTime = IN_UTC,
+) -> Added:
     """Take the drafts that are new. Those without id get one made from date and text. Raises NotFound."""
-    batch = _Batch(connection, owner, import_id, drafts)
+    batch = _Batch(connection, owner, import_id, drafts, local)
     for place, draft in enumerate(drafts):
         batch.take(place, draft)
     added = batch.insert()
@@ -97,10 +104,16 @@ class _Batch:
     """Some drafts of an import beside what the diary has of them already."""
 
     def __init__(
-        self, connection: Connection, owner: str, import_id: str, drafts: Sequence[EntryDraft]
+        self,
+        connection: Connection,
+        owner: str,
+        import_id: str,
+        drafts: Sequence[EntryDraft],
+        local: LocalTime,
     ) -> None:
         self._connection = connection
         self._fixed = {"owner": owner, "source": Source.IMPORT, "origin": None, "import_id": import_id}
+        self._local = local
         self._began = datetime.now(UTC)
         self._new: list[dict[str, Any]] = []
         self._restored, self._duplicates = 0, 0
@@ -118,7 +131,8 @@ class _Batch:
         """Decide what becomes of one draft."""
         # A microsecond apart, so that the entries of one day keep the file's order.
         now = utc(self._began + timedelta(microseconds=place))
-        row = {**self._fixed, "id": _id(draft), **revisions.first(draft, now)}
+        row = {**self._fixed, "id": _id(draft), **revisions.first(draft, now, self._local)}
+        row["date_assumed"] = draft.date is None
         there = self._there(row, draft)
         if any(revisions.ever_said(self._connection, one, draft) for one in there if not one.removed):
             self._duplicates += 1

@@ -25,6 +25,7 @@ from services.diary.listing import Page as Page
 from services.diary.owners_ledger import OwnersLedger
 from services.diary.tables import entries, idempotency_keys, utc
 from services.errors import ConfigError
+from services.local_time import IN_UTC, LocalTime
 
 MIN_FREE_BYTES = 200 * 2**20
 BACKOFF_S = (1, 5, 30, 120, 600)  # until the next attempt at indexing; after the last, it has failed
@@ -61,9 +62,9 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def of(self, owner: str) -> OwnersLedger:
-        """One owner's diary."""
-        return OwnersLedger(self._database, owner)
+    def of(self, owner: str, local: LocalTime = IN_UTC) -> OwnersLedger:
+        """One owner's diary. An entry that is written without a date gets the day that it is in `local`."""
+        return OwnersLedger(self._database, owner, local)
 
     def transaction(self) -> AbstractContextManager[Connection]:
         """A transaction for the tables that are not entries: kept as a whole, or not at all.

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import date as Date
 from datetime import datetime, timedelta
 
+from services.local_time import IN_UTC, LocalTime
+
 REMEDY = "write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS+00:00, or YYYY-MM, YYYY, 'May 1998', 'spring 1998'"
 _WHICH_CENTURY = f"{{!r}} has a year of two digits, of which century? Write all four: {REMEDY}"
 FIRST_YEAR = 1000
@@ -19,12 +21,12 @@ _JULIAN_UNTIL = 1752  # in England: weekdays of older diaries are those of anoth
 AHEAD = timedelta(days=366)  # further ahead nothing can have happened: it is a slip of the pen
 _SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}  # and their first months
 # English, whatever the machine's language is, which `calendar` would go by.
-_MONTH_NAMES = ["January", "February", "March", "April", "May", "June", "July", "August", "September"]
-_MONTH_NAMES += ["October", "November", "December"]
-_DAY_NAMES = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-_MONTHS = {name.lower(): number for number, name in enumerate(_MONTH_NAMES, 1)}
+MONTH_NAMES = ["January", "February", "March", "April", "May", "June", "July", "August", "September"]
+MONTH_NAMES += ["October", "November", "December"]
+DAY_NAMES = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+_MONTHS = {name.lower(): number for number, name in enumerate(MONTH_NAMES, 1)}
 _MONTHS |= {name[:3]: number for name, number in _MONTHS.items()} | {"sept": 9}
-_DAYS = {name.lower(): number for number, name in enumerate(_DAY_NAMES)}
+_DAYS = {name.lower(): number for number, name in enumerate(DAY_NAMES)}
 _DAYS |= {name[:3]: number for name, number in _DAYS.items()} | {"tues": 1, "thur": 3, "thurs": 3}
 
 
@@ -60,15 +62,23 @@ class When:
     moment: str  # the first day, with the time of day as it was written if there was one
 
 
-def read_when(text: str, today: Date) -> When:
-    """The days of a date as a writer gives it. Raises ValueError that says what to write instead."""
-    when = _date_time(text) if len(text) > 10 and _EXTENDED.fullmatch(text) else _from_grammar(text)
+def read_when(text: str, today: Date, local: LocalTime = IN_UTC) -> When:
+    """The days of a date as a writer gives it. Raises ValueError that says what to write instead.
+
+    A moment in UTC belongs to the day on which it falls in `local`; see LocalTime.wall.
+    """
+    when = _date_time(text, local) if len(text) > 10 and _EXTENDED.fullmatch(text) else _from_grammar(text)
     if when is None:
         raise ValueError(_question(text))
     latest = Date.max - AHEAD if today > Date.max - AHEAD else today
     if when.first_day > (latest + AHEAD).isoformat():
         raise ValueError(f"{text!r} is more than a year ahead: write the day on which it happened")
     return when
+
+
+def iso_day(value: str, local: LocalTime) -> Date:
+    """The day of what `iso_date` takes, which for a moment in UTC is that of `local`. Raises ValueError."""
+    return local.wall(datetime.fromisoformat(iso_date(value))).date()
 
 
 def iso_date(value: str) -> str:
@@ -86,14 +96,14 @@ def iso_date(value: str) -> str:
     return value
 
 
-def _date_time(text: str) -> When:
+def _date_time(text: str, local: LocalTime) -> When:
     try:
-        local = datetime.fromisoformat(text).replace(tzinfo=None)
+        wall = local.wall(datetime.fromisoformat(text))
     except ValueError:
         raise ValueError(f"{text!r} is no date of the calendar: {REMEDY}") from None
-    _check_year(text, local.year)
-    day = text[:10]
-    return When(day, day, local.isoformat(timespec="microseconds"))
+    _check_year(text, wall.year)
+    day = wall.date().isoformat()
+    return When(day, day, wall.isoformat(timespec="microseconds"))
 
 
 def _from_grammar(text: str) -> When | None:
@@ -132,12 +142,12 @@ def _days(text: str, year: int, month: int, months: int) -> When:
 
 def _one_day(text: str, year: int, month: int, day: int, weekday: str | None) -> When:
     length = calendar.monthrange(year, month)[1]
-    name = f"{_MONTH_NAMES[month - 1]} {year}"
+    name = f"{MONTH_NAMES[month - 1]} {year}"
     if not 1 <= day <= length:
         raise ValueError(f"{text!r} is no date of the calendar, {name} has {length} days: {REMEDY}")
     found = Date(year, month, day)
     if weekday and year > _JULIAN_UNTIL and _DAYS[weekday] != found.weekday():
-        right = _DAY_NAMES[found.weekday()]
+        right = DAY_NAMES[found.weekday()]
         raise ValueError(f"{text!r} was a {right}: which is right, the weekday or the day? {REMEDY}")
     return When(found.isoformat(), found.isoformat(), found.isoformat())
 

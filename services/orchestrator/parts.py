@@ -56,6 +56,7 @@ def assemble(
         metrics=metrics,
         readings=Readings(metrics, ledger, jobs),
         diary_deadline_s=settings.diary_deadline_s,
+        local=settings.local_time,
         keep_alive_s=settings.keep_alive_s,
     )
 

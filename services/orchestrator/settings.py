@@ -11,6 +11,7 @@ from pydantic_settings import NoDecode
 from services.diary.settings import SECRETS, DiarySettings
 from services.errors import ConfigError
 from services.keys import KEYS_FILE, read_keys
+from services.local_time import IN_UTC, LocalTime, read_zone
 from services.loopback import LOOPBACK
 from services.orchestrator.diary.persona_guard import Policy
 from services.orchestrator.edge.cors import origin_of
@@ -63,6 +64,9 @@ class OrchestratorSettings(DiarySettings):
     budget_tokens: int = Field(1500, ge=0, validation_alias="DIARY_BUDGET_TOKENS")
     # Whether a persona may read and write the diary that belongs to another.
     diary_of_another_persona: Policy = Field("refuse", validation_alias="DIARY_OF_ANOTHER_PERSONA")
+    # The time zone whose days are meant where neither request nor key names one. Empty: TZ's, else UTC.
+    timezone: str = Field("", validation_alias="ADA_TIMEZONE")
+    system_timezone: str = Field("", validation_alias="TZ")
     # So long after the last word of a chat Ada writes an entry of her own about it. 0: never by herself.
     reflect_after_s: float = Field(0.0, ge=0, validation_alias="REFLECT_AFTER_S")
 
@@ -81,6 +85,21 @@ class OrchestratorSettings(DiarySettings):
         return Deadlines(
             self.connect_timeout_s, self.first_token_timeout_s, self.silence_timeout_s, self.whole_timeout_s
         )
+
+    @property
+    def local_time(self) -> LocalTime:
+        """The deployment's time zone. Of TZ what is no IANA name is passed over, since it may be anything."""
+        try:
+            return LocalTime(read_zone(self.timezone or self.system_timezone.removeprefix(":")))
+        except ValueError:
+            return IN_UTC
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name:
+            read_zone(name)
+        return name
 
     @property
     def is_on_loopback(self) -> bool:

@@ -12,6 +12,7 @@ from services.diary.index import IndexEngine
 from services.diary.jobs import Jobs
 from services.diary.ledger import Ledger
 from services.diary.recall import Recall
+from services.local_time import LocalTime, read_zone
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.chat.tokens import TokenCounter
 from services.orchestrator.diary.persona_guard import PersonaGuard
@@ -47,9 +48,16 @@ class State:
     metrics: Metrics
     readings: Readings
     diary_deadline_s: float  # for looking up the diary; past it she answers without
+    local: LocalTime  # the deployment's, for owners without a time zone of their own
     keep_alive_s: float  # of silence in a stream, then proxies are sent a comment
     diary_breaker: OwnersBreaker = field(default_factory=OwnersBreaker)
     readiness: Shared[dict[str, str]] = field(default_factory=Shared)
+
+    def local_time(self, owner: str, timezone: str | None = None) -> LocalTime:
+        """Whose days are meant: those of the zone that a request names, else the owner's, else the
+        deployment's."""
+        name = timezone or self.keys.timezone(owner)
+        return self.local.elsewhere(read_zone(name)) if name else self.local
 
     def conflicts(self, owner: str) -> OwnersConflicts:
         """One owner's."""

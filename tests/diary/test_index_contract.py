@@ -387,7 +387,7 @@ def written(place: Folder | Server) -> None:
 class TestAnotherModel:
     def test_it_is_refused_by_name(self, place: Folder | Server):
         written(place)
-        with pytest.raises(ConfigError, match=r"intfloat/e5-small-v2.*indexed as fake-16-f2.*reindexing"):
+        with pytest.raises(ConfigError, match=r"intfloat/e5-small-v2.*indexed as fake-16-f3.*reindexing"):
             place.open("intfloat/e5-small-v2")
         again = place.open()
         assert found(again) == {"old"}
@@ -402,7 +402,7 @@ class TestAnotherModel:
         assert found(other) == {"new"}
         other.close()
         assert len(place.left()) == 1
-        with pytest.raises(ConfigError, match=r"'fake'.*indexed as other-16-f2"):
+        with pytest.raises(ConfigError, match=r"'fake'.*indexed as other-16-f3"):
             place.open()
 
     def test_what_was_opened_to_be_replaced_changes_nothing_before_the_switch(self, place: Folder | Server):

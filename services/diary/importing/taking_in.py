@@ -17,6 +17,7 @@ from services.diary.imports import ImportReport
 from services.diary.ledger import Ledger
 from services.diary.tables import idempotency_keys, utc
 from services.errors import EntryConflict
+from services.local_time import IN_UTC, LocalTime
 
 MOST_REJECTS = 1000  # are told one by one; of the others only how many
 _AT_ONCE = 500  # rows in one transaction
@@ -35,7 +36,13 @@ class Import:
 
 
 def take_in(
-    ledger: Ledger, owner: str, file: BinaryIO, form: Format, name: str, key: str | None = None
+    ledger: Ledger,
+    owner: str,
+    file: BinaryIO,
+    form: Format,
+    name: str,
+    key: str | None = None,
+    local: LocalTime = IN_UTC,
 ) -> Import:
     """Read a seekable file to its end; on return all that was accepted is on disk.
 
@@ -46,7 +53,7 @@ def take_in(
     rows = _checked(file, form)
     import_id = _begin(ledger, owner, file, name, key)
     if ledger.of(owner).import_report(import_id).ended_at is None:
-        _Reading(ledger, owner, import_id).read(rows)
+        _Reading(ledger, owner, import_id, local).read(rows)
     return the_import(ledger, owner, import_id)
 
 
@@ -107,6 +114,7 @@ class _Reading:
     ledger: Ledger
     owner: str
     import_id: str
+    local: LocalTime
     rejected: list[dict[str, Any]] = field(default_factory=list)
     rejected_count: int = 0
     undated: int = 0
@@ -128,7 +136,9 @@ class _Reading:
         self.ledger.of(self.owner).end_import(self.import_id, [*rejected, summary])
 
     def _write(self) -> None:
-        added = self.ledger.of(self.owner).add_rows(self.import_id, [row.draft for row in self.batch])
+        added = self.ledger.of(self.owner, self.local).add_rows(
+            self.import_id, [row.draft for row in self.batch]
+        )
         for place, row in enumerate(self.batch):
             if place in added.refused:
                 self._reject(row.line, added.refused[place])

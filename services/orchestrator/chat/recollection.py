@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 import anyio.to_thread
 
+from services.diary.cancellation import Cancellation
 from services.diary.entry import Entry
 from services.diary.recall import Recalled
+from services.diary.when import iso_day
 from services.errors import AdaError, DiaryUnavailable
 from services.orchestrator.chat.schemas import AdaOptions
 from services.orchestrator.chat.tokens import shown_within
@@ -75,13 +77,20 @@ async def recollect(question: str, options: AdaOptions, state: State, owner: str
 
 
 async def _recall(question: str, options: AdaOptions, state: State, owner: str) -> list[Recalled]:
-    last_day = (options.as_of or "")[:10]  # dates in the question are counted from it
+    local = state.local_time(owner, options.timezone)
+    as_of = iso_day(options.as_of, local) if options.as_of else None
+    cancellation = Cancellation()
 
     def search() -> list[Recalled]:
-        return state.recall().search(owner, question, options.top_k, last_day=last_day)
+        return state.recall().search(
+            owner, question, options.top_k, as_of=as_of, local=local, cancellation=cancellation
+        )
 
-    # A thread can't be ended: past the deadline it is left to itself, and what it finds is dropped.
-    found = await anyio.to_thread.run_sync(search, abandon_on_cancel=True)
+    # A thread can't be ended: past the deadline, and when the client is gone, it ends at its next step.
+    try:
+        found = await anyio.to_thread.run_sync(search, abandon_on_cancel=True)
+    finally:
+        cancellation.cancel()
     return await shown_within(found, state.tokens, state.budget_tokens)
 
 
@@ -91,5 +100,7 @@ def _without(reason: str) -> Diary:
 
 
 def _date(entry: Entry) -> str:
-    """A day as the calendar has it, anything wider as it was given."""
+    """A day as the calendar has it, anything wider as it was given; "" where it was only assumed."""
+    if entry.date_assumed:
+        return ""
     return entry.first_day if entry.first_day == entry.last_day else entry.date

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.diary.entry import iso_date
 from services.orchestrator.chat.sampling import CHAT_FIELDS, COMPLETION_FIELDS, RESPONSE_FIELDS, told_with
+from services.orchestrator.timezones import Timezone
 
 MOST_MESSAGES = 2048  # OpenAI's own limit
 # A token before the first one of the vocabulary would be an error in the middle of the model.
@@ -20,7 +21,10 @@ class AdaOptions(BaseModel):
 
     diary: bool = True
     top_k: int = Field(6, ge=1, le=50, description="diary entries to recall at most")
-    as_of: str | None = Field(None, description="recall nothing later than this ISO date")
+    as_of: str | None = Field(
+        None, description="the ISO date that counts as today: nothing later is recalled; else there is no end"
+    )
+    timezone: Timezone | None = None
 
     @field_validator("as_of")
     @classmethod

@@ -72,6 +72,7 @@ class EntryAnswer(BaseModel):
     date: str = Field(description="as it was given")
     first_day: str = Field(description="the first of the days that the date spans, YYYY-MM-DD")
     last_day: str
+    date_assumed: bool = Field(description="an import gave no date: it is the day of the import")
     text: str
     mood: str | None
     tags: list[str]

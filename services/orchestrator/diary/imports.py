@@ -16,6 +16,7 @@ from services.orchestrator.diary.uploads import upload
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
+from services.orchestrator.timezones import Timezone
 
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
@@ -49,6 +50,7 @@ async def import_diary(
         Query(alias="format", max_length=20, description="jsonl, json, csv or md; else by name or type"),
     ] = None,
     name: Annotated[str, Query(max_length=255, description="of a file sent as the body itself")] = "",
+    timezone: Annotated[Timezone | None, Query()] = None,
     idempotency_key: Annotated[
         str | None, Header(max_length=255, description="the same key and file are read once")
     ] = None,
@@ -61,8 +63,9 @@ async def import_diary(
     async with upload(request) as sent:
         called = sent.name or name
         form_of_file = format_of(form, called, sent.content_type)
+        local = state.local_time(owner, timezone)
         found = await run_in_threadpool(
-            take_in, state.ledger, owner, sent.file, form_of_file, called[:255], idempotency_key
+            take_in, state.ledger, owner, sent.file, form_of_file, called[:255], idempotency_key, local
         )
     await run_in_threadpool(_submit, state, owner, found)
     return _answer(owner, found)

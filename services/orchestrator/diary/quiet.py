@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from fastapi.concurrency import run_in_threadpool
 
@@ -77,6 +78,8 @@ async def _reflect(state: State, conversations: Conversations, talk: Conversatio
         await run_in_threadpool(conversations.pass_over, talk)
         return
     request = await reflection_request(state.adapter().persona, turns, state.engine, state.tokens)
-    reflection = await run_in_threadpool(conversations.reflect, talk, request.turns, request.body)
+    last_word = datetime.fromisoformat(talk.changed_at)
+    date = state.local_time(talk.owner).day_of(last_word).isoformat()
+    reflection = await run_in_threadpool(conversations.reflect, talk, request.turns, request.body, date)
     if reflection:
         await run_in_threadpool(submit_reflection, state, reflection)

@@ -19,6 +19,7 @@ from services.orchestrator.diary.reflection_request import reflection_request, s
 from services.orchestrator.edge.json_body import JsonRoute
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.state import State, StateDep
+from services.orchestrator.timezones import Timezone
 
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
@@ -31,6 +32,7 @@ class ReflectionWish(BaseModel):
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=2000)
     date: str | None = Field(None, max_length=40, description="of the entry; today if left out")
+    timezone: Timezone | None = None
 
     @field_validator("date")
     @classmethod
@@ -56,7 +58,7 @@ async def reflect(wish: ReflectionWish, state: StateDep, owner: OwnerDep) -> Ref
         raise FieldError(
             "messages: nothing was said by the user, so there is nothing to write of", "messages"
         )
-    date = wish.date or datetime.now(UTC).date().isoformat()
+    date = wish.date or state.local_time(owner, wish.timezone).today().isoformat()
     reflection = await _reflection(state, owner, turns, date)
     await run_in_threadpool(submit_reflection, state, reflection)
     return ReflectionAnswer(

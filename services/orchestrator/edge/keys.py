@@ -66,10 +66,15 @@ class KeyRing:
         self._path = path
         self._history = history
         self._keys: dict[str, tuple[str, Caller]] | None = None if open_without_keys else {}
+        self._timezones: dict[str, str] = {}
         self._look_at = 0.0
         self._looking: asyncio.Task[None] | None = None
         self._read: _State = ()  # of the file that was read last; None: there was none
         self.look()
+
+    def timezone(self, owner: str) -> str | None:
+        """An owner's, which the newest of their keys names that has one."""
+        return self._timezones.get(owner)
 
     def caller(self, authorization: str | None) -> Caller:
         """Whom the header of a request names. Raises NotAllowed."""
@@ -116,6 +121,8 @@ class KeyRing:
             return
         if keys is not None:
             self._keys = {key.id: (key.sha256, _caller(key)) for key in keys}
+            newest_last = sorted(keys, key=lambda key: key.created_at)
+            self._timezones = {key.owner: key.timezone for key in newest_last if key.timezone}
             log.info("%d API keys in %s", len(keys), self._path)
             self._note()
         elif not first:
