@@ -8,21 +8,26 @@ MAX_ENTRY_CHARACTERS = 1_500
 LEFT_OUT = "[…]"
 
 
-def excerpt(text: str, found: Sequence[int]) -> str:
-    """The text to the letter if it is short, else its chunks at the places `found`, best first, and those
-    before and after them, as many as fit, in the order of the text.
+def excerpt(text: str, found: Sequence[int], most: int = MAX_ENTRY_CHARACTERS) -> str:
+    """The text to the letter if it has at most `most` characters, else its chunks at the places `found`, best
+    first, and those before and after them, as many as fit, in the order of the text.
     """
-    if len(text) <= MAX_ENTRY_CHARACTERS:
+    if len(text) <= most:
         return text
     pieces = spans(text)
     wanted = [place for place in found if place < len(pieces)] or [0]
     kept: set[int] = set()
     for place in _outwards(wanted):
-        if 0 <= place < len(pieces) and _length(pieces, kept | {place}) <= MAX_ENTRY_CHARACTERS:
+        if 0 <= place < len(pieces) and _length(pieces, kept | {place}) <= most:
             kept.add(place)
-    start = pieces[wanted[0]][0]
-    cut = [(start, start + MAX_ENTRY_CHARACTERS)]  # a word without end, that is too long by itself
-    return _marked(text, _runs(pieces, kept) or cut)
+    return _marked(text, _runs(pieces, kept) or [_cut(text, pieces[wanted[0]][0], most)])
+
+
+def _cut(text: str, start: int, most: int) -> Span:
+    """The beginning of a piece that is too long by itself, up to the end of a word if there is one."""
+    end = start + most
+    space = max(text.rfind(mark, start + most // 2, end) for mark in " \n")
+    return (start, space if space > 0 and end < len(text) else end)
 
 
 def _outwards(found: Iterable[int]) -> list[int]:
