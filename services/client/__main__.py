@@ -97,6 +97,11 @@ def _stream(ada: AdaChat, line: str) -> None:
     recalled = diary["entries"] if isinstance(diary, dict) else []
     memory = ", ".join(str(entry["date"]) for entry in recalled)
     print(f"\n[AI persona{f' · recalled {memory}' if memory else ''}]")
+    if ada.dropped_turns:
+        print(
+            f"[the conversation is longer than the model reads at once: its {ada.dropped_turns} oldest turns "
+            "are left out from now on · /clear begins anew]"
+        )
 
 
 if __name__ == "__main__":

@@ -79,8 +79,8 @@ class ContextWindow:
     ) -> Room | None:
         """What these messages and their answer leave free; None when that can't be said.
 
-        With `wanted` a bound is enough: the tokenizer is asked only when it is not sure without it that so many
-        tokens are free.
+        With `wanted` a bound is enough: the tokenizer is asked only when it is not sure without it that so
+        many tokens are free.
         """
         length = await self.length()
         if length is None:

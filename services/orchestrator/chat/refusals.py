@@ -34,8 +34,8 @@ def check_length(room: Room, field: str) -> None:
         raise RequestRefused(limit + resulted, field, TOO_LONG)
     if room.answer <= room.length < room.prompt + room.answer:
         requested = (
-            f"you requested {room.prompt + room.answer} tokens ({room.prompt} in the {field}, {room.answer} in "
-            f"the completion). Please reduce the length of the {field} or completion."
+            f"you requested {room.prompt + room.answer} tokens ({room.prompt} in the {field}, {room.answer} "
+            f"in the completion). Please reduce the length of the {field} or completion."
         )
         raise RequestRefused(limit + requested, field, TOO_LONG)
 
