@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from voice import CHAT, HELLO, StandInModel, Voice, error_of
+from voice import CHAT, HELLO, PERSONA, StandInModel, Voice, error_of
 
 from services.model.vllm_command import GENERATION_DEFAULTS
 from services.orchestrator.chat.context import ANSWER_TOKENS, Room, answer_tokens
@@ -207,6 +207,24 @@ class TestTooLongByItself:
         error = error_of(await client.post(CHAT, json=body), 400)
         assert error["code"] == "context_length_exceeded"
         assert not model.tokenized
+
+
+class TestTruncation:
+    async def test_of_a_response_leaves_out_the_oldest_turns_and_never_who_she_is(self, client, model):
+        model.max_model_len = 2000
+        turns = [
+            {"role": role, "content": f"{n} " + "x" * 200} for n in range(9) for role in ("user", "assistant")
+        ]
+        items = [{"role": "system", "content": "Be short."}, *turns, {"role": "user", "content": "And now?"}]
+        body = {"input": items, "truncation": "auto", "max_output_tokens": 100}
+        answer = await client.post(RESPONSES, json=body)
+        assert answer.status_code == 200
+        assert answer.json()["ada"]["ignored"] == ["input[].oldest_turns"]
+        shown = [turn["content"] for turn in model.asked[0]["input"]]
+        assert shown[:2] == [PERSONA.system_text, "Be short."]
+        assert shown[2:] == [item["content"] for item in items][-len(shown[2:]) :]
+        assert len(shown) > 4
+        assert "truncation" not in model.asked[0]
 
 
 class TestTheServedLength:

@@ -53,6 +53,9 @@ async def understand(asked: ResponsesRequest, state: State, caller: Caller) -> R
     _check_no_thinking(asked)
     talk = _conversation(asked.instructions, asked.input)
     body: Json = {**extra.fields, "model": asked.model, "store": False}
+    if body.get("truncation") == "auto":
+        del body["truncation"]  # vLLM would cut tokens off the front, which is who she is
+        await _truncate(talk, body, state)
     prompt = await prepare_prompt(asked.model, talk.turns, asked.ada, body, state, caller.owner)
     body["input"] = prompt.messages()
     if asked.stream:
@@ -61,6 +64,18 @@ async def understand(asked: ResponsesRequest, state: State, caller: Caller) -> R
     ada = report(asked.model, adapter, prompt.diary, state.metrics.count_ignored(ignored), prompt.neutralized)
     told: Json = {"store": False, "instructions": asked.instructions}
     return ResponseQuestion(talk.turns, caller.owner, state, prompt, body, ada, "input", told=told)
+
+
+async def _truncate(talk: Conversation, body: Json, state: State) -> None:
+    """Leave out the oldest turns until the rest fits, as OpenAI does; system turns and the newest stay."""
+    system = [{"role": "system", "content": state.adapter().persona.system_text}]
+    while len(old := [turn for turn in talk.turns[:-1] if turn["role"] != "system"]):
+        room = await state.context.room(body, system + talk.turns, wanted=0)
+        if room is None or room.left >= 0:
+            return
+        dropped = {id(turn) for turn in old[: 1 + len(old) // 8]}
+        talk.turns = [turn for turn in talk.turns if id(turn) not in dropped]
+        talk.ignored["input[].oldest_turns"] = None
 
 
 def _check_no_thinking(asked: ResponsesRequest) -> None:
