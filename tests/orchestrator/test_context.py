@@ -135,6 +135,16 @@ class TestTheDiaryGivesWay:
         assert diary["status"] == "no_room"
         assert [len(prompt_of(body)) for body in model.asked] == [3, 2]
 
+    async def test_a_second_refusal_is_the_last(self, client, voice, model):
+        model.refusal = (
+            "1 validation error:\n  {'type': 'x', 'loc': 'body.max_tokens', 'msg': 'must be above 0'}"
+        )
+        for stream in (True, False):
+            body = {"messages": [TALK.QUESTION], "max_tokens": 0, "stream": stream}
+            error = error_of(await client.post(CHAT, json=body), 400)
+            assert (error["message"], error["param"]) == ("max_tokens: must be above 0", "max_tokens")
+        assert len(model.asked) == 4
+
     async def test_an_answer_that_can_not_be_had_whole_leaves_the_diary_its_place(self, client, voice, model):
         """Clients that send the model's whole length by habit still get answers that remember."""
         model.max_model_len = 4096

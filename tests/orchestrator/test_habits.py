@@ -55,7 +55,7 @@ class TestTools:
         assert raised.value.param == next(iter(choice))
         assert raised.value.code == "unsupported_parameter"
 
-    @pytest.mark.parametrize("choice", ["auto", "none", None])
+    @pytest.mark.parametrize("choice", ["auto", "none", None, {}, False])
     def test_functions_are_tools_of_an_older_name(self, choice):
         found = passed({"functions": [TOOL["function"]], "function_call": choice})
         assert (found.fields, found.ignored) == ({}, ("functions",))

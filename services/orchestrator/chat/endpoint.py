@@ -124,11 +124,11 @@ class _Answer:
         return Response(content, media_type="application/json", headers=dict(self.limits))
 
     async def _asked(self, question: Question) -> Mapping[str, object]:
-        try:
-            return await self.state.engine.whole(question.path, question.body)
-        except ModelRefused as error:
-            await question.revise(error)
-        return await self.state.engine.whole(question.path, question.body)
+        while True:
+            try:
+                return await self.state.engine.whole(question.path, question.body)
+            except ModelRefused as error:
+                await question.revise(error)
 
     def streamed(self, question: Question) -> ASGIApp:
         self.stream = EventStream(self._events(question), self.state.keep_alive_s, self.limits)
@@ -155,15 +155,13 @@ class _Answer:
     @asynccontextmanager
     async def _stream(self, question: Question) -> AsyncIterator[AsyncIterator[bytes]]:
         async with AsyncExitStack() as stack:
-            try:
-                pieces = await stack.enter_async_context(
-                    self.state.engine.stream(question.path, question.body)
-                )
-            except ModelRefused as error:
-                await question.revise(error)
-                pieces = await stack.enter_async_context(
-                    self.state.engine.stream(question.path, question.body)
-                )
+            pieces = None
+            while pieces is None:
+                stream = self.state.engine.stream(question.path, question.body)
+                try:
+                    pieces = await stack.enter_async_context(stream)
+                except ModelRefused as error:
+                    await question.revise(error)
             yield pieces
 
     def _account(self, usage: Json) -> None:

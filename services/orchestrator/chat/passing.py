@@ -96,7 +96,9 @@ def _is_wish(name: str, fields: Mapping[str, Any]) -> bool:
 def _demands_tool(choice: object) -> bool:
     """Whether a choice can only be met by calling a tool."""
     match choice:
-        case None | "none" | "auto" | {"type": "none" | "auto"}:
+        case None | False | "none" | "auto" | {"type": "none" | "auto"}:
+            return False
+        case {**entries} if not entries:
             return False
         case {"type": "allowed_tools", "allowed_tools": {"mode": mode}} | {
             "type": "allowed_tools",
