@@ -213,9 +213,14 @@ class TestTooLongByItself:
         assert error["message"] == "temperature must be non-negative, got -1.0."
 
     async def test_what_is_far_too_long_is_not_counted(self, client, model):
-        body = {"messages": [{"role": "user", "content": "x" * 300_000}]}
-        error = error_of(await client.post(CHAT, json=body), 400)
-        assert error["code"] == "context_length_exceeded"
+        text = "x" * 300_000
+        for path, field, held in (
+            (CHAT, "messages", [{"role": "user", "content": text}]),
+            (COMPLETIONS, "prompt", text),
+        ):
+            error = error_of(await client.post(path, json={field: held}), 400)
+            assert error["code"] == "context_length_exceeded"
+            assert f"your {field} resulted in at least" in error["message"]
         assert not model.tokenized
 
 

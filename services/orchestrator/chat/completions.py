@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.errors import ModelRefused, RequestRefused
-from services.orchestrator.chat.context import Room, answer_tokens
+from services.orchestrator.chat.context import Room, answer_tokens, least_tokens
 from services.orchestrator.chat.endpoint import Endpoint
 from services.orchestrator.chat.events import CompletionRelay
 from services.orchestrator.chat.models import known_model
@@ -48,17 +48,19 @@ class CompletionQuestion:
         """Raises AdaError: there is nothing that could be left out of a text."""
         length = await self.state.context.length() if is_about_length(error) else None
         if length is not None:
-            longest = max(
-                [await self._count(one, length) for one in _prompts(self.body["prompt"])], default=0
-            )
-            check_length(Room(length, longest, answer_tokens(self.body)), "prompt")
+            for prompt in _prompts(self.body["prompt"]):
+                if room := await self._room(prompt, length):
+                    check_length(room, "prompt")
         raise tidied(error)
 
-    async def _count(self, prompt: str | list[int], length: int) -> int:
+    async def _room(self, prompt: str | list[int], length: int) -> Room | None:
+        answer = answer_tokens(self.body)
         if isinstance(prompt, list):
-            return len(prompt)
-        body: Json = {"model": self.body["model"], "prompt": prompt}
-        return await self.state.context.count(body, len(prompt), length) or 0
+            return Room(length, len(prompt), answer)
+        if least := least_tokens(len(prompt), length):
+            return Room(length, least, answer, at_least=True)
+        counted = await self.state.context.count({"model": self.body["model"], "prompt": prompt})
+        return None if counted is None else Room(length, counted, answer)
 
 
 async def understand(asked: CompletionRequest, state: State, _caller: Caller) -> CompletionQuestion:

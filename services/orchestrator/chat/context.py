@@ -33,6 +33,7 @@ class Room:
     length: int
     prompt: int
     answer: int  # the tokens the client asks for, or plans for by default
+    at_least: bool = False  # whether `prompt` is a bound below the count
 
     @property
     def left(self) -> int:
@@ -62,13 +63,8 @@ class ContextWindow:
             await self._read()
         return self._length
 
-    async def count(self, body: Json, characters: int, length: int) -> int | None:
-        """Tokens of a /tokenize request; None when the model server can't or won't count them.
-
-        A text that is far too long is not worth counting: of it the least number of tokens is told.
-        """
-        if characters > CHARACTERS_A_TOKEN * length:
-            return characters // CHARACTERS_A_TOKEN
+    async def count(self, body: Json) -> int | None:
+        """Tokens of a /tokenize request; None when the model server can't or won't count them."""
         try:
             return len(await self._engine.tokenize(body))
         except (ModelUnavailable, ModelRefused):
@@ -89,7 +85,9 @@ class ContextWindow:
         if wanted is not None and bound + answer + wanted <= length:
             return Room(length, bound, answer)
         characters = sum(len(message["content"]) for message in messages)
-        counted = await self.count(tokenize_body(body, messages), characters, length)
+        if least := least_tokens(characters, length):
+            return Room(length, least, answer, at_least=True)
+        counted = await self.count(tokenize_body(body, messages))
         if counted is None and wanted is None:
             return None
         return Room(length, bound if counted is None else counted, answer)
@@ -108,6 +106,11 @@ def most_tokens(messages: Sequence[Mapping[str, str]]) -> int:
     """More tokens than these messages can have, without asking a tokenizer."""
     longest_name = 32  # bytes of a speaker's name or role
     return sum(len(message["content"].encode()) + longest_name + TOKENS_A_TURN for message in messages)
+
+
+def least_tokens(characters: int, length: int) -> int:
+    """A bound below the tokens of a text that is too long to be worth counting; 0 for any other."""
+    return characters // CHARACTERS_A_TOKEN if characters > CHARACTERS_A_TOKEN * length else 0
 
 
 def answer_tokens(body: Mapping[str, Any]) -> int:

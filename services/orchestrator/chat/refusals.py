@@ -30,7 +30,8 @@ def check_length(room: Room, field: str) -> None:
     """
     limit = f"This model's maximum context length is {room.length} tokens. However, "
     if room.prompt >= room.length:
-        resulted = f"your {field} resulted in {room.prompt} tokens. Please reduce the length of the {field}."
+        tokens = f"at least {room.prompt}" if room.at_least else room.prompt
+        resulted = f"your {field} resulted in {tokens} tokens. Please reduce the length of the {field}."
         raise RequestRefused(limit + resulted, field, TOO_LONG)
     if room.answer <= room.length < room.prompt + room.answer:
         requested = (
