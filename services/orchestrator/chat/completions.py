@@ -10,7 +10,7 @@ from services.orchestrator.chat.events import CompletionRelay
 from services.orchestrator.chat.models import known_model
 from services.orchestrator.chat.passing import check_answers, passed
 from services.orchestrator.chat.recollection import Diary
-from services.orchestrator.chat.refusals import check_length, is_about_length, tidied
+from services.orchestrator.chat.refusals import check_length, tidied
 from services.orchestrator.chat.report import report
 from services.orchestrator.chat.schemas import CompletionRequest
 from services.orchestrator.edge.keys import Caller
@@ -46,11 +46,11 @@ class CompletionQuestion:
 
     async def revise(self, error: ModelRefused) -> None:
         """Raises AdaError: there is nothing that could be left out of a text."""
-        length = await self.state.context.length() if is_about_length(error) else None
+        length = await self.state.context.length() if error.status == 400 else None
         if length is not None:
             for prompt in _prompts(self.body["prompt"]):
                 if room := await self._room(prompt, length):
-                    check_length(room, "prompt")
+                    check_length(room, "prompt", error)
         raise tidied(error)
 
     async def _room(self, prompt: str | list[int], length: int) -> Room | None:

@@ -70,27 +70,32 @@ class ContextWindow:
         except (ModelUnavailable, ModelRefused):
             return None
 
-    async def room(
-        self, body: Json, messages: Sequence[Mapping[str, str]], wanted: int | None = None
-    ) -> Room | None:
-        """What these messages and their answer leave free; None when that can't be said.
+    async def room(self, body: Json, messages: Sequence[Mapping[str, str]], wanted: int) -> Room | None:
+        """What these messages and their answer leave free; None when the length is not known.
 
-        With `wanted` a bound is enough: the tokenizer is asked only when it is not sure without it that so
-        many tokens are free.
+        The tokenizer is asked only when it is not sure without it that at least `wanted` tokens are free.
         """
         length = await self.length()
         if length is None:
             return None
         bound, answer = most_tokens(messages), answer_tokens(body)
-        if wanted is not None and bound + answer + wanted <= length:
+        if bound + answer + wanted <= length:
             return Room(length, bound, answer)
-        characters = sum(len(message["content"]) for message in messages)
-        if least := least_tokens(characters, length):
+        return await self._counted(body, messages, length) or Room(length, bound, answer)
+
+    async def overflow(self, body: Json, messages: Sequence[Mapping[str, str]]) -> Room | None:
+        """The same of a request that was refused, counted; None when it surely fits, or can't be counted."""
+        length = await self.length()
+        if length is None or most_tokens(messages) + answer_tokens(body) <= length:
+            return None
+        return await self._counted(body, messages, length)
+
+    async def _counted(self, body: Json, messages: Sequence[Mapping[str, str]], length: int) -> Room | None:
+        answer = answer_tokens(body)
+        if least := least_tokens(sum(len(message["content"]) for message in messages), length):
             return Room(length, least, answer, at_least=True)
         counted = await self.count(tokenize_body(body, messages))
-        if counted is None and wanted is None:
-            return None
-        return Room(length, bound if counted is None else counted, answer)
+        return None if counted is None else Room(length, counted, answer)
 
     async def _read(self) -> None:
         try:

@@ -9,7 +9,7 @@ from services.errors import AdaError, ModelRefused, RequestRefused
 from services.orchestrator.chat.context import Room
 
 TOO_LONG = "context_length_exceeded"
-# How vLLM's versions speak of it. Only a hint: the tokens are counted before anything is said.
+# How vLLM's versions speak of an answer that does not fit behind its prompt.
 _ABOUT_LENGTH = re.compile(
     r"context length|max_model_len|maximum model length|max_(completion_|output_)?tokens", re.I
 )
@@ -18,22 +18,19 @@ _LOC = re.compile(r"'loc': '([^']*)', 'msg': (?:'([^']*)'|\"([^\"]*)\")")
 _PREFIX = "body."
 
 
-def is_about_length(error: ModelRefused) -> bool:
-    """Whether a refusal may have to do with the length of prompt and answer."""
-    return error.status == 400 and bool(_ABOUT_LENGTH.search(str(_told(error).get("message"))))
-
-
-def check_length(room: Room, field: str) -> None:
+def check_length(room: Room, field: str, error: ModelRefused) -> None:
     """Raises RequestRefused for a prompt that leaves no token for an answer, or not those that are asked for.
 
-    `field` holds the prompt: messages, input or prompt.
+    A prompt that is too long is known by its count, however that is worded. `field` holds the prompt:
+    messages, input or prompt.
     """
     limit = f"This model's maximum context length is {room.length} tokens. However, "
     if room.prompt >= room.length:
         tokens = f"at least {room.prompt}" if room.at_least else room.prompt
         resulted = f"your {field} resulted in {tokens} tokens. Please reduce the length of the {field}."
         raise RequestRefused(limit + resulted, field, TOO_LONG)
-    if room.answer <= room.length < room.prompt + room.answer:
+    is_about_length = _ABOUT_LENGTH.search(str(_told(error).get("message")))
+    if is_about_length and room.answer <= room.length < room.prompt + room.answer:
         requested = (
             f"you requested {room.prompt + room.answer} tokens ({room.prompt} in the {field}, {room.answer} "
             f"in the completion). Please reduce the length of the {field} or completion."

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from services.errors import ModelRefused
-from services.orchestrator.chat.context import Room
 from services.orchestrator.chat.conversation import Turn
 from services.orchestrator.chat.prompt import Prompt
-from services.orchestrator.chat.refusals import check_length, is_about_length, tidied
+from services.orchestrator.chat.refusals import check_length, tidied
 from services.orchestrator.diary.quiet import keep_talk
 from services.orchestrator.diary.reflection_request import spoken
 from services.orchestrator.engine.vllm import Json
@@ -32,22 +31,16 @@ class Talk:
             await keep_talk(self.state, self.owner, spoken(turns))
 
     async def revise(self, error: ModelRefused) -> None:
-        """Leave the diary out of what vLLM refused, if that lets it fit. Raises AdaError otherwise.
+        """Leave the diary out of what vLLM refused: it may be the cause. Raises AdaError when it is not in it.
 
         The budget was kept when the prompt was made: this is for what was counted wrongly, or not at all.
         """
-        room = await self._room() if is_about_length(error) else None
-        if room is None:
+        if error.status != 400:
             raise tidied(error)
-        check_length(room, self.field)
+        if room := await self.state.context.overflow(self.body, self.prompt.without_diary()):
+            check_length(room, self.field, error)
         if not self.prompt.diary.recalled:
             raise tidied(error)
-        self.prompt.diary.drop(
-            f"the model server would not take the diary with this conversation in its {room.length} tokens"
-        )
+        self.prompt.diary.drop("the model server refused this conversation with entries of the diary in it")
         self.body[self.field] = self.prompt.messages()
         self.ada["diary"] = self.prompt.diary.report()
-
-    async def _room(self) -> Room | None:
-        """What the conversation leaves free without the diary."""
-        return await self.state.context.room(self.body, self.prompt.without_diary())
