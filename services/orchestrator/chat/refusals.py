@@ -81,7 +81,7 @@ def _complaints(message: str) -> Iterator[dict[str, str]]:
     for line in lines:
         try:
             found = ast.literal_eval(line.strip())
-        except (ValueError, SyntaxError):  # it was cut
+        except (ValueError, SyntaxError, RecursionError, MemoryError):  # it was cut, or is none
             found = _pieces(line)
         if isinstance(found, dict) and {"type", "loc", "msg"} <= found.keys():
             yield {name: str(found[name]) for name in ("type", "loc", "msg")}

@@ -31,7 +31,7 @@ class Talk:
             await keep_talk(self.state, self.owner, spoken(turns))
 
     async def revise(self, error: ModelRefused) -> None:
-        """Leave the diary out of what vLLM refused: it may be the cause. Raises AdaError when it is not in it.
+        """Leave the diary out of what vLLM refused: it may be the cause. Raises AdaError without one.
 
         The budget was kept when the prompt was made: this is for what was counted wrongly, or not at all.
         """
