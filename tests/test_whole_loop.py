@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 from running import ROOT, Running, answers, started, train_a_little, wait
 
 from services.client import AdaChat, InferenceConfig
@@ -259,6 +259,33 @@ def test_a_diary_is_ingested_through_the_queue_and_recalled(ada: Running, client
     assert "demo-14" not in [
         e["id"] for e in httpx.post(f"{ada.url}/v1/diary/search", json=early).json()["data"]
     ]
+
+
+def test_a_long_talk_is_answered_with_less_of_the_diary(client: OpenAI):
+    """The conversation fits by itself; with the whole diary block it would not (diary_overflows_context)."""
+    turns = [{"role": role, "content": "We talked of gulls. " * 9} for role in ("user", "assistant")] * 30
+    question = {"role": "user", "content": "What did you call the stray dog that followed you home?"}
+    served = client.models.retrieve("ada").model_extra["max_model_len"]
+
+    def ask(max_tokens: int, **ada: object) -> tuple[int, dict]:
+        answer = client.chat.completions.create(
+            model="ada",
+            messages=[*turns, question],
+            max_tokens=max_tokens,
+            stop=[" "],
+            extra_body={"ada": ada},
+        )
+        return answer.usage.prompt_tokens, answer.model_extra["ada"]["diary"]
+
+    alone, _ = ask(8, diary=False)
+    longest = served - alone - 100
+    tokens, diary = ask(longest)
+    assert diary["status"] in ("used", "no_room")
+    assert diary["left_out"] > 0
+    assert tokens + longest <= served
+    with pytest.raises(BadRequestError, match=f"maximum context length is {served} tokens") as raised:
+        client.chat.completions.create(model="ada", messages=[*turns, *turns, question])
+    assert raised.value.code == "context_length_exceeded"
 
 
 def test_ada_chat_talks_writes_and_reads(ada: Running):

@@ -117,6 +117,11 @@ class Talk:
         recalled = diary["entries"] if isinstance(diary, dict) else []
         memory = ", ".join(str(entry["date"]) for entry in recalled)
         _say(f"\n[AI persona{f' · recalled {memory}' if memory else ''}]")
+        if self._ada.dropped_turns:
+            _say(
+                f"[the conversation is longer than the model reads at once: its {self._ada.dropped_turns} oldest "
+                "turns are left out from now on · /clear begins anew]"
+            )
 
 
 def _say(text: str, end: str = "\n") -> None:

@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import httpx
-from openai import DefaultHttpxClient, OpenAI, OpenAIError
-from openai.types.chat import ChatCompletionMessageParam
+from openai import BadRequestError, DefaultHttpxClient, OpenAI, OpenAIError, Stream
+from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
+
+TOO_LONG = "context_length_exceeded"  # OpenAI's code for it
 
 
 class AdaError(Exception):
@@ -74,6 +76,7 @@ class AdaChat:
             raise AdaError("the API key holds a character that no key has: see ADA_KEY")
         self.history: list[ChatCompletionMessageParam] = []
         self.about: dict[str, object] = {}  # the `ada` field of the newest answer
+        self.dropped_turns = 0  # of the history, so that the newest question and its answer fit
         # Ada is reached directly, whatever proxies the environment names; SSL_CERT_FILE holds as ever.
         certificates = ssl.create_default_context()
         self._http = httpx.Client(
@@ -95,27 +98,58 @@ class AdaChat:
         return "".join(self.stream_response(message))
 
     def stream_response(self, message: str) -> Iterator[str]:
-        """Ada's answer as it comes; both turns join the history when it is whole. Raises AdaError."""
+        """Ada's answer as it comes; both turns join the history when it is whole.
+
+        When they are longer than the model reads at once, the oldest turns leave the history: `dropped_turns`
+        says how many. Raises AdaError.
+        """
         turn: ChatCompletionMessageParam = {"role": "user", "content": _sendable(message)}
         parts: list[str] = []
+        self.dropped_turns = 0
+        tokens, is_cut = 0, False
         try:
-            with self._openai.chat.completions.create(
-                model=self.config.model,
-                messages=[*self.history, turn],
-                max_tokens=self.config.max_new_tokens,
-                temperature=self.config.temperature,
-                top_p=self.config.top_p,
-                extra_body={"top_k": self.config.top_k, **self._options()},
-                stream=True,
-            ) as stream:  # left early, it ends the generation
+            with self._opened(turn) as stream:  # left early, it ends the generation
                 for chunk in stream:
                     self.about = (chunk.model_extra or {}).get("ada", self.about)
-                    if chunk.choices and (text := chunk.choices[0].delta.content):
-                        parts.append(text)
-                        yield text
+                    tokens = chunk.usage.completion_tokens if chunk.usage else tokens
+                    if chunk.choices:
+                        is_cut = is_cut or chunk.choices[0].finish_reason == "length"
+                        if text := chunk.choices[0].delta.content:
+                            parts.append(text)
+                            yield text
         except OpenAIError as error:
             raise AdaError(_reason(error)) from error
         self.history += [turn, {"role": "assistant", "content": "".join(parts)}]
+        if is_cut and 0 < tokens < self.config.max_new_tokens:  # by the end of the context, not of the answer
+            self._keep(_without_oldest(self.history))
+
+    def _opened(self, turn: ChatCompletionMessageParam) -> Stream[ChatCompletionChunk]:
+        """The stream of an answer, without the oldest turns if that lets it fit. Raises OpenAIError."""
+        history = self.history
+        while True:
+            try:
+                stream = self._openai.chat.completions.create(
+                    model=self.config.model,
+                    messages=[*history, turn],
+                    max_tokens=self.config.max_new_tokens,
+                    temperature=self.config.temperature,
+                    top_p=self.config.top_p,
+                    extra_body={"top_k": self.config.top_k, **self._options()},
+                    stream=True,
+                    stream_options={"include_usage": True},
+                )
+            except BadRequestError as error:
+                if error.code != TOO_LONG or not history:
+                    raise
+                history = _without_oldest(history)
+            else:
+                self._keep(history)
+                return stream
+
+    def _keep(self, history: list[ChatCompletionMessageParam]) -> None:
+        """Go on with the newest turns of the history."""
+        self.dropped_turns += len(self.history) - len(history)
+        self.history = history
 
     def close(self) -> None:
         """Let go of the connections; also at the end of `with AdaChat() as ada:`."""
@@ -210,6 +244,11 @@ def _server(url: str) -> str:
     if not usable:
         raise AdaError(f"{url!r} is no address of Ada: write it like http://127.0.0.1:8080")
     return server
+
+
+def _without_oldest(history: list[ChatCompletionMessageParam]) -> list[ChatCompletionMessageParam]:
+    """A quarter of the exchanges less, so that not every further question has to drop one."""
+    return history[2 * max(1, len(history) // 8) :]
 
 
 def _reason(error: OpenAIError) -> str:

@@ -46,6 +46,8 @@ class Recalled:
     parts: dict[str, float] = field(default_factory=dict, hash=False)
     duplicates: tuple[str, ...] = ()
     why: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()  # of the chunks that were found, best first: what a shorter excerpt shows
+    hidden: frozenset[int] = frozenset()  # places of the chunks that no excerpt shows
 
 
 @dataclass(frozen=True)
@@ -320,6 +322,8 @@ def _recalled(one: _Found, others: Sequence[_Found], times: Times) -> Recalled:
         parts={**raw, **best.parts, "mood": one.mood},
         duplicates=tuple(other.entry.id for other in others),
         why=tuple(_reasons(one, others, times)),
+        places=tuple(places),
+        hidden=one.superseded,
     )
 
 

@@ -13,6 +13,7 @@ from services.diary.ledger import Ledger
 from services.diary.recall import Recall
 from services.errors import ConfigError
 from services.orchestrator.adapter import Adapter, Published
+from services.orchestrator.chat.context import ContextWindow
 from services.orchestrator.chat.tokens import TokenCounter
 from services.orchestrator.diary.persona_guard import PersonaGuard
 from services.orchestrator.edge.keys import KeyHistory, KeyRing
@@ -46,12 +47,14 @@ def assemble(
         persona_guard=PersonaGuard(ledger, settings.diary_of_another_persona),
         engine=engine,
         tokens=TokenCounter(engine),
+        context=ContextWindow(engine),
         ledger=ledger,
         jobs=jobs,
         embedder=embedder,
         index=index,
         recall=recall_of(adapter, ledger, embedder, index),
         budget_tokens=settings.budget_tokens,
+        most_answers=settings.most_answers,
         reflect_after_s=settings.reflect_after_s,
         metrics=metrics,
         readings=Readings(metrics, ledger, jobs),

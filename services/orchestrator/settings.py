@@ -56,6 +56,8 @@ class OrchestratorSettings(DiarySettings):
     send_timeout_s: float = Field(30.0, gt=0, validation_alias="SEND_TIMEOUT_S")
     # Of a request's body; a file that is imported may be larger.
     max_body_bytes: int = Field(MAX_BODY_BYTES, ge=1024, validation_alias="MAX_BODY_BYTES")
+    # The prompts of one request times the answers to each.
+    most_answers: int = Field(256, ge=1, validation_alias="MAX_ANSWERS_A_REQUEST")
     # On SIGTERM answers that are under way get so many seconds to end.
     drain_s: float = Field(20.0, ge=0, validation_alias="DRAIN_S")
     # So long an answer waits for the diary; then Ada answers without it, and says so.

@@ -14,6 +14,7 @@ from services.diary.ledger import Ledger
 from services.diary.recall import Recall
 from services.local_time import LocalTime, read_zone
 from services.orchestrator.adapter import Adapter
+from services.orchestrator.chat.context import ContextWindow
 from services.orchestrator.chat.tokens import TokenCounter
 from services.orchestrator.diary.persona_guard import PersonaGuard
 from services.orchestrator.edge.keys import KeyRing
@@ -35,12 +36,14 @@ class State:
     adapter: Callable[[], Adapter]
     engine: Engine
     tokens: TokenCounter
+    context: ContextWindow
     ledger: Ledger
     jobs: Jobs
     embedder: Embedder
     index: IndexEngine
     recall: Callable[[], Recall]
     budget_tokens: int  # for the whole diary block of a prompt
+    most_answers: int  # to one request, over all of its prompts
     reflect_after_s: float  # 0: only when she is asked to
     keys: KeyRing
     limits: Limits

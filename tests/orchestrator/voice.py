@@ -72,6 +72,11 @@ class StandInModel:
         self.chunks = ["It ", "was ", "Postscript."]
         self.answer: Callable[[dict], str] = lambda body: "".join(self.chunks)
         self.max_model_len = 4096
+        self.insists = (
+            False  # refuses an answer that does not fit whole, as vLLM did before 0.2x; else it is cut
+        )
+        self.miscounts = 0  # tokens that /tokenize does not see
+        self.refusal: str | None = None  # what it says to every question
         self.cut_after: int | None = None
         self.more: dict = {}  # fields of its own in every answer
         self.finish_reason = "stop"
@@ -107,8 +112,15 @@ class StandInModel:
             return web.json_response({"data": served})
         body = await request.json()
         if request.path == "/tokenize":
-            return web.json_response({"tokens": self._tokens(body)})
+            tokens = self._tokens(body)[self.miscounts :]
+            self.tokenized.append(body.get("prompt") or str(body["messages"]))
+            return web.json_response(
+                {"tokens": tokens, "count": len(tokens), "max_model_len": self.max_model_len}
+            )
         self.asked.append(body)
+        if complaint := self.refusal or self._too_long(body):
+            error = {"message": complaint, "type": "BadRequestError", "param": "input_tokens", "code": 400}
+            return web.json_response({"error": error}, status=400)
         if body.get("max_tokens") == 0:
             error = {"message": "max_tokens must be at least 1", "type": "BadRequestError", "code": 400}
             return web.json_response({"error": error}, status=400)
@@ -120,9 +132,26 @@ class StandInModel:
             self.running -= 1
 
     def _tokens(self, body: dict) -> list[int]:
-        text = body.get("prompt") or render(self.template, body["messages"], add_generation_prompt=True)
-        self.tokenized.append(text)
+        prompt, messages = body.get("prompt"), body.get("messages") or body.get("input")
+        if isinstance(prompt, list):
+            return prompt if isinstance(prompt[0], int) else max(prompt, key=len)
+        if prompt is not None:
+            return list(prompt.encode())
+        thinking = bool((body.get("chat_template_kwargs") or {}).get("enable_thinking"))
+        text = render(self.template, messages, add_generation_prompt=True, enable_thinking=thinking)
         return list(text.encode())
+
+    def _too_long(self, body: dict) -> str:
+        """What vLLM says of a prompt, or an answer, that is longer than the model reads at once."""
+        tokens, most = len(self._tokens(body)), self.max_model_len
+        answer = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
+        if tokens >= most:
+            return f"This model's maximum context length is {most} tokens. Your prompt has {tokens}."
+        if (answer or 0) > most:
+            return f"max_tokens={answer} cannot be greater than max_model_len={most}."
+        if self.insists and tokens + (answer or 1) > most:
+            return f"This model's maximum context length is {most} tokens. However, you requested more."
+        return ""
 
     async def _responded(self, request: web.Request, body: dict) -> web.StreamResponse:
         part = {"type": "output_text", "text": "".join(self.chunks)}

@@ -8,8 +8,8 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.errors import RequestRefused
+from services.errors import ModelRefused, RequestRefused
 from services.orchestrator.chat.event_stream import EventStream, ended
 from services.orchestrator.chat.events import Relay, relayed
 from services.orchestrator.chat.schemas import AskedOfAda
@@ -49,6 +49,9 @@ class Question(Protocol):
 
     async def keep(self, said: str) -> None:
         """Do what is to be done with her answer when the client has it."""
+
+    async def revise(self, error: ModelRefused) -> None:
+        """Change what vLLM refused so that it is asked once more. Raises AdaError when nothing can be."""
 
 
 Understand = Callable[[Asked, State, Caller], Awaitable[Question]]
@@ -114,10 +117,17 @@ class _Answer:
     said: str = ""
 
     async def whole(self, question: Question) -> Response:
-        answer = cast(Json, await self.state.engine.whole(question.path, question.body))
+        answer = cast(Json, await self._asked(question))
         self.said = question.finish(answer)
         self._account(answer.get("usage") or {})
         return Response(encode(answer), media_type="application/json", headers=dict(self.limits))
+
+    async def _asked(self, question: Question) -> Mapping[str, object]:
+        while True:
+            try:
+                return await self.state.engine.whole(question.path, question.body)
+            except ModelRefused as error:
+                await question.revise(error)
 
     def streamed(self, question: Question) -> ASGIApp:
         relay = question.relay()
@@ -130,7 +140,7 @@ class _Answer:
         before = time.monotonic()
         try:
             async with (
-                self.state.engine.stream(question.path, question.body) as pieces,
+                self._stream(question) as pieces,
                 aclosing(relayed(pieces, relay)) as ready,
             ):
                 async for event in ready:
@@ -142,6 +152,18 @@ class _Answer:
             self.said = "".join(relay.said)
             # Whoever goes away early is charged for what has come: an event is a token.
             self._account(relay.usage or {"completion_tokens": events, "total_tokens": events})
+
+    @asynccontextmanager
+    async def _stream(self, question: Question) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with AsyncExitStack() as stack:
+            pieces = None
+            while pieces is None:
+                stream = self.state.engine.stream(question.path, question.body)
+                try:
+                    pieces = await stack.enter_async_context(stream)
+                except ModelRefused as error:
+                    await question.revise(error)
+            yield pieces
 
     def _account(self, usage: Json) -> None:
         self.state.limits.spend(self.caller, tokens_of(usage))

@@ -18,13 +18,14 @@ ADA, BASE = "ada", "base"
 @router.get("", response_model=Models, response_model_exclude_none=True)
 async def list_models(state: StateDep) -> Json:
     """Both models."""
-    return {"object": "list", "data": [_model(state, ADA), _model(state, BASE)]}
+    length = await state.context.length()
+    return {"object": "list", "data": [_model(state, name, length) for name in (ADA, BASE)]}
 
 
 @router.get("/{name}", response_model=Model, response_model_exclude_none=True, responses=failures(404))
 async def get_model(name: str, state: StateDep) -> Json:
     """One model."""
-    return _model(state, known_model(name))
+    return _model(state, known_model(name), await state.context.length())
 
 
 def known_model(name: str) -> str:
@@ -34,7 +35,7 @@ def known_model(name: str) -> str:
     return name
 
 
-def _model(state: State, name: str) -> Json:
+def _model(state: State, name: str, length: int | None) -> Json:
     adapter = state.adapter()
     manifest, persona = adapter.manifest, adapter.persona
     created = int(datetime.fromisoformat(manifest.created_at).timestamp())
@@ -45,4 +46,6 @@ def _model(state: State, name: str) -> Json:
         about["adapter"] = manifest.run_id
         names = {"name": persona.assistant_name, "user_name": persona.user_name}
         about["persona"] = {**names, "pronouns": str(persona.pronouns)}
+    if length is not None:  # not known before the model server was up
+        model["max_model_len"] = length
     return {**model, "ada": about}

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.diary.entry import iso_date
+from services.errors import RequestRefused
 from services.orchestrator.chat.sampling import CHAT_FIELDS, COMPLETION_FIELDS, RESPONSE_FIELDS, told_with
 from services.orchestrator.timezones import Timezone
 
@@ -25,11 +26,20 @@ class AdaOptions(BaseModel):
         None, description="the ISO date that counts as today: nothing later is recalled; else there is no end"
     )
     timezone: Timezone | None = None
+    allow_control_tokens: bool = Field(
+        False, description="/v1/completions only: read control marks in `prompt` as control tokens"
+    )
 
     @field_validator("as_of")
     @classmethod
     def _is_in_the_calendar(cls, value: str | None) -> str | None:
         return value if value is None else iso_date(value)
+
+    def check_no_control_tokens(self) -> None:
+        """Raises RequestRefused: the text of a conversation never writes a control token."""
+        if self.allow_control_tokens:
+            where = "ada.allow_control_tokens"
+            raise RequestRefused(f"{where}: only /v1/completions reads control marks", where)
 
 
 class StreamOptions(BaseModel):
@@ -48,6 +58,11 @@ class AskedOfAda(BaseModel):
     model: str = "ada"
     stream: bool | None = False
     ada: AdaOptions = Field(default_factory=AdaOptions)
+
+    @field_validator("ada", mode="before")
+    @classmethod
+    def _null_is_left_out(cls, value: object) -> object:
+        return AdaOptions() if value is None else value
 
 
 class ChatMessage(BaseModel):
@@ -115,6 +130,7 @@ class ResponsesRequest(AskedOfAda):
     input: str | list[dict[str, Any]]
     instructions: str | None = None
     reasoning: Reasoning | None = None
+    chat_template_kwargs: dict[str, Any] | None = Field(None, description="only `enable_thinking: false`")
     store: bool | None = Field(None, description="nothing is stored, whatever this says")
 
 
@@ -129,9 +145,10 @@ class RecalledEntry(BaseModel):
 class DiaryReport(BaseModel):
     """What the diary gave to an answer, best entry first."""
 
-    status: Literal["used", "off", "empty", "unavailable"]
+    status: Literal["used", "off", "empty", "no_room", "unavailable"]
     entries: list[RecalledEntry]
-    reason: str | None = Field(None, description="why it was unavailable")
+    left_out: int | None = Field(None, description="entries that were found and had no room in the prompt")
+    reason: str | None = Field(None, description="why it was unavailable, or had no room")
 
 
 class AdaReport(BaseModel):
@@ -140,6 +157,8 @@ class AdaReport(BaseModel):
     diary: DiaryReport
     adapter: str | None = Field(description="the version of the adapter that answered; none for `base`")
     disclosure: str
+    ignored: list[str] | None = Field(None, description="what of the request was set aside")
+    neutralized: int | None = Field(None, description="control marks in messages that were made inert")
 
 
 class Answer(BaseModel):
@@ -176,6 +195,9 @@ class Model(BaseModel):
     object: Literal["model"]
     owned_by: str
     created: int
+    max_model_len: int | None = Field(
+        None, description="tokens of prompt and answer together, as vLLM tells it"
+    )
     ada: AboutModel
 
 

@@ -53,7 +53,7 @@ async def reflect(wish: ReflectionWish, state: StateDep, owner: OwnerDep) -> Ref
 
     The same conversation is written about once; one that has grown since, from what is new in it.
     """
-    turns = spoken(conversation(wish.messages))
+    turns = spoken(conversation(wish.messages).turns)
     if not any(turn["role"] == "user" for turn in turns):
         raise FieldError(
             "messages: nothing was said by the user, so there is nothing to write of", "messages"

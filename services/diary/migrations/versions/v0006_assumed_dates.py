@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0006"
-down_revision = "0002"
+down_revision = "0005"
 
 AT_ONCE = 500
 COLUMNS = ("owner", "id", "version", "text", "date", "written_at", "source")
