@@ -119,8 +119,8 @@ class Talk:
         _say(f"\n[AI persona{f' · recalled {memory}' if memory else ''}]")
         if self._ada.dropped_turns:
             _say(
-                f"[the conversation is longer than the model reads at once: its {self._ada.dropped_turns} oldest "
-                "turns are left out from now on · /clear begins anew]"
+                "[the conversation is longer than the model reads at once: its "
+                f"{self._ada.dropped_turns} oldest turns are left out from now on · /clear begins anew]"
             )
 
 

@@ -12,8 +12,8 @@ def excerpt(
     text: str, found: Sequence[int], hidden: Collection[int] = (), most: int = MAX_ENTRY_CHARACTERS
 ) -> str:
     """The text to the letter if it has at most `most` characters, else its chunks at the places `found`, best
-    first, and those before and after them, as many as fit, in the order of the text. Chunks that are hidden are
-    never shown.
+    first, and those before and after them, as many as fit, in the order of the text. Chunks that are hidden
+    are never shown.
     """
     is_short = len(text) <= most
     if is_short and not hidden:

@@ -28,6 +28,7 @@ from services.orchestrator.edge.json_body import Json, json_body
 from services.orchestrator.edge.keys import Caller
 from services.orchestrator.edge.owner import caller_of
 from services.orchestrator.engine.upstream import encode
+from services.orchestrator.engine.vllm import Event
 from services.orchestrator.state import State
 
 log = logging.getLogger("ada.orchestrator")
@@ -154,7 +155,7 @@ class _Answer:
             self._account(relay.usage or {"completion_tokens": events, "total_tokens": events})
 
     @asynccontextmanager
-    async def _stream(self, question: Question) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def _stream(self, question: Question) -> AsyncIterator[AsyncIterator[Event]]:
         async with AsyncExitStack() as stack:
             pieces = None
             while pieces is None:

@@ -12,7 +12,7 @@ from services.orchestrator.edge.disclosure import disclosure_about
 def report(
     model: str, adapter: Adapter, diary: Diary, ignored: Sequence[str] = (), neutralized: int = 0
 ) -> dict[str, Any]:
-    """What the diary gave, which adapter answered, that it speaks for an AI persona, and what of the request was changed."""
+    """What the diary gave, which adapter answered, the disclosure, and what of the request was changed."""
     told: dict[str, Any] = {
         "diary": diary.report(),
         "adapter": adapter.manifest.run_id if model == ADA else None,
