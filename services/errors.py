@@ -14,6 +14,7 @@ AdaError
 ├── NotAllowed           the API key is missing, unknown or revoked
 ├── TooMuch              a limit is reached: ask again after `retry_after_s`
 ├── ModelUnavailable     vLLM can't be reached: start it, or wait for it
+│   └── NoVerdict        vLLM answered, and gave no verdict on a pair of passages
 └── ModelRefused         vLLM answered with an error of its own, which is passed on
 """
 
@@ -85,6 +86,10 @@ class ModelUnavailable(AdaError):
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class NoVerdict(ModelUnavailable):
+    """The model gave no verdict on a pair of passages; on another pair it may."""
 
 
 class ModelRefused(AdaError):

@@ -14,7 +14,6 @@ from services.orchestrator.chat.report import report
 from services.orchestrator.chat.schemas import AdaOptions, ChatRequest
 from services.orchestrator.chat.thinking import StreamSplitter, split_answer, wants_thinking
 from services.orchestrator.diary.quiet import keep_talk
-from services.orchestrator.diary.reflection_request import spoken
 from services.orchestrator.edge.keys import Caller
 from services.orchestrator.engine.vllm import CHAT
 from services.orchestrator.state import State
@@ -35,8 +34,7 @@ class Talk:
     async def keep(self, said: str) -> None:
         """Keep the talk with her answer, for her to write about when it has gone quiet."""
         if self.diary.status != "off":
-            turns = [*self.turns, {"role": "assistant", "content": said}]
-            await keep_talk(self.state, self.owner, spoken(turns))
+            await keep_talk(self.state, self.owner, self.turns, said)
 
 
 @dataclass

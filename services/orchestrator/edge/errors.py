@@ -21,6 +21,7 @@ from services.errors import (
     NotAllowed,
     NotFound,
     NotJson,
+    NoVerdict,
     RequestRefused,
     TooMuch,
     UnknownRole,
@@ -44,6 +45,7 @@ _TABLE: dict[type[AdaError], tuple[int, str, str]] = {
     LedgerFull: (507, "server_error", "ledger_full"),
     DiaryUnavailable: (503, "server_error", "diary_unavailable"),
     ModelUnavailable: (503, "server_error", "model_unavailable"),
+    NoVerdict: (503, "server_error", "model_unavailable"),
 }
 
 
