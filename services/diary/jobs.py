@@ -136,7 +136,7 @@ class Jobs:
         """
         state, reflected = _STATES[status]
         page = self._ledger.of(owner).with_state(state, limit, cursor)
-        reflections = [] if cursor else self._reflections.with_states(owner, reflected)
+        reflections = [] if cursor else self._reflections.with_state(owner, *reflected)
         started = self.queue.started()
         jobs = [self._of_reflection(one, started) for one in reflections]
         jobs += [self._of_entry(entry, started) for entry in page.entries]

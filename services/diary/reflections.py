@@ -9,7 +9,7 @@ its attempts, backs off, and fails for good after six of them, with a reason tha
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
@@ -166,9 +166,9 @@ class Reflections:
             connection.execute(update(reflections).where(this).values(**values))
         return Attempt(owner, reflection_id, attempts)
 
-    def with_states(self, owner: str, states: Iterable[str]) -> list[Reflection]:
+    def with_state(self, owner: str, *states: str) -> list[Reflection]:
         """An owner's reflections that stand so, oldest first, MOST at most."""
-        these = and_(reflections.c.owner == owner, reflections.c.state.in_(list(states)))
+        these = and_(reflections.c.owner == owner, reflections.c.state.in_(states))
         query = select(*_COLUMNS).where(these).order_by(*_OLDEST_FIRST).limit(MOST)
         with self._ledger.reading() as connection:
             return [Reflection(**row._mapping) for row in connection.execute(query)]

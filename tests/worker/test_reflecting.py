@@ -172,6 +172,6 @@ class TestWhenItCannotBeDone:
             raise DiaryUnavailable("the ledger is away")
 
         with monkeypatch.context() as patch:
-            patch.setattr(Reflections, "get", away)
+            patch.setattr(Reflections, "begin", away)
             reflect(house, wish)
         assert kept.get("ada", wish.id) == wish
