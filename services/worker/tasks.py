@@ -56,7 +56,7 @@ def reindex() -> int:
         with carrying("reindex", _meta()):
             return _employee().reindex(lambda done: _note(done=done))
     except Exception as error:
-        _note(reason=str(error) or type(error).__name__)
+        _note(reason=_reason(error))
         raise
 
 
@@ -89,8 +89,13 @@ def _do(name: str, work: Callable[[Desk], Done]) -> Done | None:
             desk.rests_until = time.monotonic() + REST_S
         except Exception as error:  # this job's own: RQ would log, and keep in Redis, what it says
             log.exception("%s failed", name)
-            _put_off(desk, str(error) if isinstance(error, AdaError) else type(error).__name__)
+            _put_off(desk, _reason(error))
     return None
+
+
+def _reason(error: Exception) -> str:
+    """What may be told of an error outside of the ledger: what another's exception says may be an entry."""
+    return str(error) if isinstance(error, AdaError) else type(error).__name__
 
 
 def _put_off(desk: Desk, reason: str) -> None:

@@ -296,7 +296,7 @@ class TestWhenItFails:
         again = await voice.client.post(f"/v1/jobs/{failed['id']}/retry")
         assert again.json()["status"] == "queued"
         await TestByHerself.hour_later(voice)
-        assert [kept.turns for kept in due(voice)][0] == bad
+        assert due(voice)[0].turns == bad
 
     async def test_half_a_character_in_an_answer_is_no_obstacle(self, voice: Voice):
         voice.model.chunks = ["It was ", "\ud800", " Postscript."]
