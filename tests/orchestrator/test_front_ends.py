@@ -178,6 +178,14 @@ class TestRemembered:
             await self.send(voice, [*turns, user("And the bees?"), system(prompt)], "They spoke of garlic.")
         assert await self.remembered(voice) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
 
+    async def test_nor_is_a_nudge_in_brackets_in_a_users_turn(self, voice: Voice):
+        turns = await self.send(voice, [user(GARLIC)])
+        turns = await self.send(voice, [*turns, user(CLOCK)], "Yes.")
+        await self.send(
+            voice, [*turns, user("[Continue where you ended, and repeat nothing of it.]")], "And no."
+        )
+        assert await self.remembered(voice) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
+
     async def test_an_unknown_prompt_that_was_appended_is_not_when_the_chat_goes_on(self, voice: Voice):
         turns = await self.send(voice, [user(GARLIC)])
         await self.send(voice, [*turns, user("Rate the mood from 1 to 5.")], "4")

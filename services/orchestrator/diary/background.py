@@ -54,6 +54,12 @@ _FOR_USER = re.compile(
     r"\b(?:point of view|perspective|as the user|for the user|on behalf of)\b",
     re.I,
 )
+# A nudge that a front end puts into a user's turn where a template has no system turns after the first.
+_BRACKETED = re.compile(
+    r"\s{0,8}\[\s{0,8}(?:continue|write|generate|start|begin|summari[sz]e|describe|reply|respond|answer|rewrite)\b"
+    r"[^\[\]]*\]\s*",
+    re.I,
+)
 _IGNORE = re.compile(
     r"\A\W{0,8}(?:ignore|disregard|pause)\b[^.\n]{0,60}\b(?:instructions?|roleplay|prompts?)\b", re.I
 )
@@ -67,7 +73,7 @@ def conversation_in(turns: Sequence[Mapping[str, str]], answer: str) -> list[Tur
     spoken = [
         {"role": turn["role"], "content": turn["content"]}
         for turn in turns
-        if turn["role"] in ("user", "assistant") and turn["content"].strip()
+        if turn["role"] in ("user", "assistant") and turn["content"].strip() and not _is_nudge(turn)
     ]
     if _is_prompt(turns):
         return spoken[:-1] if spoken and spoken[-1]["role"] == "user" else spoken
@@ -82,8 +88,13 @@ def _is_prompt(turns: Sequence[Mapping[str, str]]) -> bool:
         if is_about_conversation(turn["content"]):
             return True
         if turn["role"] == "user" and turn["content"].strip():
-            return False
+            return _is_nudge(turn)
     return True
+
+
+def _is_nudge(turn: Mapping[str, str]) -> bool:
+    """Whether a user's turn is an instruction in brackets and nothing else."""
+    return turn["role"] == "user" and _BRACKETED.fullmatch(turn["content"][: 2 * EXAMINED]) is not None
 
 
 def is_about_conversation(text: str) -> bool:
