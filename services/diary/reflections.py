@@ -11,10 +11,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import ColumnElement, Connection, and_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from services.diary.database import insert_new
 from services.diary.ledger import Ledger
@@ -26,6 +27,7 @@ from services.diary.tables import reflections, utc
 from services.errors import NotFound
 
 BACKOFF_S = (5, 30, 120, 600, 3600)  # until the next attempt; after the last, it has failed
+CLOCK_WENT_BACK = timedelta(seconds=60)  # by less it is only adjusted
 MOST = 500  # reflections that are listed at once
 ACCEPTED, QUEUED, DONE, FAILED = "accepted", "queued", "done", "failed"
 INTERRUPTED = "the process that worked on it ended in the middle of it, every time"
@@ -206,7 +208,11 @@ class Reflections:
 
     def _due(self, state: str, limit: int) -> list[Attempt]:
         columns = [reflections.c[name] for name in Attempt._fields]
-        these = and_(reflections.c.state == state, reflections.c.retry_at <= utc())
+        now = datetime.now(UTC)
+        # A moment farther ahead was written before the clock was set back: nobody waits for it.
+        latest = now + timedelta(seconds=BACKOFF_S[-1]) + CLOCK_WENT_BACK
+        may_be_tried = or_(reflections.c.retry_at <= utc(now), reflections.c.retry_at > utc(latest))
+        these = and_(reflections.c.state == state, may_be_tried)
         query = select(*columns).where(these).order_by(*_OLDEST_FIRST).limit(limit)
         with self._ledger.reading() as connection:
             return [Attempt(*row) for row in connection.execute(query)]

@@ -6,6 +6,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from services.diary.entry import EntryDraft
 from services.diary.ledger import Ledger
@@ -101,6 +102,12 @@ class TestTheLedgersPart:
         assert states == [QUEUED] * len(BACKOFF_S) + [FAILED]
         assert (there.state, there.reason) == (FAILED, "the model server is away")
         assert reflections.with_state(OWNER, FAILED) == [there]
+
+    def test_a_clock_that_was_set_back_keeps_none_waiting(self, reflections: Reflections, ledger: Ledger):
+        there = reflections.add(OWNER, HELLO, 4, REQUEST, "2026-11-22")
+        with ledger.transaction() as connection:
+            connection.execute(text("UPDATE reflections SET retry_at = '2999-01-01T00:00:00.000000+00:00'"))
+        assert due(reflections) == [there.id]
 
     def test_a_failed_one_can_be_tried_again_from_the_beginning(self, reflections: Reflections):
         there = reflections.add(OWNER, HELLO, 4, REQUEST, "2026-11-22")
