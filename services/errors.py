@@ -16,7 +16,8 @@ AdaError
 ├── TooMuch              a limit is reached: ask again after `retry_after_s`
 ├── ModelUnavailable     vLLM can't be reached: start it, or wait for it
 │   ├── ModelTimeout     vLLM did not answer within a deadline: ask for less, or again
-│   └── ModelFaulty      vLLM failed, or what it answered is no answer: ask again
+│   ├── ModelFaulty      vLLM failed, or what it answered is no answer: ask again
+│   └── NoVerdict        vLLM answered, and gave no verdict on a pair of passages
 └── ModelRefused         vLLM answered with an error of its own, which is passed on
 """
 
@@ -100,6 +101,10 @@ class ModelTimeout(ModelUnavailable):
 
 class ModelFaulty(ModelUnavailable):
     """vLLM failed, or its answer is none that a client could read."""
+
+
+class NoVerdict(ModelUnavailable):
+    """The model gave no verdict on a pair of passages; on another pair it may."""
 
 
 class ModelRefused(AdaError):

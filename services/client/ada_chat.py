@@ -1,6 +1,6 @@
 """Ada for programs: ask, write into her diary, read it.
 
-ada = AdaChat(InferenceConfig())
+ada = AdaChat(InferenceConfig(diary_path="ada_diary.json"))
 print(ada.generate_response("Hey Ada, how are you?"))
 ada.add_diary_entry("Today was a good day.")
 print(ada.read_diary(n=5))
@@ -10,12 +10,15 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import httpx
 from openai import BadRequestError, DefaultHttpxClient, OpenAI, OpenAIError, Stream
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
+
+from services.client.local_files import FileMismatch, check_served, import_diary
 
 TOO_LONG = "context_length_exceeded"  # OpenAI's code for it
 
@@ -29,6 +32,8 @@ class InferenceConfig:
     """Where Ada is, how she generates, and the speakers' names for display.
 
     The terminal shows the served persona's names where these are the defaults.
+    `model_path` and `diary_path` are files of this machine. The adapter in a folder has to be the one that
+    Ada serves; a diary is imported once, however often its file is named.
     """
 
     base_url: str = "http://127.0.0.1:8080"  # with or without /v1 at its end
@@ -42,6 +47,8 @@ class InferenceConfig:
     assistant_name: str = "Ada"
     timeout_s: float = 600.0
     timezone: str | None = None  # whose days are meant; None: your key's, else the deployment's
+    model_path: str | Path | None = None
+    diary_path: str | Path | None = None
 
 
 def url_of(environment: Mapping[str, str]) -> str:
@@ -92,6 +99,13 @@ class AdaChat:
             timeout=self.config.timeout_s,
             http_client=DefaultHttpxClient(trust_env=False, verify=certificates),
         )
+
+        self.imported: dict[str, object] | None = None  # the report on `diary_path`
+        try:
+            self._take_files()
+        except BaseException:
+            self.close()
+            raise
 
     def generate_response(self, message: str) -> str:
         """Ada's whole answer. Raises AdaError."""
@@ -206,9 +220,18 @@ class AdaChat:
         """Ada's own field of a chat request, where there is something to say in it."""
         return {"ada": {"timezone": self.config.timezone}} if self.config.timezone else {}
 
-    def _ask(self, method: str, path: str, **content: object) -> dict[str, object]:
+    def _take_files(self) -> None:
         try:
-            response = self._http.request(method, path, **content)  # type: ignore[arg-type]
+            if self.config.model_path is not None:
+                check_served(Path(self.config.model_path).expanduser(), self._ask)
+            if self.config.diary_path is not None:
+                self.imported = import_diary(Path(self.config.diary_path).expanduser(), self._ask)
+        except FileMismatch as error:
+            raise AdaError(str(error)) from None
+
+    def _ask(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, **content)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise AdaError(f"no Ada at {self.url} ({error}): is the server up?") from error
         try:

@@ -6,7 +6,7 @@ entry was compared with those most like it is kept as a verdict on the entry and
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -26,7 +26,8 @@ ALIKE = 0.5  # cosine from which on two passages may be about the same subject
 NEAREST = 6  # chunks that are looked at for each passage
 PASSAGES = 3  # of an entry; a longer one has its beginning compared
 PASSAGE_CHARACTERS = 1200
-_EXAMINED = "examined"
+MOST_ATTEMPTS = 3  # at comparing an entry; then it counts as examined, without the verdict that failed
+_EXAMINED, _PUT_OFF = "examined", "put off"
 _ID = re.compile(r"([A-Za-z0-9_-]{1,64})\.([0-9]{1,9})~([A-Za-z0-9_-]{1,64})\.([0-9]{1,9})", re.ASCII)
 
 
@@ -59,7 +60,7 @@ class Pair:
     @property
     def id(self) -> str:
         """Names the pair in a URL: ids hold neither a dot nor a tilde."""
-        return f"{self.a.id}.{self.a.version}~{self.b.id}.{self.b.version}"
+        return _pair_id(self.a, self.b)
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,10 @@ class OwnersConflicts:
 
     # --- finding ---------------------------------------------------------------------------------------
 
-    def unexamined(self, limit: int) -> list[Entry]:
+    def unexamined(self, limit: int, skipped: Collection[str] = ()) -> list[Entry]:
         """Entries that were not yet compared with those most like them, the newest first."""
-        query = select(entries.c.id).where(self._to_examine()).order_by(entries.c.moment.desc())
+        these = and_(self._to_examine(), entries.c.id.not_in(skipped))
+        query = select(entries.c.id).where(these).order_by(entries.c.moment.desc())
         with self._ledger.reading() as connection:
             ids = connection.execute(query.limit(limit)).scalars().all()
         found = self._entries.get_many(ids)
@@ -154,7 +156,14 @@ class OwnersConflicts:
 
     def examined(self, entry: Entry) -> None:
         """Keep that an entry was compared with those most like it."""
-        self._keep(entry, entry, _EXAMINED, "")
+        self._note(entry, _EXAMINED, "")
+
+    def put_off(self, entry: Entry) -> None:
+        """Count an attempt at comparing an entry that failed by its own fault; after three it is left."""
+        with self._ledger.reading() as connection:
+            query = select(conflicts.c.why).where(self._named(_pair_id(entry, entry)))
+            attempts = int(connection.execute(query).scalar() or 0) + 1
+        self._note(entry, _EXAMINED if attempts >= MOST_ATTEMPTS else _PUT_OFF, str(attempts))
 
     def settle(self, conflict_id: str, settled: Settled) -> Conflict:
         """Note what the researcher decided. Raises NotFound, also when either entry was edited since."""
@@ -181,6 +190,12 @@ class OwnersConflicts:
         with self._ledger.transaction() as connection:
             insert_new(connection, conflicts, row)
 
+    def _note(self, entry: Entry, verdict: str, why: str) -> None:
+        self._keep(entry, entry, verdict, why)
+        this = self._named(_pair_id(entry, entry))
+        with self._ledger.transaction() as connection:
+            connection.execute(update(conflicts).where(this).values(verdict=verdict, why=why))
+
     def _is_judged(self, pair: Pair) -> bool:
         with self._ledger.reading() as connection:
             query = select(conflicts.c.verdict).where(self._named(pair.id))
@@ -201,6 +216,7 @@ class OwnersConflicts:
             conflicts.c.a_id == entries.c.id,
             conflicts.c.a_version == entries.c.version,
             conflicts.c.b_id == entries.c.id,
+            conflicts.c.verdict == _EXAMINED,
         )
         is_examined = select(true()).where(itself).exists()
         return and_(entries.c.owner == self.owner, ~entries.c.removed, ~is_examined)
@@ -214,6 +230,10 @@ class OwnersConflicts:
                 pair = Pair(found[row.a_id], found[row.b_id], passages["a"], passages["b"])
                 told.append(Conflict(pair, Settled(row.settled) if row.settled else None, row.judged_at))
         return told
+
+
+def _pair_id(a: Entry, b: Entry) -> str:
+    return f"{a.id}.{a.version}~{b.id}.{b.version}"
 
 
 def _pair(entry: Entry, passage: str, other: Entry, others: str) -> Pair:

@@ -9,7 +9,7 @@ methods here go over all owners; they are the worker's.
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -172,7 +172,27 @@ class Ledger:
         order = (entries.c.queued_at, entries.c.owner, entries.c.id)
         with self._database.reading() as connection:
             query = select(*rows.ENTRY).where(waits).order_by(*order).limit(limit)
-            return [rows.entry(row) for row in connection.execute(query)]
+            with suppress(ValueError, KeyError, TypeError):
+                return [rows.entry(row) for row in connection.execute(query)]
+        self._fail_unreadable(waits, limit)
+        return []
+
+    def _fail_unreadable(self, waits: ColumnElement[bool], limit: int) -> None:
+        """Of entries that wait, mark those as failed whose rows are damaged: else nobody's could be read."""
+        order = (entries.c.queued_at, entries.c.owner, entries.c.id)
+        with self._database.reading() as connection:
+            keys = connection.execute(
+                select(entries.c.owner, entries.c.id).where(waits).order_by(*order).limit(limit)
+            ).all()
+        for owner, entry_id in keys:
+            try:
+                self.current(owner, entry_id)
+            except (ValueError, KeyError, TypeError) as error:
+                reason = f"its row in the ledger is damaged ({type(error).__name__})"
+                failed = {"state": IndexState.FAILED, "reason": reason, "retry_at": ""}
+                this = and_(entries.c.owner == owner, entries.c.id == entry_id)
+                with self._database.transaction() as connection:
+                    connection.execute(update(entries).where(this).values(failed))
 
     @staticmethod
     def _version(entry: Entry) -> ColumnElement[bool]:

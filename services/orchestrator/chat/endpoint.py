@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.errors import ModelRefused, RequestRefused
 from services.orchestrator.chat.event_stream import EventStream, ended
 from services.orchestrator.chat.events import Relay, relayed
-from services.orchestrator.chat.schemas import AskedOfAda
+from services.orchestrator.chat.schemas import AdaOptions, AskedOfAda
 from services.orchestrator.edge.connected import ClientGone, while_connected
 from services.orchestrator.edge.json_body import Json, json_body
 from services.orchestrator.edge.keys import Caller
@@ -32,6 +32,7 @@ from services.orchestrator.engine.vllm import Event
 from services.orchestrator.state import State
 
 log = logging.getLogger("ada.orchestrator")
+REFLECT_HEADER = "X-Ada-Reflect"
 _KIND = re.compile(r"str|list\[.*")  # what of several kinds a field can be; no part of its place
 Asked = TypeVar("Asked", bound=AskedOfAda)
 
@@ -71,6 +72,7 @@ class Endpoint(Generic[Asked]):
         state = cast(State, request.app.state.ada)
         caller = caller_of(request)
         asked = read(self.schema, await json_body(request))
+        reflects = reflects_on(request.headers, asked.ada)
         answer = _Answer(state, caller, state.limits.admit(caller))
         try:
             async with while_connected(receive):
@@ -84,7 +86,7 @@ class Endpoint(Generic[Asked]):
             if answer.stream and answer.stream.begun:
                 return
             raise ended() from None
-        if not (answer.stream and answer.stream.cut):
+        if reflects and not (answer.stream and answer.stream.cut):
             await question.keep(answer.said)
 
 
@@ -98,6 +100,17 @@ def read(schema: type[Asked], body: Json) -> Asked:
         reason = first["msg"].removeprefix("Value error, ")
         code = "array_above_max_length" if first["type"] == "too_long" else None
         raise RequestRefused(f"{where}: {reason}", where, code) from None
+
+
+def reflects_on(headers: Mapping[str, str], options: AdaOptions) -> bool:
+    """Whether Ada may write about this chat: unless the field or the header says no.
+
+    The header is for front ends that can set no field. Raises RequestRefused for a value that says neither.
+    """
+    value = headers.get(REFLECT_HEADER, "on").strip().lower()
+    if value not in ("on", "off"):
+        raise RequestRefused(f"{REFLECT_HEADER} is {value[:40]!r}: use 'on' or 'off'", REFLECT_HEADER)
+    return options.reflect and value == "on"
 
 
 def place(loc: tuple[int | str, ...]) -> str:

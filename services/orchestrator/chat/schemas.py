@@ -20,7 +20,10 @@ class AdaOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    diary: bool = True
+    diary: bool = Field(True, description="whether the diary is recalled, and the chat reflected on")
+    reflect: bool = Field(
+        True, description="whether she may write about this chat; `X-Ada-Reflect: off` says no as well"
+    )
     top_k: int = Field(6, ge=1, le=50, description="diary entries to recall at most")
     as_of: str | None = Field(
         None, description="the ISO date that counts as today: nothing later is recalled; else there is no end"

@@ -7,7 +7,6 @@ from services.orchestrator.chat.conversation import Turn
 from services.orchestrator.chat.prompt import Prompt
 from services.orchestrator.chat.refusals import check_length, tidied
 from services.orchestrator.diary.quiet import keep_talk
-from services.orchestrator.diary.reflection_request import spoken
 from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State
 
@@ -27,8 +26,7 @@ class Talk:
     async def keep(self, said: str) -> None:
         """Keep the talk with her answer, for her to write about when it has gone quiet."""
         if self.prompt.diary.status != "off":
-            turns = [*self.turns, {"role": "assistant", "content": said}]
-            await keep_talk(self.state, self.owner, spoken(turns))
+            await keep_talk(self.state, self.owner, self.turns, said)
 
     async def revise(self, error: ModelRefused) -> None:
         """Leave the diary out of what vLLM refused: it may be the cause. Raises AdaError without one.

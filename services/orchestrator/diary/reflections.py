@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.diary.job_names import reflection_job_id
-from services.diary.reflections import Reflection, Reflections, Turn
+from services.diary.reflections import ACCEPTED, Reflection, Reflections, Turn
 from services.diary.when import read_when
 from services.errors import DiaryUnavailable, FieldError
 from services.orchestrator.chat.conversation import conversation
@@ -64,7 +64,7 @@ async def reflect(wish: ReflectionWish, state: StateDep, owner: OwnerDep) -> Ref
     return ReflectionAnswer(
         reflection_id=reflection.id,
         job_id=reflection_job_id(owner, reflection.id),
-        status=reflection.state,
+        status="queued" if reflection.state == ACCEPTED else reflection.state,
         entry_id=reflection.entry_id,
     )
 

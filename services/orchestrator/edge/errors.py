@@ -24,6 +24,7 @@ from services.errors import (
     NotAllowed,
     NotFound,
     NotJson,
+    NoVerdict,
     RequestRefused,
     TooMuch,
     UnknownRole,
@@ -49,6 +50,7 @@ _TABLE: dict[type[AdaError], tuple[int, str, str]] = {
     ModelUnavailable: (503, "server_error", "model_unavailable"),
     ModelTimeout: (504, "server_error", "model_timeout"),
     ModelFaulty: (502, "server_error", "model_faulty"),
+    NoVerdict: (503, "server_error", "model_unavailable"),
 }
 
 
