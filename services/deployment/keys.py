@@ -51,7 +51,8 @@ def _revoke(given: dict[str, str]) -> int:
     for one in revoke_keys(path, given["REVOKE"], mode):
         _tell(f"revoked: key {one.id} of {one.owner}")
     if not read_keys(path):
-        _tell(f"no key is left: nobody gets in. To go back to no keys at all, end Ada and remove {path}")
+        back = f"end Ada, remove {path}, and start her with ADA_WITHOUT_KEYS=true"
+        _tell(f"no key is left: nobody gets in. To go back to no keys at all, {back}")
     return 0
 
 

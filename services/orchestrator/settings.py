@@ -1,12 +1,9 @@
 """The orchestrator's settings, read from the environment once, at the start."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, cast
 
 from pydantic import Field, field_validator
-from pydantic_settings import NoDecode
 
 from services.diary.settings import SECRETS, DiarySettings
 from services.errors import ConfigError
@@ -29,7 +26,7 @@ class OrchestratorSettings(DiarySettings):
     publish: str = Field("", validation_alias="ADA_PUBLISH")
     # Pages of these origins may ask from a browser: https://chat.example,tauri://localhost, or a JSON list.
     # `*` is every origin, for those who have a key.
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias="ADA_CORS_ORIGINS")
+    cors: str = Field("", validation_alias="ADA_CORS_ORIGINS")
     # Who may ask: `make key OWNER=…`. Without this file everybody on this machine is the one owner `local`.
     keys_file: Path = Field(KEYS_FILE, validation_alias="KEYS_FILE")
     # Whether she is to go on without keys over a ledger that had them; without this their loss stops her.
@@ -72,14 +69,18 @@ class OrchestratorSettings(DiarySettings):
     # So long after the last word of a chat Ada writes an entry of her own about it. 0: never by herself.
     reflect_after_s: float = Field(0.0, ge=0, validation_alias="REFLECT_AFTER_S")
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors")
     @classmethod
-    def _are_origins(cls, value: object) -> object:
-        """A list separated by commas, or in JSON; each as browsers write it."""
-        if isinstance(value, str):
-            is_json = value.lstrip().startswith("[")
-            value = json.loads(value) if is_json else filter(None, map(str.strip, value.split(",")))
-        return tuple(origin_of(str(origin)) for origin in cast(Iterable[object], value))
+    def _are_origins(cls, value: str) -> str:
+        """Each as browsers write it, separated by commas."""
+        is_json = value.lstrip().startswith("[")
+        given = json.loads(value) if is_json else filter(None, map(str.strip, value.split(",")))
+        return ",".join(origin_of(str(origin)) for origin in given)
+
+    @property
+    def cors_origins(self) -> tuple[str, ...]:
+        """The origins whose pages may ask."""
+        return tuple(filter(None, self.cors.split(",")))
 
     @property
     def deadlines(self) -> Deadlines:
