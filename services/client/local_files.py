@@ -66,7 +66,7 @@ def _diary(file: Path) -> bytes:
     except OSError as error:
         raise FileMismatch(
             f"diary_path: {file} can't be read ({error.strerror}): "
-            "leave diary_path out when there is nothing to import, Ada keeps her diary by herself"
+            "leave diary_path out when there is nothing to import, the diary is kept by the server"
         ) from None
 
 

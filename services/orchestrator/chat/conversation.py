@@ -48,7 +48,7 @@ def _read(message: ChatMessage, where: str, found: Conversation, name: str, *, i
     for call in calls:
         if not is_past:
             raise RequestRefused(
-                f"{where}.{call}: Ada has no tools, so she can't go on from one", f"{where}.{call}"
+                f"{where}.{call}: there are no tools, so no answer can go on from one", f"{where}.{call}"
             )
         found.ignored[f"{name}[].{call}"] = None
     text = text_of(message.content, f"{where}.content") or _refusal(extra)

@@ -87,7 +87,7 @@ def _check_no_thinking(asked: ResponsesRequest) -> None:
     for where, wanted in wishes.items():
         if wanted:
             raise RequestRefused(
-                f"{where}: she thinks in /v1/chat/completions only: ask there, or leave it out",
+                f"{where}: thinking is for /v1/chat/completions only: ask there, or leave it out",
                 where,
                 "unsupported_parameter",
             )

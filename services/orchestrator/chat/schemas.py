@@ -22,7 +22,8 @@ class AdaOptions(BaseModel):
 
     diary: bool = Field(True, description="whether the diary is recalled, and the chat reflected on")
     reflect: bool = Field(
-        True, description="whether she may write about this chat; `X-Ada-Reflect: off` says no as well"
+        True,
+        description="whether a reflection may be written on this chat; also `X-Ada-Reflect: off`",
     )
     top_k: int = Field(6, ge=1, le=50, description="diary entries to recall at most")
     as_of: str | None = Field(
