@@ -95,11 +95,14 @@ class DatesAsked:
         """The days that are named, as they are meant on the day `as_of`, each span once."""
         rest = _plain(question)
         found: dict[Span, Days] = {}
+        tried: set[str] = set()
         for form, reading in self._rules:
             last, pieces = 0, []
             for phrase in form.finditer(rest):
                 if _is_date(phrase[0], rest[: phrase.start()], rest[phrase.end() :]):
-                    if len(found) < MOST_DAYS and (span := _tried(reading, phrase, as_of)):
+                    is_new = phrase[0].casefold() not in tried
+                    tried.add(phrase[0].casefold())
+                    if is_new and len(found) < MOST_DAYS and (span := _tried(reading, phrase, as_of)):
                         found.setdefault(span, Days(phrase[0], *span))
                     # What is read is not read again as something shorter.
                     pieces += [rest[last : phrase.start()], "|"]

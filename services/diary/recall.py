@@ -24,6 +24,7 @@ from services.local_time import IN_UTC, LocalTime
 
 CANDIDATES = 200  # by each part; among 14,600 chunks 100 found as much as 800 (79.4, 79.7)
 CANDIDATES_OF_DAYS = 50  # more of each time that the question names
+MOST_OF_DAYS = 3_200  # are looked at for so many among rows whose day was only assumed
 AT_ONCE = 16  # entries that are asked of the ledger
 BUDGET_CHARACTERS = 6_000  # about 1,500 tokens of English for the whole diary block
 MOOD = 0.25  # for an entry of the mood that is asked for
@@ -76,13 +77,14 @@ class _Question:
         first = max(days.first.isoformat(), self.first_day)
         last = told_until(days).isoformat()
         last = min(last, self.last_day) if self.last_day else last
-        limit, hits = CANDIDATES_OF_DAYS, list[Hit]()
-        while first <= last:
+        limit, dated = CANDIDATES_OF_DAYS, list[Hit]()
+        while first <= last and limit <= MOST_OF_DAYS:
             hits = self._search(limit, first, last)
-            if len(hits) < limit or sum(hit.dated for hit in hits) >= CANDIDATES_OF_DAYS:
+            dated = [hit for hit in hits if hit.dated]
+            if len(hits) < limit or len(dated) >= CANDIDATES_OF_DAYS:
                 break
             limit *= 4
-        return hits
+        return dated
 
     def _search(self, limit: int, first_day: str, last_day: str) -> list[Hit]:
         self.cancellation.check()
