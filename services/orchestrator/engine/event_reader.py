@@ -54,6 +54,8 @@ class _LineEnds:
 
     def normalized(self, piece: bytes) -> bytes:
         """With LF alone."""
+        if not piece:
+            return piece
         if self._after_return:
             piece = piece.removeprefix(b"\n")
         self._after_return = piece.endswith(b"\r")
