@@ -61,6 +61,10 @@ def test_a_number_that_is_none_is_not_written():
         ("ValueError: top_p must be in (0, 1], got 2.0.", "top_p must be in (0, 1], got 2.0."),
         ("vllm.exceptions.VLLMValidationError: no", "no"),
         ('Traceback (most recent call last):\n  File "/x.py", line 1', ""),
+        (
+            "1 validation error:\n  {'loc': ('body', 'n')}\n\n  File \"/x.py\", line 1, in y\n    POST /z",
+            "1 validation error:\n  {'loc': ('body', 'n')}",
+        ),
         ("max_tokens: 99 is too large, at 12:30", "max_tokens: 99 is too large, at 12:30"),
     ],
 )

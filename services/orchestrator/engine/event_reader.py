@@ -16,6 +16,10 @@ async def read_events(pieces: AsyncIterator[bytes], most_bytes: int) -> AsyncIte
     """
     line_ends, buffer, begun = _LineEnds(), bytearray(), False
     async for piece in pieces:
+        if not buffer and not line_ends.cut and _is_one_event(piece):
+            begun = True
+            yield b"", piece[len(DATA) : -len(END)]
+            continue
         searched = max(0, len(buffer) - 1)  # the end may lie half in what was searched before
         buffer += line_ends.normalized(piece)
         if not begun and len(buffer) >= len(_BYTE_ORDER_MARK):
@@ -26,13 +30,16 @@ async def read_events(pieces: AsyncIterator[bytes], most_bytes: int) -> AsyncIte
         while (end := buffer.find(END, max(start, searched))) >= 0:
             block = bytes(buffer[start:end])
             start = end + len(END)
-            if block.startswith(DATA) and b"\n" not in block:  # as vLLM writes nearly all of them
-                yield b"", block[len(DATA) :]
-            elif event := _event(block):
+            if event := _event(block):
                 yield event
         del buffer[:start]
         if len(buffer) > most_bytes:
             raise ModelFaulty(f"an event of the model server's stream is larger than {most_bytes} bytes")
+
+
+def _is_one_event(piece: bytes) -> bool:
+    """As vLLM writes nearly all of them, one a piece and in one line."""
+    return piece.startswith(DATA) and piece.endswith(END) and piece.count(b"\n") == 2 and b"\r" not in piece
 
 
 def _event(block: bytes) -> RawEvent | None:
@@ -50,11 +57,13 @@ def _event(block: bytes) -> RawEvent | None:
 class _LineEnds:
     """Lines may end in LF, CRLF or CR, and the network may cut a CRLF in two."""
 
-    _after_return = False
+    cut = False  # behind a CR
 
     def normalized(self, piece: bytes) -> bytes:
         """With LF alone."""
-        if self._after_return:
+        if not piece:
+            return piece
+        if self.cut:
             piece = piece.removeprefix(b"\n")
-        self._after_return = piece.endswith(b"\r")
+        self.cut = piece.endswith(b"\r")
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in piece else piece

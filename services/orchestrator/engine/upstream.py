@@ -27,7 +27,7 @@ _ADDRESS = re.compile(
     re.IGNORECASE,
 )
 _EXCEPTION = re.compile(r"\b(?:\w+\.)*\w+(?:Error|Exception)\b(?:\(\)|:)?\s*")
-_TRACEBACK = re.compile(r'Traceback \(most recent|File "[^"]*", line')
+_TRACEBACK = re.compile(r'Traceback \(most recent|^\s*File "[^"]*", line', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,8 @@ def event_error(found: object, inner: str) -> AdaError | None:
 
 
 def cleaned(message: str, inner: str) -> str:
-    """A message for clients: without addresses, names of exceptions and tracebacks."""
-    if _TRACEBACK.search(message):
-        return ""
+    """A message for clients: without addresses, names of exceptions, and places in the code behind it."""
+    message = _TRACEBACK.split(message, maxsplit=1)[0]
     message = _ADDRESS.sub("(address)", message.replace(inner, "(address)"))
     return _EXCEPTION.sub("", message).strip()[:_MESSAGE_CHARACTERS]
 
