@@ -80,6 +80,7 @@ class TrainingConfig(BaseModel):
     # conversations of another persona than the one that is trained: refuse them by name, or learn from them
     foreign_conversations: Literal["refuse", "allow"] = "refuse"
     speakers: dict[str, Literal["user", "assistant"]] = Field(default_factory=dict)  # names beyond the usual
+    ignored_turn_keys: tuple[str, ...] = ()  # keys of turns, beyond the usual, that change nothing
 
     # data: what is fit to learn from
     min_words: int = Field(8, ge=1)  # in a telling
