@@ -9,7 +9,7 @@ import os
 import resource
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -31,20 +31,39 @@ from services.persona.manifest import PERSONA_NAME, TEMPLATE_NAME
 from services.persona.persona import load_persona
 from trainer import attention, fused_lora
 from trainer.base_model import load_model, load_tokenizer, shape_of, uses_bfloat16
+from trainer.checkpoints import CHECKPOINTS, step_of
 from trainer.config import TrainingConfig, load_config
 from trainer.log import append_to, log, speak
-from trainer.metrics import ALL_SOURCES, HELD_OUT, METRICS, held_out_losses, read_lines, usual_speed
+from trainer.metrics import (
+    ALL_SOURCES,
+    HELD_OUT,
+    METRICS,
+    held_out_losses,
+    losses_at,
+    read_lines,
+    usual_speed,
+)
 from trainer.plan import GIB, Plan, plan_for_cards, plan_for_cpu
 from trainer.run_folder import (
-    CHECKPOINTS,
+    BEST,
     CONFIG_NAME,
     FAILURE,
     HELD_OUT_ROWS,
     OUTCOME,
     TAUGHT_ROWS,
+    best_loss,
+    best_step,
     last_checkpoint,
 )
-from trainer.watch import BestAdapter, MetricsFile, Progress, SampleAnswers, Sanity, TrainingFailed
+from trainer.watch import (
+    BestAdapter,
+    MetricsFile,
+    Progress,
+    SampleAnswers,
+    Sanity,
+    SealedCheckpoints,
+    TrainingFailed,
+)
 
 RESERVE = 1.5 * GIB  # of a card's memory, for its driver, its display and what no estimate sees
 
@@ -54,7 +73,7 @@ class Outcome:
     """What a finished run measured: held-out loss (by source: before, after), steps, tokens, seconds, GiB."""
 
     loss_before: float
-    loss_after: float
+    loss_after: float  # of the last step's adapter
     loss_by_source: dict[str, list[float]]
     steps: int
     tokens: int
@@ -62,6 +81,8 @@ class Outcome:
     tokens_per_s: float
     peak_memory_gib: float
     plan: str
+    best_step: int | None = None  # of the adapter in `best/`
+    best_losses: dict[str, float] = field(default_factory=dict)  # its held-out loss, whole and by source
 
 
 def train_on_all_cards(folder: Path, location: str, log_file: Path) -> Outcome:
@@ -111,7 +132,7 @@ def train(folder: Path, location: str) -> Outcome:
 
 def _train(folder: Path, location: str, config: TrainingConfig, plan: Plan) -> Outcome:
     checkpoint = last_checkpoint(folder)
-    from_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1
+    from_step = step_of(checkpoint) if checkpoint else -1
     metrics = MetricsFile(folder / METRICS, from_step)
     trainer = _trainer(folder, location, config, plan, metrics, from_step)
     # Not by evaluate(): that would leave accelerate with a model that it takes for prepared, and several
@@ -155,6 +176,7 @@ def _trainer(
             metrics,
             Sanity(),
             best,
+            SealedCheckpoints(),
             _sample_answers(folder, tokenizer, config, from_step),
             *_boards(config, folder),
         ],
@@ -283,6 +305,8 @@ def _outcome(folder: Path, trainer: SFTTrainer, seconds: float, plan: Plan) -> O
     lines = read_lines(folder / METRICS)
     losses = held_out_losses(lines)
     before, after = losses.pop(ALL_SOURCES)
+    best = best_step(folder / BEST)
+    best_losses = {} if best is None else losses_at(lines, best) | {ALL_SOURCES: best_loss(folder / BEST)}
     return Outcome(
         loss_before=before,
         loss_after=after,
@@ -293,6 +317,8 @@ def _outcome(folder: Path, trainer: SFTTrainer, seconds: float, plan: Plan) -> O
         tokens_per_s=usual_speed(lines),
         peak_memory_gib=peak_memory_gib(),
         plan=str(plan),
+        best_step=best,
+        best_losses=best_losses,
     )
 
 

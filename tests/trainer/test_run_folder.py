@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from services.errors import ConfigError
+from trainer.checkpoints import seal
 from trainer.run_folder import (
     begin,
     best_loss,
@@ -52,12 +53,13 @@ def folder(output_dir: Path) -> Path:
 
 
 def checkpoint(folder: Path, step: int, state: str | None = '{"global_step": 1}') -> Path:
-    """A checkpoint with this text as its trainer_state.json, or without one."""
+    """A sealed checkpoint with this text as its trainer_state.json, or one without it and without a seal."""
     path = folder / "checkpoints" / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / "optimizer.pt").write_text("moments")
     if state is not None:
         (path / "trainer_state.json").write_text(state)
+        seal(path)
     return path
 
 

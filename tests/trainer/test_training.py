@@ -128,8 +128,8 @@ def test_samples_none_of_which_fits_are_told_before_training(tiny_run):
         run(TrainingConfig(**tiny_run | {"max_seq_length": 64}))
 
 
-def test_too_few_samples_are_told_before_the_model_is_loaded(tiny_run):
-    config = TrainingConfig(**tiny_run | {"target_size": 1, "model_name": "package:gpt-9"})
+def test_too_few_samples_are_told_before_training(tiny_run):
+    config = TrainingConfig(**tiny_run | {"target_size": 1})
     with pytest.raises(ConfigError, match="eval_size"):
         run(config)
 
