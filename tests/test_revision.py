@@ -44,7 +44,9 @@ def test_an_archive_in_other_repo_has_none(repository: Path):
     assert code_revision(os.environ, repository / "ada") == ""
 
 
-def test_a_hooks_variables_name_no_other_repository(repository: Path, tmp_path_factory: pytest.TempPathFactory):
+def test_a_hooks_variables_name_no_other_repository(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+):
     other = tmp_path_factory.mktemp("other")
     git(other, "init", "--quiet")
     environment = {**os.environ, "GIT_DIR": str(other / ".git")}

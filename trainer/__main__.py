@@ -37,7 +37,9 @@ def main() -> int:
         log.error("trainer: %s", error)
         return 2
     except KeyboardInterrupt:
-        log.error("trainer: interrupted; nothing was published%s", _way_on(config.output_dir) if config else "")
+        log.error(
+            "trainer: interrupted; nothing was published%s", _way_on(config.output_dir) if config else ""
+        )
         return 130
     log.info("complete: %s", final)
     return 0

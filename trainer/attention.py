@@ -13,7 +13,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 NAME = "varlen"
-# Its arguments differ between releases: 2.13 is told of grouped queries, 2.11 is not and takes them as they are.
+# Its arguments differ by release: 2.13 is told of grouped queries, 2.11 is not and takes them as they are.
 _KNOWN = inspect.signature(varlen_attn).parameters
 _CAUSAL = {"window_size": (-1, 0)} if "window_size" in _KNOWN else {"is_causal": True}
 _GROUPED = {"enable_gqa": True} if "enable_gqa" in _KNOWN else {}

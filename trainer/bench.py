@@ -41,7 +41,7 @@ Row = dict[str, float | str]
 
 
 def main() -> int:
-    """Entry point; a recipe whose packages are not here is named and left out, exit code 1 for one that fails."""
+    """Entry point; a recipe without its packages is named and left out, one that fails is exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m trainer.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="Qwen/Qwen3-8B")
     parser.add_argument("--steps", type=int, default=12)

@@ -1,9 +1,9 @@
 """Checkpoints that a run can be taken up from: sealed when they are whole, and held against their seal.
 
 A seal is a file of the sizes and SHA-256 of all others in a checkpoint, written last. So weights, optimizer,
-scheduler and random state that a kill or a power cut damaged are found before they are loaded, and the newest
-whole checkpoint is taken in their place. One of an earlier release has no seal: its files are tried for damage
-by their own formats, which sees what is cut short and not every flipped bit.
+scheduler and random state that a kill or a power cut damaged are found before they are loaded, and the
+newest whole checkpoint is taken in their place. One of an earlier release has no seal: its files are tried
+by their own formats, which shows what is cut short and not every flipped bit.
 """
 
 import json

@@ -68,7 +68,9 @@ def look(config: TrainingConfig, cache: Path) -> Path:
     Raises ConfigError as mix does, for a base model that can't be had and a folder that can't be written.
     """
     check_sources(config)
-    encoder = Encoder(config, cache)  # a model that can't be had is told before minutes are spent on the mixture
+    encoder = Encoder(
+        config, cache
+    )  # a model that can't be had is told before minutes are spent on the mixture
     mixture = mix(config)
     started = time.monotonic()
     lengths = measure([*mixture.taught, *mixture.held_out], encoder)

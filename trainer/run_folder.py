@@ -161,7 +161,7 @@ def complete(folder: Path, base_model: str) -> None:
 
 
 def open_to_all(folder: Path) -> None:
-    """PEFT saves the weights readable by their owner alone, as a umask may; the server runs as somebody else."""
+    """PEFT saves weights readable by their owner alone, as a umask may all; the server is somebody else."""
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
 

@@ -65,6 +65,10 @@ from trainer.watch import (
     TrainingFailed,
 )
 
+ALLOCATOR_SETTINGS = (
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+)  # of PyTorch: the user's own come first
 RESERVE = 1.5 * GIB  # of a card's memory, for its driver, its display and what no estimate sees
 
 
@@ -121,6 +125,8 @@ def train(folder: Path, location: str) -> Outcome:
     config = load_config(folder / CONFIG_NAME, [])
     plan = _plan(config, location)
     log.info("plan: %s", plan)
+    if torch.cuda.is_available():
+        _keep_to_memory(config)
     try:
         return _train(folder, location, config, plan)
     except torch.OutOfMemoryError:
@@ -198,8 +204,12 @@ def _keep_losses_exact(trainer: SFTTrainer) -> None:
 
 
 def _base(location: str, config: TrainingConfig, plan: Plan) -> PreTrainedModel:
-    packed = config.packing and attention.is_fast_here()
-    return load_model(location, config, plan.quantization, attention.register() if packed else "sdpa")
+    kernel = attention.register() if _is_varlen(config) else "sdpa"
+    return load_model(location, config, plan.quantization, kernel)
+
+
+def _is_varlen(config: TrainingConfig) -> bool:
+    return config.packing and attention.is_fast_here()
 
 
 def _speed_up(model: torch.nn.Module, config: TrainingConfig) -> None:
@@ -253,7 +263,21 @@ def _plan(config: TrainingConfig, location: str) -> Plan:
         return plan_for_cpu(config, processes)
     card = torch.cuda.get_device_properties(torch.cuda.current_device())
     memory = config.memory_gib * GIB if config.memory_gib else card.total_memory - RESERVE
-    return plan_for_cards(config, shape_of(location, config.lora_rank), memory, processes)
+    shape = shape_of(location, config.lora_rank)
+    return plan_for_cards(config, shape, memory, processes, varlen=_is_varlen(config))
+
+
+def _keep_to_memory(config: TrainingConfig) -> None:
+    """Let the allocator reserve what is in use, and no more than `memory_gib` where that is set.
+
+    Rows differ in length, and evaluations and answers in shape: in blocks of fixed size each leaves gaps that
+    the next can't fill, and far more is reserved than was ever in use (docs/measurements/training.md).
+    """
+    if not any(os.environ.get(name) for name in ALLOCATOR_SETTINGS):
+        torch.cuda.memory._set_allocator_settings("expandable_segments:True")
+    if config.memory_gib:
+        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, config.memory_gib * GIB / total))
 
 
 def _arguments(config: TrainingConfig, plan: Plan, folder: Path) -> SFTConfig:

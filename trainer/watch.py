@@ -175,7 +175,9 @@ class BestAdapter(TrainerCallback):
             return
         if state.is_world_process_zero:
             shutil.rmtree(self.partial, ignore_errors=True)
-        self.trainer.save_model(str(self.partial))  # beside the best one so far, which a kill must leave whole
+        self.trainer.save_model(
+            str(self.partial)
+        )  # beside the best one so far, which a kill must leave whole
         if state.is_world_process_zero:
             write_best(self.partial, state.global_step, loss)
             shutil.rmtree(self.folder, ignore_errors=True)

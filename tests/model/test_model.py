@@ -65,8 +65,8 @@ def test_any_rank_is_served_in_the_next_room_that_vllm_has(rank: int, room: int)
 
 
 def test_a_rank_that_vllm_has_no_room_for_is_refused():
+    settings = ModelSettings.from_environment({})
     with pytest.raises(ConfigError, match="the adapter has rank 513, and vLLM serves 512 at most"):
-        settings = ModelSettings.from_environment({})
         vllm_command(replace(MANIFEST, lora_rank=513), Path("/runs/r"), settings, on_cpu=False)
 
 

@@ -220,7 +220,10 @@ def test_shares_that_part_from_those_asked_are_told_with_the_size_that_would_kee
     (row,) = [line for line in table(mixture).splitlines() if line.startswith("hippocorpus")]
     assert row.split()[-2:] == ["40%", "57%"]
     warning = shares_part(mixture)
-    assert "hippocorpus 57% for 40%, journals 29% for 20%, reddit 7% for 20%, conversations 7% for 20%" in warning
+    assert (
+        "hippocorpus 57% for 40%, journals 29% for 20%, reddit 7% for 20%, conversations 7% for 20%"
+        in warning
+    )
     assert "target_size=250" in warning
     as_asked = {name: share(asked=asked[name], used=asked[name]) for name in asked}
     assert shares_part(Mixture([], [], as_asked, [])) == ""

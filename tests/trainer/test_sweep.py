@@ -213,7 +213,10 @@ def test_the_example_is_a_sweep_of_four_runs():
         ({"grid": GRID, "name": "../up"}, "name: String should match"),
         ({"grid": {"lora_rnk": [8]}}, "grid: lora_rnk is no setting of a run: did you mean lora_rank?"),
         ({"grid": GRID, "settings": {"epoch": 1}}, "settings: epoch is no setting of a run"),
-        ({"grid": {"lora_rank": [8, 513]}}, "grid: lora_rank=513: lora_rank: Input should be less than or equal"),
+        (
+            {"grid": {"lora_rank": [8, 513]}},
+            "grid: lora_rank=513: lora_rank: Input should be less than or equal",
+        ),
         ({"grid": {"seed": [1, 2, 1]}}, "grid: seed=1 and seed=1 are the same run: take one out"),
         ({"grid": {"learning_rate": [0.0001, "1e-4"]}}, "are the same run"),
         ({"grid": {"publish": [True]}}, "publish can't be set, a sweep publishes nothing"),
@@ -256,7 +259,9 @@ def test_an_override_with_a_mistake_names_the_command_line(room: Room, override:
 
 
 def test_a_setting_may_follow_another_one(room: Room):
-    room.write(grid={"lora_rank": [8, 48]}, ties={"lora_alpha": "2*lora_rank", "warmup_steps": "lora_rank / 4"})
+    room.write(
+        grid={"lora_rank": [8, 48]}, ties={"lora_alpha": "2*lora_rank", "warmup_steps": "lora_rank / 4"}
+    )
     points = load_sweep(room.file, ["max_seq_length=512"]).points
     assert [(p.config.lora_rank, p.config.lora_alpha, p.config.warmup_steps) for p in points] == [
         (8, 16, 2),

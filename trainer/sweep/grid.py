@@ -69,7 +69,7 @@ class Sweep:
 
 
 def load_sweep(file: Path, overrides: list[str]) -> Sweep:
-    """Read a sweep and resolve all its runs: defaults ← `base` ← `settings` ← a combination ← overrides ← ties.
+    """Read a sweep and resolve all runs: defaults ← `base` ← `settings` ← a combination ← overrides ← ties.
 
     Raises ConfigError that names the file, the entry of the grid and what it must be.
     """
@@ -111,7 +111,9 @@ def _check_names(file: Path, asked: SweepFile, given: dict[str, object]) -> None
             _check_name(place, name, of_grid=names is asked.grid)
     if both := sorted(mixed & {*asked.grid}):
         raise ConfigError(f"{file}: grid: {MIXTURES} sets the four ratios together: take {both[0]} out")
-    for tied, place in ((name, place) for place, names in places.items() for name in asked.ties if name in names):
+    for tied, place in (
+        (name, place) for place, names in places.items() for name in asked.ties if name in names
+    ):
         if place != f"{file}: ties":
             raise ConfigError(f"{place}: {tied} is tied in {file}: leave it out here, or there")
     if both := sorted((mixed | {*asked.grid}) & {*given}):
