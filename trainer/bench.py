@@ -36,7 +36,7 @@ OTHERS = ("plain TRL", "packed TRL", "Unsloth")
 LEARNING = {"learning_rate": 5e-5, "warmup_steps": 0, "seed": 3407}
 NOT_INSTALLED = "not installed"
 OPTIONAL = ("unsloth", "bitsandbytes")
-_BAR = re.compile(r"\d+%\|[^|]*\|[^\[\]]*\[[^\]]*\]")
+_BAR = re.compile(r" *\d+%\|[^|]*\|[^\[\]]*\[[^\]]*\]")
 Row = dict[str, float | str]
 
 

@@ -327,7 +327,7 @@ def page(config: TrainingConfig, mixture: Mixture, lengths: Lengths, encoder: En
         seed=config.seed,
         cells=cells(mixture, lengths),
         account=mixture.account,
-        left_out=list(_left_out(mixture)),
+        left_out=[*filter(None, [shares_part(mixture)]), *_left_out(mixture)],
         cut=lengths.cut,
         histogram=histogram(lengths.of(None)),
         examples=[_example(sample, encoder) for sample in examples(mixture.taught, config.seed)],

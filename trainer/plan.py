@@ -60,8 +60,8 @@ def plan_for_cards(
 ) -> Plan:
     """The first plan, from the fastest to the thriftiest, that fits `memory` (bytes of one card).
 
-    Without the kernel for rows of varying length (`varlen`), attention needs more. Raises ConfigError when none
-    does, with what to change.
+    Without the kernel for rows of varying length (`varlen`), attention needs more. Raises ConfigError when
+    none does, with what to change.
     """
     share = _share(config, cards)
     plans = [
@@ -89,8 +89,8 @@ def estimate(plan: Plan, shape: Shape, row_tokens: int, shards: int = 1) -> floa
     """Bytes that PyTorch will reserve, by the sizes of what must lie there at once.
 
     On Qwen3-8B, 4 rows of 2,048: 13.0 against 12.5 GiB measured in NF4, 58.0 against 57.0 with all kept. That
-    no more is reserved than is in use is `expandable_segments`' part: without, unpacked samples had reserved 32.6
-    GiB where 13.5 were in use.
+    no more is reserved than is in use, `expandable_segments` sees to: without them, unpacked samples had
+    reserved 32.6 GiB where 13.5 were in use.
     """
     per_weight = NF4_BYTES if plan.quantization == "nf4" else 2
     weights = shape.linear_weights * per_weight + shape.other_weights * 2
