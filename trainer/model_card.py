@@ -78,7 +78,7 @@ Held-out loss, nats a token of {name}'s words, on samples held out of training:
 |---|---|---|
 | all | {manifest.loss_before:.3f} | {manifest.loss_after:.3f} |
 {_losses(manifest)}
-
+{_step(manifest)}
 A loss says how well such stories are told, not whether {name} is one person.
 
 ## Technical specifications
@@ -105,6 +105,18 @@ def _sources(manifest: Manifest) -> str:
         digest = f", SHA-256 `{share['sha256'][:16]}…`" if "sha256" in share else ""
         lines.append(f"- {source}: {share.get('licence', '')} (`{place}`{digest})")
     return "\n".join(lines)
+
+
+def _step(manifest: Manifest) -> str:
+    """Which step's adapter this is, and whether it is any better than the base."""
+    if manifest.served_step is None:
+        return ""
+    text = f"\nThis adapter is that of step {manifest.served_step:,} of {manifest.steps:,}"
+    if manifest.last_loss is not None and manifest.served_step != manifest.steps:
+        text += f"; the last step's, in `last/`, has a loss of {manifest.last_loss:.3f}"
+    if manifest.is_worse_than_base:
+        text += ". **Training raised the loss: it is worse than its base**"
+    return text + ".\n"
 
 
 def _losses(manifest: Manifest) -> str:

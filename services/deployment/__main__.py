@@ -39,6 +39,7 @@ from services.deployment.readiness import NotReady, wait_until_ready
 from services.errors import AdaError, ConfigError
 from services.keys import KEYS_FILE
 from services.port import check_port
+from services.revision import code_revision
 from services.start import CONFIG_EXIT
 
 BUILD_GIB = {GPU_FILES: 60, CPU_FILES: 12}
@@ -221,8 +222,7 @@ def train(*arguments: str) -> int:
         raise ConfigError("the trainer's image can't be built, as it says above")
     if not any(word.startswith("--config") for word in arguments):
         arguments = ("--config", CONFIGS.get(files, CONFIGS[GPU_FILES]), *arguments)
-    revision = run("git", "rev-parse", "HEAD").stdout.strip() if shutil.which("git") else ""
-    options = ["--rm", "--env", f"ADA_CODE_REVISION={revision}"]
+    options = ["--rm", "--env", f"ADA_CODE_REVISION={code_revision(os.environ)}"]
     options += [] if sys.stdin.isatty() else ["--no-TTY"]
     for file in _own_files(arguments):
         options += ["--volume", f"{file.absolute()}:{Path('/app', file)}:ro"]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from services.errors import ConfigError
 from services.model.settings import API_KEY, HOST, ModelSettings
 from services.persona.base_model import locate
 from services.persona.manifest import TEMPLATE_NAME, Manifest
@@ -14,6 +15,8 @@ _ROOT = Path(__file__).parents[2]
 _PLUGIN = Path(__file__).with_name("cpu_plugin")
 BASE_NAME = "base"  # the researcher's control: no adapter
 ADA_NAME = "ada"
+# What vLLM takes as --max-lora-rank; an adapter of a rank between two of them is padded to the higher one.
+MAX_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 # What a client that says nothing gets; the same values as AdaChat's InferenceConfig (a test compares).
 # Here and not in the orchestrator, because vLLM also cuts max_new_tokens to what the context leaves.
 GENERATION_DEFAULTS = {"max_new_tokens": 512, "temperature": 0.7, "top_p": 0.8, "top_k": 20}
@@ -26,7 +29,8 @@ def vllm_command(manifest: Manifest, folder: Path, settings: ModelSettings, *, o
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", locate(manifest.base_model, settings.model_cache)]
     command += ["--served-model-name", BASE_NAME]
-    command += ["--enable-lora", "--max-loras", "1", "--max-lora-rank", str(manifest.lora_rank)]
+    command += ["--enable-lora", "--max-loras", "1"]
+    command += ["--max-lora-rank", str(_room_for(manifest.lora_rank))]
     command += ["--lora-modules", json.dumps(adapter)]
     command += ["--chat-template", str(folder / TEMPLATE_NAME)]
     command += ["--chat-template-content-format", "string"]
@@ -43,6 +47,13 @@ def vllm_command(manifest: Manifest, folder: Path, settings: ModelSettings, *, o
         # The default of 0.92 counts memory that other processes of a bare machine need.
         command += ["--gpu-memory-utilization", "0.2", "--dtype", "bfloat16"]
     return command
+
+
+def _room_for(rank: int) -> int:
+    room = next((ranks for ranks in MAX_LORA_RANKS if ranks >= rank), None)
+    if room is None:
+        raise ConfigError(f"the adapter has rank {rank}, and vLLM serves {MAX_LORA_RANKS[-1]} at most")
+    return room
 
 
 def vllm_environment(

@@ -43,13 +43,22 @@ class Manifest:
     peak_memory_gib: float
     steps: int
     loss_before: float
-    loss_after: float
+    loss_after: float  # of the adapter that is served
     loss_by_source: dict[str, list[float]] = field(default_factory=dict)  # held out: before, after
+    served_step: int | None = None  # at which the served adapter was taken; None in runs of before
+    last_loss: float | None = None  # of the last step's adapter, which lies in last/ where it is another
     tokens: int = 0
     plan: str = ""  # how the steps were computed
     code_revision: str = ""
     pronouns: str = ""  # empty: by the name, see services/persona/pronouns.py
+    adapter_config_sha256: str = ""  # empty in runs of before, as the next
+    persona_sha256: str = ""
     schema: int = SCHEMA
+
+    @property
+    def is_worse_than_base(self) -> bool:
+        """Whether training raised the held-out loss."""
+        return self.loss_after > self.loss_before
 
     def check_persona(self, persona: Persona, path: Path) -> None:
         """Raises ConfigError when a persona file is of somebody else than this adapter was trained to be."""
@@ -90,7 +99,7 @@ def read_manifest(folder: Path) -> Manifest:
 def check_adapter(folder: Path) -> Manifest:
     """Read the manifest and hold the folder's files against it.
 
-    Raises ConfigError naming the file that is missing, altered or made for another base model.
+    Raises ConfigError naming the file that is missing, altered or made for another base model or rank.
     """
     manifest = read_manifest(folder)
     for name in (WEIGHTS_NAME, ADAPTER_CONFIG_NAME, TEMPLATE_NAME, PERSONA_NAME):
@@ -101,6 +110,15 @@ def check_adapter(folder: Path) -> Manifest:
             f"{folder / TEMPLATE_NAME} is not the template that {manifest.assistant_name} was trained with "
             f"(template_sha256 in {MANIFEST_NAME} differs): restore the file or train again"
         )
+    _check_adapter_config(folder, manifest)
+    _check_hash(folder / PERSONA_NAME, manifest.persona_sha256)
+    if file_sha256(folder / WEIGHTS_NAME) != manifest.weights_sha256:
+        raise ConfigError(f"{folder / WEIGHTS_NAME} is damaged (its hash differs): train again")
+    return manifest
+
+
+def _check_adapter_config(folder: Path, manifest: Manifest) -> None:
+    """Raises ConfigError when it is of another base or rank than the manifest's, or was altered."""
     adapter = _json_object(folder / ADAPTER_CONFIG_NAME)
     if adapter.get("base_model_name_or_path") != manifest.base_model:
         raise ConfigError(
@@ -108,9 +126,19 @@ def check_adapter(folder: Path) -> Manifest:
             f"{adapter.get('base_model_name_or_path')!r}, but {MANIFEST_NAME} names the base model "
             f"{manifest.base_model!r}: the folder mixes two runs, train again"
         )
-    if file_sha256(folder / WEIGHTS_NAME) != manifest.weights_sha256:
-        raise ConfigError(f"{folder / WEIGHTS_NAME} is damaged (its hash differs): train again")
-    return manifest
+    for name, value in (("r", manifest.lora_rank), ("lora_alpha", manifest.lora_alpha)):
+        if adapter.get(name, value) != value:
+            raise ConfigError(
+                f"{folder / ADAPTER_CONFIG_NAME} has {name} {adapter[name]!r}, but {MANIFEST_NAME} says "
+                f"{value}: restore the file or train again"
+            )
+    _check_hash(folder / ADAPTER_CONFIG_NAME, manifest.adapter_config_sha256)
+
+
+def _check_hash(path: Path, sha256: str) -> None:
+    """Runs of before have no hash of some files."""
+    if sha256 and file_sha256(path) != sha256:
+        raise ConfigError(f"{path} was altered (its hash differs): restore the file or train again")
 
 
 def _who(assistant: str, user: str, pronouns: str) -> str:

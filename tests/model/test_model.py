@@ -1,7 +1,10 @@
 """The engine: vLLM is started from the manifest, or not at all, with one line that says why."""
 
 import json
+import re
 import sys
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +15,7 @@ from services.errors import ConfigError
 from services.model import cpu_lora
 from services.model.cpu_lora import bgmv_expand, bgmv_expand_slice, bgmv_shrink
 from services.model.settings import ModelSettings
-from services.model.vllm_command import vllm_command, vllm_environment
+from services.model.vllm_command import MAX_LORA_RANKS, vllm_command, vllm_environment
 from services.persona.manifest import Manifest
 
 MANIFEST = Manifest(
@@ -52,6 +55,25 @@ def test_base_adapter_rank_and_template_come_from_the_manifest():
     assert after("--max-lora-rank", argv) == "128"
     assert after("--chat-template", argv) == "/runs/r/chat_template.jinja"
     assert json.loads(after("--lora-modules", argv))["path"] == "/runs/r"
+
+
+@pytest.mark.parametrize(("rank", "room"), [(1, 1), (2, 8), (48, 64), (65, 128), (257, 320), (512, 512)])
+def test_any_rank_is_served_in_the_next_room_that_vllm_has(rank: int, room: int):
+    manifest = replace(MANIFEST, lora_rank=rank)
+    argv = vllm_command(manifest, Path("/runs/r"), ModelSettings.from_environment({}), on_cpu=False)
+    assert after("--max-lora-rank", argv) == str(room)
+
+
+def test_a_rank_that_vllm_has_no_room_for_is_refused():
+    settings = ModelSettings.from_environment({})
+    with pytest.raises(ConfigError, match="the adapter has rank 513, and vLLM serves 512 at most"):
+        vllm_command(replace(MANIFEST, lora_rank=513), Path("/runs/r"), settings, on_cpu=False)
+
+
+def test_the_rooms_are_those_of_the_vllm_that_is_installed():
+    source = Path(find_spec("vllm").submodule_search_locations[0], "config", "lora.py").read_text()
+    (listed,) = re.findall(r"MaxLoRARanks = Literal\[([\d, ]+)\]", source)
+    assert tuple(map(int, listed.split(","))) == MAX_LORA_RANKS
 
 
 def test_the_cpu_leaves_memory_to_the_rest_of_a_bare_machine():

@@ -16,6 +16,7 @@ from services.errors import ConfigError
 from services.persona.persona import Persona, load_persona
 from trainer.author.plan import DATE_WORDS
 from trainer.log import log
+from trainer.sources.turns import SPEAKER, WORDS, first_filled, from_text
 
 # Of the samples 41 of 60 name somebody or some place of Ada's life. Another life may name one of her towns,
 # so several different names are asked for.
@@ -119,17 +120,18 @@ def own_conversations(
 
 
 def _turns(holder: Mapping[str, Any]) -> list[Any]:
-    turns = holder.get("conversations") or holder.get("messages")
+    turns = first_filled(holder, ("conversations", "messages"))
+    turns = from_text(turns) if isinstance(turns, str) else turns
     return turns if isinstance(turns, list) else []
 
 
 def _speaker(turn: Mapping[str, Any]) -> str:
-    name = turn.get("role") or turn.get("from")
+    name = first_filled(turn, SPEAKER)
     return name.strip().casefold() if isinstance(name, str) else ""
 
 
 def _text(turn: Mapping[str, Any]) -> str:
-    words = turn.get("content") or turn.get("value")
+    words = first_filled(turn, WORDS)
     return words if isinstance(words, str) else str(words or "")
 
 
