@@ -43,7 +43,7 @@ def take_in(
     file as a whole can't be read, EntryConflict when the key was used for something else, LedgerFull or
     DiaryUnavailable: then what was read so far is on disk, and sending the file again adds the rest.
     """
-    rows = _checked(file, form)
+    rows = _checked(file, form, name)
     import_id = _begin(ledger, owner, file, name, key)
     if ledger.of(owner).import_report(import_id).ended_at is None:
         _Reading(ledger, owner, import_id).read(rows)
@@ -58,9 +58,9 @@ def the_import(ledger: Ledger, owner: str, import_id: str) -> Import:
     return Import(report, rejected, count, told.get("undated", 0), told.get("ignored_fields", []))
 
 
-def _checked(file: BinaryIO, form: Format) -> Iterator[Row | Reject]:
+def _checked(file: BinaryIO, form: Format, name: str) -> Iterator[Row | Reject]:
     """The rows, the first of them read already, so that a file of no use leaves no trace."""
-    rows = read_rows(file, form)
+    rows = read_rows(file, form, name)
     return chain([first for first in [next(rows, None)] if first], rows)
 
 
