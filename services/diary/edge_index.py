@@ -46,7 +46,7 @@ class EdgeIndex:
             if not replacing:
                 check_current(self._home.current(), collection_name(model, dimension), model)
             self.shard = Shard(self._home.own(), dimension)
-            if not self._home.current():
+            if not self._home.current() or (not replacing and self._home.current() != self.path.name):
                 self._home.point_at(self.path)
         except BaseException:
             self._home.close()

@@ -60,8 +60,10 @@ class QdrantIndex:
         self.server.check_version()
         if not self._current():
             first = numbered(self.alias)
+            older = set(self.server.aliases().values())  # of an older format, with the texts of entries
             self.server.create(first, self._dimension)
             self.server.point(self.alias, first)
+            self._sweep(older)
 
     def check(self) -> None:
         """Raises DiaryUnavailable when the server is the wrong one, or has nothing to search in yet.

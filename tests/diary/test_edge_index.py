@@ -19,11 +19,11 @@ from services.diary.index import WORDS, Asked
 from services.errors import DiaryUnavailable
 
 ROOT = Path(__file__).parents[2]
-FIRST = f"fake-{DIMENSION}-f2~1"
+FIRST = f"fake-{DIMENSION}-f3~1"
 
 
 def found(index: EdgeIndex, **days: str) -> set[str]:
-    return {hit.text for hit in index.of("ada").search(asked("any"), 1000, **days)}
+    return {hit.entry_id for hit in index.of("ada").search(asked("any"), 1000, **days)}
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def reopened(folder: Path) -> Iterator[EdgeIndex]:
 
 def test_it_is_named_after_model_dimension_and_format(tmp_path: Path):
     index = EdgeIndex(tmp_path, "sentence-transformers/all-MiniLM-L6-v2", 384)
-    assert index.path == tmp_path / "sentence-transformers-all-MiniLM-L6-v2-384-f2~1"
+    assert index.path == tmp_path / "sentence-transformers-all-MiniLM-L6-v2-384-f3~1"
     index.close()
 
 
@@ -184,9 +184,9 @@ class TestWhatIsLeftBehind:
 
     def test_a_folder_that_current_names_and_that_is_gone_is_made_anew(self, folder: Path):
         (folder).mkdir()
-        (folder / "current").write_text(f"fake-{DIMENSION}-f2~7")
+        (folder / "current").write_text(f"fake-{DIMENSION}-f3~7")
         index = EdgeIndex(folder, "fake", DIMENSION)
-        assert (index.count(), index.path.name) == (0, f"fake-{DIMENSION}-f2~7")
+        assert (index.count(), index.path.name) == (0, f"fake-{DIMENSION}-f3~7")
         index.close()
 
     def test_the_first_format_and_nobody_elses_files_are_swept_away(self, folder: Path):
@@ -211,6 +211,6 @@ def test_settling_builds_a_graph_that_finds_the_same(folder: Path, monkeypatch: 
     twin.settle()
     assert (ungraphed, twin.shard.vectors_in_an_index()) == (8_000, 16_000)  # words alone, then both
     after = twin.of("ada").search(question, 10)
-    assert len({hit.text for hit in after} & {hit.text for hit in before}) >= 10
-    assert max(after, key=lambda hit: hit.scores[WORDS]).text == "fog 77"
+    assert len({hit.entry_id for hit in after} & {hit.entry_id for hit in before}) >= 10
+    assert max(after, key=lambda hit: hit.scores[WORDS]).entry_id == "fog 77"
     index.close()

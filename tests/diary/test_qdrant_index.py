@@ -20,7 +20,7 @@ from services.diary.qdrant_index import QdrantIndex
 from services.diary.qdrant_server import compatible
 from services.errors import ConfigError, DiaryUnavailable
 
-FIRST = f"fake-{DIMENSION}-f2~1"
+FIRST = f"fake-{DIMENSION}-f3~1"
 MAY_READ = "may-read"
 
 
@@ -51,7 +51,7 @@ def reader(server: Server) -> Iterator[QdrantIndex]:
 
 
 def found(index: QdrantIndex) -> set[str]:
-    return {hit.text for hit in index.of("ada").search(asked("any"), 1000)}
+    return {hit.entry_id for hit in index.of("ada").search(asked("any"), 1000)}
 
 
 def test_ensuring_twice_keeps_what_is_there(index: QdrantIndex):
@@ -71,13 +71,13 @@ def test_a_making_that_was_cut_short_is_finished(server: Server):
 
 def test_the_alias_is_named_after_model_dimension_and_format(server: Server):
     named = QdrantIndex(server.url, "may-write", "sentence-transformers/all-MiniLM-L6-v2", 384)
-    assert named.alias == "sentence-transformers-all-MiniLM-L6-v2-384-f2"
+    assert named.alias == "sentence-transformers-all-MiniLM-L6-v2-384-f3"
     named.close()
 
 
 def test_the_first_collection_stands_behind_the_alias(server: Server, index: QdrantIndex):
     assert server.left() == {FIRST}
-    assert index.server.aliases() == {f"fake-{DIMENSION}-f2": FIRST}
+    assert index.server.aliases() == {f"fake-{DIMENSION}-f3": FIRST}
 
 
 def test_the_read_only_key_searches_through_the_alias_and_changes_nothing(
@@ -115,7 +115,7 @@ def test_a_reader_of_another_model_finds_nothing_rather_than_nonsense(server: Se
     other.switch_to(other.twin())
     with pytest.raises(DiaryUnavailable, match="404"):
         found(index)
-    with pytest.raises(ConfigError, match=r"'fake'.*indexed as other-16-f2"):
+    with pytest.raises(ConfigError, match=r"'fake'.*indexed as other-16-f3"):
         index.check()
     other.close()
 
