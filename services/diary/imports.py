@@ -118,7 +118,7 @@ class _Batch:
         """Decide what becomes of one draft."""
         # A microsecond apart, so that the entries of one day keep the file's order.
         now = utc(self._began + timedelta(microseconds=place))
-        row = {**self._fixed, "id": _id(draft), **revisions.first(draft, now)}
+        row = rows.sealed({**self._fixed, "id": _id(draft), **revisions.first(draft, now)})
         there = self._there(row, draft)
         if any(revisions.ever_said(self._connection, one, draft) for one in there if not one.removed):
             self._duplicates += 1

@@ -9,13 +9,13 @@ methods here go over all owners; they are the worker's.
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select, true, update
 
-from services.diary import listing, revisions, rows
+from services.diary import erasure, listing, revisions, rows
 from services.diary.database import Database, sqlite_folder
 from services.diary.entry import Entry, IndexState
 from services.diary.imports import Added as Added
@@ -24,11 +24,12 @@ from services.diary.listing import EntryFilter as EntryFilter
 from services.diary.listing import Page as Page
 from services.diary.owners_ledger import OwnersLedger
 from services.diary.tables import entries, idempotency_keys, utc
-from services.errors import ConfigError
+from services.errors import ConfigError, DiaryUnavailable
 
 MIN_FREE_BYTES = 200 * 2**20
 BACKOFF_S = (1, 5, 30, 120, 600)  # until the next attempt at indexing; after the last, it has failed
 KEYS_KEPT = timedelta(days=30)  # for so long a request may be sent again under its Idempotency-Key
+REWRITTEN_AT_THE_END = 64 << 20  # bytes of a database that whoever closes it rewrites, in about a second
 _AT_ONCE = 500  # entries that a stream holds in memory
 
 
@@ -52,7 +53,16 @@ class Ledger:
 
     def close(self) -> None:
         """Close the database; also at the end of `with Ledger(url) as ledger:`."""
+        with suppress(DiaryUnavailable):
+            self.finish_erasures(REWRITTEN_AT_THE_END)
         self._database.close()
+
+    def finish_erasures(self, largest: int | None = None) -> bool:
+        """Rewrite the file of which something was purged, unless it is larger; whether nothing is left to do.
+
+        Others can read meanwhile, and not write. Raises DiaryUnavailable.
+        """
+        return self._database.is_postgresql or erasure.finish(self._database, largest)
 
     def __enter__(self) -> "Ledger":
         return self

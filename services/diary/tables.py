@@ -83,6 +83,7 @@ def _what_it_says() -> list[Column[Any]]:
         Column("state", String(16), nullable=False),
         Column("reason", Letters),
         Column("attempts", Integer, nullable=False),
+        Column("checksum", String(64)),  # of what it says, see services/diary/rows.py
     ]
 
 
@@ -117,6 +118,16 @@ idempotency_keys = Table(
     Column("entry_id", Letters, nullable=False),
     Column("version", Integer, nullable=False),  # that the request made
     Column("created_at", Letters, nullable=False),
+)
+
+# Entries that were purged, while their text may still be in what the database keeps of its files. One that
+# belongs to nobody is the file as an older version of Ada left it.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("owner", Letters, primary_key=True),
+    Column("id", Letters, primary_key=True),
+    Column("asked_at", Letters, nullable=False),
 )
 
 imports = Table(
