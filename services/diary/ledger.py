@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select, true, update
 
 from services.diary import erasure, listing, revisions, rows
+from services.diary.damage import Damage, damages
 from services.diary.database import Database, sqlite_folder
 from services.diary.entry import Entry, IndexState
 from services.diary.imports import Added as Added
@@ -73,6 +74,10 @@ class Ledger:
     def of(self, owner: str) -> OwnersLedger:
         """One owner's diary."""
         return OwnersLedger(self._database, owner)
+
+    def damages(self) -> Iterator[Damage]:
+        """Every version of an entry that is not as it was written. Raises DiaryUnavailable."""
+        return damages(self._database)
 
     def transaction(self) -> AbstractContextManager[Connection]:
         """A transaction for the tables that are not entries: kept as a whole, or not at all.

@@ -178,13 +178,15 @@ class OwnersLedger:
         with self._database.transaction() as connection:
             return imports.begin(connection, self.owner, name)
 
-    def add_rows(self, import_id: str, drafts: Sequence[EntryDraft]) -> Added:
+    def add_rows(self, import_id: str, drafts: Sequence[EntryDraft], known: int = 0) -> Added:
         """Take the drafts that are new, all in one transaction. Raises NotFound.
+
+        The first `known` were taken by a reading that was cut short.
 
         A draft that the diary has already adds nothing: by its id, or without one by date and text.
         """
         with self._database.transaction() as connection:
-            return imports.add(connection, self.owner, import_id, drafts)
+            return imports.add(connection, self.owner, import_id, drafts, known)
 
     def end_import(self, import_id: str, rejected: list[dict[str, Any]]) -> None:
         """Note that the file was read to its end, and which rows were rejected. Raises NotFound."""

@@ -138,6 +138,8 @@ imports = Table(
     Column("name", Letters, nullable=False),
     Column("accepted", Integer, nullable=False),
     Column("duplicates", Integer, nullable=False),
+    Column("rows_read", Integer, nullable=False, server_default="0"),  # that were entries, refused ones too
+    Column("restored", Integer, nullable=False, server_default="0"),  # of the accepted, had been removed
     Column("rejected", Json, nullable=False),  # a list of objects: where, and why
     Column("created_at", Letters, nullable=False),
     Column("ended_at", Letters),  # none: still being read, or its process was killed

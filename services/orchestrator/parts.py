@@ -14,6 +14,8 @@ from services.diary.recall import Recall
 from services.errors import ConfigError
 from services.orchestrator.adapter import Adapter, Published
 from services.orchestrator.chat.tokens import TokenCounter
+from services.orchestrator.diary.import_limits import ImportLimits, ImportSlots
+from services.orchestrator.diary.uploads import UploadLimits
 from services.orchestrator.edge.keys import KeyRing
 from services.orchestrator.edge.limits import Limits
 from services.orchestrator.engine.gate import Gate
@@ -54,6 +56,10 @@ def assemble(
         metrics=metrics,
         readings=Readings(metrics, ledger, jobs),
         diary_deadline_s=settings.diary_deadline_s,
+        imports=ImportLimits(
+            ImportSlots(settings.imports_at_once, settings.imports_an_owner),
+            UploadLimits(settings.import_max_bytes, settings.import_timeout_s),
+        ),
         keep_alive_s=settings.keep_alive_s,
     )
 

@@ -14,6 +14,7 @@ from services.diary.ledger import Ledger
 from services.diary.recall import Recall
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.chat.tokens import TokenCounter
+from services.orchestrator.diary.import_limits import ImportLimits
 from services.orchestrator.edge.keys import KeyRing
 from services.orchestrator.edge.limits import Limits
 from services.orchestrator.engine.breaker import Breaker
@@ -44,6 +45,7 @@ class State:
     metrics: Metrics
     readings: Readings
     diary_deadline_s: float  # for looking up the diary; past it she answers without
+    imports: ImportLimits
     keep_alive_s: float  # of silence in a stream, then proxies are sent a comment
     diary_breaker: Breaker = field(default_factory=Breaker)
 

@@ -217,7 +217,9 @@ class TestSearching:
         hits = index.of("ada").around(wanted, asked("fog 2"))
         assert sorted(hit.place for hit in hits) == [1, 2]
         everything = by_text(index.of("ada").search(asked("fog 2"), ALL))
-        assert by_text(hits) == {hit.entry_id: pytest.approx(everything[hit.entry_id], abs=1e-5) for hit in hits}
+        assert by_text(hits) == {
+            hit.entry_id: pytest.approx(everything[hit.entry_id], abs=1e-5) for hit in hits
+        }
         assert index.of("ada").around([], asked("fog")) == []
 
 
@@ -288,7 +290,9 @@ class TestForgetting:
         for version in (1, 2, 3):
             index.upsert([chunk(f"{entry} {version}", entry_id=entry, version=version) for entry in "ef"])
         index.forget([EntryKey("ada", "e"), EntryKey("ada", "f")], except_version={EntryKey("ada", "e"): 3})
-        assert {(hit.entry_id, hit.version) for hit in index.of("ada").search(asked("any"), ALL)} == {("e", 3)}
+        assert {(hit.entry_id, hit.version) for hit in index.of("ada").search(asked("any"), ALL)} == {
+            ("e", 3)
+        }
 
     def test_hundreds_of_entries_go_at_once(self, index: IndexEngine):
         index.upsert([chunk(f"e{i}") for i in range(250)])

@@ -3,7 +3,9 @@
 The readers of each format are tested in tests/diary/test_importing.py.
 """
 
+import asyncio
 import json
+import tempfile
 from collections.abc import AsyncIterator
 
 import httpx
@@ -138,11 +140,58 @@ class TestBrokenRows:
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
         error_of(await client.post(IMPORT, content=b"--y\r\nnonsense", headers=headers), 400)
 
-    async def test_a_file_that_is_too_large_is_413(self, client, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(uploads, "MOST_BYTES", 100)
-        for sent in (form(JSONL), {"content": JSONL, "params": {"format": "jsonl"}}):
-            error_of(await client.post(IMPORT, **sent), 413)
+
+class TestLimits:
+    """Imports are bounded in number, bytes, seconds and disk, and end with their client."""
+
+    @pytest.fixture
+    def settings(self) -> dict[str, object]:
+        return {"IMPORT_MAX_BYTES": 1024, "IMPORT_TIMEOUT_S": 0.2, "IMPORTS_AT_ONCE": 3}
+
+    async def test_a_file_that_is_too_large_is_413_and_names_the_setting(self, client):
+        large = JSONL * 10
+        for sent in (form(large), {"content": large, "params": {"format": "jsonl"}}):
+            error = error_of(await client.post(IMPORT, **sent), 413)
+            assert "IMPORT_MAX_BYTES" in error["message"]
         assert await texts(client) == []
+
+    async def test_one_more_than_may_be_read_at_once_is_429_by_owner_and_in_all(self, voice: Voice):
+        slots = voice.state.imports.slots
+        with slots.slot("local"), slots.slot("local"):
+            answer = await voice.client.post(IMPORT, **form(JSONL))
+            assert "IMPORTS_AN_OWNER" in error_of(answer, 429)["message"]
+            assert int(answer.headers["Retry-After"]) >= 1
+        with slots.slot("a"), slots.slot("b"), slots.slot("c"):
+            assert (
+                "IMPORTS_AT_ONCE" in error_of(await voice.client.post(IMPORT, **form(JSONL)), 429)["message"]
+            )
+        assert (await voice.client.post(IMPORT, **form(JSONL))).status_code == 202
+
+    async def test_an_upload_that_does_not_end_is_408_and_gives_its_slot_back(self, voice: Voice):
+        async def pieces() -> AsyncIterator[bytes]:
+            yield JSONL
+            await asyncio.Event().wait()
+
+        request = voice.client.post(IMPORT, content=pieces(), params={"format": "jsonl"})
+        assert "IMPORT_TIMEOUT_S" in error_of(await request, 408)["message"]
+        assert (await voice.client.post(IMPORT, **form(JSONL))).json()["accepted"] == 3
+
+    async def test_a_disk_without_room_is_507_before_anything_is_read(self, voice: Voice):
+        object.__setattr__(voice.state.imports.upload, "free_bytes", 1 << 60)
+        for sent in (form(JSONL), {"content": JSONL, "params": {"format": "jsonl"}}):
+            assert "free some" in error_of(await voice.client.post(IMPORT, **sent), 507)["message"]
+
+    async def test_nothing_of_an_upload_has_a_name_on_the_disk(self, voice: Voice, tmp_path, monkeypatch):
+        """So nothing of it is left there, however the process ends."""
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        seen = []
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield JSONL
+            seen.append([path.name for path in tmp_path.iterdir() if path.name.startswith("ada-")])
+
+        await voice.client.post(IMPORT, content=pieces(), params={"format": "jsonl"})
+        assert seen == [[]]
 
 
 class TestTwice:

@@ -40,7 +40,7 @@ _BY_TYPE = {
     "application/zip": Format.ZIP,
     "application/x-zip-compressed": Format.ZIP,
 }
-_REMEDY = "say ?format=jsonl, json, csv, md, jrnl or zip"
+_REMEDY = "say ?format=jsonl, json, csv or md (or jrnl, or zip)"
 
 
 def format_of(asked: str | None, name: str, content_type: str) -> Format:

@@ -115,7 +115,7 @@ def _dated(line: int, level: int, words: str, chapter: str, has_cr: bool, underl
 def _what_lacks(date: str) -> str:
     """What is wrong with a date that its general refusal would not say."""
     if not _YEAR.search(date):
-        return f"{date!r} has no year: write it as 2023-05-08, or 8 May 2023"
+        return f"{date!r} has no year, or one of two digits: write it as 2023-05-08, or 8 May 2023"
     if FOREIGN_MONTHS.intersection(re.findall(r"[^\W\d_]+", date.lower())):
         return f"{date!r} has a month that is not English: write it as 2023-05-08, or 8 May 2023"
     return ""

@@ -22,9 +22,11 @@ class DeletionRequest(Picked):
     """A filter, and whether it is meant."""
 
     dry_run: bool = Field(
-        True, description="false removes what is picked; true only tells what that would be"
+        True, strict=True, description="false removes what is picked; true only tells what that would be"
     )
-    all: bool = Field(False, description="needed to remove the whole diary, with a filter that picks all")
+    all: bool = Field(
+        False, strict=True, description="needed to remove the whole diary, with a filter that picks all"
+    )
 
 
 @router.post("/delete", responses=failures(*BODY, 507))

@@ -2,12 +2,12 @@
 
 import logging
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from services.diary.entry import Entry
+from services.diary.entry import Entry, IndexState
 from services.diary.jobs import job_id
 from services.errors import DiaryUnavailable, EntryConflict, FieldError
 from services.orchestrator.diary.answers import (
@@ -17,6 +17,7 @@ from services.orchestrator.diary.answers import (
     EditedAnswer,
     EntryAnswer,
     EntryPage,
+    Erasure,
     History,
     RemovedAnswer,
     TagCount,
@@ -102,10 +103,16 @@ def remove_entry(
     owner: OwnerDep,
     purge: Annotated[bool, Query(description="erase its text and its history too")] = False,
 ) -> RemovedAnswer:
-    """Remove an entry. It is out of every answer at once, and out of the index when the job is done."""
-    entry = state.ledger.of(owner).remove(entry_id, purge)
-    submit(state, entry)
-    return RemovedAnswer(**Accepted.of(entry).model_dump(), purged=purge)
+    """Remove an entry. It is out of every answer at once, and out of the index when the job is done.
+
+    Asked again with `purge`, it tells whether anything of the entry is left on disk.
+    """
+    ledger = state.ledger.of(owner)
+    entry = ledger.remove(entry_id, purge)
+    if entry.state == IndexState.QUEUED:
+        submit(state, entry)
+    erasure = _erasure(entry, ledger.is_erased(entry_id)) if purge else None
+    return RemovedAnswer(**Accepted.of(entry).model_dump(), purged=purge, erasure=erasure)
 
 
 @router.get("/entries/{entry_id}/history", responses=failures(404))
@@ -120,6 +127,12 @@ def list_tags(state: StateDep, owner: OwnerDep) -> Tags:
     """All tags, and how many entries carry each."""
     tags = state.ledger.of(owner).tags()
     return Tags(data=[TagCount(tag=tag, count=count) for tag, count in tags.items()])
+
+
+def _erasure(tombstone: Entry, is_erased: bool) -> Erasure:
+    left = {"index": tombstone.state != IndexState.INDEXED, "ledger": not is_erased}
+    pending: list[Any] = [place for place, is_left in left.items() if is_left]
+    return Erasure(complete=not pending, pending=pending)
 
 
 def submit(state: State, entry: Entry) -> None:

@@ -1,4 +1,4 @@
-"""A checksum for every version of every entry, and the erasures that are not finished.
+"""A checksum for every version of every entry, how far an import has been read, and unfinished erasures.
 
 Files of before may have purged text in their gaps: a row in `erasures` that belongs to nobody has the file
 rewritten.
@@ -28,6 +28,8 @@ def upgrade() -> None:
     for table in ("entries", "versions"):
         op.add_column(table, sa.Column("checksum", sa.String(64)))
         fill(table)
+    for column in ("rows_read", "restored"):
+        op.add_column("imports", sa.Column(column, sa.Integer, nullable=False, server_default="0"))
     erasures = op.create_table(
         "erasures",
         sa.Column("owner", LETTERS, primary_key=True),
