@@ -35,8 +35,11 @@ class Database:
         Raises ConfigError for a URL of no use, DiaryUnavailable when the database can't be reached.
         """
         self._engine = _engine(url)
+        # Readers have connections of their own: writers that wait for each other may hold all of theirs.
+        self._reading_engine = _engine(url)
         snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        self._readers = self._engine.execution_options(**snapshot if self.is_postgresql else {_READS: True})
+        reads = snapshot if self.is_postgresql else {_READS: True}
+        self._readers = self._reading_engine.execution_options(**reads)
         try:
             self._prepare()
         except BaseException:
@@ -51,6 +54,7 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        self._reading_engine.dispose()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

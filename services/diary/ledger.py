@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, or_, select, true, update
 
 from services.diary import erasure, listing, revisions, rows
 from services.diary.damage import Damage, damages
@@ -29,6 +29,8 @@ from services.errors import ConfigError, DiaryUnavailable
 
 MIN_FREE_BYTES = 200 * 2**20
 BACKOFF_S = (1, 5, 30, 120, 600)  # until the next attempt at indexing; after the last, it has failed
+# A moment so far ahead was written before the clock was set back: it says nothing, and nobody waits for it.
+CLOCK_WENT_BACK = timedelta(seconds=60)
 KEYS_KEPT = timedelta(days=30)  # for so long a request may be sent again under its Idempotency-Key
 REWRITTEN_AT_THE_END = 64 << 20  # bytes of a database that whoever closes it rewrites, in about a second
 _AT_ONCE = 500  # entries that a stream holds in memory
@@ -100,8 +102,9 @@ class Ledger:
 
         Oldest first.
         """
-        latest = utc(datetime.now(UTC) - queued_for)
-        return self._due(entries.c.queued_at <= latest, limit)
+        now = datetime.now(UTC)
+        waited = entries.c.queued_at <= utc(now - queued_for)
+        return self._due(or_(waited, entries.c.queued_at > utc(now + CLOCK_WENT_BACK)), limit)
 
     def due_of_import(self, owner: str, import_id: str, limit: int) -> list[Entry]:
         """Those of one import that may be tried now, oldest first."""
@@ -175,7 +178,10 @@ class Ledger:
             yield from found
 
     def _due(self, condition: ColumnElement[bool], limit: int) -> list[Entry]:
-        waits = and_(entries.c.state == IndexState.QUEUED, entries.c.retry_at <= utc(), condition)
+        now = datetime.now(UTC)
+        latest = now + timedelta(seconds=BACKOFF_S[-1]) + CLOCK_WENT_BACK  # that anything is put off to
+        may_be_tried = or_(entries.c.retry_at <= utc(now), entries.c.retry_at > utc(latest))
+        waits = and_(entries.c.state == IndexState.QUEUED, may_be_tried, condition)
         order = (entries.c.queued_at, entries.c.owner, entries.c.id)
         with self._database.reading() as connection:
             query = select(*rows.ENTRY).where(waits).order_by(*order).limit(limit)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 
+from anyio import CapacityLimiter
 from redis import Redis
 
 from services.diary.embedder import Embedder
@@ -26,6 +27,7 @@ from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 from services.persona.persona import Persona
 
+WRITING_THREADS = 16
 _DATE = re.compile(r"\d{4}-(\d\d)-(\d\d)", re.ASCII)
 
 
@@ -60,6 +62,7 @@ def assemble(
             ImportSlots(settings.imports_at_once, settings.imports_an_owner),
             UploadLimits(settings.import_max_bytes, settings.import_timeout_s),
         ),
+        writers=CapacityLimiter(WRITING_THREADS),
         keep_alive_s=settings.keep_alive_s,
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from services.diary.conflicts import OwnersConflicts
@@ -46,6 +47,8 @@ class State:
     readings: Readings
     diary_deadline_s: float  # for looking up the diary; past it she answers without
     imports: ImportLimits
+    # Threads for writing into the diary: those that wait for a locked ledger leave others to whoever reads.
+    writers: CapacityLimiter
     keep_alive_s: float  # of silence in a stream, then proxies are sent a comment
     diary_breaker: Breaker = field(default_factory=Breaker)
 

@@ -2,8 +2,11 @@
 
 import logging
 import re
-from typing import Annotated, Any
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
+from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
@@ -37,6 +40,8 @@ _VERSION_SCHEMA: Json = {"type": "integer", "minimum": 1, "description": "edit t
 _TAGGED: Json = {"headers": {"ETag": {"$ref": "#/components/headers/ETag"}}}
 _ETAG = re.compile(r'(?:W/)?"?([1-9][0-9]{0,8})"?', re.ASCII)
 
+Done = TypeVar("Done")
+
 Key = Annotated[str | None, Header(max_length=255, description="the same key never writes twice")]
 IfMatch = Annotated[str | None, Header(description="the ETag of the version to change, as GET gave it")]
 
@@ -47,7 +52,7 @@ async def add_entry(
 ) -> Accepted:
     """Accept an entry. 202 means that it is on disk; the job that indexes it has the id given."""
     new = draft(await json_body(request))
-    entry = await run_in_threadpool(state.ledger.of(owner).add, new, idempotency_key)
+    entry = await written(state, state.ledger.of(owner).add, new, idempotency_key)
     await run_in_threadpool(submit, state, entry)
     return Accepted.of(entry)
 
@@ -89,7 +94,7 @@ async def edit_entry(
     fields = await json_body(request)
     param, version = _version(fields.pop("version", None), if_match)
     try:
-        entry = await run_in_threadpool(state.ledger.of(owner).edit, entry_id, draft(fields), version)
+        entry = await written(state, state.ledger.of(owner).edit, entry_id, draft(fields), version)
     except EntryConflict as error:
         raise EntryConflict(str(error), param) from None
     await run_in_threadpool(submit, state, entry)
@@ -97,7 +102,7 @@ async def edit_entry(
 
 
 @router.delete("/entries/{entry_id}", status_code=202, responses=failures(404, 422, 507))
-def remove_entry(
+async def remove_entry(
     entry_id: str,
     state: StateDep,
     owner: OwnerDep,
@@ -108,10 +113,10 @@ def remove_entry(
     Asked again with `purge`, it tells whether anything of the entry is left on disk.
     """
     ledger = state.ledger.of(owner)
-    entry = ledger.remove(entry_id, purge)
+    entry = await written(state, ledger.remove, entry_id, purge)
     if entry.state == IndexState.QUEUED:
-        submit(state, entry)
-    erasure = _erasure(entry, ledger.is_erased(entry_id)) if purge else None
+        await run_in_threadpool(submit, state, entry)
+    erasure = _erasure(entry, await run_in_threadpool(ledger.is_erased, entry_id)) if purge else None
     return RemovedAnswer(**Accepted.of(entry).model_dump(), purged=purge, erasure=erasure)
 
 
@@ -133,6 +138,11 @@ def _erasure(tombstone: Entry, is_erased: bool) -> Erasure:
     left = {"index": tombstone.state != IndexState.INDEXED, "ledger": not is_erased}
     pending: list[Any] = [place for place, is_left in left.items() if is_left]
     return Erasure(complete=not pending, pending=pending)
+
+
+async def written(state: State, write: Callable[..., Done], *arguments: object) -> Done:
+    """What a write into the ledger returns, done in one of the threads for writing."""
+    return await to_thread.run_sync(partial(write, *arguments), limiter=state.writers)
 
 
 def submit(state: State, entry: Entry) -> None:

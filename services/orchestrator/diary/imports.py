@@ -15,6 +15,7 @@ from services.diary.importing.taking_in import Import, take_in, the_import
 from services.diary.job_names import import_job_id
 from services.errors import DiaryUnavailable
 from services.orchestrator.diary.answers import ERRORS, ImportAnswer, failures
+from services.orchestrator.diary.entries import written
 from services.orchestrator.diary.import_limits import ImportLimits
 from services.orchestrator.diary.uploads import upload
 from services.orchestrator.edge.connected import ClientGone
@@ -78,7 +79,7 @@ async def import_diary(
             form_of_file = format_of(form, called, sent.content_type)
             arguments = (owner, sent.file, form_of_file, called[:255], idempotency_key, check)
             try:
-                found = await run_in_threadpool(take_in, state.ledger, *arguments)
+                found = await written(state, take_in, state.ledger, *arguments)
             except ClientGone:
                 log.info("the client of an import went away: what was read of its file stays")
                 raise HTTPException(408, "the client went away before its file was read") from None

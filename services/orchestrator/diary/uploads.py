@@ -1,7 +1,7 @@
 """A file that is sent, as multipart form or as the body itself, on disk before anything is read from it.
 
-Temporary files lie where TMPDIR says; a file of 100 MB takes as much room there, and none in memory. They have
-no name, so that nothing of them is left when the process is killed.
+Temporary files lie where TMPDIR says; a file of 100 MB takes as much room there, and none in memory. They
+have no name, so that nothing of them is left when the process is killed.
 """
 
 import asyncio
