@@ -26,8 +26,8 @@ class Added:
 
     accepted: int
     duplicates: int
-    restored: int
     refused: dict[int, str]
+    restored: int = 0  # of the accepted, had been removed
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class _Batch:
         self._new.sort(key=lambda row: str(row["id"]))
         written = insert_all_new(self._connection, entries, self._new)
         duplicates = self._duplicates + len(self._new) - written
-        return Added(self._restored + written, duplicates, self._restored, self._refused)
+        return Added(self._restored + written, duplicates, self._refused, self._restored)
 
     def _rows(self, values: list[str], column: Column[Any], lock: bool) -> Iterator[Row[Any]]:
         mine = entries.c.owner == self._fixed["owner"]

@@ -267,3 +267,19 @@ class TestExport:
     async def test_another_format_is_422(self, client):
         answer = await client.get("/v1/diary/export", params={"format": "docx"})
         assert error_of(answer, 422)["param"] == "format"
+
+
+class TestPurge:
+    async def test_the_answer_tells_what_is_left_to_erase(self, voice: Voice):
+        await voice.client.post(ENTRIES, json={"id": "e", "text": "A secret."})
+        voice.work()
+        url = f"{ENTRIES}/e"
+        told = (await voice.client.delete(url, params={"purge": True})).json()
+        assert (told["purged"], told["erasure"]) == (True, {"complete": False, "pending": ["index"]})
+        voice.work()
+        told = (await voice.client.delete(url, params={"purge": True})).json()
+        assert told["erasure"] == {"complete": True, "pending": []}
+
+    async def test_a_removal_that_is_no_purge_erases_nothing(self, voice: Voice):
+        await voice.client.post(ENTRIES, json={"id": "e", "text": "No secret."})
+        assert (await voice.client.delete(f"{ENTRIES}/e")).json()["erasure"] is None
