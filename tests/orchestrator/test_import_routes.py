@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+import uvicorn
 from redis import Redis
-from voice import ENTRIES, Voice, error_of
+from voice import ENTRIES, Voice, error_of, until
 
 from services.diary.importing.taking_in import MOST_REJECTS
 from services.diary.job_queue import diary_queue
+from services.diary.ledger import EntryFilter, Ledger
 from services.orchestrator.diary import uploads
 
 IMPORT = "/v1/diary/import"
@@ -283,3 +285,21 @@ class TestPurge:
     async def test_a_removal_that_is_no_purge_erases_nothing(self, voice: Voice):
         await voice.client.post(ENTRIES, json={"id": "e", "text": "No secret."})
         assert (await voice.client.delete(f"{ENTRIES}/e")).json()["erasure"] is None
+
+
+async def test_an_import_whose_client_has_gone_ends_and_keeps_what_it_took(
+    server: uvicorn.Server, port: int, ledger: Ledger, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO", "ada.orchestrator")
+    body = b"".join(b'{"text": "row %d"}\n' % n for n in range(600)) + b"{}\n" * 2_000_000
+    head = f"POST {IMPORT}?format=jsonl HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head.encode() + body)
+    await writer.drain()
+    await until(lambda: ledger.of("local").count(EntryFilter()) == 500)
+    writer.close()
+    await until(lambda: "went away" in caplog.text)
+    (entry,) = ledger.of("local").page(EntryFilter(), 1).entries
+    assert entry.import_id
+    assert ledger.of("local").import_report(entry.import_id).ended_at is None
+    assert ledger.of("local").count(EntryFilter()) == 500

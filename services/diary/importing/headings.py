@@ -94,8 +94,10 @@ def _strict(line: Line, words: str, title: str) -> Heading | None:
 
 
 def _dated(line: int, level: int, words: str, chapter: str, has_cr: bool, underlined: bool) -> Heading | None:
-    today = datetime.now(UTC).date()
     words, flaw, doubtful = plain(words), "", True
+    if likeness(words) is Likeness.NOT and not any(map(str.isdigit, words)):
+        return None  # as most are
+    today = datetime.now(UTC).date()
     for date, title in _readings(words, chapter):
         like = likeness(date)
         try:
