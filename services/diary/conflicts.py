@@ -136,7 +136,7 @@ class OwnersConflicts:
         for passage, hit in alike:
             other = others.get(hit.entry_id)
             if other and other.version == hit.version and other.first_day != entry.first_day:
-                pair = _pair(entry, passage, other, hit.text)
+                pair = _pair(entry, passage, other, _passage(other, hit))
                 pairs.setdefault(pair.id, pair)
         return [pair for pair in pairs.values() if not self._is_judged(pair)]
 
@@ -234,6 +234,11 @@ class OwnersConflicts:
 
 def _pair_id(a: Entry, b: Entry) -> str:
     return f"{a.id}.{a.version}~{b.id}.{b.version}"
+
+
+def _passage(entry: Entry, hit: Hit) -> str:
+    """What a chunk says; the index does not hold it."""
+    return (chunks(entry.text)[hit.place :] or [entry.text])[0]
 
 
 def _pair(entry: Entry, passage: str, other: Entry, others: str) -> Pair:

@@ -19,7 +19,8 @@ from functools import partial
 from dateparser.date import DateDataParser
 
 from services.diary import date_words, words
-from services.diary.when import DAY_NAMES, MONTH_NAMES, read_when
+from services.diary.date_names import DAY_NAMES, MONTH_NAMES
+from services.diary.when import read_when
 
 MOST_CHARACTERS = 2_000  # of a question: MiniLM reads about 1,000 of them
 MOST_DAYS = 8  # each is a search of its own

@@ -48,7 +48,7 @@ class EdgeHome:
             raise DiaryUnavailable(f"the diary's index can't be read: {error}") from None
 
     def own(self) -> Path:
-        """The folder that is searched if it is this model's, else a fresh one."""
+        """The folder that is searched if it is this model's and of this format, else a fresh one."""
         current = self.current()
         return self.folder / current if current.startswith(f"{self._name}~") else self.fresh()
 

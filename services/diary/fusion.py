@@ -111,14 +111,9 @@ def _neighbours(place: int, found: Mapping[int, Hit], sums: Mapping[int, float])
     total = 0.0
     for beside in range(place - REACH, place + REACH + 1):
         if beside != place and beside in sums:
-            answers = beside == place - 1 and _ends_in_a_question(found[beside].text)
+            answers = beside == place - 1 and found[beside].asks
             total += (ANSWER if answers else NEIGHBOUR) * sums[beside]
     return total
-
-
-def _ends_in_a_question(text: str) -> bool:
-    """The last mark that ends a sentence is a question mark; quotes and brackets may follow."""
-    return max(".!?…", key=text.rfind) == "?" and "?" in text
 
 
 def _named(hit: Hit, named: Sequence[Days]) -> float:

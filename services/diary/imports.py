@@ -28,16 +28,23 @@ class Added:
     accepted: int
     duplicates: int
     refused: dict[int, str]
+    restored: int = 0  # of the accepted, had been removed
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """How an import stands. `rejected` says where and why; `ended_at` is none while it is being read."""
+    """How an import stands. `rejected` says where and why; `ended_at` is none while it is being read.
+
+    `restored` entries had been removed before, and are accepted again; `rows_read` counts the rows that were
+    entries, so that a reading which was cut short can go on.
+    """
 
     id: str
     name: str
     accepted: int
     duplicates: int
+    rows_read: int
+    restored: int
     rejected: list[dict[str, Any]]
     indexed: int
     failed: int
@@ -80,16 +87,25 @@ def add(
     import_id: str,
     drafts: Sequence[EntryDraft],
     local: LocalTime = IN_UTC,
+    known: int = 0,
 ) -> Added:
-    """Take the drafts that are new. Those without id get one made from date and text. Raises NotFound."""
+    """Take the drafts that are new. Those without id get one made from date and text. Raises NotFound.
+
+    The first `known` were taken by a reading that was cut short: of them it is only told which were refused.
+    """
     batch = _Batch(connection, owner, import_id, drafts, local)
     for place, draft in enumerate(drafts):
-        batch.take(place, draft)
+        batch.take(place, draft, place < known)
     added = batch.insert()
-    accepted = imports.c.accepted + added.accepted
-    duplicates = imports.c.duplicates + added.duplicates
     of_it = update(imports).where(imports.c.owner == owner, imports.c.id == import_id)
-    counted = of_it.values(accepted=accepted, duplicates=duplicates).returning(imports.c.accepted)
+    more = {
+        "accepted": added.accepted,
+        "duplicates": added.duplicates,
+        "restored": added.restored,
+        "rows_read": len(drafts) - known,
+    }
+    sums = {name: imports.c[name] + number for name, number in more.items()}
+    counted = of_it.values(sums).returning(imports.c.accepted)
     total = connection.execute(counted).scalar()
     if total is None:
         raise _not_found(import_id)
@@ -127,18 +143,18 @@ class _Batch:
         for there in self._rows(prints, entries.c.fingerprint, lock=False):
             self._by_print.setdefault(rows.fingerprint(there.date, there.text), []).append(there)
 
-    def take(self, place: int, draft: EntryDraft) -> None:
-        """Decide what becomes of one draft."""
+    def take(self, place: int, draft: EntryDraft, is_known: bool) -> None:
+        """Decide what becomes of one draft; of one that is known, what became of it."""
         # A microsecond apart, so that the entries of one day keep the file's order.
         now = utc(self._began + timedelta(microseconds=place))
-        row = {**self._fixed, "id": _id(draft), **revisions.first(draft, now, self._local)}
-        row["date_assumed"] = draft.date is None
+        new = revisions.first(draft, now, self._local) | {"date_assumed": draft.date is None}
+        row = rows.sealed({**self._fixed, "id": _id(draft), **new})
         there = self._there(row, draft)
         if any(revisions.ever_said(self._connection, one, draft) for one in there if not one.removed):
-            self._duplicates += 1
+            self._duplicates += not is_known
         elif any(not one.removed for one in there):
             self._refused[place] = TAKEN if draft.id else SAID
-        else:
+        elif not is_known:
             self._accept(row, there)
 
     def _there(self, row: dict[str, Any], draft: EntryDraft) -> list[Any]:
@@ -161,7 +177,7 @@ class _Batch:
         self._new.sort(key=lambda row: str(row["id"]))
         written = insert_all_new(self._connection, entries, self._new)
         duplicates = self._duplicates + len(self._new) - written
-        return Added(self._restored + written, duplicates, self._refused)
+        return Added(self._restored + written, duplicates, self._refused, self._restored)
 
     def _rows(self, values: list[str], column: Column[Any], lock: bool) -> Iterator[Row[Any]]:
         mine = entries.c.owner == self._fixed["owner"]

@@ -19,7 +19,6 @@ WORDS = "words"
 # Of what stands in a collection: payload, chunking, words. Raise it when one of them changes its meaning:
 # the next start makes a new collection in the place of the older one, and the ledger fills it.
 FORMAT = 3
-_FORMAT = re.compile(r"-f\d+(~\d+)?$")
 _NAMESPACE = uuid.UUID("5d3a7b5e-3c1f-5b6e-9a56-0adad1a12e70")
 
 
@@ -80,7 +79,11 @@ class Chunk:
 
     @property
     def payload(self) -> dict[str, object]:
-        """What an engine keeps beside the vectors; `Hit.of` reads it."""
+        """What an engine keeps beside the vectors; `Hit.of` reads it.
+
+        Never the text: an engine's files keep what was deleted for as long as they like. Whoever needs it
+        has it from the ledger.
+        """
         return {
             "owner": self.owner,
             "entry_id": self.entry_id,
@@ -89,8 +92,13 @@ class Chunk:
             "first_day": self.first_day,
             "last_day": self.last_day,
             "dated": self.dated,
-            "text": self.text,
+            "asks": ends_in_a_question(self.text),
         }
+
+
+def ends_in_a_question(text: str) -> bool:
+    """The last mark that ends a sentence is a question mark; quotes and brackets may follow."""
+    return max(".!?…", key=text.rfind) == "?" and "?" in text
 
 
 def point_id(owner: str, place: Place) -> str:
@@ -117,7 +125,7 @@ class Hit:
     entry_id: str
     version: int
     place: int
-    text: str
+    asks: bool  # whether its text ends in a question
     first_day: str
     last_day: str
     scores: dict[str, float] = field(hash=False)
@@ -130,7 +138,7 @@ class Hit:
             entry_id=str(payload["entry_id"]),
             version=int(payload["version"]),
             place=int(payload["place"]),
-            text=str(payload["text"]),
+            asks=bool(payload["asks"]),
             first_day=str(payload["first_day"]),
             last_day=str(payload["last_day"]),
             scores=scores,
@@ -225,14 +233,18 @@ def numbered(name: str, after: str = "") -> str:
 def check_current(current: str, name: str, model: str) -> None:
     """Raises ConfigError when the collection that is searched, if any, is another model's than `name`.
 
-    One of the same model in an older format is replaced.
+    One of an older format is no mistake: a new one takes its place, and the ledger fills it.
     """
-    if current and _FORMAT.sub("", current) != _FORMAT.sub("", name):
+    if current and _without_format(current) != _without_format(name):
         raise ConfigError(
             f"EMBEDDING_MODEL {model!r} would search {name}, but the diary is indexed as "
             f"{current.split('~')[0]}: set EMBEDDING_MODEL back, or make the index anew by "
             "`python -m services.diary.reindexing`"
         )
+
+
+def _without_format(name: str) -> str:
+    return re.sub(r"-f\d+(~\d+)?$", "", name)
 
 
 class NoIndex:

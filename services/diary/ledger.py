@@ -13,9 +13,10 @@ from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, or_, select, true, update
 
-from services.diary import listing, revisions, rows
+from services.diary import erasure, listing, revisions, rows
+from services.diary.damage import Damage, damages
 from services.diary.database import Database, sqlite_folder
 from services.diary.entry import Entry, IndexState
 from services.diary.imports import Added as Added
@@ -24,12 +25,15 @@ from services.diary.listing import EntryFilter as EntryFilter
 from services.diary.listing import Page as Page
 from services.diary.owners_ledger import OwnersLedger
 from services.diary.tables import entries, idempotency_keys, utc
-from services.errors import ConfigError
+from services.errors import ConfigError, DiaryUnavailable
 from services.local_time import IN_UTC, LocalTime
 
 MIN_FREE_BYTES = 200 * 2**20
 BACKOFF_S = (1, 5, 30, 120, 600)  # until the next attempt at indexing; after the last, it has failed
+# A moment so far ahead was written before the clock was set back: it says nothing, and nobody waits for it.
+CLOCK_WENT_BACK = timedelta(seconds=60)
 KEYS_KEPT = timedelta(days=30)  # for so long a request may be sent again under its Idempotency-Key
+REWRITTEN_AT_THE_END = 64 << 20  # bytes of a database that whoever closes it rewrites, in about a second
 _AT_ONCE = 500  # entries that a stream holds in memory
 
 
@@ -54,7 +58,16 @@ class Ledger:
 
     def close(self) -> None:
         """Close the database; also at the end of `with Ledger(url) as ledger:`."""
+        with suppress(DiaryUnavailable):
+            self.finish_erasures(REWRITTEN_AT_THE_END)
         self._database.close()
+
+    def finish_erasures(self, largest: int | None = None) -> bool:
+        """Rewrite the file of which something was purged, unless it is larger; whether nothing is left to do.
+
+        Others can read meanwhile, and not write. Raises DiaryUnavailable.
+        """
+        return self._database.is_postgresql or erasure.finish(self._database, largest)
 
     def __enter__(self) -> "Ledger":
         return self
@@ -65,6 +78,10 @@ class Ledger:
     def of(self, owner: str, local: LocalTime = IN_UTC) -> OwnersLedger:
         """One owner's diary. An entry that is written without a date gets the day that it is in `local`."""
         return OwnersLedger(self._database, owner, local)
+
+    def damages(self) -> Iterator[Damage]:
+        """Every version of an entry that is not as it was written. Raises DiaryUnavailable."""
+        return damages(self._database)
 
     def transaction(self) -> AbstractContextManager[Connection]:
         """A transaction for the tables that are not entries: kept as a whole, or not at all.
@@ -87,8 +104,9 @@ class Ledger:
 
         Oldest first.
         """
-        latest = utc(datetime.now(UTC) - queued_for)
-        return self._due(entries.c.queued_at <= latest, limit)
+        now = datetime.now(UTC)
+        waited = entries.c.queued_at <= utc(now - queued_for)
+        return self._due(or_(waited, entries.c.queued_at > utc(now + CLOCK_WENT_BACK)), limit)
 
     def due_of_import(self, owner: str, import_id: str, limit: int) -> list[Entry]:
         """Those of one import that may be tried now, oldest first."""
@@ -168,7 +186,10 @@ class Ledger:
             yield from found
 
     def _due(self, condition: ColumnElement[bool], limit: int) -> list[Entry]:
-        waits = and_(entries.c.state == IndexState.QUEUED, entries.c.retry_at <= utc(), condition)
+        now = datetime.now(UTC)
+        latest = now + timedelta(seconds=BACKOFF_S[-1]) + CLOCK_WENT_BACK  # that anything is put off to
+        may_be_tried = or_(entries.c.retry_at <= utc(now), entries.c.retry_at > utc(latest))
+        waits = and_(entries.c.state == IndexState.QUEUED, may_be_tried, condition)
         order = (entries.c.queued_at, entries.c.owner, entries.c.id)
         with self._database.reading() as connection:
             query = select(*rows.ENTRY).where(waits).order_by(*order).limit(limit)

@@ -1,20 +1,22 @@
 """One owner's diary: all that a person or their client may do with it."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import and_, func, select, update
 
-from services.diary import imports, listing, revisions, rows
+from services.diary import erasure, imports, listing, revisions, rows
 from services.diary.database import Database
 from services.diary.entry import Entry, EntryDraft, IndexState, Source
 from services.diary.imports import Added, ImportReport
 from services.diary.listing import EntryFilter, Page
 from services.diary.tables import entries, utc, versions
-from services.errors import EntryConflict
+from services.errors import DiaryUnavailable, EntryConflict
 from services.local_time import LocalTime
 
 _AT_ONCE = 500  # entries that a stream holds in memory
+REWRITTEN_AT_ONCE = 8 << 20  # bytes of a database that a purge rewrites itself; others the worker does
 
 
 class OwnersLedger:
@@ -83,9 +85,19 @@ class OwnersLedger:
         """
         with self._database.transaction() as connection:
             tombstone = revisions.remove(connection, self.owner, entry_id, purge)
-        if purge:
-            self._database.forget_deleted()
+        if purge and not self._database.is_postgresql:
+            with suppress(DiaryUnavailable):  # then it is noted, and done later
+                erasure.finish(self._database, largest=REWRITTEN_AT_ONCE)
         return tombstone
+
+    def is_erased(self, entry_id: str) -> bool:
+        """Whether nothing that a purged entry said is left in the database's files.
+
+        PostgreSQL never says so: dead rows stay until VACUUM FULL, and its log is its own.
+        """
+        return not self._database.is_postgresql and not erasure.is_pending(
+            self._database, self.owner, entry_id
+        )
 
     def history(self, entry_id: str) -> list[Entry]:
         """All versions, newest first, the current one or the tombstone included. Raises NotFound."""
@@ -170,13 +182,15 @@ class OwnersLedger:
         with self._database.transaction() as connection:
             return imports.begin(connection, self.owner, name)
 
-    def add_rows(self, import_id: str, drafts: Sequence[EntryDraft]) -> Added:
+    def add_rows(self, import_id: str, drafts: Sequence[EntryDraft], known: int = 0) -> Added:
         """Take the drafts that are new, all in one transaction. Raises NotFound.
+
+        The first `known` were taken by a reading that was cut short.
 
         A draft that the diary has already adds nothing: by its id, or without one by date and text.
         """
         with self._database.transaction() as connection:
-            return imports.add(connection, self.owner, import_id, drafts, self._local)
+            return imports.add(connection, self.owner, import_id, drafts, self._local, known)
 
     def end_import(self, import_id: str, rejected: list[dict[str, Any]]) -> None:
         """Note that the file was read to its end, and which rows were rejected. Raises NotFound."""

@@ -59,11 +59,11 @@ class QdrantIndex:
         """
         self.server.check_version()
         if not self._current():
-            first, older = numbered(self.alias), set(self.server.aliases().values())
+            first = numbered(self.alias)
+            older = set(self.server.aliases().values())  # of an older format, with the texts of entries
             self.server.create(first, self._dimension)
             self.server.point(self.alias, first)
-            for collection in older - {first}:  # in an older format, which nobody can search any more
-                self.server.delete(collection)
+            self._sweep(older)
 
     def check(self) -> None:
         """Raises DiaryUnavailable when the server is the wrong one, or has nothing to search in yet.

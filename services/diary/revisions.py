@@ -5,14 +5,15 @@ are read (FOR UPDATE in PostgreSQL, the one writer in SQLite), so that no change
 """
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, insert, select, update
 
-from services.diary import rows
+from services.diary import erasure, rows
 from services.diary.database import insert_new
 from services.diary.entry import Entry, EntryDraft, Source
-from services.diary.tables import conflicts, entries, idempotency_keys, reflections, utc, versions
+from services.diary.tables import entries, idempotency_keys, utc, versions
 from services.errors import EntryConflict, EntryRejected, NotFound
 from services.local_time import LocalTime
 
@@ -39,7 +40,7 @@ def add(
     if key and not _take_key(connection, owner, key, draft, entry_id, now):
         return _replay(connection, owner, key, draft)
     row = {"owner": owner, "id": entry_id, "source": source, "origin": origin, "import_id": None}
-    entry = make_or_find(connection, {**row, **first(draft, now, local)}, draft)
+    entry = make_or_find(connection, rows.sealed({**row, **first(draft, now, local)}), draft)
     if entry is None:
         raise EntryConflict("this id was used before for another entry: take a new one", "id")
     if key and entry.version > 1:
@@ -112,21 +113,39 @@ def remove(connection: Connection, owner: str, entry_id: str, purge: bool) -> En
     """A tombstone as the next version; `purge` erases what the entry ever said. Raises NotFound."""
     there = locked(connection, owner, entry_id)
     tombstone = rows.entry(there) if there.removed else next_version(connection, there, _tombstone())
-    return _purge(connection, tombstone) if purge else tombstone
+    return erasure.purge(connection, tombstone) if purge else tombstone
 
 
 def remove_all(connection: Connection, owner: str, condition: ColumnElement[bool]) -> int:
     """Tombstones for all of an owner's entries that a condition picks and that are not removed; how many."""
-    picked = select(entries.c.id).where(entries.c.owner == owner, ~entries.c.removed, condition)
+    picked = select(*rows.ENTRY).where(entries.c.owner == owner, ~entries.c.removed, condition)
     batch = picked.order_by(entries.c.id).limit(_AT_ONCE).with_for_update()
     removed, last = 0, ""
-    while ids := connection.execute(batch.where(entries.c.id > last)).scalars().all():
-        these = and_(entries.c.owner == owner, entries.c.id.in_(ids))
-        _keep_as_past(connection, these)
-        values = {**_tombstone(), "version": entries.c.version + 1}
-        connection.execute(update(entries).where(these).values(values))
-        removed, last = removed + len(ids), ids[-1]
+    while there := connection.execute(batch.where(entries.c.id > last)).all():
+        _keep_as_past(connection, and_(entries.c.owner == owner, entries.c.id.in_([one.id for one in there])))
+        _write_tombstones(connection, there)
+        removed, last = removed + len(there), there[-1].id
     return removed
+
+
+def _write_tombstones(connection: Connection, there: Sequence[Row[Any]]) -> None:
+    """In the place of these rows; each has a checksum of its own."""
+    values = _tombstone()
+    written = [rows.sealed({**one._mapping, **values, "version": one.version + 1}) for one in there]
+    one = and_(entries.c.owner == bindparam("its_owner"), entries.c.id == bindparam("its_id"))
+    same = (
+        update(entries)
+        .where(one)
+        .values(
+            {name: bindparam(f"its_{name}") for name in values}
+            | {
+                "version": bindparam("its_version"),
+                "checksum": bindparam("its_checksum"),
+            }
+        )
+    )
+    names = {"owner", "id", "version", "checksum", *values}
+    connection.execute(same, [{f"its_{name}": row[name] for name in names} for row in written])
 
 
 def next_version(connection: Connection, there: Row[Any], values: dict[str, Any]) -> Entry:
@@ -134,6 +153,7 @@ def next_version(connection: Connection, there: Row[Any], values: dict[str, Any]
     here = and_(the(there.owner, there.id), entries.c.version == there.version)
     _keep_as_past(connection, here)
     values = {**values, "version": there.version + 1}
+    values["checksum"] = rows.sealed({**there._mapping, **values})["checksum"]
     written = connection.execute(update(entries).where(here).values(values).returning(*rows.ENTRY)).first()
     if written is None:
         raise EntryConflict("the entry was changed meanwhile: read it again", "if_version")
@@ -141,8 +161,8 @@ def next_version(connection: Connection, there: Row[Any], values: dict[str, Any]
 
 
 def _keep_as_past(connection: Connection, condition: ColumnElement[bool]) -> None:
-    names = [column.name for column in rows.ENTRY]
-    connection.execute(insert(versions).from_select(names, select(*rows.ENTRY).where(condition)))
+    names = [column.name for column in rows.SHARED]
+    connection.execute(insert(versions).from_select(names, select(*rows.SHARED).where(condition)))
 
 
 def current(connection: Connection, owner: str, entry_id: str) -> Entry:
@@ -172,20 +192,6 @@ def _tombstone() -> dict[str, Any]:
     return {**rows.FORGOTTEN, "removed": True, "written_at": now, **rows.queued(now)}
 
 
-def _purge(connection: Connection, tombstone: Entry) -> Entry:
-    """Erase all that an entry ever said, and what others noted of it."""
-    owner, entry_id = tombstone.owner, tombstone.id
-    connection.execute(delete(versions).where(versions.c.owner == owner, versions.c.id == entry_id))
-    named = or_(conflicts.c.a_id == entry_id, conflicts.c.b_id == entry_id)
-    connection.execute(delete(conflicts).where(conflicts.c.owner == owner, named))
-    of_it = and_(reflections.c.owner == owner, reflections.c.entry_id == entry_id)
-    connection.execute(update(reflections).where(of_it).values(request={}, turns=[]))
-    day = tombstone.written_at[:10]
-    nothing = {"date": day, "first_day": day, "last_day": day, "moment": day, "reason": None}
-    connection.execute(update(entries).where(the(owner, entry_id)).values({**rows.FORGOTTEN, **nothing}))
-    return current(connection, owner, entry_id)
-
-
 def _take_key(
     connection: Connection, owner: str, key: str, draft: EntryDraft, entry_id: str, now: str
 ) -> bool:
@@ -197,7 +203,7 @@ def _replay(connection: Connection, owner: str, key: str, draft: EntryDraft) -> 
     """The version that the first request with this key made; the current one if that was purged."""
     keys = idempotency_keys
     used = connection.execute(select(keys).where(keys.c.owner == owner, keys.c.key == key)).one()
-    if used.body_sha256 != draft.sha256():
+    if used.body_sha256 not in (erasure.ERASED, draft.sha256()):
         raise EntryConflict(
             "this Idempotency-Key was used before for another entry: take a new one", "Idempotency-Key"
         )

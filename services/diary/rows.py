@@ -3,6 +3,7 @@
 import hashlib
 import json
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,8 +15,14 @@ from services.diary.when import read_when
 from services.local_time import LocalTime
 
 MAX_REASON = 2000  # letters kept of why indexing failed
-ENTRY = [column for column in entries.c if column.name in versions.c]  # what an Entry is read from
+SHARED = [column for column in entries.c if column.name in versions.c]  # what becomes a past version
+ENTRY = [column for column in SHARED if column.name != "checksum"]  # what an Entry is read from
 OLD_ENTRY = [versions.c[column.name] for column in ENTRY]
+# What the checksum is of, in this order: all that a version says, and nothing that changes afterwards.
+SEALED = (
+    "owner", "id", "version", "text", "date", "first_day", "last_day", "mood", "tags", "written_at", "source",
+    "origin", "import_id", "removed",
+)  # fmt: skip
 FORGOTTEN = {"text": "", "folded": "", "fingerprint": "", "mood": None, "tags": "[]", "origin": None}
 
 
@@ -57,6 +64,19 @@ def says_the_same(row: Row[Any], draft: EntryDraft) -> bool:
         and row.mood == draft.mood
         and read_tags(row.tags) == draft.tags
     )
+
+
+def sealed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a version, and their checksum."""
+    origin = None if row["origin"] is None else json.dumps(row["origin"])
+    return {**row, "checksum": checksum({**row, "origin": origin})}
+
+
+def checksum(row: Mapping[str, Any]) -> str:
+    """Of a row whose `origin` is JSON's text, as it is stored; a bit that flips in any of it is found."""
+    values = [row[name] for name in SEALED]
+    values[-1] = bool(values[-1])
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def entry(row: Row[Any]) -> Entry:

@@ -85,6 +85,7 @@ def _what_it_says() -> list[Column[Any]]:
         Column("state", String(16), nullable=False),
         Column("reason", Letters),
         Column("attempts", Integer, nullable=False),
+        Column("checksum", String(64)),  # of what it says, see services/diary/rows.py
     ]
 
 
@@ -121,6 +122,16 @@ idempotency_keys = Table(
     Column("created_at", Letters, nullable=False),
 )
 
+# Entries that were purged, while their text may still be in what the database keeps of its files. One that
+# belongs to nobody is the file as an older version of Ada left it.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("owner", Letters, primary_key=True),
+    Column("id", Letters, primary_key=True),
+    Column("asked_at", Letters, nullable=False),
+)
+
 imports = Table(
     "imports",
     metadata,
@@ -129,6 +140,8 @@ imports = Table(
     Column("name", Letters, nullable=False),
     Column("accepted", Integer, nullable=False),
     Column("duplicates", Integer, nullable=False),
+    Column("rows_read", Integer, nullable=False, server_default="0"),  # that were entries, refused ones too
+    Column("restored", Integer, nullable=False, server_default="0"),  # of the accepted, had been removed
     Column("rejected", Json, nullable=False),  # a list of objects: where, and why
     Column("created_at", Letters, nullable=False),
     Column("ended_at", Letters),  # none: still being read, or its process was killed

@@ -7,6 +7,7 @@ from services.diary.chunking import chunks
 from services.diary.entry import Entry, IndexState
 from services.diary.index import EntryKey, IndexEngine
 from services.diary.ledger import Ledger
+from services.errors import DiaryUnavailable
 
 Versions = dict[int, int]  # version → chunks
 
@@ -16,7 +17,8 @@ class Difference:
     """Something that the index has otherwise than the ledger.
 
     `kind` is `missing`, `torn` (not all of its chunks), `stale` (another version), `surplus` (an entry that
-    was removed or never was), or the ledger's own `queued` and `failed`; `what` says it in words.
+    was removed or never was), or the ledger's own `queued`, `failed` and `damaged`; `what` says it in words.
+    Without owner and id it is the ledger's file, which all owners have in common.
     """
 
     owner: str
@@ -31,8 +33,15 @@ def verify(ledger: Ledger, index: IndexEngine) -> list[Difference]:
     The text of all entries is read, a few in memory at a time. Index and ledger are not read at the same
     moment: what differs is therefore looked at a second time, and named if it still differs in the same way.
     """
-    found = set(_compared(ledger, index))
-    return [one for one in _compared(ledger, index) if one in found] if found else []
+    damaged = [Difference(owner, entry_id, "damaged", what) for owner, entry_id, what in ledger.damages()]
+    try:
+        found = set(_compared(ledger, index))
+        differ = [one for one in _compared(ledger, index) if one in found] if found else []
+    except (DiaryUnavailable, ValueError):
+        if not damaged:
+            raise
+        differ = []  # what is damaged can't be compared with anything
+    return sorted([*damaged, *differ], key=lambda one: (one.owner, one.entry_id, one.kind, one.what))
 
 
 def _compared(ledger: Ledger, index: IndexEngine) -> list[Difference]:

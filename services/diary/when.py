@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date as Date
 from datetime import datetime, timedelta
 
+from services.diary.date_names import DAY_NAMES, MONTH_NAMES, MONTHS, WEEKDAYS, any_of
 from services.local_time import IN_UTC, LocalTime
 
 REMEDY = "write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS+00:00, or YYYY-MM, YYYY, 'May 1998', 'spring 1998'"
@@ -20,29 +21,16 @@ LAST_YEAR = 9999
 _JULIAN_UNTIL = 1752  # in England: weekdays of older diaries are those of another calendar
 AHEAD = timedelta(days=366)  # further ahead nothing can have happened: it is a slip of the pen
 _SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}  # and their first months
-# English, whatever the machine's language is, which `calendar` would go by.
-MONTH_NAMES = ["January", "February", "March", "April", "May", "June", "July", "August", "September"]
-MONTH_NAMES += ["October", "November", "December"]
-DAY_NAMES = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-_MONTHS = {name.lower(): number for number, name in enumerate(MONTH_NAMES, 1)}
-_MONTHS |= {name[:3]: number for name, number in _MONTHS.items()} | {"sept": 9}
-_DAYS = {name.lower(): number for number, name in enumerate(DAY_NAMES)}
-_DAYS |= {name[:3]: number for name, number in _DAYS.items()} | {"tues": 1, "thur": 3, "thurs": 3}
 
-
-def _any_of(names: dict[str, int]) -> str:
-    return "|".join(sorted(names, key=len, reverse=True))
-
-
-_MONTH = rf"(?P<month>{_any_of(_MONTHS)})\.?"
+_MONTH = rf"(?P<month>{any_of(MONTHS)})\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
-_WEEKDAY = rf"(?:(?P<weekday>{_any_of(_DAYS)})\.?,? )?"
+_WEEKDAY = rf"(?:(?P<weekday>{any_of(WEEKDAYS)})\.?,? )?"
 _YEAR = r"(?P<year>'?\d+)"
 _GRAMMAR = [
     re.compile(form, re.ASCII | re.IGNORECASE)
     for form in (
         rf"{_YEAR}(?:-(?P<month>\d\d)(?:-(?P<day>\d\d))?)?",
-        rf"(?P<season>{_any_of(_SEASONS)}),? (?:of )?{_YEAR}",
+        rf"(?P<season>{any_of(_SEASONS)}),? (?:of )?{_YEAR}",
         rf"{_MONTH},? (?:of )?{_YEAR}",
         rf"{_WEEKDAY}{_MONTH} {_DAY},? {_YEAR}",
         rf"{_WEEKDAY}(?:the )?{_DAY} (?:of )?{_MONTH},? {_YEAR}",
@@ -123,7 +111,7 @@ def _span(text: str, parts: dict[str, str]) -> When:
         return _days(text, year, month, 3)
     if "month" not in parts:
         return _days(text, year, 1, 12)
-    month = _MONTHS.get(parts["month"]) or int(parts["month"])
+    month = MONTHS.get(parts["month"]) or int(parts["month"])
     if not 1 <= month <= 12:
         raise ValueError(f"{text!r} is no date of the calendar, a year has 12 months: {REMEDY}")
     if "day" in parts:
@@ -146,7 +134,7 @@ def _one_day(text: str, year: int, month: int, day: int, weekday: str | None) ->
     if not 1 <= day <= length:
         raise ValueError(f"{text!r} is no date of the calendar, {name} has {length} days: {REMEDY}")
     found = Date(year, month, day)
-    if weekday and year > _JULIAN_UNTIL and _DAYS[weekday] != found.weekday():
+    if weekday and year > _JULIAN_UNTIL and WEEKDAYS[weekday] != found.weekday():
         right = DAY_NAMES[found.weekday()]
         raise ValueError(f"{text!r} was a {right}: which is right, the weekday or the day? {REMEDY}")
     return When(found.isoformat(), found.isoformat(), found.isoformat())

@@ -10,9 +10,9 @@ from datetime import date as Date
 
 from qdrant_edge import Bm25, Bm25Config, SparseVector
 
+from services.diary.date_names import MONTH_NAMES
 from services.diary.index import Words
 from services.diary.scripts import spaced
-from services.diary.when import MONTH_NAMES
 
 K = 1.2  # the higher, the more a word's second occurrence counts
 B = 0.4  # how much long chunks are held back

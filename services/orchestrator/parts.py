@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 
+from anyio import CapacityLimiter
 from redis import Redis
 
 from services.diary.embedder import Embedder
@@ -15,7 +16,9 @@ from services.errors import ConfigError
 from services.orchestrator.adapter import Adapter, Published
 from services.orchestrator.chat.context import ContextWindow
 from services.orchestrator.chat.tokens import TokenCounter
+from services.orchestrator.diary.import_limits import ImportLimits, ImportSlots
 from services.orchestrator.diary.persona_guard import PersonaGuard
+from services.orchestrator.diary.uploads import UploadLimits
 from services.orchestrator.edge.keys import KeyHistory, KeyRing
 from services.orchestrator.edge.limits import Limits
 from services.orchestrator.engine.gate import Gate
@@ -26,6 +29,7 @@ from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 from services.persona.persona import Persona
 
+WRITING_THREADS = 16
 _DATE = re.compile(r"\d{4}-(\d\d)-(\d\d)", re.ASCII)
 
 
@@ -60,6 +64,11 @@ def assemble(
         readings=Readings(metrics, ledger, jobs),
         diary_deadline_s=settings.diary_deadline_s,
         local=settings.local_time,
+        imports=ImportLimits(
+            ImportSlots(settings.imports_at_once, settings.imports_an_owner),
+            UploadLimits(settings.import_max_bytes, settings.import_timeout_s),
+        ),
+        writers=CapacityLimiter(WRITING_THREADS),
         keep_alive_s=settings.keep_alive_s,
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from services.diary.conflicts import OwnersConflicts
@@ -16,6 +17,7 @@ from services.local_time import LocalTime, read_zone
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.chat.context import ContextWindow
 from services.orchestrator.chat.tokens import TokenCounter
+from services.orchestrator.diary.import_limits import ImportLimits
 from services.orchestrator.diary.persona_guard import PersonaGuard
 from services.orchestrator.edge.keys import KeyRing
 from services.orchestrator.edge.limits import Limits
@@ -52,6 +54,9 @@ class State:
     readings: Readings
     diary_deadline_s: float  # for looking up the diary; past it she answers without
     local: LocalTime  # the deployment's, for owners without a time zone of their own
+    imports: ImportLimits
+    # Threads for writing into the diary: those that wait for a locked ledger leave others to whoever reads.
+    writers: CapacityLimiter
     keep_alive_s: float  # of silence in a stream, then proxies are sent a comment
     diary_breaker: OwnersBreaker = field(default_factory=OwnersBreaker)
     readiness: Shared[dict[str, str]] = field(default_factory=Shared)

@@ -30,6 +30,7 @@ class Sweep:
         self._jobs = jobs
         self._reflections = Reflections(ledger)
         self._tidied_at = -TIDIED_EVERY_S  # on the clock `time.monotonic`
+        self._erases_at = 0.0  # on the same
 
     def run(self, stopping: threading.Event) -> None:
         """Sweep every few seconds until `stopping` is set."""
@@ -41,6 +42,7 @@ class Sweep:
                     waited = timedelta()
                 self.sweep(waited)
                 self.tidy()
+                self.erase()
             except AdaError as error:
                 if str(error) != said:  # an outage is told once
                     said = str(error)
@@ -83,6 +85,18 @@ class Sweep:
         if time.monotonic() - self._tidied_at >= TIDIED_EVERY_S:
             self._tidied_at = time.monotonic()
             self._ledger.forget_keys()
+
+    def erase(self) -> None:
+        """Rewrite the ledger's file where something was purged; at most a tenth of the time goes into it.
+
+        Raises DiaryUnavailable.
+        """
+        began = time.monotonic()
+        if began < self._erases_at:
+            return
+        if not self._ledger.finish_erasures():
+            log.info("what was purged is still in the ledger's file: it is in use, and is tried again")
+        self._erases_at = began + 10 * (time.monotonic() - began)
 
     def _entries(self, due: Iterable[Entry], waiting: set[str]) -> int:
         lost = [e for e in due if not e.import_id and job_id(e.owner, e.id, e.version) not in waiting]

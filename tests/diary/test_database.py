@@ -179,6 +179,19 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+class TestReadersAndWriters:
+    def test_many_writers_that_wait_leave_readers_their_connections(self, tmp_path: Path):
+        with Ledger(f"sqlite:///{tmp_path}/l.sqlite3") as ledger, ThreadPoolExecutor(40) as pool:
+            entry = ledger.of("ada").add(draft())
+            with ledger.transaction() as locked:
+                waiting = [pool.submit(ledger.of("ada").add, draft(f"{n}")) for n in range(40)]
+                for _ in range(20):
+                    assert ledger.of("ada").get(entry.id) == entry
+                assert not any(one.done() for one in waiting)
+                locked.rollback()
+            assert len({one.result().id for one in waiting}) == 40
+
+
 class TestFullDisk:
     @pytest.fixture(autouse=True)
     def small_disks_will_do(self, monkeypatch: pytest.MonkeyPatch) -> None:

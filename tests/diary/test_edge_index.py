@@ -23,7 +23,7 @@ FIRST = f"fake-{DIMENSION}-f3~1"
 
 
 def found(index: EdgeIndex, **days: str) -> set[str]:
-    return {hit.text for hit in index.of("ada").search(asked("any"), 1000, **days)}
+    return {hit.entry_id for hit in index.of("ada").search(asked("any"), 1000, **days)}
 
 
 @pytest.fixture
@@ -211,8 +211,8 @@ def test_settling_builds_a_graph_that_finds_the_same(folder: Path, monkeypatch: 
     twin.settle()
     assert (ungraphed, twin.shard.vectors_in_an_index()) == (8_000, 16_000)  # words alone, then both
     after = twin.of("ada").search(question, 10)
-    assert len({hit.text for hit in after} & {hit.text for hit in before}) >= 10
-    assert max(after, key=lambda hit: hit.scores[WORDS]).text == "fog 77"
+    assert len({hit.entry_id for hit in after} & {hit.entry_id for hit in before}) >= 10
+    assert max(after, key=lambda hit: hit.scores[WORDS]).entry_id == "fog 77"
     index.close()
 
 

@@ -23,7 +23,7 @@ from services.diary.fusion import (
     Times,
     fused,
 )
-from services.diary.index import DENSE, WORDS, Hit
+from services.diary.index import DENSE, WORDS, Hit, ends_in_a_question
 
 TODAY = Date(2026, 6, 1)
 NO_TIMES = Times(TODAY)
@@ -39,7 +39,7 @@ def hit(
     day: str = "2026-05-01",
     last: str = "",
 ) -> Hit:
-    return Hit(entry, 1, place, text, day, last or day, {DENSE: dense, WORDS: words})
+    return Hit(entry, 1, place, ends_in_a_question(text), day, last or day, {DENSE: dense, WORDS: words})
 
 
 SCORE = st.floats(-1, 1)
@@ -147,7 +147,7 @@ class TestWhatStandsAround:
         assert parts[1]["entry"] == 0
 
     def test_another_version_is_no_neighbour(self):
-        old = Hit("a", 0, 2, "Rain.", "2026-05-01", "2026-05-01", {DENSE: 0.0, WORDS: ENOUGH})
+        old = Hit("a", 0, 2, False, "2026-05-01", "2026-05-01", {DENSE: 0.0, WORDS: ENOUGH})
         new = next(one for one in fused([hit(place=1), old], NO_TIMES) if one.hit.version == 1)
         assert new.parts["neighbours"] == 0
 

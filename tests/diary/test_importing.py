@@ -136,7 +136,7 @@ class TestAnyFormat:
             found = rows(text, form)
         except EntryRejected:
             return
-        assert all(1 <= row.line <= text.count("\n") + 1 for row in found)
+        assert all(1 <= row.line <= text.count("\n") + text.count("\r") + 1 for row in found)
 
 
 class TestJsonLines:

@@ -104,7 +104,7 @@ class TestWhatIsTaken:
         take_in(hers, *rows)
         hers.remove_where(ALL)
         again = hers.begin_import("again.jsonl")
-        assert hers.add_rows(again, rows) == Added(2, 0, {})
+        assert hers.add_rows(again, rows) == Added(2, 0, {}, restored=2)
         assert [(e.text, e.version, e.import_id) for e in hers.every(ALL)] == [
             ("a", 3, again),
             ("b", 3, again),

@@ -270,3 +270,27 @@ def test_an_idempotency_key_is_forgotten_after_thirty_days(ledger: Ledger):
     assert mine.add(draft("new"), "new") == new
     assert mine.add(draft("another"), "old").id != old.id
     assert mine.get(old.id) == old
+
+
+class TestAClockThatWasSetBack:
+    """What was written by the clock of before has moments that are yet to come: nobody waits for them."""
+
+    def test_an_entry_that_was_queued_tomorrow_is_due(self, ledger: Ledger):
+        tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="microseconds")
+        entry = ledger.of("ada").add(draft())
+        with ledger.transaction() as connection:
+            connection.execute(update(entries).values(queued_at=tomorrow))
+        assert [one.id for one in ledger.due(10, timedelta(seconds=5))] == [entry.id]
+
+    def test_one_that_was_put_off_until_tomorrow_may_be_tried(self, ledger: Ledger):
+        tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="microseconds")
+        entry = ledger.of("ada").add(draft())
+        with ledger.transaction() as connection:
+            connection.execute(update(entries).values(retry_at=tomorrow))
+        assert [one.id for one in ledger.due(10)] == [entry.id]
+
+    def test_one_that_was_put_off_just_now_still_waits(self, ledger: Ledger):
+        entry = ledger.of("ada").add(draft())
+        for _ in range(5):
+            ledger.put_off(entry, "no")
+            assert ledger.due(10) == []

@@ -51,7 +51,7 @@ def reader(server: Server) -> Iterator[QdrantIndex]:
 
 
 def found(index: QdrantIndex) -> set[str]:
-    return {hit.text for hit in index.of("ada").search(asked("any"), 1000)}
+    return {hit.entry_id for hit in index.of("ada").search(asked("any"), 1000)}
 
 
 def test_ensuring_twice_keeps_what_is_there(index: QdrantIndex):

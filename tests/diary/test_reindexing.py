@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,12 @@ from qdrant_places import Folder, Server, chunk, standin
 from services.diary import reindexing
 from services.diary.embedder import Vector
 from services.diary.entry import EntryDraft, IndexState
-from services.diary.index import EntryKey, IndexEngine
+from services.diary.index import EntryKey, Hit, IndexEngine
 from services.diary.indexing import index_batch
 from services.diary.ledger import Ledger
 from services.diary.reindexing import reindex
 from services.diary.verification import verify
-from services.errors import ConfigError, DiaryUnavailable
+from services.errors import ConfigError, DiaryUnavailable, NotFound
 
 
 class Interrupted(FakeEmbedder):
@@ -66,7 +67,14 @@ class Diary:
         self.ledger.mark_indexed(due)
 
     def found(self, owner: str = "ada") -> set[str]:
-        return {hit.text for hit in self.index.of(owner).search(asked("any"), 1_000)}
+        return {self._said(owner, hit) for hit in self.index.of(owner).search(asked("any"), 1_000)}
+
+    def _said(self, owner: str, hit: Hit) -> str:
+        """What a version said; of an entry that the ledger does not know, its id."""
+        with suppress(NotFound):
+            history = self.ledger.of(owner).history(hit.entry_id)
+            return next(entry.text for entry in history if entry.version == hit.version)
+        return hit.entry_id
 
 
 @pytest.fixture(params=["edge", "server"])

@@ -71,11 +71,11 @@ def test_a_reading_that_was_interrupted_goes_on_under_the_same_key(ledger: Ledge
     monkeypatch.setattr(taking_in, "_AT_ONCE", 4)
     real, calls = OwnersLedger.add_rows, []
 
-    def fails_at_the_third(self, import_id, drafts):
+    def fails_at_the_third(self, import_id, drafts, known):
         calls.append(import_id)
         if len(calls) == 3:
             raise DiaryUnavailable("the diary's ledger failed: gone")
-        return real(self, import_id, drafts)
+        return real(self, import_id, drafts, known)
 
     monkeypatch.setattr(OwnersLedger, "add_rows", fails_at_the_third)
     with pytest.raises(DiaryUnavailable):
@@ -84,7 +84,61 @@ def test_a_reading_that_was_interrupted_goes_on_under_the_same_key(ledger: Ledge
     assert the_import(ledger, OWNER, calls[0]).report.ended_at is None
     found = take_in(ledger, OWNER, file_of(20), Format.JSONL, "d", "k")
     assert (found.report.id, count(ledger)) == (calls[0], 20)
-    assert (found.report.accepted, found.report.duplicates) == (20, 8)
+    assert (found.report.accepted, found.report.duplicates) == (20, 0)
+
+
+def test_one_whose_client_has_gone_ends_and_keeps_what_it_took(ledger: Ledger, monkeypatch):
+    monkeypatch.setattr(taking_in, "_AT_ONCE", 4)
+    pieces = iter(range(10))
+
+    def check() -> None:
+        if next(pieces, None) is None:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        take_in(ledger, OWNER, file_of(200), Format.JSONL, "d", "k", check)
+    assert 0 < count(ledger) <= 10
+    found = take_in(ledger, OWNER, file_of(200), Format.JSONL, "d", "k")
+    assert (found.report.accepted, found.report.duplicates, count(ledger)) == (200, 0, 200)
+
+
+def test_one_that_goes_on_tells_what_one_without_a_break_does(ledger: Ledger, monkeypatch):
+    monkeypatch.setattr(taking_in, "_AT_ONCE", 3)
+    rows = ['{"text": "a"}', '{"text": "a"}', '{"text": "b", "id": "taken"}', "{}", '{"text": "c"}', "[]"]
+    rows.append('{"text": "d"}')
+    content, told = "\n".join(rows).encode(), []
+    for owner, cuts in (("ada", []), ("bríd", [2]), ("cleo", [1, 2])):
+        ledger.of(owner).add(EntryDraft(text="mine", id="taken"))
+        for cut in cuts:
+            with monkeypatch.context() as patch:
+                patch.setattr(OwnersLedger, "add_rows", fails_at(cut, OwnersLedger.add_rows))
+                with pytest.raises(DiaryUnavailable):
+                    take_in(ledger, owner, io.BytesIO(content), Format.JSONL, "d", "k")
+        found = take_in(ledger, owner, io.BytesIO(content), Format.JSONL, "d", "k")
+        told.append((found.report.accepted, found.report.duplicates, found.rejected, found.rejected_count))
+    assert told[0] == told[1] == told[2]
+    assert told[0][:2] == (3, 1)
+
+
+def fails_at(number: int, real):
+    """The ledger is gone at the given call."""
+    calls = []
+
+    def add_rows(self, *arguments):
+        calls.append(number)
+        if len(calls) == number:
+            raise DiaryUnavailable("the diary's ledger failed: gone")
+        return real(self, *arguments)
+
+    return add_rows
+
+
+def test_what_had_been_removed_is_back_and_told(ledger: Ledger):
+    take_in(ledger, OWNER, file_of(3), Format.JSONL, "d")
+    for entry in list(ledger.of(OWNER).every(EntryFilter()))[:2]:
+        ledger.of(OWNER).remove(entry.id)
+    found = take_in(ledger, OWNER, file_of(3), Format.JSONL, "d")
+    assert (found.report.accepted, found.report.restored, found.report.duplicates) == (2, 2, 1)
 
 
 def test_a_file_of_no_use_leaves_no_trace_and_its_key_is_free(ledger: Ledger):

@@ -297,7 +297,17 @@ class TestDeletionByFilter:
         told = (await three.client.post("/v1/diary/delete", json=body)).json()
         assert told == {"dry_run": False, "count": 0, "ids": []}
 
-    @pytest.mark.parametrize("body", [{"tags": "old"}, {"from": "2020-02-30"}, {"dry_run": "perhaps"}])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"tags": "old"},
+            {"from": "2020-02-30"},
+            {"dry_run": "perhaps"},
+            # Each of these was once taken for false, and everything was removed.
+            *({"all": True, "dry_run": value} for value in ("no", "false", "0", 0, 0.0, None, [], "")),
+            *({"all": value} for value in ("yes", 1, "true")),
+        ],
+    )
     async def test_a_filter_with_a_slip_deletes_nothing(self, three: Voice, body: dict):
         error_of(await three.client.post("/v1/diary/delete", json={"dry_run": False, **body}), 422)
         assert len(await three.ids()) == 3

@@ -3,16 +3,20 @@
 The readers of each format are tested in tests/diary/test_importing.py.
 """
 
+import asyncio
 import json
+import tempfile
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+import uvicorn
 from redis import Redis
-from voice import ENTRIES, Voice, error_of
+from voice import ENTRIES, Voice, error_of, until
 
 from services.diary.importing.taking_in import MOST_REJECTS
 from services.diary.job_queue import diary_queue
+from services.diary.ledger import EntryFilter, Ledger
 from services.orchestrator.diary import uploads
 
 IMPORT = "/v1/diary/import"
@@ -138,11 +142,58 @@ class TestBrokenRows:
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
         error_of(await client.post(IMPORT, content=b"--y\r\nnonsense", headers=headers), 400)
 
-    async def test_a_file_that_is_too_large_is_413(self, client, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(uploads, "MOST_BYTES", 100)
-        for sent in (form(JSONL), {"content": JSONL, "params": {"format": "jsonl"}}):
-            error_of(await client.post(IMPORT, **sent), 413)
+
+class TestLimits:
+    """Imports are bounded in number, bytes, seconds and disk, and end with their client."""
+
+    @pytest.fixture
+    def settings(self) -> dict[str, object]:
+        return {"IMPORT_MAX_BYTES": 1024, "IMPORT_TIMEOUT_S": 0.2, "IMPORTS_AT_ONCE": 3}
+
+    async def test_a_file_that_is_too_large_is_413_and_names_the_setting(self, client):
+        large = JSONL * 10
+        for sent in (form(large), {"content": large, "params": {"format": "jsonl"}}):
+            error = error_of(await client.post(IMPORT, **sent), 413)
+            assert "IMPORT_MAX_BYTES" in error["message"]
         assert await texts(client) == []
+
+    async def test_one_more_than_may_be_read_at_once_is_429_by_owner_and_in_all(self, voice: Voice):
+        slots = voice.state.imports.slots
+        with slots.slot("local"), slots.slot("local"):
+            answer = await voice.client.post(IMPORT, **form(JSONL))
+            assert "IMPORTS_AN_OWNER" in error_of(answer, 429)["message"]
+            assert int(answer.headers["Retry-After"]) >= 1
+        with slots.slot("a"), slots.slot("b"), slots.slot("c"):
+            assert (
+                "IMPORTS_AT_ONCE" in error_of(await voice.client.post(IMPORT, **form(JSONL)), 429)["message"]
+            )
+        assert (await voice.client.post(IMPORT, **form(JSONL))).status_code == 202
+
+    async def test_an_upload_that_does_not_end_is_408_and_gives_its_slot_back(self, voice: Voice):
+        async def pieces() -> AsyncIterator[bytes]:
+            yield JSONL
+            await asyncio.Event().wait()
+
+        request = voice.client.post(IMPORT, content=pieces(), params={"format": "jsonl"})
+        assert "IMPORT_TIMEOUT_S" in error_of(await request, 408)["message"]
+        assert (await voice.client.post(IMPORT, **form(JSONL))).json()["accepted"] == 3
+
+    async def test_a_disk_without_room_is_507_before_anything_is_read(self, voice: Voice):
+        object.__setattr__(voice.state.imports.upload, "free_bytes", 1 << 60)
+        for sent in (form(JSONL), {"content": JSONL, "params": {"format": "jsonl"}}):
+            assert "free some" in error_of(await voice.client.post(IMPORT, **sent), 507)["message"]
+
+    async def test_nothing_of_an_upload_has_a_name_on_the_disk(self, voice: Voice, tmp_path, monkeypatch):
+        """So nothing of it is left there, however the process ends."""
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        seen = []
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield JSONL
+            seen.append([path.name for path in tmp_path.iterdir() if path.name.startswith("ada-")])
+
+        await voice.client.post(IMPORT, content=pieces(), params={"format": "jsonl"})
+        assert seen == [[]]
 
 
 class TestTwice:
@@ -218,3 +269,37 @@ class TestExport:
     async def test_another_format_is_422(self, client):
         answer = await client.get("/v1/diary/export", params={"format": "docx"})
         assert error_of(answer, 422)["param"] == "format"
+
+
+class TestPurge:
+    async def test_the_answer_tells_what_is_left_to_erase(self, voice: Voice):
+        await voice.client.post(ENTRIES, json={"id": "e", "text": "A secret."})
+        voice.work()
+        url = f"{ENTRIES}/e"
+        told = (await voice.client.delete(url, params={"purge": True})).json()
+        assert (told["purged"], told["erasure"]) == (True, {"complete": False, "pending": ["index"]})
+        voice.work()
+        told = (await voice.client.delete(url, params={"purge": True})).json()
+        assert told["erasure"] == {"complete": True, "pending": []}
+
+    async def test_a_removal_that_is_no_purge_erases_nothing(self, voice: Voice):
+        await voice.client.post(ENTRIES, json={"id": "e", "text": "No secret."})
+        assert (await voice.client.delete(f"{ENTRIES}/e")).json()["erasure"] is None
+
+
+async def test_an_import_whose_client_has_gone_ends_and_keeps_what_it_took(
+    server: uvicorn.Server, port: int, ledger: Ledger, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO", "ada.orchestrator")
+    body = b"".join(b'{"text": "row %d"}\n' % n for n in range(600)) + b"{}\n" * 2_000_000
+    head = f"POST {IMPORT}?format=jsonl HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head.encode() + body)
+    await writer.drain()
+    await until(lambda: ledger.of("local").count(EntryFilter()) == 500)
+    writer.close()
+    await until(lambda: "went away" in caplog.text)
+    (entry,) = ledger.of("local").page(EntryFilter(), 1).entries
+    assert entry.import_id
+    assert ledger.of("local").import_report(entry.import_id).ended_at is None
+    assert ledger.of("local").count(EntryFilter()) == 500

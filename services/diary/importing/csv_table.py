@@ -1,60 +1,60 @@
-"""CSV with a head line: columns in any order, divided by commas, semicolons or tabs."""
+"""CSV with a head line: columns in any order, divided by commas, semicolons or tabs; Daylio's as it is."""
 
 import csv
 import re
-from collections import deque
 from collections.abc import Iterator
-from itertools import islice
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from services.diary.importing.lines import Line, lines
-from services.diary.importing.row import LONGEST, TOO_LONG, Reject, Row, row_of
+from services.diary.importing.csv_records import Record, Records
+from services.diary.importing.lines import FromReturns, Line, LineEnd, line_end, lines
+from services.diary.importing.programs import DAYLIO, daylio
+from services.diary.importing.row import Reject, Row, row_of
 from services.errors import EntryRejected
 
 _DELIMITERS = ",;\t"
 _TEXT_NAMES = {"text", "content"}
 _TAGS_BETWEEN = re.compile(r"[,;|]")
+_MOST_TOLD = 200  # characters of a head
 
 
 def read_csv(file: BinaryIO) -> Iterator[Row | Reject]:
-    """A row for every record under the head. Raises EntryRejected when no column is named `text`.
+    """A row for every record under the head. Raises EntryRejected when no column is named `text`."""
+    returns = line_end(file, is_table=True) is LineEnd.RETURN
+    given = lines(cast(BinaryIO, FromReturns(file)) if returns else file)
+    names, delimiter = _head(next(given, None))
+    for record in Records(given, delimiter):
+        if record.flaw:
+            yield Reject(record.line, record.flaw)
+        elif any(record.values):
+            values = [value.replace("\r", "\n") for value in record.values] if returns else record.values
+            yield _row(record, names, values)
 
-    A record that is broken, by a quote that was never closed for example, is refused at its first line,
-    and reading goes on at the line behind that.
-    """
-    source = _Source(lines(file))
-    names, delimiter = _head(source)
-    reader = csv.reader(source, delimiter=delimiter, strict=True)
-    while source.begin():
+
+def _head(line: Line | None) -> tuple[list[str], str]:
+    """The columns' names and what stands between them."""
+    if line is None or line.flaw:
+        raise EntryRejected(f"the CSV file has no head: {line.flaw if line else 'it is empty'}", "file")
+    several: list[str] = []
+    for delimiter in _DELIMITERS:
         try:
-            values = next(reader)
+            names = [name.strip().lower() for name in next(csv.reader([line.text], delimiter=delimiter), [])]
         except csv.Error as error:
-            yield Reject(source.begins, source.flaw or f"it is not CSV: {error}")
-            source.go_back()
-            reader = csv.reader(source, delimiter=delimiter, strict=True)
-        else:
-            if any(values):
-                yield _row(source.begins, names, values)
-
-
-def _head(source: "_Source") -> tuple[list[str], str]:
-    what = "its first line must name the columns, one of them `text`"
-    source.begin()
-    try:
-        head = next(source)
-        for delimiter in _DELIMITERS:
-            names = [name.strip().lower() for name in next(csv.reader([head], delimiter=delimiter))]
-            if _TEXT_NAMES & set(names):
-                return names, delimiter
-    except csv.Error as error:
-        what = str(error)
+            raise EntryRejected(f"the CSV file has no head: {error}", "file") from None
+        if _TEXT_NAMES & set(names) or set(names) >= DAYLIO:
+            return names, delimiter
+        several = max(several, names, key=len)
+    found = ", ".join(several)[:_MOST_TOLD]
+    what = f"its first line must name the columns, one of them `text`, and is {found!r}"
     raise EntryRejected(f"the CSV file has no head: {what}", "file")
 
 
-def _row(line: int, names: list[str], values: list[str]) -> Row | Reject:
+def _row(record: Record, names: list[str], values: list[str]) -> Row | Reject:
+    line = record.line
     if len(values) > len(names):
         return Reject(line, f"it has {len(values)} values and the head has {len(names)}: quote the text")
     cells = dict(zip(names, values, strict=False))
+    if not _TEXT_NAMES & set(names):
+        return _daylios(line, cells)
     fields: dict[str, object] = {
         name: cell if name in _TEXT_NAMES else cell.strip() for name, cell in cells.items()
     }
@@ -62,37 +62,11 @@ def _row(line: int, names: list[str], values: list[str]) -> Row | Reject:
     return row_of(line, fields)
 
 
-class _Source(Iterator[str]):
-    """The lines of the file, of which those of the record in hand can be given once more."""
-
-    def __init__(self, given: Iterator[Line]) -> None:
-        self._given = given
-        self._next: deque[Line] = deque()
-        self._record: list[Line] = []
-        self._size = 0
-        self.flaw = ""  # why the record can't be read
-
-    @property
-    def begins(self) -> int:
-        """The line of the record's beginning."""
-        return self._record[0].number
-
-    def begin(self) -> bool:
-        """Stand before a record; False at the end of the file."""
-        self._record, self._size, self.flaw = [], 0, ""
-        if not self._next:
-            self._next.extend(islice(self._given, 1))
-        return bool(self._next)
-
-    def go_back(self) -> None:
-        """Give all lines of the record again but its first."""
-        self._next.extendleft(reversed(self._record[1:]))
-
-    def __next__(self) -> str:
-        line = self._next.popleft() if self._next else next(self._given)
-        self._record.append(line)
-        self._size += len(line.text)
-        self.flaw = line.flaw or (TOO_LONG if self._size > LONGEST else "")
-        if self.flaw:
-            raise csv.Error(self.flaw)
-        return line.text
+def _daylios(line: int, cells: dict[str, str]) -> Row | Reject:
+    try:
+        fields = daylio(cells)
+    except ValueError as error:
+        return Reject(line, f"date: {error}")
+    if not fields["text"]:
+        return Reject(line, "it has no text: a `note` or `note_title` is needed, a mood alone is no entry")
+    return row_of(line, fields)

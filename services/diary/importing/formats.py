@@ -13,6 +13,8 @@ class Format(StrEnum):
     JSON = "json"
     CSV = "csv"
     MARKDOWN = "md"
+    JRNL = "jrnl"
+    ZIP = "zip"
 
 
 _BY_SUFFIX = {
@@ -23,6 +25,9 @@ _BY_SUFFIX = {
     ".tsv": Format.CSV,
     ".md": Format.MARKDOWN,
     ".markdown": Format.MARKDOWN,
+    ".txt": Format.JRNL,
+    ".jrnl": Format.JRNL,
+    ".zip": Format.ZIP,
 }
 _BY_TYPE = {
     "application/jsonl": Format.JSONL,
@@ -32,8 +37,10 @@ _BY_TYPE = {
     "text/csv": Format.CSV,
     "text/tab-separated-values": Format.CSV,
     "text/markdown": Format.MARKDOWN,
+    "application/zip": Format.ZIP,
+    "application/x-zip-compressed": Format.ZIP,
 }
-_REMEDY = "say ?format=jsonl, json, csv or md"
+_REMEDY = "say ?format=jsonl, json, csv or md (or jrnl, or zip)"
 
 
 def format_of(asked: str | None, name: str, content_type: str) -> Format:

@@ -1,4 +1,5 @@
-"""A JSON list of entries, as the seed keeps its diary, or an object that has one under `entries`.
+"""A JSON list of entries, as the seed keeps its diary, or an object that has one under `entries`, as
+Day One's and jrnl's exports, or under `blocks`, as Logseq's.
 
 The list is cut into its items by brackets and quotes alone, so that no more than one item is held and a
 broken item spoils no other. Where a quote was never closed, reading goes on at the next line that begins
@@ -18,7 +19,8 @@ from services.diary.importing.row import LONGEST, TOO_LONG, Reject, Row
 from services.errors import EntryRejected
 
 PIECE = 1 << 16  # bytes read at a time
-_ENTRIES = re.compile(r'"entries"\s*:\s*$')
+_WIDEST = 1 << 10  # characters of an indent; one that is wider is as this
+_ENTRIES = re.compile(r'"(?:entries|blocks)"\s*:\s*$')
 _NO_CHARACTER = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of bytes that are not UTF-8
 _NO_LIST = 'the file holds no list of entries: send […] or {"entries": […]}, or say ?format=jsonl'
 _CUT = "the file ends before the list does: it was cut, or a bracket is missing"
@@ -58,7 +60,7 @@ class _Item:
 
     def add(self, text: str, line: int) -> None:
         if not self.line and not text.strip():
-            self.indent += text
+            self.indent = (self.indent + text)[:_WIDEST]
             return
         self.line = self.line or line
         self.size += len(text)
@@ -111,7 +113,7 @@ class _Cutter:
         if self._home and not self._ended:
             self._item.add(text, self._line)
         elif not self._home:
-            self._before = (self._before + text)[-64:]
+            self._before = (self._before + (text if text.strip() else text[:1]))[-64:].lstrip("\n")
             if self._depth == 0 and text.strip() not in ("", "[", "{"):
                 raise EntryRejected(_NO_LIST, "file")
         elif self._depth == 0 and text.strip():

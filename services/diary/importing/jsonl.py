@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from services.diary.importing.lines import Line, lines
+from services.diary.importing.programs import as_row
 from services.diary.importing.row import Reject, Row, row_of
 
 
@@ -29,4 +30,7 @@ def row_of_json(line: int, text: str) -> Row | Reject:
         return Reject(line, f"it is not JSON that can be read: {error}")
     if not isinstance(fields, dict):
         return Reject(line, 'it is no object: write {"date": …, "text": …}')
-    return row_of(line, fields)
+    try:
+        return row_of(line, as_row(fields))
+    except ValueError as error:
+        return Reject(line, str(error))

@@ -1,9 +1,11 @@
 """A file line by line, as text, without ever holding a line that is too long to be an entry."""
 
 import codecs
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from enum import StrEnum
+from typing import Any, BinaryIO
 
 from services.diary.importing.row import LONGEST, TOO_LONG
 from services.errors import EntryRejected
@@ -37,6 +39,50 @@ def open_text(file: BinaryIO) -> None:
         if start.startswith(mark):
             raise EntryRejected(f"the file is {name}: save it as UTF-8", "file")
     file.seek(len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0)
+
+
+class LineEnd(StrEnum):
+    """What ends the lines of a file; Macs of old, and Excel for them, write a carriage return alone."""
+
+    FEED = "\n"
+    RETURN = "\r"
+
+
+def line_end(file: BinaryIO, is_table: bool) -> LineEnd:
+    """What ends the lines of a seekable file, which is read on where it was.
+
+    A table may have line feeds within its cells: there the end of the head decides. Elsewhere carriage
+    returns end lines where there is no line feed at all.
+    """
+    place = file.tell()
+    start = file.read(LONGEST)
+    file.seek(place)
+    if is_table:
+        head = start.partition(b"\n")[0]
+        return LineEnd.RETURN if b"\r" in head.removesuffix(b"\r") else LineEnd.FEED
+    return LineEnd.RETURN if b"\r" in start and b"\n" not in start else LineEnd.FEED
+
+
+class FromReturns(io.RawIOBase):
+    """A file whose lines end with carriage returns, as one whose lines end with line feeds.
+
+    What is a line feed there is a carriage return here: a cell of a table may have one.
+    """
+
+    _SWAPPED = bytes.maketrans(b"\r\n", b"\n\r")
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        """As a reader has to say."""
+        return True
+
+    def readinto(self, into: Any) -> int:
+        """Some of the file, exchanged."""
+        piece = self._file.read(len(into))
+        into[: len(piece)] = piece.translate(self._SWAPPED)
+        return len(piece)
 
 
 def lines(file: BinaryIO) -> Iterator[Line]:

@@ -1,94 +1,122 @@
 """Markdown in which each entry stands under a heading that is its date: `# 2023-05-08`,
-`## Monday, May 8, 2023`, `### 8 May 2023: The stray dog`.
+`## Monday, May 8, 2023`, `### 8 May 2023: The stray dog`; or a note whose name or front matter is its date.
 
 A heading that names no date belongs to the entry, and so does one that names a year or a month beneath a
-day. Code fences are not looked at. Under its heading an export has a comment with the entry's other fields;
-there a line that would read as a heading begins with a backslash, which is taken off.
+day. One that is meant as a date and can't be read is told, with what stands under it. Code in fences is text.
+Under its heading an export has a comment with the entry's other fields; there a line that would read as a
+heading begins with a backslash, which is taken off, and nothing but # makes a heading.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from services.diary.importing.headings import Heading, heading_of
+from services.diary.importing.front_matter import FrontMatter, front_matter
+from services.diary.importing.headings import Heading, exported_heading, heading_of
 from services.diary.importing.lines import Line, lines
-from services.diary.importing.row import LONGEST, TOO_LONG, Reject, Row, row_of
+from services.diary.importing.lookahead import Lookahead
+from services.diary.importing.note_name import heading_of_name
+from services.diary.importing.row import Reject, Row
+from services.diary.importing.section import END as END
+from services.diary.importing.section import MARK as MARK
+from services.diary.importing.section import Section
 
-MARK = "<!-- ada "  # begins the comment of an export
-END = " -->"
 ESCAPABLE = re.compile(r"\\*#")  # a line that begins so is exported with one backslash more
-_ESCAPED = re.compile(r"\\+#")
-_BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 _UNDATED = "it stands before the first heading with a date: write one above it, as # 2023-05-08"
 
 
-def read_markdown(file: BinaryIO) -> Iterator[Row | Reject]:
-    """A row for every dated heading with something under it."""
-    section: _Section | None = None
-    for line in lines(file):
-        heading = heading_of(line)
-        if heading and not (section and section.heading.holds(heading)):
-            if section and not section.is_chapter(heading):
-                yield section.row()
-            section = _Section(heading)
-        elif section:
-            section.add(line)
-        elif line.flaw or line.text.strip():
-            section = _Section(Heading(line.number, level=0, flaw=_UNDATED))
-    if section:
-        yield section.row()
+def read_markdown(file: BinaryIO, name: str = "") -> Iterator[Row | Reject]:
+    """A row for every dated heading with something under it, and for a note that is named by its date."""
+    return _Reading(Lookahead(lines(file)), heading_of_name(name)).rows()
 
 
-class _Section:
-    """A dated heading and the lines under it."""
+class _Reading:
+    """One reading of a file."""
 
-    def __init__(self, heading: Heading) -> None:
-        self.heading = heading
-        self._flaw = heading.flaw
-        self._size = 0
-        self._lines: list[str] = []
+    def __init__(self, ahead: Lookahead, named: Heading | None) -> None:
+        self._ahead = ahead
+        self._section = Section(named) if named else None
+        self._is_named = named is not None  # the section has its date from the file's name
+        self._chapters: list[Heading] = []  # the years and months that stand above
+        self._is_paragraph = False  # the line before has text: what is bold here is no heading
 
-    def add(self, line: Line) -> None:
-        """One more line; of a section that is no entry none are kept."""
-        self._size += len(line.text)
-        self._flaw = self._flaw or line.flaw or (TOO_LONG if self._size > LONGEST else "")
-        if self._flaw:
-            self._lines.clear()
-        elif self.heading.has_cr and line.text.endswith("\r\n"):
-            self._lines.append(line.text[:-2] + "\n")
+    def rows(self) -> Iterator[Row | Reject]:
+        for line in self._ahead:
+            yield from self._take(line)
+        if self._section and not (self._is_named and self._section.is_empty):
+            yield self._section.row()
+
+    def _take(self, line: Line) -> Iterator[Row | Reject]:
+        if self._section and self._section.is_export:
+            heading = exported_heading(line)
+        elif end := self._ahead.fence_end(line):
+            yield from self._pass_fence(line, end)
+            return
+        elif not self._is_paragraph and (matter := front_matter(line, self._ahead)):
+            yield from self._matter(line, matter)
+            return
         else:
-            self._lines.append(line.text)
+            heading = self._heading(line)
+        if heading and not (self._section and self._section.heading.holds(heading)):
+            if heading.is_underlined:
+                next(self._ahead)
+            yield from self._begin(Section(heading))
+        else:
+            yield from self._text(line)
 
-    def is_chapter(self, below: Heading) -> bool:
-        """Whether it is but a heading over other dated headings."""
-        return not self._flaw and self._is_empty() and below.level > self.heading.level
+    def _heading(self, line: Line) -> Heading | None:
+        if self._is_paragraph and not line.text.startswith("- ") and line.text.lstrip(" ")[:1] != "#":
+            return None
+        return heading_of(line, self._ahead.peek(), self._chapter(line))
 
-    def row(self) -> Row | Reject:
-        """The entry that the section is."""
-        if self._flaw:
-            return Reject(self.heading.line, self._flaw)
-        if self._is_empty():
-            return Reject(self.heading.line, "nothing stands under this heading")
-        text = _BLANK_LINES.sub("", "".join(self._lines))
-        if text.startswith(MARK):
-            return self._exported(text)
-        text = f"{self.heading.title}\n{text}".removeprefix("\n").rstrip()
-        return row_of(self.heading.line, {"date": self.heading.date, "text": text})
+    def _chapter(self, line: Line) -> str:
+        """The year or month above a heading."""
+        level = len(line.text.lstrip(" ")) - len(line.text.lstrip(" ").lstrip("#"))
+        above = [chapter for chapter in self._chapters if chapter.level < level]
+        return above[-1].date if above else ""
 
-    def _exported(self, text: str) -> Row | Reject:
-        comment, _, text = text.partition("\n")
-        try:
-            fields = json.loads(comment.rstrip("\r").removeprefix(MARK).removesuffix(END))
-        except (ValueError, RecursionError):
-            fields = None
-        if not isinstance(fields, dict):
-            return Reject(
-                self.heading.line, "the comment under this heading is damaged: mend it or delete it"
-            )
-        text = text.removeprefix("\n").removesuffix("\n").removesuffix("\n")
-        text = "\n".join(line[1:] if _ESCAPED.match(line) else line for line in text.split("\n"))
-        return row_of(self.heading.line, {**fields, "date": self.heading.date, "text": text})
+    def _begin(self, section: Section) -> Iterator[Row | Reject]:
+        before, heading = self._section, section.heading
+        if before and not before.is_chapter(heading):
+            if not (self._is_named and before.is_empty):
+                yield before.row()
+        elif before and before.heading.date == heading.date:
+            section.fields = before.fields  # a note's front matter, and its date once more
+        self._chapters = [chapter for chapter in self._chapters if chapter.level < heading.level]
+        if heading.span and not heading.is_one_day:
+            self._chapters.append(heading)
+        self._section, self._is_named, self._is_paragraph = section, False, False
 
-    def _is_empty(self) -> bool:
-        return not self.heading.title and not any(line.strip() for line in self._lines)
+    def _text(self, line: Line) -> Iterator[Row | Reject]:
+        if self._section:
+            self._section.add(line)
+        elif line.flaw or line.text.strip():
+            yield from self._begin(Section(Heading(line.number, level=0, flaw=_UNDATED)))
+        self._is_paragraph = bool(line.text.strip()) and not line.text.startswith("#")
+
+    def _pass_fence(self, line: Line, end: int) -> Iterator[Row | Reject]:
+        yield from self._text(line)
+        for within in self._ahead:
+            yield from self._text(within)
+            if within.number >= end:
+                break
+        self._is_paragraph = False
+
+    def _matter(self, line: Line, matter: FrontMatter) -> Iterator[Row | Reject]:
+        """Above a note it tells about it; within a file it begins a note if it has a date."""
+        is_first = line.number == 1
+        if not is_first and not matter.date:
+            yield from self._text(line)
+            return
+        for _ in range(matter.lines):
+            next(self._ahead)
+        if matter.date and not (is_first and self._is_named and matter.is_creation):
+            heading = heading_of(Line(line.number, f"# {matter.date}"))
+            assert heading is not None
+            heading = Heading(line.number, 0, heading.date, span=heading.span, flaw=matter.flaw)
+            self._section = None if is_first else self._section
+            yield from self._begin(Section(heading, matter.fields))
+        elif self._section:
+            self._section.fields = dict(matter.fields)
+            if matter.flaw:
+                self._section.add(Line(line.number, "", matter.flaw))

@@ -18,6 +18,14 @@ _NAMES = tuple(EntryDraft.model_fields)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # What an export says about an entry beside what makes it up: nobody misses it when it comes back.
 _EXPORTED = {"version", "written_at", "source", "origin"}
+# How others call the day of an entry, without case and marks between words. A row that has its day under such
+# a name and no `date` is refused: it would get the day of the import.
+_OTHER_DATE_WORDS = (
+    "creationdate created createdat createdon datecreated timestamp datetime day fulldate entrydate "
+    "journaldate postedat publishedat writtenon when datum fecha giorno jour"
+)
+_OTHER_DATES = frozenset(_OTHER_DATE_WORDS.split())
+_NOT_A_LETTER = str.maketrans("", "", "_- .")
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class Row:
     line: int
     draft: EntryDraft
     ignored: frozenset[str] = frozenset()
+    file: str = ""  # of an archive
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class Reject:
 
     line: int
     reason: str
+    file: str = ""  # of an archive
 
 
 def row_of(line: int, fields: Mapping[str, Any]) -> Row | Reject:
@@ -47,6 +57,8 @@ def row_of(line: int, fields: Mapping[str, Any]) -> Row | Reject:
     known.setdefault("text", given.get("content"))
     if known["text"] is None:
         return Reject(line, "it has no text: each row needs a `text` (or `content`)")
+    if "date" not in known and (other := _other_date(given)):
+        return Reject(line, f"its date stands under {other[:64]!r}, which is not read: call it `date`")
     known |= {name: str(known[name]) for name in ("date", "id") if type(known.get(name)) is int}
     ignored = (
         set(map(str, fields)) - set(_NAMES) - _EXPORTED - ({"content"} if "text" not in given else set())
@@ -58,6 +70,14 @@ def row_of(line: int, fields: Mapping[str, Any]) -> Row | Reject:
         return Row(line, EntryDraft.model_validate(known), frozenset(ignored))
     except ValidationError as error:
         return Reject(line, str(rejection(error)))
+
+
+def _other_date(given: Mapping[str, Any]) -> str:
+    """The field that has the date under another name, if there is one."""
+    for name in map(str, given):
+        if len(name) <= 20 and name.lower().translate(_NOT_A_LETTER) in _OTHER_DATES:
+            return name
+    return ""
 
 
 def rejection(error: ValidationError) -> EntryRejected:

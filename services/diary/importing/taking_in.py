@@ -1,10 +1,10 @@
 """A whole file into the ledger: its rows that are entries, and the reasons why the others are none."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from sqlalchemy import Connection, select
 
@@ -35,6 +35,10 @@ class Import:
     ignored_fields: list[str]  # of the file, that a diary does not keep
 
 
+def going_on() -> None:
+    """Nobody ends the reading."""
+
+
 def take_in(
     ledger: Ledger,
     owner: str,
@@ -43,17 +47,22 @@ def take_in(
     name: str,
     key: str | None = None,
     local: LocalTime = IN_UTC,
+    check: Callable[[], None] = going_on,
 ) -> Import:
     """Read a seekable file to its end; on return all that was accepted is on disk.
+
+    `check` is called before each piece of the file, and ends the reading with what it raises: what was
+    accepted by then stays, and under the same Idempotency-Key the reading goes on where it ended.
 
     The same Idempotency-Key with the same file gives the first import again. Raises EntryRejected when the
     file as a whole can't be read, EntryConflict when the key was used for something else, LedgerFull or
     DiaryUnavailable: then what was read so far is on disk, and sending the file again adds the rest.
     """
-    rows = _checked(file, form)
+    rows = _checked(cast(BinaryIO, _Checked(file, check)), form, name)
     import_id = _begin(ledger, owner, file, name, key)
-    if ledger.of(owner).import_report(import_id).ended_at is None:
-        _Reading(ledger, owner, import_id, local).read(rows)
+    report = ledger.of(owner).import_report(import_id)
+    if report.ended_at is None:
+        _Reading(ledger, owner, import_id, local, report.rows_read).read(rows)
     return the_import(ledger, owner, import_id)
 
 
@@ -65,9 +74,9 @@ def the_import(ledger: Ledger, owner: str, import_id: str) -> Import:
     return Import(report, rejected, count, told.get("undated", 0), told.get("ignored_fields", []))
 
 
-def _checked(file: BinaryIO, form: Format) -> Iterator[Row | Reject]:
+def _checked(file: BinaryIO, form: Format, name: str) -> Iterator[Row | Reject]:
     """The rows, the first of them read already, so that a file of no use leaves no trace."""
-    rows = read_rows(file, form)
+    rows = read_rows(file, form, name)
     return chain([first for first in [next(rows, None)] if first], rows)
 
 
@@ -107,6 +116,36 @@ def _sha256(file: BinaryIO) -> str:
     return digest
 
 
+def _placed(file: str, reason: str) -> str:
+    """The reason with the file of an archive."""
+    return f"{file}: {reason}" if file else reason
+
+
+class _Checked:
+    """The file, of which each piece is read after a check."""
+
+    def __init__(self, file: BinaryIO, check: Callable[[], None]) -> None:
+        self._file = file
+        self._check = check
+
+    def read(self, size: int = -1) -> bytes:
+        self._check()
+        return self._file.read(size)
+
+    def readline(self, size: int = -1) -> bytes:
+        self._check()
+        return self._file.readline(size)
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        return self._file.seek(place, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+
 @dataclass
 class _Reading:
     """One reading of a file to its end."""
@@ -115,6 +154,7 @@ class _Reading:
     owner: str
     import_id: str
     local: LocalTime
+    known: int  # rows that a reading before this one has taken
     rejected: list[dict[str, Any]] = field(default_factory=list)
     rejected_count: int = 0
     undated: int = 0
@@ -124,7 +164,7 @@ class _Reading:
     def read(self, rows: Iterator[Row | Reject]) -> None:
         for row in rows:
             if isinstance(row, Reject):
-                self._reject(row.line, row.reason)
+                self._reject(row.line, _placed(row.file, row.reason))
                 continue
             self.batch.append(row)
             if len(self.batch) == _AT_ONCE:
@@ -136,12 +176,13 @@ class _Reading:
         self.ledger.of(self.owner).end_import(self.import_id, [*rejected, summary])
 
     def _write(self) -> None:
-        added = self.ledger.of(self.owner, self.local).add_rows(
-            self.import_id, [row.draft for row in self.batch]
-        )
+        known = min(self.known, len(self.batch))
+        drafts = [row.draft for row in self.batch]
+        added = self.ledger.of(self.owner, self.local).add_rows(self.import_id, drafts, known)
+        self.known -= known
         for place, row in enumerate(self.batch):
             if place in added.refused:
-                self._reject(row.line, added.refused[place])
+                self._reject(row.line, _placed(row.file, added.refused[place]))
             elif row.draft.date is None:
                 self.undated += 1
             if len(self.ignored) < _MOST_NAMES:

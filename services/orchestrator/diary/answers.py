@@ -97,11 +97,21 @@ class EditedAnswer(EntryAnswer):
     job_id: str
 
 
+class Erasure(BaseModel):
+    """What of a purged entry is left on disk, and who still has to do something about it."""
+
+    complete: bool
+    pending: list[Literal["index", "ledger"]] = Field(
+        description="`index`: the job is not done; `ledger`: the file is yet to be written anew. Ask again"
+    )
+
+
 class RemovedAnswer(Accepted):
     """The entry is gone from every answer; the job makes the index forget it."""
 
     deleted: Literal[True] = True
     purged: bool
+    erasure: Erasure | None = Field(description="with `purge`")
 
 
 class EntryPage(BaseModel):
@@ -181,6 +191,10 @@ class ImportAnswer(BaseModel):
     name: str
     accepted: int
     duplicates: int = Field(description="rows that the diary had already")
+    restored: int = Field(
+        description="of the accepted rows, those that had been removed from the diary and are back in it by "
+        "this file; remove them again if that was not meant"
+    )
     rejected: list[RejectedRow] = Field(description="the first 1000")
     rejected_count: int
     undated: int = Field(description="accepted rows without a date, dated with the day of the import")
@@ -194,7 +208,17 @@ class ImportAnswer(BaseModel):
     @classmethod
     def of(cls, found: Import, job: str) -> "ImportAnswer":
         report = found.report
-        names = ("name", "accepted", "duplicates", "indexed", "queued", "failed", "created_at", "ended_at")
+        names = (
+            "name",
+            "accepted",
+            "duplicates",
+            "restored",
+            "indexed",
+            "queued",
+            "failed",
+            "created_at",
+            "ended_at",
+        )
         return cls(
             import_id=report.id,
             job_id=job,

@@ -1,17 +1,18 @@
 """/v1/diary/delete: remove all entries that a filter picks, after a look at what they are."""
 
 from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from services.diary.entry import IndexState
 from services.diary.ledger import EntryFilter
 from services.errors import FieldError
 from services.orchestrator.diary.answers import BODY, ERRORS, Deletion, failures
-from services.orchestrator.diary.entries import submit
+from services.orchestrator.diary.entries import submit, written
 from services.orchestrator.diary.filters import Picked
 from services.orchestrator.edge.json_body import JsonRoute
 from services.orchestrator.edge.owner import OwnerDep
-from services.orchestrator.state import StateDep
+from services.orchestrator.state import State, StateDep
 
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
 _TOLD = 100  # ids
@@ -22,21 +23,28 @@ class DeletionRequest(Picked):
     """A filter, and whether it is meant."""
 
     dry_run: bool = Field(
-        True, description="false removes what is picked; true only tells what that would be"
+        True, strict=True, description="false removes what is picked; true only tells what that would be"
     )
-    all: bool = Field(False, description="needed to remove the whole diary, with a filter that picks all")
+    all: bool = Field(
+        False, strict=True, description="needed to remove the whole diary, with a filter that picks all"
+    )
 
 
 @router.post("/delete", responses=failures(*BODY, 507))
-def delete_entries(request: DeletionRequest, state: StateDep, owner: OwnerDep) -> Deletion:
+async def delete_entries(request: DeletionRequest, state: StateDep, owner: OwnerDep) -> Deletion:
     """Remove what the filter picks, all of it or nothing; by default only tell how many and which."""
     ledger, picked = state.ledger.of(owner), request.filter(state.local_time(owner, request.timezone))
     if picked == EntryFilter() and not request.dry_run and not request.all:
         raise FieldError("this removes the whole diary: say so with `all: true`, or give a filter", "all")
-    ids = [entry.id for entry in ledger.page(picked, _TOLD).entries]
+    ids = [entry.id for entry in (await run_in_threadpool(ledger.page, picked, _TOLD)).entries]
     if request.dry_run:
-        return Deletion(dry_run=True, count=ledger.count(picked), ids=ids)
-    count = ledger.remove_where(picked)
+        return Deletion(dry_run=True, count=await run_in_threadpool(ledger.count, picked), ids=ids)
+    count = await written(state, ledger.remove_where, picked)
+    await run_in_threadpool(_submit, state, owner, count)
+    return Deletion(dry_run=False, count=count, ids=ids)
+
+
+def _submit(state: State, owner: str, count: int) -> None:
+    ledger = state.ledger.of(owner)
     for entry in ledger.with_state(IndexState.QUEUED, min(count, _SUBMITTED)).entries if count else ():
         submit(state, entry)
-    return Deletion(dry_run=False, count=count, ids=ids)

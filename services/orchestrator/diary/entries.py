@@ -2,12 +2,15 @@
 
 import logging
 import re
-from typing import Annotated
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
+from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from services.diary.entry import Entry
+from services.diary.entry import Entry, IndexState
 from services.diary.jobs import job_id
 from services.errors import DiaryUnavailable, EntryConflict, FieldError
 from services.orchestrator.diary.answers import (
@@ -17,6 +20,7 @@ from services.orchestrator.diary.answers import (
     EditedAnswer,
     EntryAnswer,
     EntryPage,
+    Erasure,
     History,
     RemovedAnswer,
     TagCount,
@@ -38,6 +42,8 @@ _VERSION_SCHEMA: Json = {"type": "integer", "minimum": 1, "description": "edit t
 _TAGGED: Json = {"headers": {"ETag": {"$ref": "#/components/headers/ETag"}}}
 _ETAG = re.compile(r'(?:W/)?"?([1-9][0-9]{0,8})"?', re.ASCII)
 
+Done = TypeVar("Done")
+
 Key = Annotated[str | None, Header(max_length=255, description="the same key never writes twice")]
 IfMatch = Annotated[str | None, Header(description="the ETag of the version to change, as GET gave it")]
 
@@ -55,7 +61,7 @@ async def add_entry(
     """Accept an entry. 202 means that it is on disk; the job that indexes it has the id given."""
     fields = await json_body(request)
     local = state.local_time(owner, timezone_of(fields.pop("timezone", None)))
-    entry = await run_in_threadpool(state.ledger.of(owner, local).add, draft(fields), idempotency_key)
+    entry = await written(state, state.ledger.of(owner, local).add, draft(fields), idempotency_key)
     await run_in_threadpool(submit, state, entry)
     return Accepted.of(entry)
 
@@ -98,7 +104,7 @@ async def edit_entry(
     local = state.local_time(owner, timezone_of(fields.pop("timezone", None)))
     param, version = _version(fields.pop("version", None), if_match)
     try:
-        entry = await run_in_threadpool(state.ledger.of(owner, local).edit, entry_id, draft(fields), version)
+        entry = await written(state, state.ledger.of(owner, local).edit, entry_id, draft(fields), version)
     except EntryConflict as error:
         raise EntryConflict(str(error), param) from None
     await run_in_threadpool(submit, state, entry)
@@ -106,16 +112,22 @@ async def edit_entry(
 
 
 @router.delete("/entries/{entry_id}", status_code=202, responses=failures(404, 422, 507))
-def remove_entry(
+async def remove_entry(
     entry_id: str,
     state: StateDep,
     owner: OwnerDep,
     purge: Annotated[bool, Query(description="erase its text and its history too")] = False,
 ) -> RemovedAnswer:
-    """Remove an entry. It is out of every answer at once, and out of the index when the job is done."""
-    entry = state.ledger.of(owner).remove(entry_id, purge)
-    submit(state, entry)
-    return RemovedAnswer(**Accepted.of(entry).model_dump(), purged=purge)
+    """Remove an entry. It is out of every answer at once, and out of the index when the job is done.
+
+    Asked again with `purge`, it tells whether anything of the entry is left on disk.
+    """
+    ledger = state.ledger.of(owner)
+    entry = await written(state, ledger.remove, entry_id, purge)
+    if entry.state == IndexState.QUEUED:
+        await run_in_threadpool(submit, state, entry)
+    erasure = _erasure(entry, await run_in_threadpool(ledger.is_erased, entry_id)) if purge else None
+    return RemovedAnswer(**Accepted.of(entry).model_dump(), purged=purge, erasure=erasure)
 
 
 @router.get("/entries/{entry_id}/history", responses=failures(404))
@@ -130,6 +142,17 @@ def list_tags(state: StateDep, owner: OwnerDep) -> Tags:
     """All tags, and how many entries carry each."""
     tags = state.ledger.of(owner).tags()
     return Tags(data=[TagCount(tag=tag, count=count) for tag, count in tags.items()])
+
+
+def _erasure(tombstone: Entry, is_erased: bool) -> Erasure:
+    left = {"index": tombstone.state != IndexState.INDEXED, "ledger": not is_erased}
+    pending: list[Any] = [place for place, is_left in left.items() if is_left]
+    return Erasure(complete=not pending, pending=pending)
+
+
+async def written(state: State, write: Callable[..., Done], *arguments: object) -> Done:
+    """What a write into the ledger returns, done in one of the threads for writing."""
+    return await to_thread.run_sync(partial(write, *arguments), limiter=state.writers)
 
 
 def submit(state: State, entry: Entry) -> None:

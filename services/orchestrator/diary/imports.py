@@ -1,9 +1,13 @@
 """/v1/diary/import and /v1/diary/imports: whole diaries in."""
 
+import asyncio
 import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from services.diary.importing.formats import format_of
@@ -11,8 +15,11 @@ from services.diary.importing.taking_in import Import, take_in, the_import
 from services.diary.job_names import import_job_id
 from services.errors import DiaryUnavailable
 from services.orchestrator.diary.answers import ERRORS, ImportAnswer, failures
+from services.orchestrator.diary.entries import written
+from services.orchestrator.diary.import_limits import ImportLimits
 from services.orchestrator.diary.persona_guard import may_write
 from services.orchestrator.diary.uploads import upload
+from services.orchestrator.edge.connected import ClientGone
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
@@ -25,7 +32,14 @@ _FILE: Json = {"schema": {"type": "string", "format": "binary"}}
 _FORM: Json = {
     "schema": {"type": "object", "required": ["file"], "properties": {"file": _FILE["schema"]}},
 }
-_TYPES = ("application/x-ndjson", "application/json", "text/csv", "text/markdown", "application/octet-stream")
+_TYPES = (
+    "application/x-ndjson",
+    "application/json",
+    "text/csv",
+    "text/markdown",
+    "application/zip",
+    "application/octet-stream",
+)
 _BODY: Json = {
     "requestBody": {
         "required": True,
@@ -37,7 +51,7 @@ _BODY: Json = {
 @router.post(
     "/import",
     status_code=202,
-    responses=failures(400, 409, 413, 422, 507),
+    responses=failures(400, 408, 409, 413, 422, 507),
     openapi_extra=_BODY,
     dependencies=[may_write],
 )
@@ -47,7 +61,11 @@ async def import_diary(
     owner: OwnerDep,
     form: Annotated[
         str | None,
-        Query(alias="format", max_length=20, description="jsonl, json, csv or md; else by name or type"),
+        Query(
+            alias="format",
+            max_length=20,
+            description="jsonl, json, csv, md, jrnl or zip; else by name or type",
+        ),
     ] = None,
     name: Annotated[str, Query(max_length=255, description="of a file sent as the body itself")] = "",
     timezone: Annotated[Timezone | None, Query()] = None,
@@ -55,18 +73,24 @@ async def import_diary(
         str | None, Header(max_length=255, description="the same key and file are read once")
     ] = None,
 ) -> ImportAnswer:
-    """Take in a diary: JSON Lines, JSON as the seed keeps it, CSV, or Markdown with dated headings.
+    """Take in a diary: JSON Lines, JSON as the seed, Day One, jrnl and Logseq keep it, CSV, Markdown with
+    dated headings, jrnl's text, or a zip of those.
 
     202 means that every accepted row is on disk. Rows that are no entries are told with line and reason,
     and stop no other. The same file twice adds nothing.
     """
-    async with upload(request) as sent:
-        called = sent.name or name
-        form_of_file = format_of(form, called, sent.content_type)
-        local = state.local_time(owner, timezone)
-        found = await run_in_threadpool(
-            take_in, state.ledger, owner, sent.file, form_of_file, called[:255], idempotency_key, local
-        )
+    limits = state.imports
+    with limits.slots.slot(owner):
+        async with upload(request, limits.upload) as sent, _watched(request, limits) as check:
+            called = sent.name or name
+            form_of_file = format_of(form, called, sent.content_type)
+            local = state.local_time(owner, timezone)
+            arguments = (owner, sent.file, form_of_file, called[:255], idempotency_key, local, check)
+            try:
+                found = await written(state, take_in, state.ledger, *arguments)
+            except ClientGone:
+                log.info("the client of an import went away: what was read of its file stays")
+                raise HTTPException(408, "the client went away before its file was read") from None
     await run_in_threadpool(_submit, state, owner, found)
     return _answer(owner, found)
 
@@ -75,6 +99,31 @@ async def import_diary(
 def get_import(import_id: str, state: StateDep, owner: OwnerDep) -> ImportAnswer:
     """How an import stands: what was taken, what was not, and how much of it is indexed."""
     return _answer(owner, the_import(state.ledger, owner, import_id))
+
+
+@asynccontextmanager
+async def _watched(request: Request, limits: ImportLimits) -> AsyncIterator[Callable[[], None]]:
+    """A check that ends a reading, in another thread, when its client has gone or its time is over."""
+    gone, ends = False, time.monotonic() + limits.upload.timeout_s
+
+    async def listen() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+
+    def check() -> None:
+        if gone:
+            raise ClientGone
+        if time.monotonic() > ends:
+            what = f"the file took longer than {limits.upload.timeout_s:g} s to read (IMPORT_TIMEOUT_S)"
+            raise HTTPException(408, f"{what}: what was read is in the diary, send it again or in parts")
+
+    listener = asyncio.create_task(listen())
+    try:
+        yield check
+    finally:
+        listener.cancel()
 
 
 def _submit(state: State, owner: str, found: Import) -> None:

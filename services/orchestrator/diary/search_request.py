@@ -12,21 +12,21 @@ class SearchRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     query: str = Field(min_length=1, max_length=10_000)
-    top_k: int = Field(6, ge=1, le=100)
+    top_k: int = Field(6, ge=1, le=100, strict=True)
     first_day: str | None = Field(None, alias="from", max_length=40)
     last_day: str | None = Field(None, alias="to", max_length=40)
     as_of: str | None = Field(
         None,
+        max_length=40,
         description='the ISO date that counts as today: nothing later is found, and "last spring" is counted '
         "from it; else there is no end",
     )
     timezone: Timezone | None = None
-    recency: float = Field(0.0, ge=0, le=100_000, description="half-life in days of a preference for the new")
-    mood: str | None = Field(None, max_length=64, description="entries of this mood are preferred")
-    explain: bool = Field(
-        False,
-        description="tell how dates were read, and what is left out",
+    recency: float = Field(
+        0.0, ge=0, le=100_000, strict=True, description="half-life in days of a preference for the new"
     )
+    mood: str | None = Field(None, max_length=64, description="entries of this mood are preferred")
+    explain: bool = Field(False, strict=True, description="tell how dates were read, and what is left out")
 
     @field_validator("as_of")
     @classmethod

@@ -1,0 +1,76 @@
+"""Whether a heading is meant as a date: not what it says, only whether its writer meant a day by it.
+
+A heading that is meant as a date and can't be read has to be told, because the text under it would become
+text of the day before.
+"""
+
+import re
+from enum import IntEnum
+from itertools import pairwise
+
+from services.diary.date_names import FOREIGN_MONTHS, FOREIGN_WEEKDAYS, MONTHS, WEEKDAYS
+
+_LONGEST = 80  # characters of a heading that is a date as a whole
+_TOKEN = re.compile(r"\d+|[^\W\d_]+")
+_JOINED = re.compile(r"\d{1,4}[-/._]\d{1,2}[-/._]\d{1,4}(?!\d)", re.ASCII)
+_YEAR_AND_NUMBER = re.compile(r"\d{4}[-/._]w?\d{1,2}", re.ASCII | re.IGNORECASE)
+_DAY_WITHIN = re.compile(
+    r"(?<!\d)(?:\d{4}[-/._]\d{1,2}[-/._]\d{1,2}|\d{1,2}[-/._]\d{1,2}[-/._]\d{4})(?!\d)", re.ASCII
+)
+_CJK = re.compile(r"\d{1,2}\s?[月월]\s?\d{1,2}\s?[日일号]")
+_SEASONS = {"spring", "summer", "autumn", "fall", "winter"}
+_MONTHS = MONTHS.keys() | FOREIGN_MONTHS
+_WEEKDAYS = WEEKDAYS.keys() | FOREIGN_WEEKDAYS
+_NEAR = {"today", "yesterday", "heute", "gestern", "hier", "hoy", "ayer"}
+_BESIDE_WORDS = (
+    "st nd rd th er of the on in at am pm a p m t z utc gmt uhr h w week kw day date year year's "
+    "de del den der dem des le la les el il do da dos du d l o og av kl um vom г года r roku"
+)
+_BESIDE = frozenset(_BESIDE_WORDS.split())
+
+
+class Likeness(IntEnum):
+    """How much a heading is like a date; PARTLY is for words that may be a title, too."""
+
+    NOT = 0
+    PARTLY = 1
+    WHOLLY = 2
+
+
+def likeness(text: str) -> Likeness:
+    """How much a heading, without its marks, is like a date."""
+    if _CJK.search(text[:_LONGEST]):
+        return Likeness.WHOLLY
+    tokens = [token.lower() for token in _TOKEN.findall(text)] if len(text) <= _LONGEST else []
+    if tokens and all(map(_is_of_a_date, tokens)):
+        return _of_date_words(text, tokens)
+    if _JOINED.match(text):
+        return Likeness.WHOLLY
+    if _DAY_WITHIN.search(text) or _has_day_and_month(tokens):
+        return Likeness.PARTLY
+    return Likeness.NOT
+
+
+def _is_of_a_date(token: str) -> bool:
+    if token.isdecimal():
+        return len(token) in (1, 2, 4, 6, 8, 12, 14)
+    return token in _MONTHS or token in _WEEKDAYS or token in _BESIDE or token in _SEASONS or token in _NEAR
+
+
+def _of_date_words(text: str, tokens: list[str]) -> Likeness:
+    numbers = [token for token in tokens if token.isdecimal()]
+    named = any(token in _MONTHS or token in _WEEKDAYS or token in _SEASONS for token in tokens)
+    if named and numbers:
+        return Likeness.WHOLLY
+    if len(numbers) >= 3 or _YEAR_AND_NUMBER.search(text) or any(len(n) >= 8 for n in numbers):
+        return Likeness.WHOLLY
+    return Likeness.PARTLY if named or numbers or _NEAR.intersection(tokens) else Likeness.NOT
+
+
+def _has_day_and_month(tokens: list[str]) -> bool:
+    """Whether a number and the name of a month stand side by side, as in "Sunday dinner, 14 May"."""
+    for token, following in pairwise(tokens):
+        pair = (token, following)
+        if any(one in _MONTHS for one in pair) and any(one.isdecimal() and len(one) <= 2 for one in pair):
+            return True
+    return False
