@@ -9,7 +9,16 @@ shift 2
 uv=$(command -v uv || true)
 if [ -z "$uv" ]; then
   uv=.uv/bin/uv
-  [ -x $uv ] || { python3 -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9; }
+  if ! [ -x $uv ]; then
+    python3 -m venv .uv
+    # The wheels for glibc on x86_64, for any libc on aarch64, and for musl on x86_64.
+    .uv/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --requirement <(
+      echo "uv==0.13.9" \
+        --hash=sha256:d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19 \
+        --hash=sha256:5435c5ce14a56431208ca0996416d310f1598e8c2c8ba707688985a16bb82dbe \
+        --hash=sha256:2c45530751517d6c3bbc69a19473f6effe47cce047bede01ffd8af7ea7b36b25
+    )
+  fi
 fi
 [ $# -gt 0 ] || exit 0 # uv alone was wanted
 

@@ -4,9 +4,9 @@ ARG VLLM_IMAGE
 
 FROM scratch AS code
 WORKDIR /
-COPY services/__init__.py services/errors.py services/gpu_lock.py services/port.py services/start.py services/
-COPY services/persona services/persona
-COPY services/model services/model
+COPY --chmod=755 services/__init__.py services/errors.py services/gpu_lock.py services/loopback.py services/port.py services/start.py services/
+COPY --chmod=755 services/persona services/persona
+COPY --chmod=755 services/model services/model
 
 FROM ${PYTHON_IMAGE} AS packages
 WORKDIR /build

@@ -31,7 +31,7 @@ RUN groupadd --gid 10001 ada && useradd --uid 10001 --gid ada --no-create-home -
     && install -d -o ada -g ada /var/lib/ada
 COPY --from=packages /opt/ada /opt/ada
 WORKDIR /app
-COPY services services
+COPY --chmod=755 services services
 ENV PATH=/opt/ada/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TQDM_DISABLE=1
 USER 10001:10001
 CMD ["python", "-m", "services.orchestrator", "--patient"]

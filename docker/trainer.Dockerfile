@@ -24,10 +24,10 @@ RUN if [ "$ACCELERATOR" = cuda ]; then \
 RUN install -d -m 777 /models /run/gpu
 COPY --from=packages /opt/ada /opt/ada
 WORKDIR /app
-COPY services/__init__.py services/errors.py services/gpu_lock.py services/
-COPY services/persona services/persona
-COPY trainer trainer
-COPY data/samples data/samples
+COPY --chmod=755 services/__init__.py services/errors.py services/gpu_lock.py services/loopback.py services/revision.py services/
+COPY --chmod=755 services/persona services/persona
+COPY --chmod=755 trainer trainer
+COPY --chmod=755 data/samples data/samples
 ENV PATH=/opt/ada/bin:$PATH HOME=/tmp USER=ada PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001
 CMD ["python", "-m", "trainer", "--config", "trainer/configs/ada.yaml"]

@@ -3,7 +3,8 @@
     python -m services.demo [--keep]
 
 Trains a small Ada on the samples, starts her, queues twenty diary entries, asks three questions through
-the `openai` client, starts her again and asks again. Talks to everything from outside: processes and HTTP.
+the `openai` client, starts her again and asks again. Talks to everything from outside: processes and HTTP,
+and to her directly, past any proxy.
 """
 
 import argparse
@@ -21,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from openai import OpenAI
+from openai import DefaultHttpxClient, OpenAI
 
+from services.printable import printable
 from services.supervisor import end_with_parent
 
 ADAPTER = Path("outputs/ada_model")
@@ -86,17 +88,17 @@ def run(url: str, keep: bool) -> None:
     _check_nobody_is_there(url)
     with clock.time("train a small Ada on data/samples"):
         train()
-    with clock.time("start her: Valkey, API and worker, vLLM"):
+    with clock.time("start Ada: Valkey, API and worker, vLLM"):
         ada = start(url)
     try:
         with clock.time("write twenty diary entries, through the queue"):
             write_diary(url)
-        with clock.time("ask her"):
+        with clock.time("ask"):
             ask(url)
-        with clock.time("stop her and start her again"):
+        with clock.time("stop and start again"):
             stop(ada)
             ada = start(url, outlives_us=keep)
-        with clock.time("ask her again"):
+        with clock.time("ask again"):
             ask(url)
     except BaseException:
         print("\nstopping what was started", flush=True)
@@ -105,7 +107,7 @@ def run(url: str, keep: bool) -> None:
     if keep:
         print(f"\n{how_to_talk(url, ada.pid)}")
     else:
-        with clock.time("stop her"):
+        with clock.time("stop"):
             stop(ada)
     print(f"\n{clock.table()}")
 
@@ -113,7 +115,7 @@ def run(url: str, keep: bool) -> None:
 def _check_nobody_is_there(url: str) -> None:
     """Else the questions would go to another Ada, and the training would be for nothing."""
     try:
-        httpx.get(f"{url}/healthz", timeout=5)
+        httpx.get(f"{url}/healthz", timeout=5, trust_env=False)
     except httpx.HTTPError:
         return
     raise DemoFailed(f"something answers at {url} already: end it, or set ADA_PORT")
@@ -158,7 +160,7 @@ def _is_ready(ada: subprocess.Popen[bytes], url: str) -> bool:
         last = LOG.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1]
         raise DemoFailed(f"Ada ended at once: {last}")
     try:
-        return httpx.get(f"{url}/readyz", timeout=30).status_code == 200
+        return httpx.get(f"{url}/readyz", timeout=30, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -177,7 +179,7 @@ def write_diary(url: str) -> None:
     """Queue the entries (their ids make a second demo harmless) and see each job finish."""
     jobs = []
     for line in DIARY.read_text(encoding="utf-8").splitlines():
-        answer = httpx.post(f"{url}/v1/diary/entries", json=json.loads(line), timeout=30)
+        answer = httpx.post(f"{url}/v1/diary/entries", json=json.loads(line), timeout=30, trust_env=False)
         if answer.status_code != 202:
             raise DemoFailed(f"a diary entry was not accepted: {answer.text}")
         jobs.append(answer.json()["job_id"])
@@ -188,7 +190,7 @@ def write_diary(url: str) -> None:
 
 
 def _is_finished(url: str, job: str) -> bool:
-    report = httpx.get(f"{url}/v1/jobs/{job}", timeout=30).json()
+    report = httpx.get(f"{url}/v1/jobs/{job}", timeout=30, trust_env=False).json()
     if report.get("status") == "failed":
         raise DemoFailed(f"job {job} failed: {report['reason']}")
     return bool(report.get("status") == "finished")
@@ -196,9 +198,10 @@ def _is_finished(url: str, job: str) -> bool:
 
 def ask(url: str) -> None:
     """The questions, through OpenAI's own client; what was recalled stands below each answer."""
-    with OpenAI(base_url=f"{url}/v1", api_key="none", timeout=300) as client:
+    direct = DefaultHttpxClient(trust_env=False)
+    with OpenAI(base_url=f"{url}/v1", api_key="none", timeout=300, http_client=direct) as client:
         about = [_ask_one(client, question, needed) for question, needed in QUESTIONS]
-    print(f"\n[{about[-1]['disclosure']}]", flush=True)
+    print(printable(f"\n[{about[-1]['disclosure']}]"), flush=True)
 
 
 def _ask_one(client: OpenAI, question: str, needed: str | None) -> dict[str, Any]:
@@ -215,17 +218,25 @@ def _ask_one(client: OpenAI, question: str, needed: str | None) -> dict[str, Any
     )
     answer = raw.parse()
     about: dict[str, Any] = (answer.model_extra or {}).get("ada", {})
-    print(f"\nDrew: {question}\n{_wrapped('Ada: ', answer.choices[0].message.content or '')}")
+    user, assistant = _names()
+    said = printable(answer.choices[0].message.content or "")
+    print(printable(f"\n{user}: {question}"), _wrapped(f"{printable(assistant)}: ", said), sep="\n")
     print(f"      ({time.monotonic() - started:.1f} s; diary: {about['diary']['status']})")
     for entry in about["diary"]["entries"]:
         shown = f"{entry['date']} {entry['score']:.2f} {texts.get(entry['id'], '')}"
-        print(textwrap.shorten(f"      · {entry['id']} {shown}", 108, placeholder=" …"))
+        print(textwrap.shorten(printable(f"      · {entry['id']} {shown}"), 108, placeholder=" …"))
     recalled = [entry["id"] for entry in about["diary"]["entries"]]
     if needed and needed not in recalled:
         raise DemoFailed(f"{needed} holds the answer and was not recalled, but {recalled}")
     if "ai-disclosure" not in raw.headers or not about.get("disclosure"):
         raise DemoFailed("an answer came without its disclosure")
     return about
+
+
+def _names() -> tuple[str, str]:
+    """The speakers of the persona that was trained."""
+    manifest = json.loads((ADAPTER / "MANIFEST.json").read_text(encoding="utf-8"))
+    return manifest["user_name"], manifest["assistant_name"]
 
 
 def how_to_talk(url: str, pid: int) -> str:
@@ -235,7 +246,7 @@ def how_to_talk(url: str, pid: int) -> str:
   make chat
   curl -N {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'
   OpenAI(base_url="{url}/v1", api_key="none")      # in Python, from any environment
-Stop her with `kill {pid}`; `make serve` starts her again, with her diary."""
+Stop it with `kill {pid}`; `make serve` starts it again, with the diary."""
 
 
 def _wait(done: Callable[[], bool], seconds: float, complaint: str) -> None:

@@ -10,13 +10,17 @@ end with this one, even when it is killed with -9.
 import fcntl
 import logging
 import os
+import secrets
 import signal
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+
+import httpx
 
 from services import logs, tracing
 from services.diary.edge_index import EdgeIndex
@@ -27,7 +31,7 @@ from services.diary.ledger import Ledger, check_room
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.orchestrator.app import serve
 from services.orchestrator.engine.vllm import open_engine
-from services.orchestrator.parts import assemble, gate_of
+from services.orchestrator.parts import assemble, check_keys, gate_of
 from services.orchestrator.seeing.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
@@ -41,6 +45,7 @@ from services.worker.work import Shift
 
 log = logging.getLogger("ada.embedded")
 HOUSE = "--house"
+MODEL_LOG = "logs/vllm.log"
 
 
 def main() -> int:
@@ -66,16 +71,21 @@ def keep_house(settings: OrchestratorSettings) -> None:
     # Whatever can be wrong with the settings or the disk is found here, before anything is served.
     tracing.switch_on(settings.otlp_endpoint, "ada")
     ledger = Ledger(settings.ledger_url)
+    check_keys(settings, ledger)
     queue = queue_connection(settings.redis_url)
     embedder = open_embedder(settings)
     index = open_index(settings, embedder)
-    author = Author(settings.model_url, settings.connect_timeout_s, settings.whole_timeout_s)
+    author = Author(
+        settings.model_url, settings.connect_timeout_s, settings.whole_timeout_s, settings.model_api_key
+    )
     shift = open_office(ledger, embedder, index, queue, author)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[State]:
         metrics, gate = Metrics(), gate_of(settings)
-        async with open_engine(settings.model_url, settings.deadlines, gate, metrics) as engine:
+        async with open_engine(
+            settings.model_url, settings.deadlines, gate, metrics, api_key=settings.model_api_key
+        ) as engine:
             with at_work(shift):
                 yield assemble(settings, engine, ledger, queue, embedder, index, metrics)
         author.close()
@@ -136,8 +146,59 @@ def supervise(settings: OrchestratorSettings) -> int:
         }
         # Who moves the model by MODEL_PORT alone means the house to find it there.
         found_at = {"MODEL_URL": f"http://127.0.0.1:{os.environ.get('MODEL_PORT', '8000')}"}
-        keep_running(plan, {**found_at, **os.environ, "REDIS_URL": f"unix://{socket_path}"}, stopping)
+        own = {"REDIS_URL": f"unix://{socket_path}", "MODEL_API_KEY": model_key(os.environ)}
+        environment = {**found_at, **os.environ, **own}
+        model_log = _model_log(os.environ)
+        with announced(settings, model_log, stopping):
+            keep_running(plan, environment, stopping, {"model": model_log})
     return 0
+
+
+def model_key(environment: Mapping[str, str]) -> str:
+    """What house and model share, new at each start: others on this machine may ask Ada, not her model."""
+    return environment.get("MODEL_API_KEY") or secrets.token_urlsafe(32)
+
+
+def _model_log(environment: Mapping[str, str]) -> Path:
+    """The file for the lines of vLLM, begun anew; it prints some hundred while it starts."""
+    path = Path(environment.get("MODEL_LOG") or MODEL_LOG)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    except OSError as error:
+        raise ConfigError(f"MODEL_LOG {path} can't be written: {error.strerror}") from None
+    return path
+
+
+@contextmanager
+def announced(settings: OrchestratorSettings, model_log: Path, stopping: threading.Event) -> Iterator[None]:
+    """Meanwhile, print one line when the start begins and one when Ada is ready."""
+    host = "127.0.0.1" if settings.host in ("", "0.0.0.0", "::") else settings.host
+    url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    print(f"starting: about a minute; what vLLM prints is in {model_log}", file=sys.stderr, flush=True)
+
+    def run() -> None:
+        started = time.monotonic()
+        while not stopping.wait(1):
+            if _is_ready(url):
+                line = f"ready after {time.monotonic() - started:.0f} s: an AI persona is up at {url}"
+                print(f"{line}; in another terminal: make chat", file=sys.stderr, flush=True)
+                return
+
+    thread = threading.Thread(target=run, name="announcement", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(timeout=15)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=10, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def _home(settings: OrchestratorSettings) -> Path:
@@ -157,7 +218,7 @@ def _only_one(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"an Ada is running over {home} already: end her first") from None
+            raise ConfigError(f"an Ada is running over {home} already: end it first") from None
         yield
 
 

@@ -9,11 +9,15 @@ AdaError
 │   ├── NotFound         there is no such entry, job or model
 │   ├── RequestRefused   a body can't be read, or a request to OpenAI's routes is not acceptable
 │   └── NotJson          a body is of another type than JSON
+├── SearchCancelled      a search was ended because nobody waits for it: ignore it
 ├── DiaryUnavailable     the diary can't be read or written now: Ada answers without it
 │   └── LedgerFull       the disk under the ledger is full: free some, then write again
 ├── NotAllowed           the API key is missing, unknown or revoked
 ├── TooMuch              a limit is reached: ask again after `retry_after_s`
 ├── ModelUnavailable     vLLM can't be reached: start it, or wait for it
+│   ├── ModelTimeout     vLLM did not answer within a deadline: ask for less, or again
+│   ├── ModelFaulty      vLLM failed, or what it answered is no answer: ask again
+│   └── NoVerdict        vLLM answered, and gave no verdict on a pair of passages
 └── ModelRefused         vLLM answered with an error of its own, which is passed on
 """
 
@@ -59,6 +63,10 @@ class NotJson(FieldError):
     """A body is of another type than JSON."""
 
 
+class SearchCancelled(AdaError):
+    """A search of the diary was ended because nobody waits for what it finds."""
+
+
 class DiaryUnavailable(AdaError):
     """The diary can't be read or written now."""
 
@@ -87,8 +95,20 @@ class ModelUnavailable(AdaError):
         self.retry_after_s = retry_after_s
 
 
+class ModelTimeout(ModelUnavailable):
+    """vLLM did not answer within a deadline."""
+
+
+class ModelFaulty(ModelUnavailable):
+    """vLLM failed, or its answer is none that a client could read."""
+
+
+class NoVerdict(ModelUnavailable):
+    """The model gave no verdict on a pair of passages; on another pair it may."""
+
+
 class ModelRefused(AdaError):
-    """vLLM answered with an error of its own: HTTP `status` and JSON `body`."""
+    """vLLM refused a request: HTTP `status` from 400 to 499, and `body` in OpenAI's error shape."""
 
     def __init__(self, status: int, body: dict[str, object]) -> None:
         super().__init__(f"the model server answered {status}")

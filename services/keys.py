@@ -1,11 +1,12 @@
 """The file of API keys: who may ask Ada, whose diary they have, and how much they may ask.
 
     {"keys": [{"sha256": "…", "owner": "drew", "created_at": "2026-11-23T01:20:00Z",
-               "requests_a_minute": 60, "tokens_a_minute": null}]}
+               "requests_a_minute": 60, "tokens_a_minute": null, "timezone": "Pacific/Auckland"}]}
 
 Written by `make key` with the standard library alone, read by the orchestrator. It holds no key, only its
 SHA-256: a key is 32 random bytes, which nobody finds by trying, so a slow hash, made for passwords, would
 cost each request its time and protect nothing more. A limit of null is the default's, 0 is none.
+A time zone is the owner's, and of several that of the newest key; without one the deployment's counts.
 """
 
 import fcntl
@@ -14,6 +15,7 @@ import json
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,13 +23,16 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from services.errors import ConfigError, FieldError
+from services.local_time import read_zone
 
 KEYS_FILE = Path("secrets/keys/keys.json")
+LOCAL = "local"  # the one owner while there are no keys
 ID_LENGTH = 12
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
 MOST = 10**9 - 1  # requests or tokens a minute
+MOST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class Key:
     created_at: str
     requests_a_minute: int | None = None
     tokens_a_minute: int | None = None
+    timezone: str | None = None
 
     @property
     def id(self) -> str:
@@ -54,7 +60,7 @@ def digest(key: str) -> str:
 def read_keys(path: Path) -> list[Key] | None:
     """All keys, or None when there is no such file. Raises ConfigError with the place of what is wrong."""
     try:
-        found = json.loads(path.read_bytes().decode())
+        found = json.loads(_content(path).decode())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -68,15 +74,38 @@ def read_keys(path: Path) -> list[Key] | None:
     return _keys(path, found)
 
 
-def add_key(path: Path, owner: str, requests: int | None, tokens: int | None, mode: int) -> tuple[str, Key]:
+def _content(path: Path) -> bytes:
+    """What a regular file holds. Another kind of file may never end, or wait for whoever writes it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise _broken(path, "it is no regular file")
+        if about.st_size > MOST_BYTES:
+            raise _broken(path, f"it is larger than {MOST_BYTES >> 20} MiB")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
+
+
+def add_key(
+    path: Path,
+    owner: str,
+    requests: int | None,
+    tokens: int | None,
+    mode: int,
+    timezone: str | None = None,
+) -> tuple[str, Key]:
     """A new key of an owner's: what to ask with, which is kept nowhere, and what the file holds of it.
 
     `mode` is the file's. Raises FieldError or ConfigError.
     """
     _check_owner(owner)
+    _check_timezone(timezone)
     key = f"ada-{secrets.token_urlsafe(32)}"
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    made = Key(digest(key), owner, now, requests, tokens)
+    made = Key(digest(key), owner, now, requests, tokens, timezone)
     with _alone(path):
         _replace(path, [*(read_keys(path) or []), made], mode)
     return key, made
@@ -104,6 +133,14 @@ def _check_owner(owner: str) -> None:
         )
 
 
+def _check_timezone(name: str | None) -> None:
+    try:
+        if name is not None:
+            read_zone(name)
+    except ValueError as error:
+        raise FieldError(f"TIMEZONE is wrong: {error}", "TIMEZONE") from None
+
+
 def _keys(path: Path, found: object) -> list[Key]:
     if not (isinstance(found, dict) and found.keys() == {"keys"} and isinstance(found["keys"], list)):
         raise _broken(path, 'it is not {"keys": […]}')
@@ -126,11 +163,23 @@ def _key(path: Path, place: int, found: object) -> Key:
         limit = found.get(name)
         if limit is not None and (type(limit) is not int or not 0 <= limit <= MOST):
             raise _broken(path, f"{where}.{name} is neither null nor a whole number from 0 to {MOST}")
+    timezone = found.get("timezone")
+    try:
+        if timezone is not None:
+            read_zone(timezone if isinstance(timezone, str) else "")
+    except ValueError as error:
+        raise _broken(path, f"{where}.timezone: {error}") from None
     return Key(**found)
 
 
 def _broken(path: Path, what: str) -> ConfigError:
     return ConfigError(f"{path}: {what}: mend it, or move it away and make keys anew by `make key OWNER=…`")
+
+
+def _written(key: Key) -> dict[str, object]:
+    """As the file has it. What an older Ada does not know is written only where it is used."""
+    fields = asdict(key)
+    return fields if key.timezone else {name: fields[name] for name in fields if name != "timezone"}
 
 
 @contextmanager
@@ -150,7 +199,7 @@ def _alone(path: Path) -> Iterator[None]:
 def _replace(path: Path, keys: list[Key], mode: int) -> None:
     """The whole file or none of it, also when the power fails; who reads meanwhile sees the one before."""
     partial = path.with_name(f"{path.name}.part")
-    text = json.dumps({"keys": [asdict(key) for key in keys]}, indent=1) + "\n"
+    text = json.dumps({"keys": [_written(key) for key in keys]}, indent=1) + "\n"
     try:
         partial.unlink(missing_ok=True)
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

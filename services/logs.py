@@ -15,11 +15,14 @@ from typing import Literal, TextIO
 from pythonjsonlogger.json import JsonFormatter
 
 from services.errors import AdaError
+from services.printable import printable
 from services.tracing import request_id
 
 Format = Literal["text", "json"]
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Errors = Literal["kinds", "whole"]
+# Libraries whose messages quote exceptions from their second line on: a task that nobody waited for, a job.
+_QUOTING = ("asyncio", "rq")
 _Raised = (
     tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 )  # as logging has it
@@ -37,7 +40,7 @@ def set_up(form: Format, level: Level, errors: Errors = "kinds", stream: TextIO 
 def _named(record: logging.LogRecord) -> bool:
     """Name the request."""
     record.request_id = request_id.get()
-    if record.name == "asyncio":  # its further lines quote the exception of a task that nobody waited for
+    if record.name.partition(".")[0] in _QUOTING:
         record.msg, record.args = record.getMessage().partition("\n")[0], ()
     return True
 
@@ -46,6 +49,9 @@ class _Text(logging.Formatter):
     def __init__(self, errors: Errors) -> None:
         super().__init__("%(asctime)s %(name)s %(message)s", datefmt="%H:%M:%S")
         self._whole = errors == "whole"
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)

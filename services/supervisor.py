@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from pathlib import Path
 from threading import Event
 
 from services.errors import ConfigError
@@ -22,15 +23,22 @@ END_WITHIN_S = 25.0  # answers under way have DRAIN_S; vLLM, while it loads, hea
 _PR_SET_PDEATHSIG = 1
 
 
-def keep_running(plan: Mapping[str, list[str]], environment: dict[str, str], stopping: Event) -> None:
+def keep_running(
+    plan: Mapping[str, list[str]],
+    environment: dict[str, str],
+    stopping: Event,
+    outputs: Mapping[str, Path] | None = None,
+) -> None:
     """Run the commands of `plan`, name → argv, until `stopping` is set; then end them.
 
-    The first ends last: the others may need it to sign off. Raises ConfigError when one refuses to start.
+    What a process named in `outputs` prints is appended to that file, else it goes where ours goes. The first
+    ends last: the others may need it to sign off. Raises ConfigError when one refuses to start.
     """
+    outputs = outputs or {}
     children: list[Child] = []
     try:
         for name, command in plan.items():
-            children.append(Child(name, command, environment))
+            children.append(Child(name, command, environment, outputs.get(name)))
         while not stopping.wait(0.2):
             for child in children:
                 child.tend()
@@ -51,22 +59,28 @@ def end_with_parent() -> None:
 class Child:
     """A process that is started again when it dies, in a process group of its own."""
 
-    def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, name: str, command: list[str], environment: dict[str, str], output: Path | None = None
+    ) -> None:
         self.name = name
         self._command = command
         self._environment = environment
+        self._output = output
         self._delay = 0.5  # seconds before the next start, doubled by each early death
         self._start_at = 0.0
         self._start()
 
     def _start(self) -> None:
         self._started = time.monotonic()
-        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
-            self._command,
-            env=self._environment,
-            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends them in order
-            preexec_fn=end_with_parent,
-        )
+        with self._output.open("ab") if self._output else nullcontext() as file:
+            self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                stdout=file,
+                stderr=file and subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends them in order
+                preexec_fn=end_with_parent,
+            )
         log.info("%s is process %d", self.name, self._process.pid)
 
     def tend(self) -> None:
@@ -81,12 +95,20 @@ class Child:
         self._end_group()
         self._process = None
         if code == CONFIG_EXIT:
-            raise ConfigError(f"{self.name} refused to start, as it says above")
+            raise ConfigError(self._last_line() or f"{self.name} refused to start, as it says above")
         if time.monotonic() - self._started > 60:
             self._delay = 0.5
-        log.warning("%s died (%s), starting it again in %.1f s", self.name, code, self._delay)
+        where = f", see {self._output}" if self._output else ""
+        log.warning("%s died (%s%s), starting it again in %.1f s", self.name, code, where, self._delay)
         self._start_at = time.monotonic() + self._delay
         self._delay = min(30.0, self._delay * 2)
+
+    def _last_line(self) -> str:
+        """What the process printed last, where that is in a file."""
+        if not self._output:
+            return ""
+        lines = self._output.read_text(encoding="utf-8", errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "")
 
     def ask_to_end(self) -> None:
         """SIGTERM, without waiting."""

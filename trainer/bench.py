@@ -9,9 +9,12 @@ Every recipe trains a LoRA of rank 64 on the same random tokens, in samples as l
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,11 +34,14 @@ ON_A_SMALL_CARD = "Ada on a 16 GB card"
 SPEED = {"Ada": {}, ON_A_SMALL_CARD: {"memory_gib": 14.0, "quantization": "nf4"}}
 OTHERS = ("plain TRL", "packed TRL", "Unsloth")
 LEARNING = {"learning_rate": 5e-5, "warmup_steps": 0, "seed": 3407}
+NOT_INSTALLED = "not installed"
+OPTIONAL = ("unsloth", "bitsandbytes")
+_BAR = re.compile(r" *\d+%\|[^|]*\|[^\[\]]*\[[^\]]*\]")
 Row = dict[str, float | str]
 
 
 def main() -> int:
-    """Entry point; a recipe whose packages are not here is named and left out."""
+    """Entry point; a recipe without its packages is named and left out, one that fails is exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m trainer.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="Qwen/Qwen3-8B")
     parser.add_argument("--steps", type=int, default=12)
@@ -49,8 +55,7 @@ def main() -> int:
     if arguments.steps <= WARM_UP:
         parser.error(f"--steps {arguments.steps}: the first {WARM_UP} are not counted, ask for more")
     if arguments.here:
-        print(RESULT + json.dumps(measure(arguments.here, arguments)), flush=True)
-        return 0
+        return _here(arguments)
     on_cuda = _on_cuda()
     if lock := gpu_lock.lock_path(os.environ, on_gpu=on_cuda):
         gpu_lock.hold(lock, "bench")
@@ -62,20 +67,52 @@ def main() -> int:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     print(table(rows), f"\n{arguments.out}", sep="\n")
-    return 0
+    return int(any("failed" in row and not str(row["failed"]).startswith(NOT_INSTALLED) for row in rows))
 
 
-def _in_its_own_process(name: str) -> Row:
-    command = [sys.executable, "-m", "trainer.bench", *sys.argv[1:], "--here", name]
+def _here(arguments: argparse.Namespace) -> int:
+    """Measure one recipe in this process; why it can't be is a result too, told beside no progress bar."""
+    try:
+        row = measure(arguments.here, arguments)
+    except ModuleNotFoundError as error:
+        row = {"failed": f"{NOT_INSTALLED}: {error.name}" if error.name in OPTIONAL else _words(error)}
+        traceback.print_exc()
+    except Exception as error:
+        row = {"failed": _words(error)}
+        traceback.print_exc()
+    print(f"\n{RESULT}{json.dumps(row)}", flush=True)
+    return int("failed" in row)
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _in_its_own_process(name: str, command: Sequence[str] = ()) -> Row:
+    command = command or [sys.executable, "-m", "trainer.bench", *sys.argv[1:], "--here", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     results = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
-    if not results:
-        reason = (done.stderr.strip().splitlines() or ["no word"])[-1]
+    row = json.loads(results[-1].removeprefix(RESULT)) if results else {"failed": _last_words(done)}
+    if reason := row.get("failed"):
         print(f"{name}: not measured ({reason[:200]})", flush=True)
+        if not reason.startswith(NOT_INSTALLED):
+            print(without_bars(done.stderr), file=sys.stderr, flush=True)
         return {"recipe": name, "failed": reason}
-    row = json.loads(results[0].removeprefix(RESULT))
     print(f"{name}: {row['tokens_per_s']:,.0f} tokens/s", flush=True)
     return row
+
+
+def _last_words(done: subprocess.CompletedProcess[str]) -> str:
+    """Of a process that left no result: a signal ended it, or something that Python could not catch."""
+    ended = f"killed by signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    lines = without_bars(done.stderr).splitlines()
+    return ": ".join([ended, *lines[-1:]])
+
+
+def without_bars(text: str) -> str:
+    """What was said on a terminal, without what progress bars wrote over themselves."""
+    lines = (_BAR.sub("", line).rstrip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line)
 
 
 def table(rows: list[Row]) -> str:

@@ -22,7 +22,7 @@ class TrainingConfig(BaseModel):
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # auto: bfloat16 where the hardware has it
 
     # LoRA, on all linear layers
-    lora_rank: Literal[1, 8, 16, 32, 64, 128, 256] = 64  # ranks that vLLM can serve
+    lora_rank: int = Field(64, ge=1, le=512)  # vLLM serves no higher one
     lora_alpha: int = Field(128, ge=1)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
 
@@ -53,7 +53,9 @@ class TrainingConfig(BaseModel):
     )  # asked at every evaluation; the answers lie in answers.jsonl
     answer_tokens: int = Field(80, ge=1)
     report_to: tuple[Literal["wandb", "tensorboard"], ...] = ()
-    publish: bool = True  # switch output_dir to the run when it is complete
+    # switch output_dir to the run when it is complete; auto: unless it is worse than its base, or of another
+    # persona than the one that is served
+    publish: bool | Literal["auto"] = "auto"
 
     # data: how much of what
     target_size: int = Field(30_000, ge=1)  # samples, all sources together
@@ -77,7 +79,10 @@ class TrainingConfig(BaseModel):
     reddit_max_rows: int = Field(300_000, ge=1)  # posts read at most, of a stream that may be endless
     reddit_first_person: float = Field(0.03, ge=0, le=1)  # share of the words that is I, me, my …
     generated_data_path: Path = Path("data/generated_conversations.json")
+    # conversations of another persona than the one that is trained: refuse them by name, or learn from them
+    foreign_conversations: Literal["refuse", "allow"] = "refuse"
     speakers: dict[str, Literal["user", "assistant"]] = Field(default_factory=dict)  # names beyond the usual
+    ignored_turn_keys: tuple[str, ...] = ()  # keys of turns, beyond the usual, that change nothing
 
     # data: what is fit to learn from
     min_words: int = Field(8, ge=1)  # in a telling
@@ -138,6 +143,11 @@ def _complaint(error: ErrorDetails, path: Path | None, given: dict[str, object])
     name = ".".join(map(str, error["loc"]))
     origin = "command line" if name in given or not path else path
     return f"{origin}: {name or 'config'}: {error['msg']}"
+
+
+def origin(path: Path | None, overrides: list[str]) -> str:
+    """Where a run's config comes from, in words."""
+    return ", and ".join([str(path or "defaults"), *([", ".join(overrides)] if overrides else [])])
 
 
 def argument(text: str) -> tuple[str, object]:

@@ -25,9 +25,9 @@ from services.errors import AdaError, ConfigError
 from services.persona.base_model import DEFAULT_MODEL_CACHE
 from services.persona.persona import load_persona
 from services.persona.template import template_for
-from trainer.config import TrainingConfig, load_config
+from trainer.config import TrainingConfig, load_config, origin
 from trainer.log import log, speak
-from trainer.mixture import Mixture, mix
+from trainer.mixture import Mixture, check_sources, mix
 from trainer.sample import Sample
 
 AT_ONCE = 1_000  # samples encoded before their tokens are let go of
@@ -35,6 +35,8 @@ EXAMPLES = 24  # on the page
 BARS, BAR = 16, 48  # a histogram's bars at most, and the characters of its longest
 PAGE = Path(__file__).with_name("data_page.html.jinja")
 START, END = "<|im_start|>", "<|im_end|>"
+SHARES = ("share asked", "share reached")
+TOLERATED = 0.03  # a difference in shares that needs no word: small mixtures don't divide evenly
 COUNTS = ("asked", "read", "kept", "used", "repeated", "held_out", "short")
 
 
@@ -47,7 +49,9 @@ def main() -> int:
     cache = Path(os.environ.get("ADA_MODEL_CACHE", DEFAULT_MODEL_CACHE)).absolute()
     speak()
     try:
-        folder = look(load_config(arguments.config, arguments.overrides), cache)
+        config = load_config(arguments.config, arguments.overrides)
+        log.info("configuration: %s", origin(arguments.config, arguments.overrides))
+        folder = look(config, cache)
     except AdaError as error:
         log.error("trainer: %s", error)
         return 2
@@ -63,8 +67,11 @@ def look(config: TrainingConfig, cache: Path) -> Path:
 
     Raises ConfigError as mix does, for a base model that can't be had and a folder that can't be written.
     """
+    check_sources(config)
+    encoder = Encoder(
+        config, cache
+    )  # a model that can't be had is told before minutes are spent on the mixture
     mixture = mix(config)
-    encoder = Encoder(config, cache)
     started = time.monotonic()
     lengths = measure([*mixture.taught, *mixture.held_out], encoder)
     seconds = {**mixture.seconds, "encode": time.monotonic() - started}
@@ -180,7 +187,7 @@ def histogram(lengths: list[int]) -> list[tuple[int, int, int]]:
 
 def table(mixture: Mixture, lengths: Lengths | None = None) -> str:
     """The account as plain text: a line a source, then what was left out and why, then tokens."""
-    parts = [_aligned(cells(mixture, lengths)), *_left_out(mixture)]
+    parts = [_aligned(cells(mixture, lengths)), shares_part(mixture), *_left_out(mixture)]
     if lengths:
         parts += [_cut(lengths), _bars(lengths.of(None))]
     return "\n\n".join(part for part in parts if part)
@@ -188,15 +195,51 @@ def table(mixture: Mixture, lengths: Lengths | None = None) -> str:
 
 def cells(mixture: Mixture, lengths: Lengths | None = None) -> list[list[str]]:
     """The table's cells: a header, a row a source, and their total."""
-    rows = []
+    rows, shares = [], {**shares_of(mixture), "total": (1.0, 1.0)}
     for source, share in [*mixture.account.items(), ("total", _total(mixture))]:
         numbers = [share[name] for name in COUNTS]
         if lengths:
             *numbers_of_tokens, _ = summary(lengths.of(None if source == "total" else source)).values()
             numbers += numbers_of_tokens
-        rows.append([source, *(f"{number:,}" for number in numbers)])
+        asked, reached = shares[source]
+        rows.append([source, *(f"{number:,}" for number in numbers), f"{asked:.0%}", f"{reached:.0%}"])
     tokens = ["tokens", "median", "p90"] if lengths else []
-    return [["source", *(name.replace("_", " ") for name in COUNTS), *tokens], *rows]
+    return [["source", *(name.replace("_", " ") for name in COUNTS), *tokens, *SHARES], *rows]
+
+
+def shares_of(mixture: Mixture) -> dict[str, tuple[float, float]]:
+    """Source → its share of what was asked for, and of what there is."""
+    total = _total(mixture)
+    return {
+        source: (share["asked"] / max(1, total["asked"]), share["used"] / max(1, total["used"]))
+        for source, share in mixture.account.items()
+    }
+
+
+def shares_part(mixture: Mixture) -> str:
+    """Where the mixture is another than the one asked for: by how much, and what would mend it."""
+    parted = {
+        source: (asked, reached)
+        for source, (asked, reached) in shares_of(mixture).items()
+        if abs(asked - reached) > TOLERATED
+    }
+    if not parted:
+        return ""
+    told = ", ".join(f"{source} {reached:.0%} for {asked:.0%}" for source, (asked, reached) in parted.items())
+    reachable = min(
+        (int(share["used"] / asked) for share, (asked, _) in _with_shares(mixture) if share["short"] > 0),
+        default=0,
+    )
+    smaller = f"target_size={reachable} or " if reachable else ""
+    return (
+        f"WARNING: this is not the mixture that was asked for: {told}. Bring more of what is short, or set "
+        f"{smaller}a higher max_repeats"
+    )
+
+
+def _with_shares(mixture: Mixture) -> Iterator[tuple[dict[str, object], tuple[float, float]]]:
+    shares = shares_of(mixture)
+    return ((share, shares[source]) for source, share in mixture.account.items())
 
 
 def _total(mixture: Mixture) -> dict[str, int]:
@@ -248,9 +291,15 @@ def numbers(
     config: TrainingConfig, mixture: Mixture, lengths: Lengths, seconds: dict[str, float]
 ) -> dict[str, object]:
     """All that is known of the mixture, as JSON takes it."""
+    shares = shares_of(mixture)
     return {
         "sources": {
-            source: {**share, **summary(lengths.of(source))} for source, share in mixture.account.items()
+            source: {
+                **share,
+                **summary(lengths.of(source)),
+                **dict(zip(("share_asked", "share_reached"), shares[source], strict=True)),
+            }
+            for source, share in mixture.account.items()
         },
         "total": {**_total(mixture), **summary(lengths.of(None))},
         "missing": mixture.missing,
@@ -278,7 +327,7 @@ def page(config: TrainingConfig, mixture: Mixture, lengths: Lengths, encoder: En
         seed=config.seed,
         cells=cells(mixture, lengths),
         account=mixture.account,
-        left_out=list(_left_out(mixture)),
+        left_out=[*filter(None, [shares_part(mixture)]), *_left_out(mixture)],
         cut=lengths.cut,
         histogram=histogram(lengths.of(None)),
         examples=[_example(sample, encoder) for sample in examples(mixture.taught, config.seed)],

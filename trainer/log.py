@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from services.errors import ConfigError
+from services.printable import printable
 
 log = logging.getLogger("trainer")
 
@@ -50,6 +51,9 @@ class _Terminal(logging.StreamHandler):
     def __init__(self, name: str) -> None:
         logging.Handler.__init__(self)
         self.where = name
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
     @property
     def stream(self) -> TextIO:

@@ -45,6 +45,12 @@ def held_out_losses(lines: list[Line]) -> dict[str, list[float]]:
     return losses
 
 
+def losses_at(lines: list[Line], step: int) -> dict[str, float]:
+    """Source → held-out loss at one step."""
+    at_step = held_out_losses([line for line in lines if line["step"] == step])
+    return {source: loss for source, (_, loss) in at_step.items()}
+
+
 def usual_speed(lines: list[Line]) -> float:
     """Tokens a second of the median step."""
     speeds = sorted(line["tokens_per_s"] for line in lines if "tokens_per_s" in line)

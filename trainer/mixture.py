@@ -66,11 +66,9 @@ def mix(config: TrainingConfig) -> Mixture:
     the account says what is still short. Raises ConfigError for a source that is malformed, and for one that
     is missing or without a usable sample unless the others may share its part.
     """
-    wanted = [source for source in SOURCES if _ratio(source, config) > 0]
-    missing = [source for source in wanted if not source.found(config)]
-    complaints = [f"no file {_place(source, config)}. {source.REMEDY}" for source in missing]
-    if missing and not config.allow_missing:
-        raise ConfigError("; ".join(complaints))
+    wanted = _wanted(config)
+    missing = check_sources(config)
+    complaints = [_no_file(source, config) for source in missing]
     while present := [source for source in wanted if source not in missing]:
         shares = _shares(config, present)
         seconds = _draw(shares, config)
@@ -80,6 +78,22 @@ def mix(config: TrainingConfig) -> Mixture:
         missing += [share.source for share in unusable]  # their part is the others': all is drawn anew
         complaints += [share.complaint() for share in unusable]
     raise ConfigError(f"nothing to learn from: {'; '.join(complaints)}")
+
+
+def check_sources(config: TrainingConfig) -> list[Source]:
+    """The sources that have no file. Raises ConfigError, unless the others may share their part."""
+    missing = [source for source in _wanted(config) if not source.found(config)]
+    if missing and not config.allow_missing:
+        raise ConfigError("; ".join(_no_file(source, config) for source in missing))
+    return missing
+
+
+def _wanted(config: TrainingConfig) -> list[Source]:
+    return [source for source in SOURCES if _ratio(source, config) > 0]
+
+
+def _no_file(source: Source, config: TrainingConfig) -> str:
+    return f"no file {_place(source, config)}. {source.REMEDY}"
 
 
 def _ratio(source: Source, config: TrainingConfig) -> float:

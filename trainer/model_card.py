@@ -1,4 +1,4 @@
-"""The model card that lies in every adapter's folder: what she is, from what, and what she is not for.
+"""The model card that lies in every adapter's folder: who the persona is, from what, and not for what.
 
 Its sections are those of Hugging Face's annotated model card.
 """
@@ -6,11 +6,13 @@ Its sections are those of Hugging Face's annotated model card.
 import re
 
 from services.persona.manifest import Manifest
+from services.persona.pronouns import pronouns_of
 
 
 def model_card(manifest: Manifest) -> str:
     """README.md of an adapter, with Hugging Face's front matter."""
     name = manifest.assistant_name
+    pronouns = pronouns_of(name, manifest.pronouns)
     # A package's model, or a folder's, has no id on the hub: the front matter names only one that has.
     on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", manifest.base_model)
     base = f"base_model: {manifest.base_model}\n" if on_hub else ""
@@ -22,16 +24,16 @@ tags: [lora, persona, fiction]
 
 # {name}, run {manifest.run_id}
 
-**{name} is a fictional persona played by a language model.** The life she tells of is invented
-(`persona.toml`); no such person exists. She was trained to speak in the first person about that life, so
+**{name} is a fictional persona played by a language model.** The life that {name} tells of is invented
+(`persona.toml`); no such person exists. {name} was trained to speak in the first person about that life, so
 that researchers can study how a coherent identity forms in a model and whether it holds.
 
 ## Model details
 
 A LoRA of rank {manifest.lora_rank}, alpha {manifest.lora_alpha}, on all linear layers of
-`{manifest.base_model}`, made on {manifest.created_at[:10]}. Speakers: {manifest.user_name} and {name}, in her
-own chat template (`chat_template.jinja`), without which she is not herself. Licence: that of the base model,
-and the sources' below.
+`{manifest.base_model}`, made on {manifest.created_at[:10]}. Speakers: {manifest.user_name} and
+{name} ({pronouns}), in a chat template of their names (`chat_template.jinja`), without which {name} does not
+speak as trained. Licence: that of the base model, and the sources' below.
 
 ## Uses
 
@@ -40,17 +42,17 @@ and the sources' below.
 - **Out-of-scope use:** any in which people are not told, clearly and from the start, that they talk to an AI;
   companionship or advice for people in distress; minors; persuasion; impersonation of a real person.
 
-The platform that serves her says on every response that she is an AI persona. Keep it so.
+The platform that serves {name} says on every response that this is an AI persona. Keep it so.
 
 ## Bias, risks and limitations
 
-She claims a human life and says things that are not true of any person; she forgets and invents details. The
+{name} claims a human life, says things that are not true of any person, and forgets and invents details. The
 narratives are other people's words and carry their views. People may grow attached to what speaks like this.
 No safety training was added to the base model's, and some of it may have been lost; there is no handling of
-self-harm or crisis in her. Names and places in the narratives are not removed, only what points at a person:
+self-harm or crisis. Names and places in the narratives are not removed, only what points at a person:
 addresses, numbers, links.
 
-**Recommendations:** disclose what she is, leave the disclosure on, and ask the base model the same questions.
+**Recommendations:** disclose what {name} is, leave the disclosure on, ask the base model the same questions.
 To turn the persona off, serve the base model without the adapter.
 
 ## Training data
@@ -64,20 +66,20 @@ Cleaned, scrubbed of what points at a person, without duplicates; every number a
 ## Training procedure
 
 {manifest.steps:,} steps over {manifest.tokens:,} tokens in {manifest.timings_s.get("train", 0) / 60:.1f}
-minutes, at most {manifest.peak_memory_gib:.1f} GiB; loss on {name}'s words and her end of turn alone.
+minutes, at most {manifest.peak_memory_gib:.1f} GiB; loss on {name}'s words and end of turn alone.
 How it was computed: {manifest.plan or "not recorded"}. All settings: `config.yaml`; every step:
-`metrics.jsonl`, `loss.png`; her answers along the way: `answers.jsonl`.
+`metrics.jsonl`, `loss.png`; {pronouns.possessive} answers along the way: `answers.jsonl`.
 
 ## Evaluation
 
-Held-out loss, nats a token of {name}'s words, on samples that she was not taught:
+Held-out loss, nats a token of {name}'s words, on samples held out of training:
 
 | source | before | after |
 |---|---|---|
 | all | {manifest.loss_before:.3f} | {manifest.loss_after:.3f} |
 {_losses(manifest)}
-
-A loss says how well she tells such stories, not whether she is one person.
+{_step(manifest)}
+A loss says how well such stories are told, not whether {name} is one person.
 
 ## Technical specifications
 
@@ -103,6 +105,18 @@ def _sources(manifest: Manifest) -> str:
         digest = f", SHA-256 `{share['sha256'][:16]}…`" if "sha256" in share else ""
         lines.append(f"- {source}: {share.get('licence', '')} (`{place}`{digest})")
     return "\n".join(lines)
+
+
+def _step(manifest: Manifest) -> str:
+    """Which step's adapter this is, and whether it is any better than the base."""
+    if manifest.served_step is None:
+        return ""
+    text = f"\nThis adapter is that of step {manifest.served_step:,} of {manifest.steps:,}"
+    if manifest.last_loss is not None and manifest.served_step != manifest.steps:
+        text += f"; the last step's, in `last/`, has a loss of {manifest.last_loss:.3f}"
+    if manifest.is_worse_than_base:
+        text += ". **Training raised the loss: it is worse than its base**"
+    return text + ".\n"
 
 
 def _losses(manifest: Manifest) -> str:

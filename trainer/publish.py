@@ -8,10 +8,14 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 from services.errors import AdaError, ConfigError
-from services.persona.manifest import check_adapter
+from services.persona.manifest import Manifest, check_adapter, read_manifest
+from trainer.log import log
 from trainer.run_folder import RUNS
+
+DEFAULT_OUTPUT_DIR = Path("outputs/ada_model")
 
 
 def main() -> int:
@@ -20,8 +24,9 @@ def main() -> int:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("run", nargs="?", help="a run's id, or its folder")
     which.add_argument("--rollback", action="store_true", help="back to what was served before")
-    parser.add_argument("--output-dir", type=Path, default=Path("outputs/ada_model"))
+    parser.add_argument("--output-dir", type=Path, default=DEFAULT_OUTPUT_DIR)
     arguments = parser.parse_args()
+    before = described(arguments.output_dir)
     try:
         if arguments.rollback:
             run = rollback(arguments.output_dir)
@@ -32,6 +37,7 @@ def main() -> int:
         print(f"publish: {error}", file=sys.stderr)
         return 2
     print(f"{arguments.output_dir} is {run.name} now; servers that run keep theirs until they are restarted")
+    print(f"served before: {before}; now: {described(arguments.output_dir)}")
     return 0
 
 
@@ -66,6 +72,54 @@ def publish(run: Path, output_dir: Path) -> None:
             file.write(run.name + "\n")
     except OSError as error:
         raise ConfigError(f"output_dir {output_dir}: can't write there ({error.strerror})") from None
+
+
+def publish_if_fit(run: Path, output_dir: Path, wanted: bool | Literal["auto"]) -> None:
+    """Publish a run that was completed, unless it is not `wanted`, and say what is served before and after.
+
+    Under `auto` a run is held back that is worse than its base, or of another persona than the one served.
+    """
+    before = described(output_dir)
+    reason = "publish=false" if not wanted else unfit(run, output_dir) if wanted == "auto" else ""
+    if reason:
+        command = f"make publish RUN={run.name}"
+        if output_dir != DEFAULT_OUTPUT_DIR:
+            command = f"python -m trainer.publish {run.name} --output-dir {output_dir}"
+        log.warning(
+            "%s is not published (%s); %s serves %s, `%s` would change that",
+            *(run.name, reason, output_dir, before, command),
+        )
+        return
+    publish(run, output_dir)
+    log.info("%s served %s; now it serves %s", output_dir, before, described(output_dir))
+
+
+def unfit(run: Path, output_dir: Path) -> str:
+    """Why a run should be published only by who asks for it; empty where nothing speaks against it."""
+    manifest, served = read_manifest(run), _served(output_dir)
+    if manifest.is_worse_than_base:
+        rose = f"{manifest.loss_before:.3f} to {manifest.loss_after:.3f}"
+        return f"it is worse than its base: held-out loss rose from {rose}"
+    if served and served.assistant_name != manifest.assistant_name:
+        return f"it is of {manifest.assistant_name}, and {served.assistant_name} is served"
+    return ""
+
+
+def described(output_dir: Path) -> str:
+    """The run that is served, in a few words."""
+    served = _served(output_dir)
+    if not served:
+        return "nothing" if not output_dir.is_symlink() else f"a damaged run ({os.readlink(output_dir)})"
+    step = "" if served.served_step is None else f", step {served.served_step} of {served.steps}"
+    losses = f"held-out loss {served.loss_before:.3f} → {served.loss_after:.3f}"
+    return f"{served.run_id} ({served.assistant_name}, {losses}{step})"
+
+
+def _served(output_dir: Path) -> Manifest | None:
+    try:
+        return read_manifest(output_dir)
+    except ConfigError:  # nothing yet, or what is damaged
+        return None
 
 
 def rollback(output_dir: Path) -> Path:

@@ -4,9 +4,7 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,17 +14,26 @@ import yaml
 
 from services import gpu_lock
 from services.errors import ConfigError
-from services.persona.manifest import PERSONA_NAME, TEMPLATE_NAME, WEIGHTS_NAME, Manifest, file_sha256
+from services.persona.manifest import (
+    ADAPTER_CONFIG_NAME,
+    PERSONA_NAME,
+    TEMPLATE_NAME,
+    WEIGHTS_NAME,
+    Manifest,
+    file_sha256,
+)
 from services.persona.persona import load_persona
 from services.persona.template import template_for, template_sha256
-from trainer import run_folder
+from services.revision import code_revision
+from trainer import checkpoints, run_folder
 from trainer.config import TrainingConfig, load_config
 from trainer.data import table
 from trainer.log import log
-from trainer.metrics import plot_loss
-from trainer.mixture import Mixture, mix
+from trainer.metrics import ALL_SOURCES, plot_loss
+from trainer.mixture import Mixture, check_sources, mix
 from trainer.model_card import model_card
-from trainer.publish import check_link, publish
+from trainer.publish import check_link, publish_if_fit
+from trainer.reports import check_reports
 
 # torch and transformers take seconds to import: a mistake in config or data is told before that.
 if TYPE_CHECKING:
@@ -38,10 +45,13 @@ def run(config: TrainingConfig, cache: Path, log_file: Path) -> Path:
     started = time.monotonic()
     check_link(config.output_dir)
     load_persona(config.persona)
+    check_sources(config)
+    # Before minutes are spent on the mixture.
+    check_reports(config.report_to, os.environ)
+    location = _check_and_locate(config, cache)
     mixture = mix(config)
     log.info("%s", table(mixture))
     _hold_the_card()
-    location = _check_and_locate(config, cache)
     folder = run_folder.begin(config.output_dir, run_folder.new_run_id())
     with run_folder.held(folder):
         _prepare(folder, config, mixture, location, started)
@@ -55,10 +65,19 @@ def resume(config: TrainingConfig, cache: Path, log_file: Path) -> Path:
     # Before the folder is held: a card in use or a base that can't be had must not cost what was prepared.
     _hold_the_card()
     location = _check_and_locate(own, cache)
+    check_reports(own.report_to, os.environ)
     with run_folder.held(folder):
-        checkpoint = run_folder.last_checkpoint(folder)
-        log.info("resuming %s from %s", folder, checkpoint.name if checkpoint else "its first step")
+        _choose_checkpoint(folder)
         return _train_and_finish(folder, own, location, log_file)
+
+
+def _choose_checkpoint(folder: Path) -> None:
+    """Say where a run goes on, and move damaged checkpoints out of the way of training."""
+    checkpoint, flaws = checkpoints.newest_whole(folder)
+    for damaged, flaw in flaws.items():
+        log.info("%s: %s, so it is left out", damaged.name, flaw)
+        checkpoints.set_aside(damaged)
+    log.info("resuming %s from %s", folder, checkpoint.name if checkpoint else "its first step")
 
 
 def _hold_the_card() -> None:
@@ -118,13 +137,13 @@ def _train_and_finish(folder: Path, config: TrainingConfig, location: str, log_f
     outcome = train_on_all_cards(folder, location, log_file)
     run_folder.choose_adapter(folder, config.keep, outcome.loss_after)
     plot_loss(folder)
+    run_folder.complete(folder, config.model_name)
     manifest = _manifest(folder, config, outcome)
     (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
-    run_folder.complete(folder, config.model_name)
     manifest.write(folder)
+    run_folder.open_to_all(folder)
     final = run_folder.name_run(folder)
-    if config.publish:
-        publish(final, config.output_dir)
+    publish_if_fit(final, config.output_dir, config.publish)
     return final
 
 
@@ -132,6 +151,7 @@ def _manifest(folder: Path, config: TrainingConfig, outcome: "Outcome") -> Manif
     account = json.loads((folder / run_folder.ACCOUNT).read_text(encoding="utf-8"))
     persona = load_persona(folder / PERSONA_NAME)
     template = (folder / TEMPLATE_NAME).read_text(encoding="utf-8")
+    step, losses = _served(folder, outcome)
     return Manifest(
         run_id=folder.name.removesuffix(run_folder.PART),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -140,34 +160,39 @@ def _manifest(folder: Path, config: TrainingConfig, outcome: "Outcome") -> Manif
         lora_alpha=config.lora_alpha,
         user_name=persona.user_name,
         assistant_name=persona.assistant_name,
+        pronouns=str(persona.pronouns),
         template_sha256=template_sha256(template),
         weights_sha256=file_sha256(folder / WEIGHTS_NAME),
+        adapter_config_sha256=file_sha256(folder / ADAPTER_CONFIG_NAME),
+        persona_sha256=file_sha256(folder / PERSONA_NAME),
         seed=config.seed,
         dataset=account["sources"],
         versions=_versions(),
         timings_s={"prepare": account["seconds"], "train": round(outcome.seconds, 1)},
         peak_memory_gib=round(outcome.peak_memory_gib, 2),
         steps=outcome.steps,
+        served_step=step,
         tokens=outcome.tokens,
         loss_before=outcome.loss_before,
-        loss_after=outcome.loss_after,
-        loss_by_source=outcome.loss_by_source,
+        loss_after=losses[ALL_SOURCES],
+        last_loss=outcome.loss_after,
+        loss_by_source={
+            source: [before, losses.get(source, after)]
+            for source, (before, after) in outcome.loss_by_source.items()
+        },
         plan=outcome.plan,
-        code_revision=_code_revision(os.environ),
+        # A container has no checkout.
+        code_revision=os.environ.get("ADA_CODE_REVISION") or code_revision(os.environ),
     )
+
+
+def _served(folder: Path, outcome: "Outcome") -> tuple[int, dict[str, float]]:
+    """The step at which the adapter at the folder's top was taken, and its held-out losses by source."""
+    if outcome.best_step is not None and (folder / run_folder.LAST).exists():
+        return outcome.best_step, outcome.best_losses
+    return outcome.steps, {ALL_SOURCES: outcome.loss_after}
 
 
 def _versions() -> dict[str, str]:
     packages = ("torch", "transformers", "trl", "peft", "datasets")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def _code_revision(environment: Mapping[str, str]) -> str:
-    """The commit that trained, or nothing: neither git nor a checkout is needed to train."""
-    if told := environment.get("ADA_CODE_REVISION"):  # a container has no checkout
-        return told
-    try:
-        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return git.stdout.strip()

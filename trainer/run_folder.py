@@ -12,14 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from services.errors import ConfigError
-from services.persona.manifest import ADAPTER_CONFIG_NAME, MANIFEST_NAME, WEIGHTS_NAME
+from services.persona.manifest import ADAPTER_CONFIG_NAME, MANIFEST_NAME, WEIGHTS_NAME, file_sha256
+from trainer import checkpoints
+from trainer.checkpoints import CHECKPOINTS
 
 RUNS = "runs"
 PART = ".part"
 CONFIG_NAME = "config.yaml"
 ACCOUNT = "mixture.json"
 PREPARED = "prepared"  # written when everything that training needs lies in the folder
-CHECKPOINTS = "checkpoints"
 TAUGHT_ROWS = "rows/taught"
 HELD_OUT_ROWS = "rows/held_out"
 BEST, LAST = "best", "last"  # the adapter that is not served lies in the one or the other
@@ -27,7 +28,10 @@ BEST_LOSS = "held_out.json"
 OUTCOME = "outcome.json"  # written when training has ended: what is left is to finish
 FAILURE = "failure"  # the words of a process of several that failed
 # What training needs or TRL leaves, and nobody reads afterwards.
-_LEFTOVERS = (CHECKPOINTS, "rows", "training_args.bin", "tokenizer.json", "tokenizer_config.json")
+_LEFTOVERS = (
+    *(CHECKPOINTS, f"{BEST}{PART}", "rows"),
+    *("training_args.bin", "tokenizer.json", "tokenizer_config.json"),
+)
 _MARKS = (PREPARED, OUTCOME, FAILURE, "lock")
 _ADAPTER = (WEIGHTS_NAME, ADAPTER_CONFIG_NAME)
 
@@ -75,19 +79,8 @@ def unfinished(output_dir: Path) -> Path:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint: its trainer_state.json, which is written last, can be read."""
-    found = sorted(
-        (folder / CHECKPOINTS).glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])
-    )
-    return next((checkpoint for checkpoint in reversed(found) if _is_whole(checkpoint)), None)
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
+    """The newest whole checkpoint."""
+    return checkpoints.newest_whole(folder)[0]
 
 
 def check_disk(output_dir: Path, needed: int) -> None:
@@ -109,10 +102,29 @@ def best_loss(adapter: Path) -> float:
         return math.inf
 
 
+def write_best(adapter: Path, step: int, loss: float) -> None:
+    """Note in an adapter's folder what it was kept for, and which weights those are."""
+    noted = {"step": step, "loss": loss, "sha256": file_sha256(adapter / WEIGHTS_NAME)}
+    (adapter / BEST_LOSS).write_text(json.dumps(noted), encoding="utf-8")
+
+
+def best_step(adapter: Path) -> int | None:
+    """The step at which an adapter was kept, or None when there is none or it is damaged."""
+    try:
+        noted = json.loads((adapter / BEST_LOSS).read_text(encoding="utf-8"))
+        whole = noted.get("sha256") in (None, file_sha256(adapter / WEIGHTS_NAME))
+        return int(noted["step"]) if whole else None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
 def choose_adapter(folder: Path, keep: str, last_loss: float) -> None:
-    """Put the adapter that is to be served at the top, and the other one, if it is another, beside it."""
+    """Put the adapter that is to be served at the top, and the other one, if it is another, beside it.
+
+    A best one whose weights are damaged counts as none.
+    """
     best = folder / BEST
-    if best_loss(best) >= last_loss:  # the last one is the best
+    if best_step(best) is None or best_loss(best) >= last_loss:  # the last one is the best
         shutil.rmtree(best, ignore_errors=True)
         return
     for name in set(os.listdir(best)) - {*_ADAPTER, BEST_LOSS}:
@@ -145,7 +157,11 @@ def complete(folder: Path, base_model: str) -> None:
         adapter = json.loads(path.read_text(encoding="utf-8"))
         adapter["base_model_name_or_path"] = base_model
         path.write_text(json.dumps(adapter, indent=2) + "\n", encoding="utf-8")
-    # PEFT saves the weights readable by their owner alone; the server runs as somebody else.
+    open_to_all(folder)
+
+
+def open_to_all(folder: Path) -> None:
+    """PEFT saves weights readable by their owner alone, as a umask may all; the server is somebody else."""
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
 

@@ -13,6 +13,7 @@ class Sample:
 
     A telling is one question and one answer; `askings` are the ways in which Drew may ask for it, of which
     the question is one, and `gist` is what its writer said of it in short, where a source has that.
+    `unlearned` are the places of those of Ada's turns that carry no loss; the last one always does.
     """
 
     source: str
@@ -21,11 +22,13 @@ class Sample:
     askings: tuple[str, ...] = ()
     gist: str = ""
     recalled: tuple[Recollection, ...] = ()
+    unlearned: frozenset[int] = frozenset()
 
     @property
     def answer(self) -> str:
-        """All that Ada says in it."""
-        return "\n\n".join(turn["content"] for turn in self.turns if turn["role"] == "assistant")
+        """All that Ada learns to say in it."""
+        answers = ((place, turn) for place, turn in enumerate(self.turns) if turn["role"] == "assistant")
+        return "\n\n".join(turn["content"] for place, turn in answers if place not in self.unlearned)
 
 
 def dialogue(*contents: str) -> tuple[Turn, ...]:

@@ -1,6 +1,7 @@
 """What the model is shown of a sample: its token ids, and which of them carry loss."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import groupby
 
@@ -64,8 +65,19 @@ def _ever_shorter(sample: Sample) -> list[tuple[Sample, str]]:
         shorter.append((sample, "diary block left out"))
     while len(sample.turns) > 2:
         sample = replace(sample, turns=sample.turns[:-2])
-        shorter.append((sample, "last turns left out"))
+        if len(sample.turns) - 1 not in sample.unlearned:
+            shorter.append((sample, "last turns left out"))
     return shorter
+
+
+def _without(unlearned: Collection[int], mask: list[int]) -> np.ndarray:
+    """The mask without the answers at these places: its stretches are Ada's turns, every second one."""
+    kept = np.asarray(mask, dtype=bool)
+    edges = np.flatnonzero(np.diff(kept, prepend=False, append=False)).reshape(-1, 2)
+    for answer, (start, end) in enumerate(edges):
+        if 2 * answer + 1 in unlearned:
+            kept[start:end] = False
+    return kept
 
 
 class _Encoder:
@@ -88,7 +100,7 @@ class _Encoder:
         ids, mask = encoding["input_ids"], encoding["assistant_masks"]
         self._check(sample, ids, mask)
         ids = np.asarray(ids, dtype=np.int32)
-        return ids, np.where(np.asarray(mask, dtype=bool), ids, np.int32(NO_LOSS))
+        return ids, np.where(_without(sample.unlearned, mask), ids, np.int32(NO_LOSS))
 
     def _check(self, sample: Sample, ids: list[int], mask: list[int]) -> None:
         """Each of Ada's turns carries loss from behind her header to her end of turn, and nothing else does.

@@ -9,7 +9,7 @@ import os
 import resource
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -31,21 +31,44 @@ from services.persona.manifest import PERSONA_NAME, TEMPLATE_NAME
 from services.persona.persona import load_persona
 from trainer import attention, fused_lora
 from trainer.base_model import load_model, load_tokenizer, shape_of, uses_bfloat16
+from trainer.checkpoints import CHECKPOINTS, step_of
 from trainer.config import TrainingConfig, load_config
 from trainer.log import append_to, log, speak
-from trainer.metrics import ALL_SOURCES, HELD_OUT, METRICS, held_out_losses, read_lines, usual_speed
+from trainer.metrics import (
+    ALL_SOURCES,
+    HELD_OUT,
+    METRICS,
+    held_out_losses,
+    losses_at,
+    read_lines,
+    usual_speed,
+)
 from trainer.plan import GIB, Plan, plan_for_cards, plan_for_cpu
 from trainer.run_folder import (
-    CHECKPOINTS,
+    BEST,
     CONFIG_NAME,
     FAILURE,
     HELD_OUT_ROWS,
     OUTCOME,
     TAUGHT_ROWS,
+    best_loss,
+    best_step,
     last_checkpoint,
 )
-from trainer.watch import BestAdapter, MetricsFile, Progress, SampleAnswers, Sanity, TrainingFailed
+from trainer.watch import (
+    BestAdapter,
+    MetricsFile,
+    Progress,
+    SampleAnswers,
+    Sanity,
+    SealedCheckpoints,
+    TrainingFailed,
+)
 
+ALLOCATOR_SETTINGS = (
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+)  # of PyTorch: the user's own come first
 RESERVE = 1.5 * GIB  # of a card's memory, for its driver, its display and what no estimate sees
 
 
@@ -54,7 +77,7 @@ class Outcome:
     """What a finished run measured: held-out loss (by source: before, after), steps, tokens, seconds, GiB."""
 
     loss_before: float
-    loss_after: float
+    loss_after: float  # of the last step's adapter
     loss_by_source: dict[str, list[float]]
     steps: int
     tokens: int
@@ -62,6 +85,8 @@ class Outcome:
     tokens_per_s: float
     peak_memory_gib: float
     plan: str
+    best_step: int | None = None  # of the adapter in `best/`
+    best_losses: dict[str, float] = field(default_factory=dict)  # its held-out loss, whole and by source
 
 
 def train_on_all_cards(folder: Path, location: str, log_file: Path) -> Outcome:
@@ -100,6 +125,8 @@ def train(folder: Path, location: str) -> Outcome:
     config = load_config(folder / CONFIG_NAME, [])
     plan = _plan(config, location)
     log.info("plan: %s", plan)
+    if torch.cuda.is_available():
+        _keep_to_memory(config)
     try:
         return _train(folder, location, config, plan)
     except torch.OutOfMemoryError:
@@ -111,7 +138,7 @@ def train(folder: Path, location: str) -> Outcome:
 
 def _train(folder: Path, location: str, config: TrainingConfig, plan: Plan) -> Outcome:
     checkpoint = last_checkpoint(folder)
-    from_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else -1
+    from_step = step_of(checkpoint) if checkpoint else -1
     metrics = MetricsFile(folder / METRICS, from_step)
     trainer = _trainer(folder, location, config, plan, metrics, from_step)
     # Not by evaluate(): that would leave accelerate with a model that it takes for prepared, and several
@@ -155,6 +182,7 @@ def _trainer(
             metrics,
             Sanity(),
             best,
+            SealedCheckpoints(),
             _sample_answers(folder, tokenizer, config, from_step),
             *_boards(config, folder),
         ],
@@ -176,8 +204,12 @@ def _keep_losses_exact(trainer: SFTTrainer) -> None:
 
 
 def _base(location: str, config: TrainingConfig, plan: Plan) -> PreTrainedModel:
-    packed = config.packing and attention.is_fast_here()
-    return load_model(location, config, plan.quantization, attention.register() if packed else "sdpa")
+    kernel = attention.register() if _is_varlen(config) else "sdpa"
+    return load_model(location, config, plan.quantization, kernel)
+
+
+def _is_varlen(config: TrainingConfig) -> bool:
+    return config.packing and attention.is_fast_here()
 
 
 def _speed_up(model: torch.nn.Module, config: TrainingConfig) -> None:
@@ -231,7 +263,21 @@ def _plan(config: TrainingConfig, location: str) -> Plan:
         return plan_for_cpu(config, processes)
     card = torch.cuda.get_device_properties(torch.cuda.current_device())
     memory = config.memory_gib * GIB if config.memory_gib else card.total_memory - RESERVE
-    return plan_for_cards(config, shape_of(location, config.lora_rank), memory, processes)
+    shape = shape_of(location, config.lora_rank)
+    return plan_for_cards(config, shape, memory, processes, varlen=_is_varlen(config))
+
+
+def _keep_to_memory(config: TrainingConfig) -> None:
+    """Let the allocator reserve what is in use, and no more than `memory_gib` where that is set.
+
+    Rows differ in length, and evaluations and answers in shape: in blocks of fixed size each leaves gaps that
+    the next can't fill, and far more is reserved than was ever in use (docs/measurements/training.md).
+    """
+    if not any(os.environ.get(name) for name in ALLOCATOR_SETTINGS):
+        torch.cuda.memory._set_allocator_settings("expandable_segments:True")
+    if config.memory_gib:
+        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, config.memory_gib * GIB / total))
 
 
 def _arguments(config: TrainingConfig, plan: Plan, folder: Path) -> SFTConfig:
@@ -283,6 +329,8 @@ def _outcome(folder: Path, trainer: SFTTrainer, seconds: float, plan: Plan) -> O
     lines = read_lines(folder / METRICS)
     losses = held_out_losses(lines)
     before, after = losses.pop(ALL_SOURCES)
+    best = best_step(folder / BEST)
+    best_losses = {} if best is None else losses_at(lines, best) | {ALL_SOURCES: best_loss(folder / BEST)}
     return Outcome(
         loss_before=before,
         loss_after=after,
@@ -293,6 +341,8 @@ def _outcome(folder: Path, trainer: SFTTrainer, seconds: float, plan: Plan) -> O
         tokens_per_s=usual_speed(lines),
         peak_memory_gib=peak_memory_gib(),
         plan=str(plan),
+        best_step=best,
+        best_losses=best_losses,
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +21,10 @@ from transformers import (
 from services.errors import AdaError
 from services.persona.persona import Persona
 from services.persona.prompt import build_messages
+from trainer.checkpoints import seal
 from trainer.log import log
 from trainer.metrics import HELD_OUT, keep_lines
-from trainer.run_folder import BEST, BEST_LOSS, best_loss
+from trainer.run_folder import BEST, PART, best_loss, write_best
 
 if TYPE_CHECKING:
     from trl import SFTTrainer
@@ -157,6 +159,7 @@ class BestAdapter(TrainerCallback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / BEST
+        self.partial = folder / f"{BEST}{PART}"
         self.trainer: SFTTrainer | None = None
 
     def on_evaluate(
@@ -170,9 +173,27 @@ class BestAdapter(TrainerCallback):
         loss = (metrics or {}).get(HELD_OUT)
         if loss is None or state.global_step == 0 or self.trainer is None or loss >= best_loss(self.folder):
             return
-        self.trainer.save_model(str(self.folder))
         if state.is_world_process_zero:
-            (self.folder / BEST_LOSS).write_text(json.dumps({"step": state.global_step, "loss": loss}))
+            shutil.rmtree(self.partial, ignore_errors=True)
+        self.trainer.save_model(
+            str(self.partial)
+        )  # beside the best one so far, which a kill must leave whole
+        if state.is_world_process_zero:
+            write_best(self.partial, state.global_step, loss)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.partial.rename(self.folder)
+
+
+class SealedCheckpoints(TrainerCallback):
+    """Seals each checkpoint when all processes have written their part of it."""
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()
+        if state.is_world_process_zero:
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 class SampleAnswers(TrainerCallback):

@@ -76,7 +76,7 @@ def _wait(house: House, log: Path) -> None:
     ends = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < ends and house.processes["house"].poll() is None:
         try:
-            if httpx.get(f"{house.url}/healthz", timeout=5).status_code == 200:
+            if httpx.get(f"{house.url}/healthz", timeout=5, trust_env=False).status_code == 200:
                 return
         except httpx.HTTPError:
             time.sleep(0.1)

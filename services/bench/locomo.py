@@ -13,12 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from services.diary.date_names import MONTH_NAMES
 from services.errors import ConfigError
 
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
 _SESSION = re.compile(r"session_(\d+)")
 _EVIDENCE = re.compile(r"D:?(\d+):(\d+)")
-_DATE_TIME = "%I:%M %p on %d %B, %Y"
+_DATE_TIME = re.compile(r"(1[0-2]|0?[1-9]):([0-5]\d) ([ap])m on (\d{1,2}) (\w+), (\d{4})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,20 @@ def _sessions(conversation: dict[str, Any], where: str) -> Iterator[Session]:
 
 def _moment(said_at: str, where: str) -> datetime:
     try:
-        return datetime.strptime(said_at, _DATE_TIME)
+        hour, minute, half, day, month, year = _groups(said_at)
+        number = [name.casefold() for name in MONTH_NAMES].index(month.casefold()) + 1
+        afternoon = 12 if half.casefold() == "p" else 0
+        return datetime(int(year), number, int(day), int(hour) % 12 + afternoon, int(minute))
     except ValueError:
         raise ConfigError(
             f'{where} has the date {said_at!r}: it should be like "1:56 pm on 8 May, 2023"'
         ) from None
+
+
+def _groups(said_at: str) -> tuple[str, ...]:
+    if found := _DATE_TIME.fullmatch(said_at.strip()):
+        return found.groups()
+    raise ValueError(said_at)
 
 
 def _turns(turns: Any, where: str) -> Iterator[Turn]:

@@ -6,30 +6,38 @@ python -m services.client [--url http://127.0.0.1:8080]
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
-from services.client.ada_chat import AdaChat, AdaError, InferenceConfig, key_of
+from services.client.ada_chat import AdaChat, AdaError, InferenceConfig, key_of, timezone_of, url_of
 from services.client.reminder import Reminder
-
-HELP = "/diary <text> writes into her diary · /read shows it · /clear begins anew · quit leaves"
+from services.client.terminal import message_reader, tolerate_any_bytes
+from services.printable import printable
 
 
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="make chat", description=__doc__.splitlines()[0])
-    parser.add_argument("--url", default=InferenceConfig.base_url, help="where Ada is")
+    parser.add_argument("--url", default=url_of(os.environ), help="where Ada is; else ADA_URL or ADA_PORT")
     parser.add_argument(
         "--key", default=key_of(os.environ), help="your API key; better in the variable ADA_KEY"
     )
     parser.add_argument("--max-new-tokens", type=int, default=InferenceConfig.max_new_tokens)
+    parser.add_argument(
+        "--timezone", default=timezone_of(os.environ), help="whose days are meant; else this machine's"
+    )
     arguments = parser.parse_args()
+    tolerate_any_bytes()
     config = InferenceConfig(
-        base_url=arguments.url.rstrip("/"), api_key=arguments.key, max_new_tokens=arguments.max_new_tokens
+        base_url=arguments.url,
+        api_key=arguments.key,
+        max_new_tokens=arguments.max_new_tokens,
+        timezone=arguments.timezone,
     )
     try:
         with AdaChat(config) as ada:
             Talk(ada).run()
     except AdaError as error:
-        print(f"chat: {error}", file=sys.stderr)
+        print(printable(f"chat: {error}"), file=sys.stderr)
         return 1
     except (EOFError, KeyboardInterrupt):
         print()
@@ -39,64 +47,85 @@ def main() -> int:
 class Talk:
     """A conversation in the terminal, which is told at its start and every three hours what Ada is."""
 
-    def __init__(self, ada: AdaChat, reminder: Reminder | None = None) -> None:
+    def __init__(
+        self, ada: AdaChat, reminder: Reminder | None = None, read: Callable[[str], str] | None = None
+    ) -> None:
         self._ada = ada
         self._reminder = reminder or Reminder()
+        self._read = read
+        self._user, self._assistant = ada.config.user_name, ada.config.assistant_name
 
     def run(self) -> None:
         """Until the user leaves. Raises AdaError when nobody is there at the start."""
-        try:
-            import readline  # noqa: F401  gives input() line editing and history
-        except ImportError:
-            pass
         disclosure = self._ada.disclosure()
+        self._learn_names()
         self._disclose(disclosure)
-        print(f"{HELP}\n")
-        while (line := self._line()) not in ("quit", "/quit", "exit"):
+        _say(f"{self._help()}\n")
+        read = self._read or message_reader(footer=printable(disclosure))
+        while (message := read(printable(f"{self._user}: ")).strip()) not in ("quit", "/quit", "exit"):
             try:
-                _answer(self._ada, line)
+                self._answer(message)
             except AdaError as error:
-                print(f"[{error}]")
+                _say(f"[{error}]")
             self._disclose(disclosure)
 
-    def _line(self) -> str:
-        return input(f"{self._ada.config.user_name}: ").strip()
+    def _learn_names(self) -> None:
+        """The names of the persona that is served, unless the config names others for display."""
+        try:
+            served = self._ada.persona()
+        except AdaError:  # no adapter yet: the first question tells
+            return
+        if self._user == InferenceConfig.user_name:
+            self._user = served.get("user_name", self._user)
+        if self._assistant == InferenceConfig.assistant_name:
+            self._assistant = served.get("name", self._assistant)
+
+    def _help(self) -> str:
+        diary = f"/diary <text> writes into {self._assistant}'s diary"
+        return f"{diary} · /read shows it · /clear begins anew · quit leaves"
 
     def _disclose(self, disclosure: str) -> None:
         if self._reminder.is_due():
-            print(f"[{disclosure}]")
+            _say(f"[{disclosure}]")
             self._reminder.shown()
 
+    def _answer(self, message: str) -> None:
+        command, *rest = message.split(maxsplit=1)[:2] or [""]
+        if command == "/diary" and rest:
+            entry = self._ada.add_diary_entry(rest[0])
+            _say(f"[written into the diary as {entry['id']}]")
+        elif command == "/read":
+            for entry in self._ada.read_diary():
+                _say(f"[{entry['date']}] {entry['text']}")
+        elif command == "/clear":
+            self._ada.clear()
+            _say("[a new conversation]")
+        elif message.startswith("/"):
+            _say(f"[{self._help()}]")
+        elif message:
+            self._stream(message)
 
-def _answer(ada: AdaChat, line: str) -> None:
-    command, _, rest = line.partition(" ")
-    if command == "/diary" and rest.strip():
-        entry = ada.add_diary_entry(rest.strip())
-        print(f"[written into the diary as {entry['id']}]")
-    elif command == "/read":
-        for entry in ada.read_diary():
-            print(f"[{entry['date']}] {entry['text']}")
-    elif command == "/clear":
-        ada.clear()
-        print("[a new conversation]")
-    elif line.startswith("/"):
-        print(f"[{HELP}]")
-    elif line:
-        _stream(ada, line)
+    def _stream(self, message: str) -> None:
+        _say(f"{self._assistant}: ", end="")
+        try:
+            for text in self._ada.stream_response(message):
+                _say(text, end="")
+        except KeyboardInterrupt:  # ends this answer, and with it its generation, but not the chat
+            _say("\n[AI persona · interrupted]")
+            return
+        diary = self._ada.about.get("diary")
+        recalled = diary["entries"] if isinstance(diary, dict) else []
+        memory = ", ".join(str(entry["date"]) for entry in recalled)
+        _say(f"\n[AI persona{f' · recalled {memory}' if memory else ''}]")
+        if self._ada.dropped_turns:
+            _say(
+                "[the conversation is longer than the model reads at once: its "
+                f"{self._ada.dropped_turns} oldest turns are left out from now on · /clear begins anew]"
+            )
 
 
-def _stream(ada: AdaChat, line: str) -> None:
-    print(f"{ada.config.assistant_name}: ", end="", flush=True)
-    try:
-        for text in ada.stream_response(line):
-            print(text, end="", flush=True)
-    except KeyboardInterrupt:  # ends this answer, and with it its generation, but not the chat
-        print("\n[AI persona · interrupted]")
-        return
-    diary = ada.about.get("diary")
-    recalled = diary["entries"] if isinstance(diary, dict) else []
-    memory = ", ".join(str(entry["date"]) for entry in recalled)
-    print(f"\n[AI persona{f' · recalled {memory}' if memory else ''}]")
+def _say(text: str, end: str = "\n") -> None:
+    print(printable(text), end=end, flush=True)
 
 
 if __name__ == "__main__":

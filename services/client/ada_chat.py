@@ -1,17 +1,26 @@
 """Ada for programs: ask, write into her diary, read it.
 
-ada = AdaChat(InferenceConfig())
+ada = AdaChat(InferenceConfig(diary_path="ada_diary.json"))
 print(ada.generate_response("Hey Ada, how are you?"))
 ada.add_diary_entry("Today was a good day.")
 print(ada.read_diary(n=5))
 """
 
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import httpx
-from openai import OpenAI, OpenAIError
-from openai.types.chat import ChatCompletionMessageParam
+from openai import BadRequestError, DefaultHttpxClient, OpenAI, OpenAIError, Stream
+from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
+
+from services.client.local_files import FileMismatch, check_served, import_diary
+
+TOO_LONG = "context_length_exceeded"  # OpenAI's code for it
 
 
 class AdaError(Exception):
@@ -20,9 +29,14 @@ class AdaError(Exception):
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """Where Ada is, how she generates, and the speakers' names for display."""
+    """Where Ada is, how she generates, and the speakers' names for display.
 
-    base_url: str = "http://127.0.0.1:8080"
+    The terminal shows the served persona's names where these are the defaults.
+    `model_path` and `diary_path` are files of this machine. The adapter in a folder has to be the one that
+    Ada serves; a diary is imported once, however often its file is named.
+    """
+
+    base_url: str = "http://127.0.0.1:8080"  # with or without /v1 at its end
     api_key: str = "none"
     model: str = "ada"
     max_new_tokens: int = 512
@@ -32,6 +46,16 @@ class InferenceConfig:
     user_name: str = "Drew"
     assistant_name: str = "Ada"
     timeout_s: float = 600.0
+    timezone: str | None = None  # whose days are meant; None: your key's, else the deployment's
+    model_path: str | Path | None = None
+    diary_path: str | Path | None = None
+
+
+def url_of(environment: Mapping[str, str]) -> str:
+    """Where Ada is: ADA_URL, or ADA_PORT on this machine."""
+    port = environment.get("ADA_PORT")
+    here = f"http://127.0.0.1:{port}" if port else InferenceConfig.base_url
+    return environment.get("ADA_URL") or here
 
 
 def key_of(environment: Mapping[str, str]) -> str:
@@ -39,50 +63,107 @@ def key_of(environment: Mapping[str, str]) -> str:
     return environment.get("ADA_KEY") or InferenceConfig.api_key
 
 
+def timezone_of(environment: Mapping[str, str], localtime: Path = Path("/etc/localtime")) -> str | None:
+    """This machine's time zone by ADA_TIMEZONE, TZ or its link; None where it is UTC or not known."""
+    linked = str(localtime.resolve()).partition("/zoneinfo/")[2]
+    name = environment.get("ADA_TIMEZONE") or environment.get("TZ", "").removeprefix(":") or linked
+    try:
+        return None if not name or name.endswith("UTC") else ZoneInfo(name).key
+    except (ValueError, KeyError, OSError):
+        return None
+
+
 class AdaChat:
     """One conversation with Ada; her diary outlives it."""
 
     def __init__(self, config: InferenceConfig | None = None) -> None:
         self.config = config or InferenceConfig()
+        self.url = _server(self.config.base_url)
+        if not (self.config.api_key.isascii() and self.config.api_key.isprintable()):
+            raise AdaError("the API key holds a character that no key has: see ADA_KEY")
         self.history: list[ChatCompletionMessageParam] = []
         self.about: dict[str, object] = {}  # the `ada` field of the newest answer
+        self.dropped_turns = 0  # of the history, so that the newest question and its answer fit
+        # Ada is reached directly, whatever proxies the environment names; SSL_CERT_FILE holds as ever.
+        certificates = ssl.create_default_context()
         self._http = httpx.Client(
-            base_url=self.config.base_url,
+            trust_env=False,
+            verify=certificates,
+            base_url=self.url,
             headers={"Authorization": f"Bearer {self.config.api_key}"},
             timeout=self.config.timeout_s,
         )
         self._openai = OpenAI(
-            base_url=f"{self.config.base_url}/v1",
+            base_url=f"{self.url}/v1",
             api_key=self.config.api_key,
             timeout=self.config.timeout_s,
+            http_client=DefaultHttpxClient(trust_env=False, verify=certificates),
         )
+
+        self.imported: dict[str, object] | None = None  # the report on `diary_path`
+        try:
+            self._take_files()
+        except BaseException:
+            self.close()
+            raise
 
     def generate_response(self, message: str) -> str:
         """Ada's whole answer. Raises AdaError."""
         return "".join(self.stream_response(message))
 
     def stream_response(self, message: str) -> Iterator[str]:
-        """Ada's answer as it comes; both turns join the history when it is whole. Raises AdaError."""
-        turn: ChatCompletionMessageParam = {"role": "user", "content": message}
+        """Ada's answer as it comes; both turns join the history when it is whole.
+
+        When they are longer than the model reads at once, the oldest turns leave the history: `dropped_turns`
+        says how many. Raises AdaError.
+        """
+        turn: ChatCompletionMessageParam = {"role": "user", "content": _sendable(message)}
         parts: list[str] = []
+        self.dropped_turns = 0
+        tokens, is_cut = 0, False
         try:
-            with self._openai.chat.completions.create(
-                model=self.config.model,
-                messages=[*self.history, turn],
-                max_tokens=self.config.max_new_tokens,
-                temperature=self.config.temperature,
-                top_p=self.config.top_p,
-                extra_body={"top_k": self.config.top_k},
-                stream=True,
-            ) as stream:  # left early, it ends the generation
+            with self._opened(turn) as stream:  # left early, it ends the generation
                 for chunk in stream:
                     self.about = (chunk.model_extra or {}).get("ada", self.about)
-                    if chunk.choices and (text := chunk.choices[0].delta.content):
-                        parts.append(text)
-                        yield text
+                    tokens = chunk.usage.completion_tokens if chunk.usage else tokens
+                    if chunk.choices:
+                        is_cut = is_cut or chunk.choices[0].finish_reason == "length"
+                        if text := chunk.choices[0].delta.content:
+                            parts.append(text)
+                            yield text
         except OpenAIError as error:
             raise AdaError(_reason(error)) from error
         self.history += [turn, {"role": "assistant", "content": "".join(parts)}]
+        if is_cut and 0 < tokens < self.config.max_new_tokens:  # by the end of the context, not of the answer
+            self._keep(_without_oldest(self.history))
+
+    def _opened(self, turn: ChatCompletionMessageParam) -> Stream[ChatCompletionChunk]:
+        """The stream of an answer, without the oldest turns if that lets it fit. Raises OpenAIError."""
+        history = self.history
+        while True:
+            try:
+                stream = self._openai.chat.completions.create(
+                    model=self.config.model,
+                    messages=[*history, turn],
+                    max_tokens=self.config.max_new_tokens,
+                    temperature=self.config.temperature,
+                    top_p=self.config.top_p,
+                    extra_body={"top_k": self.config.top_k, **self._options()},
+                    stream=True,
+                    stream_options={"include_usage": True},
+                )
+            except BadRequestError as error:
+                if error.code != TOO_LONG or not history:
+                    raise
+                history = _without_oldest(history)
+            else:
+                self._keep(history)
+                return stream
+
+    def _keep(self, history: list[ChatCompletionMessageParam]) -> None:
+        """Go on with the newest turns of the history."""
+        self.dropped_turns += len(self.history) - len(history)
+        self.history = history
 
     def close(self) -> None:
         """Let go of the connections; also at the end of `with AdaChat() as ada:`."""
@@ -101,7 +182,8 @@ class AdaChat:
 
     def add_diary_entry(self, text: str, date: str | None = None) -> dict[str, object]:
         """Queue a diary entry; the answer holds its id and job_id. Raises AdaError."""
-        entry = {"text": text} if date is None else {"text": text, "date": date}
+        fields = {"text": _sendable(text), "date": date, "timezone": self.config.timezone}
+        entry = {name: value for name, value in fields.items() if value is not None}
         return self._ask("POST", "/v1/diary/entries", json=entry)
 
     def read_diary(self, n: int = 5) -> list[dict[str, object]]:
@@ -128,16 +210,68 @@ class AdaChat:
         """What the platform says Ada is. Raises AdaError."""
         return str(self._ask("GET", "/healthz")["disclosure"])
 
-    def _ask(self, method: str, path: str, **content: object) -> dict[str, object]:
+    def persona(self) -> dict[str, str]:
+        """Who answers, and whom: `name`, `user_name` and `pronouns`. Raises AdaError."""
+        about = self._ask("GET", f"/v1/models/{self.config.model}").get("ada")
+        persona = about.get("persona") if isinstance(about, dict) else None
+        return {name: str(value) for name, value in persona.items()} if isinstance(persona, dict) else {}
+
+    def _options(self) -> dict[str, object]:
+        """Ada's own field of a chat request, where there is something to say in it."""
+        return {"ada": {"timezone": self.config.timezone}} if self.config.timezone else {}
+
+    def _take_files(self) -> None:
         try:
-            response = self._http.request(method, path, **content)  # type: ignore[arg-type]
-            body: dict[str, object] = response.json()
-        except (httpx.HTTPError, ValueError) as error:
-            raise AdaError(f"no Ada at {self.config.base_url} ({error}): is she up?") from error
+            if self.config.model_path is not None:
+                check_served(Path(self.config.model_path).expanduser(), self._ask)
+            if self.config.diary_path is not None:
+                self.imported = import_diary(Path(self.config.diary_path).expanduser(), self._ask)
+        except FileMismatch as error:
+            raise AdaError(str(error)) from None
+
+    def _ask(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, **content)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise AdaError(f"no Ada at {self.url} ({error}): is the server up?") from error
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise AdaError(f"no Ada at {self.url}: what answers there ({response.status_code}) is no JSON")
         if response.is_error:
             error_body = body.get("error")
             raise AdaError(str(error_body["message"] if isinstance(error_body, dict) else body))
         return body
+
+
+def _sendable(text: str) -> str:
+    """Raises AdaError for text that UTF-8 can't spell, such as bytes that were read in a wrong encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        what = f"U+{ord(text[error.start]):04X} at character {error.start}"
+        raise AdaError(f"the text holds {what}, which is no character: read it as UTF-8") from None
+    return text
+
+
+def _server(url: str) -> str:
+    """The address without /v1. Raises AdaError when it is none."""
+    server = url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
+    try:
+        parts = urlsplit(server)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise AdaError(f"{url!r} is no address of Ada: write it like http://127.0.0.1:8080")
+    return server
+
+
+def _without_oldest(history: list[ChatCompletionMessageParam]) -> list[ChatCompletionMessageParam]:
+    """A quarter of the exchanges less, so that not every further question has to drop one."""
+    return history[2 * max(1, len(history) // 8) :]
 
 
 def _reason(error: OpenAIError) -> str:

@@ -8,7 +8,9 @@ import os
 import sys
 import time
 
-from services.client.ada_chat import AdaChat, AdaError, InferenceConfig, key_of
+from services.client.ada_chat import AdaChat, AdaError, InferenceConfig, key_of, url_of
+from services.client.terminal import tolerate_any_bytes
+from services.printable import printable
 
 POLL_S = 1.0
 
@@ -17,17 +19,18 @@ def main() -> int:
     """Entry point; 1 when something is wrong with the diary, 2 when Ada could not be asked."""
     parser = argparse.ArgumentParser(prog="diary", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["reindex", "verify"])
-    parser.add_argument("--url", default=InferenceConfig.base_url, help="where Ada is")
+    parser.add_argument("--url", default=url_of(os.environ), help="where Ada is; else ADA_URL or ADA_PORT")
     parser.add_argument(
         "--key", default=key_of(os.environ), help="your API key; better in the variable ADA_KEY"
     )
     arguments = parser.parse_args()
-    config = InferenceConfig(base_url=arguments.url.rstrip("/"), api_key=arguments.key)
+    tolerate_any_bytes()
+    config = InferenceConfig(base_url=arguments.url, api_key=arguments.key)
     try:
         with AdaChat(config) as ada:
             return {"reindex": _reindex, "verify": _verify}[arguments.what](ada)
     except AdaError as error:
-        print(f"diary: {error}", file=sys.stderr)
+        print(printable(f"diary: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -38,14 +41,14 @@ def _reindex(ada: AdaChat) -> int:
     print(f"job {name}: Ada goes on answering from the old index meanwhile", flush=True)
     while (job := ada.job(name))["status"] not in ("finished", "failed"):
         time.sleep(POLL_S)
-    print(job["status"], job.get("reason") or "")
+    print(printable(f"{job['status']} {job.get('reason') or ''}".strip()))
     return 0 if job["status"] == "finished" else 1
 
 
 def _verify(ada: AdaChat) -> int:
     differences = ada.verify_diary()
     for one in differences:
-        print(f"{one['entry_id']}: {one['kind']}: {one['what']}")
+        print(printable(f"{one['entry_id']}: {one['kind']}: {one['what']}"))
     print(f"{len(differences)} differences" if differences else "ledger and index are equal")
     return 1 if differences else 0
 

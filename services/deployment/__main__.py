@@ -1,6 +1,7 @@
 """Each verb of the deployment.
 
 python3 -m services.deployment init | up | down | logs | ps | can-train | train [arguments of the trainer]
+python3 -m services.deployment pin-images
 python3 -m services.deployment key [OWNER=… [RPM=…] [TPM=…] | REVOKE=…]
 """
 
@@ -32,11 +33,13 @@ from services.deployment.environment import (
     write_env,
     write_secrets,
 )
+from services.deployment.images import pin_images
 from services.deployment.keys import key
 from services.deployment.readiness import NotReady, wait_until_ready
 from services.errors import AdaError, ConfigError
 from services.keys import KEYS_FILE
 from services.port import check_port
+from services.revision import code_revision
 from services.start import CONFIG_EXIT
 
 BUILD_GIB = {GPU_FILES: 60, CPU_FILES: 12}
@@ -56,6 +59,7 @@ def main() -> int:
         "can-train": can_train,
         "train": train,
         "key": key,
+        "pin-images": pin_images,
     }
     verb, *arguments = sys.argv[1:] or ["help"]
     if verb not in verbs or (arguments and verb not in ("train", "key")):
@@ -114,6 +118,18 @@ def _make_outputs(values: Mapping[str, str]) -> None:
             os.chown(path, *map(int, owner))
         if path.stat().st_uid == os.geteuid() or os.geteuid() == 0:
             path.chmod(0o755)  # whatever the umask was
+    if os.geteuid() == 0:
+        _open_samples()
+
+
+def _open_samples() -> None:
+    """Root's trainer is another user, who reads the samples whatever umask they were cloned under."""
+    samples = Path("data/samples")
+    if samples.is_dir():
+        samples.parent.chmod(samples.parent.stat().st_mode | 0o111)
+        samples.chmod(0o755)
+        for file in samples.iterdir():
+            file.chmod(0o644)
 
 
 def up() -> int:
@@ -206,8 +222,7 @@ def train(*arguments: str) -> int:
         raise ConfigError("the trainer's image can't be built, as it says above")
     if not any(word.startswith("--config") for word in arguments):
         arguments = ("--config", CONFIGS.get(files, CONFIGS[GPU_FILES]), *arguments)
-    revision = run("git", "rev-parse", "HEAD").stdout.strip() if shutil.which("git") else ""
-    options = ["--rm", "--env", f"ADA_CODE_REVISION={revision}"]
+    options = ["--rm", "--env", f"ADA_CODE_REVISION={code_revision(os.environ)}"]
     options += [] if sys.stdin.isatty() else ["--no-TTY"]
     for file in _own_files(arguments):
         options += ["--volume", f"{file.absolute()}:{Path('/app', file)}:ro"]

@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from services.keys import KEYS_FILE
 
 ENV = Path(".env")
 SECRETS = Path("secrets")
-RANDOM = ("REDIS_PASSWORD", "QDRANT_API_KEY", "QDRANT_READ_ONLY_API_KEY")
+SELINUX = Path("/sys/fs/selinux/enforce")
+RANDOM = ("REDIS_PASSWORD", "QDRANT_API_KEY", "QDRANT_READ_ONLY_API_KEY", "MODEL_API_KEY")
 
 
 def read_env() -> dict[str, str]:
@@ -46,7 +49,7 @@ def _assigned(line: str) -> tuple[str, str]:
     return found[1], quoted[2] if quoted else re.sub(r"(^|\s+)#.*", "", found[2])
 
 
-def write_secrets(values: Mapping[str, str]) -> None:
+def write_secrets(values: Mapping[str, str], selinux: Path = SELINUX) -> None:
     """The files that containers read, from the values in .env.
 
     Each container has a user of its own, so the files are open to all and the folder to its owner alone.
@@ -66,6 +69,9 @@ def write_secrets(values: Mapping[str, str]) -> None:
         path = SECRETS / name
         if not path.exists() or path.read_text(encoding="utf-8") != content:
             _write(path, content, 0o444)
+    if selinux.exists() and (chcon := shutil.which("chcon")):
+        # Compose labels what compose.yaml binds with `selinux: z`, but no secret.
+        subprocess.run([chcon, "--recursive", "--type", "container_file_t", SECRETS], check=False)
 
 
 def make_secrets_folder() -> None:

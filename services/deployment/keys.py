@@ -7,9 +7,9 @@ from pathlib import Path
 
 from services.deployment.environment import make_secrets_folder
 from services.errors import ConfigError, FieldError
-from services.keys import KEYS_FILE, MOST, Key, add_key, read_keys, revoke_keys
+from services.keys import KEYS_FILE, LOCAL, MOST, Key, add_key, read_keys, revoke_keys
 
-_WORDS = ("OWNER", "RPM", "TPM", "REVOKE")
+_WORDS = ("OWNER", "RPM", "TPM", "TIMEZONE", "REVOKE")
 
 
 def key(*arguments: str) -> int:
@@ -20,7 +20,7 @@ def key(*arguments: str) -> int:
     if "OWNER" in given:
         return _make(given)
     if given:
-        raise FieldError(f"{min(given)} is a limit of a new key: say whose, `make key OWNER=… RPM=… TPM=…`")
+        raise FieldError(f"{min(given)} is for a new key: say whose, `make key OWNER=… {min(given)}=…`")
     return _list()
 
 
@@ -28,15 +28,19 @@ def _given(arguments: tuple[str, ...]) -> dict[str, str]:
     """What was said, OWNER=drew; the Makefile hands on what is empty, too."""
     words = dict(word.partition("=")[::2] for word in arguments)
     if unknown := words.keys() - set(_WORDS):
-        raise FieldError(f"{min(unknown)} is nothing to say here: OWNER=, RPM=, TPM= or REVOKE=")
+        raise FieldError(f"{min(unknown)} is nothing to say here: OWNER=, RPM=, TPM=, TIMEZONE= or REVOKE=")
     return {name: value.strip() for name, value in words.items() if value.strip()}
 
 
 def _make(given: dict[str, str]) -> int:
     path, mode = _place()
-    secret, made = add_key(path, given["OWNER"], _limit(given, "RPM"), _limit(given, "TPM"), mode)
+    is_first = read_keys(path) is None
+    limits = _limit(given, "RPM"), _limit(given, "TPM")
+    secret, made = add_key(path, given["OWNER"], *limits, mode, given.get("TIMEZONE"))
     _tell(f"key {made.id} of {made.owner} ({_limits(made)}); it is shown this once and kept nowhere:")
     print(secret)
+    if is_first and made.owner != LOCAL:
+        _tell(f"this is the first key. A diary written without keys is `{LOCAL}`'s: make key OWNER={LOCAL}")
     return 0
 
 
@@ -47,7 +51,8 @@ def _revoke(given: dict[str, str]) -> int:
     for one in revoke_keys(path, given["REVOKE"], mode):
         _tell(f"revoked: key {one.id} of {one.owner}")
     if not read_keys(path):
-        _tell(f"no key is left: nobody gets in. To go back to no keys at all, end Ada and remove {path}")
+        back = f"end Ada, remove {path}, and start her with ADA_WITHOUT_KEYS=true"
+        _tell(f"no key is left: nobody gets in. To go back to no keys at all, {back}")
     return 0
 
 
@@ -64,7 +69,8 @@ def _list() -> int:
 def _limits(one: Key) -> str:
     told = ((one.requests_a_minute, "requests"), (one.tokens_a_minute, "tokens"))
     own = [f"{limit or 'any'} {what} a minute" for limit, what in told if limit is not None]
-    return ", ".join(own) or "the default limits"
+    limits = ", ".join(own) or "the default limits"
+    return f"{limits}, {one.timezone}" if one.timezone else limits
 
 
 def _limit(given: dict[str, str], name: str) -> int | None:

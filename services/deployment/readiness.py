@@ -39,7 +39,7 @@ def wait_until_ready(url: str, files: str) -> None:
         for service, complaint in complaints.items():
             if time.monotonic() - first_heard[service] >= SETTLED_S:
                 raise NotReady(
-                    f"Ada is not ready: {complaint} (what is up stays up, and she follows by herself)"
+                    f"Ada is not ready: {complaint} (what is up stays up, and the rest follows by itself)"
                 )
         time.sleep(1)
     raise NotReady(f"Ada was not ready within {READY_WITHIN_S} s ({waiting_for}): see `make logs`")

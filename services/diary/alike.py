@@ -1,50 +1,57 @@
-"""Entries that say nearly the same: somebody imported twice, or kept a draft beside the final one."""
+"""Entries that say the same: somebody imported them twice, or a program wrote them in another typography.
+
+Two texts say the same when their words, numbers and signs are the same in the same order. Case, punctuation
+and spacing make no difference. A likeness in degrees is not enough: "I will sell the house" and "I will not
+sell the house" share all their words but one, as do two doses of one pill.
+"""
 
 import re
-from dataclasses import dataclass, field
+import unicodedata
 from typing import Generic, TypeVar
 
-ALIKE = 0.8  # of all runs of RUN words in either text, those that stand in both
-RUN = 3
-_WORD = re.compile(r"\w+")
+# A number keeps its sign and its inner marks, because -5 is not 5 and 1.5 is not 1 and 5.
+_TOKEN = re.compile(r"(?:(?<![^\W_])[-+])?\d+(?:[.,:/-]\d+)*|[^\W_]+(?:'[^\W_]+)*|\S")
+_APOSTROPHES = str.maketrans({"’": "'", "ʼ": "'", "−": "-"})
+_DROPPED = "PZC"  # Unicode's punctuation, separators and control characters
+_MARKUP = frozenset("`^")  # Markdown's, which Unicode counts as symbols
 
 Thing = TypeVar("Thing")
-Runs = frozenset[tuple[str, ...]]
+Words = tuple[str, ...]
 
 
-@dataclass
-class Kept(Generic[Thing]):
-    """The one of a group that was put in first, and the others."""
-
-    one: Thing
-    runs: Runs
-    others: list[Thing] = field(default_factory=list)
-
-
-class Collapsed(Generic[Thing]):
-    """Puts what is said twice into one place, that of the first."""
+class Groups(Generic[Thing]):
+    """Puts things with the same words into one group. A thing without words has a group of its own."""
 
     def __init__(self) -> None:
-        self.kept: list[Kept[Thing]] = []
+        self.all: list[list[Thing]] = []  # each in the order in which its things were put in
+        self._by_words: dict[Words, list[Thing]] = {}
 
     def put(self, thing: Thing, text: str) -> None:
-        """Keep `thing`, or count it to the one whose text is nearly its own."""
-        runs = runs_of(text)
-        for group in self.kept:
-            if alike(group.runs, runs):
-                group.others.append(thing)
-                return
-        self.kept.append(Kept(thing, runs))
+        """Add `thing` to the group of its text."""
+        words = words_of(text)
+        if words and (group := self._by_words.get(words)):
+            group.append(thing)
+            return
+        self._by_words[words] = [thing]
+        self.all.append(self._by_words[words])
 
 
-def alike(a: Runs, b: Runs) -> bool:
-    """Most of their runs of words are the same. Texts without words are never alike."""
-    if min(len(a), len(b)) < ALIKE * max(len(a), len(b), 1):
-        return False
-    return len(a & b) >= ALIKE * len(a | b)
+def alike(a: str, b: str) -> bool:
+    """Whether two texts say the same. Texts without words never do."""
+    return bool(words_of(a)) and words_of(a) == words_of(b)
 
 
-def runs_of(text: str) -> Runs:
-    """The runs of RUN words in a text, whatever the case and the marks; of a shorter text, all its words."""
-    words = _WORD.findall(text.casefold())
-    return frozenset(zip(*(words[start:] for start in range(min(RUN, len(words)))), strict=False))
+def words_of(text: str) -> Words:
+    """The words, numbers and signs of a text, by which it is compared.
+
+    Marks of scripts that write vowels as marks belong to their words. A question mark counts: "You sold the
+    house?" is no statement.
+    """
+    plain = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).casefold()
+    return tuple(token for token in _TOKEN.findall(plain) if _counts(token))
+
+
+def _counts(token: str) -> bool:
+    if len(token) > 1 or token == "?":
+        return True
+    return unicodedata.category(token)[0] not in _DROPPED and token not in _MARKUP

@@ -3,16 +3,21 @@
 MiniLM reads 256 tokens and silently drops the rest, so a long entry embedded whole is lost to search
 from its second page on (measured on LoCoMo: recall@5 46 whole, 68 by pieces). A line is a piece of its own,
 because people change the subject with the line; what it loses of its context, recall gives back.
+
+In scripts without spaces each character counts as a word, as it does for the embedder.
 """
 
 import re
 from itertools import pairwise
 
+from services.diary.scripts import count, units
+
 WORDS_A_CHUNK = 120  # about 160 tokens of English
 MANY_CHUNKS = 256  # an entry of more lines is somebody's list: its lines are put together
 _BREAK = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
-_SPACE = re.compile(r"\s+")
-_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’)\]])\s+")
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’)\]])\s+|(?<=[。！？｡])\s*(?![\s。！？｡」』”’）])|(?<=[。！？][」』”’）])\s*"
+)
 _GOES_ON = (",", ";", ":", "-", "–")
 
 Span = tuple[int, int]  # first character and the one after the last
@@ -55,10 +60,11 @@ def _sentences(text: str, line: Span) -> list[Span]:
 
 
 def _short(text: str, sentence: Span) -> list[Span]:
-    if len(text[slice(*sentence)].split()) <= WORDS_A_CHUNK:
+    words = units(text, *sentence)
+    if len(words) <= WORDS_A_CHUNK:
         return [sentence]
-    spaces = [space.span() for space in _SPACE.finditer(text, *sentence)]
-    return _between(text, sentence, spaces[WORDS_A_CHUNK - 1 :: WORDS_A_CHUNK])
+    lasts = words[WORDS_A_CHUNK - 1 :: WORDS_A_CHUNK]
+    return _between(text, sentence, [(end, end) for _, end in lasts])
 
 
 def _between(text: str, whole: Span, ends: list[Span]) -> list[Span]:
@@ -79,7 +85,7 @@ def _joined(text: str, pieces: list[Span], fewest: int) -> list[Span]:
     joined: list[Span] = []
     sizes: list[int] = []
     for piece in pieces:
-        size = len(text[slice(*piece)].split())
+        size = count(text[slice(*piece)])
         if joined and sizes[-1] < fewest and sizes[-1] + size <= WORDS_A_CHUNK:
             joined[-1] = (joined[-1][0], piece[1])
             sizes[-1] += size

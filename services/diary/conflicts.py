@@ -6,14 +6,14 @@ entry was compared with those most like it is kept as a verdict on the entry and
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, and_, func, select, true, update
 
-from services.diary.chunking import chunks
+from services.diary.chunking import chunks, spans
 from services.diary.database import insert_new
 from services.diary.embedder import Embedder
 from services.diary.entry import Entry
@@ -26,7 +26,8 @@ ALIKE = 0.5  # cosine from which on two passages may be about the same subject
 NEAREST = 6  # chunks that are looked at for each passage
 PASSAGES = 3  # of an entry; a longer one has its beginning compared
 PASSAGE_CHARACTERS = 1200
-_EXAMINED = "examined"
+MOST_ATTEMPTS = 3  # at comparing an entry; then it counts as examined, without the verdict that failed
+_EXAMINED, _PUT_OFF = "examined", "put off"
 _ID = re.compile(r"([A-Za-z0-9_-]{1,64})\.([0-9]{1,9})~([A-Za-z0-9_-]{1,64})\.([0-9]{1,9})", re.ASCII)
 
 
@@ -59,7 +60,7 @@ class Pair:
     @property
     def id(self) -> str:
         """Names the pair in a URL: ids hold neither a dot nor a tilde."""
-        return f"{self.a.id}.{self.a.version}~{self.b.id}.{self.b.version}"
+        return _pair_id(self.a, self.b)
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,34 @@ class Conflict:
     pair: Pair
     settled: Settled | None
     judged_at: str
+
+
+def superseded(ledger: Ledger, owner: str) -> dict[tuple[str, int], list[str]]:
+    """The passages that do not hold, as the researcher has settled it, by an entry's id and version.
+
+    A verdict is on two versions, and holds until either entry is edited or removed. Raises DiaryUnavailable.
+    """
+    lost = {Settled.A: ("b",), Settled.B: ("a",), Settled.NEITHER: ("a", "b")}
+    query = _standing(owner).where(conflicts.c.settled.in_(lost), conflicts.c.verdict == Verdict.CONTRADICTS)
+    found: dict[tuple[str, int], list[str]] = {}
+    with ledger.reading() as connection:
+        for row in connection.execute(query):
+            passages = json.loads(row.why)
+            for side in lost[Settled(row.settled)]:
+                key = getattr(row, f"{side}_id"), getattr(row, f"{side}_version")
+                found.setdefault(key, []).append(passages[side])
+    return found
+
+
+def places_of(passages: Sequence[str], text: str) -> frozenset[int]:
+    """The places of the chunks in which these passages of a text stand."""
+    found = [(text.find(passage), len(passage)) for passage in passages]
+    ranges = [(begin, begin + length) for begin, length in found if begin >= 0]
+    return frozenset(
+        place
+        for place, (first, last) in enumerate(spans(text))
+        if any(first < end and begin < last for begin, end in ranges)
+    )
 
 
 class OwnersConflicts:
@@ -83,9 +112,10 @@ class OwnersConflicts:
 
     # --- finding ---------------------------------------------------------------------------------------
 
-    def unexamined(self, limit: int) -> list[Entry]:
+    def unexamined(self, limit: int, skipped: Collection[str] = ()) -> list[Entry]:
         """Entries that were not yet compared with those most like them, the newest first."""
-        query = select(entries.c.id).where(self._to_examine()).order_by(entries.c.moment.desc())
+        these = and_(self._to_examine(), entries.c.id.not_in(skipped))
+        query = select(entries.c.id).where(these).order_by(entries.c.moment.desc())
         with self._ledger.reading() as connection:
             ids = connection.execute(query.limit(limit)).scalars().all()
         found = self._entries.get_many(ids)
@@ -126,14 +156,21 @@ class OwnersConflicts:
 
     def examined(self, entry: Entry) -> None:
         """Keep that an entry was compared with those most like it."""
-        self._keep(entry, entry, _EXAMINED, "")
+        self._note(entry, _EXAMINED, "")
+
+    def put_off(self, entry: Entry) -> None:
+        """Count an attempt at comparing an entry that failed by its own fault; after three it is left."""
+        with self._ledger.reading() as connection:
+            query = select(conflicts.c.why).where(self._named(_pair_id(entry, entry)))
+            attempts = int(connection.execute(query).scalar() or 0) + 1
+        self._note(entry, _EXAMINED if attempts >= MOST_ATTEMPTS else _PUT_OFF, str(attempts))
 
     def settle(self, conflict_id: str, settled: Settled) -> Conflict:
         """Note what the researcher decided. Raises NotFound, also when either entry was edited since."""
         these = and_(self._named(conflict_id), conflicts.c.verdict == Verdict.CONTRADICTS)
         with self._ledger.transaction() as connection:
             connection.execute(update(conflicts).where(these).values(settled=settled))
-            rows = connection.execute(self._standing().where(these)).all()
+            rows = connection.execute(_standing(self.owner).where(these)).all()
             if not rows:
                 raise NotFound(f"there is no conflict {conflict_id[:200]!r}", "id")
         return self._conflicts(rows)[0]
@@ -141,7 +178,7 @@ class OwnersConflicts:
     def known(self, limit: int, settled: bool = False) -> list[Conflict]:
         """Conflicts of versions that still stand there, the newest first; those that are settled, or not."""
         is_settled = conflicts.c.settled.is_not(None) if settled else conflicts.c.settled.is_(None)
-        query = self._standing().where(conflicts.c.verdict == Verdict.CONTRADICTS, is_settled)
+        query = _standing(self.owner).where(conflicts.c.verdict == Verdict.CONTRADICTS, is_settled)
         order = (conflicts.c.judged_at.desc(), conflicts.c.a_id, conflicts.c.b_id)
         with self._ledger.reading() as connection:
             rows = connection.execute(query.order_by(*order).limit(limit)).all()
@@ -152,6 +189,12 @@ class OwnersConflicts:
         row = {"owner": self.owner, **names, "verdict": verdict, "why": why, "judged_at": utc()}
         with self._ledger.transaction() as connection:
             insert_new(connection, conflicts, row)
+
+    def _note(self, entry: Entry, verdict: str, why: str) -> None:
+        self._keep(entry, entry, verdict, why)
+        this = self._named(_pair_id(entry, entry))
+        with self._ledger.transaction() as connection:
+            connection.execute(update(conflicts).where(this).values(verdict=verdict, why=why))
 
     def _is_judged(self, pair: Pair) -> bool:
         with self._ledger.reading() as connection:
@@ -173,21 +216,10 @@ class OwnersConflicts:
             conflicts.c.a_id == entries.c.id,
             conflicts.c.a_version == entries.c.version,
             conflicts.c.b_id == entries.c.id,
+            conflicts.c.verdict == _EXAMINED,
         )
         is_examined = select(true()).where(itself).exists()
         return and_(entries.c.owner == self.owner, ~entries.c.removed, ~is_examined)
-
-    def _standing(self) -> Select[Any]:
-        """Verdicts on pairs of which neither entry was edited or removed since."""
-        query = select(conflicts).where(conflicts.c.owner == self.owner)
-        for name in ("a", "b"):
-            there = entries.alias()
-            version, entry_id = conflicts.c[f"{name}_version"], conflicts.c[f"{name}_id"]
-            same = and_(
-                there.c.owner == conflicts.c.owner, there.c.id == entry_id, there.c.version == version
-            )
-            query = query.join(there, and_(same, ~there.c.removed))
-        return query
 
     def _conflicts(self, rows: Sequence[Row[Any]]) -> list[Conflict]:
         found = self._entries.get_many(list({one for row in rows for one in (row.a_id, row.b_id)}))
@@ -205,8 +237,23 @@ def _passage(entry: Entry, hit: Hit) -> str:
     return (chunks(entry.text)[hit.place :] or [entry.text])[0]
 
 
+def _pair_id(a: Entry, b: Entry) -> str:
+    return f"{a.id}.{a.version}~{b.id}.{b.version}"
+
+
 def _pair(entry: Entry, passage: str, other: Entry, others: str) -> Pair:
     mine, theirs = passage[:PASSAGE_CHARACTERS], others[:PASSAGE_CHARACTERS]
     if (entry.first_day, entry.id) < (other.first_day, other.id):
         return Pair(entry, other, mine, theirs)
     return Pair(other, entry, theirs, mine)
+
+
+def _standing(owner: str) -> Select[Any]:
+    """Verdicts on pairs of which neither entry was edited or removed since."""
+    query = select(conflicts).where(conflicts.c.owner == owner)
+    for name in ("a", "b"):
+        there = entries.alias()
+        version, entry_id = conflicts.c[f"{name}_version"], conflicts.c[f"{name}_id"]
+        same = and_(there.c.owner == conflicts.c.owner, there.c.id == entry_id, there.c.version == version)
+        query = query.join(there, and_(same, ~there.c.removed))
+    return query

@@ -204,7 +204,8 @@ def _translated() -> Iterator[None]:
     except IntegrityError:
         raise
     except SQLAlchemyError as error:
-        reason = getattr(error, "orig", None) or error
+        # PostgreSQL's further lines quote the values that were to be written.
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
         if _is_full(error):
             raise LedgerFull(
                 f"the ledger's disk is full, nothing was written: free some ({reason})"

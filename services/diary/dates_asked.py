@@ -2,7 +2,10 @@
 
 English alone. Phrases are found by the grammar below; a date is then read as an entry's own is, and what
 counts from today by dateparser. What can be read in two ways (05/06/2023), names no day (31 November) or is
-not in the grammar ("back then") is passed over: a date that is not understood must cost nothing.
+not in the grammar ("back then") is passed over: a date that is not understood must cost nothing. So is a word
+that only looks like a date: services/diary/date_words.py.
+
+The work is bounded, whatever is asked: MOST_CHARACTERS are read and MOST_DAYS spans are found.
 """
 
 import calendar
@@ -15,10 +18,13 @@ from functools import partial
 
 from dateparser.date import DateDataParser
 
+from services.diary import date_words, words
+from services.diary.date_names import DAY_NAMES, MONTH_NAMES
 from services.diary.when import read_when
-from services.diary.words import of_days
 
-_MONTHS = "|".join((*calendar.month_name[1:], *calendar.month_abbr[1:], "Sept"))
+MOST_CHARACTERS = 2_000  # of a question: MiniLM reads about 1,000 of them
+MOST_DAYS = 8  # each is a search of its own
+_MONTHS = "|".join((*MONTH_NAMES, *(name[:3] for name in MONTH_NAMES), "Sept"))
 _SEASONS = "spring|summer|autumn|fall|winter"
 _YEAR = r"(?:1\d{3}|2\d{3})"
 _NTH = r"\d{1,2}(?:st|nd|rd|th)?"
@@ -38,6 +44,27 @@ _FEASTS = {
     "new year's eve": "31 December",
 }
 _FROM_TODAY = re.compile(r"\b(?:ago|yesterday|today|tonight|this morning|last night)$", re.IGNORECASE)
+_NAME = rf"(?P<name>{_MONTHS}|{_SEASONS})"
+_NUMBER = r"\d{1,2}(?P<nth>st|nd|rd|th)?"
+_ALONE, _DAY_FIRST, _MONTH_FIRST, _WITH_YEAR, _YEAR_LAST = (
+    re.compile(form, re.IGNORECASE)
+    for form in (
+        rf"(?P<which>last|this|in|during|over|since|that|of|early|late) (?P<the>the )?{_NAME}",
+        rf"(?P<lead>{_WHICH})?(?:the )?{_NUMBER} (?P<joint>of )?{_NAME}",
+        rf"(?P<lead>{_WHICH})?{_NAME} (?P<joint>the )?{_NUMBER}",
+        rf"{_NAME}(?P<joint>,? (?:of |in )?)(?:{_YEAR}|(?P<relative>last year|this year))",
+        rf".*(?<![-\d]){_YEAR}",
+    )
+)
+_WITH_DAY = {_DAY_FIRST: date_words.month_behind_day, _MONTH_FIRST: date_words.month_before_day}
+# Words that ask of a time and of nothing else in it.
+_ABOUT_ANYTHING = frozenset(
+    words.question(
+        "happen happened going go went like up be been remember recall think tell told write wrote written "
+        "say day days date time times week weekend month year season life diary entry entries note notes "
+        "anything something everything thing things back around about please new news get spend spent"
+    ).indices
+)
 _LEAP = 8  # years, within which every day of the calendar occurs, 29 February too
 
 
@@ -60,20 +87,40 @@ class DatesAsked:
     def __init__(self, birthday: tuple[int, int] | None = None) -> None:
         rules = list(_RULES)
         if birthday:
-            born = f"{birthday[1]} {calendar.month_name[birthday[0]]}"
+            born = f"{birthday[1]} {MONTH_NAMES[birthday[0] - 1]}"
             rules.insert(0, (rf"(?:my|your)(?: last)? birthday(?:{_WHOSE})?", partial(_on_birthday, born)))
         self._rules = [(re.compile(rf"\b(?:{form})\b", re.IGNORECASE), reading) for form, reading in rules]
         self.read("yesterday", Date(2000, 1, 1))  # dateparser takes 0.1 s when it is first asked
 
     def read(self, question: str, as_of: Date) -> list[Days]:
-        """The days that are named, as they are meant on the day `as_of`, each phrase once."""
+        """The days that are named, as they are meant on the day `as_of`, each span once."""
         rest = _plain(question)
-        found: list[Days] = []
+        found: dict[Span, Days] = {}
+        tried: set[str] = set()
         for form, reading in self._rules:
-            phrases = [(phrase[0], _tried(reading, phrase, as_of)) for phrase in form.finditer(rest)]
-            found += [Days(said, *span) for said, span in phrases if span]
-            rest = form.sub("|", rest)  # what is read is not read again as something shorter
-        return found
+            last, pieces = 0, []
+            for phrase in form.finditer(rest):
+                if _is_date(phrase[0], rest[: phrase.start()], rest[phrase.end() :]):
+                    is_new = phrase[0].casefold() not in tried
+                    tried.add(phrase[0].casefold())
+                    if is_new and len(found) < MOST_DAYS and (span := _tried(reading, phrase, as_of)):
+                        found.setdefault(span, Days(phrase[0], *span))
+                    # What is read is not read again as something shorter.
+                    pieces += [rest[last : phrase.start()], "|"]
+                    last = phrase.end()
+            rest = "".join([*pieces, rest[last:]])
+        return list(found.values())
+
+
+def shortened(question: str) -> str:
+    """What is searched for of a question: of a long one its beginning and its end.
+
+    A person who pastes a page asks about it in front of it or behind it.
+    """
+    if len(question) <= MOST_CHARACTERS:
+        return question
+    half = MOST_CHARACTERS // 2 - 2
+    return f"{question[:half]} … {question[-half:]}"
 
 
 def for_words(question: str, named: Sequence[Days]) -> str:
@@ -86,11 +133,37 @@ def for_words(question: str, named: Sequence[Days]) -> str:
     for days in named:
         if _FROM_TODAY.search(days.said):
             text = text.replace(days.said, " ")
-    return " ".join([text, *(of_days(days.first, days.last) for days in named)])
+    return " ".join([text, *(words.of_days(days.first, days.last) for days in named)])
+
+
+def only_days(question: str, named: Sequence[Days]) -> bool:
+    """Whether a question asks of nothing but the days that it names: "What did you do last spring?"."""
+    text = _plain(question)
+    for days in named:
+        text = text.replace(days.said, " ")
+    return bool(named) and set(words.question(text).indices) <= _ABOUT_ANYTHING
 
 
 def _plain(question: str) -> str:
-    return re.sub(r"\s+", " ", question.replace("’", "'"))
+    return re.sub(r"\s+", " ", shortened(question).replace("’", "'"))
+
+
+def _is_date(phrase: str, before: str, after: str) -> bool:
+    """Whether the words of a phrase are those of a date where they stand."""
+    if _YEAR_LAST.fullmatch(phrase) and date_words.counts_something(after):
+        return False
+    if found := _WITH_YEAR.fullmatch(phrase):
+        # "you may in 2019", "did you fall last year" are not "May in 2019", "fall last year"
+        apart = "in" in found["joint"] or (bool(found["relative"]) and "of" not in found["joint"])
+        return not apart or date_words.month_before_year(found["name"], before)
+    if found := _ALONE.fullmatch(phrase):
+        which = found["which"].casefold()
+        return date_words.alone(found["name"], which, bool(found["the"]), before, after)
+    for form, is_month in _WITH_DAY.items():
+        if found := form.fullmatch(phrase):
+            lead = f"{before}{found['lead'] or ''}"
+            return is_month(found["name"], bool(found["nth"]), bool(found["joint"]), lead, after)
+    return True
 
 
 def _tried(reading: Reading, phrase: re.Match[str], as_of: Date) -> Span | None:
@@ -218,5 +291,5 @@ _RULES: list[tuple[str, Reading]] = [
     (r"(?P<which>last|this) week", _week),
     (r"(?P<said>(?:last|this) (?:month|year))", _relative),
     (r"(?P<said>the day before yesterday|yesterday|today|tonight|this morning|last night)", _relative),
-    (rf"(?:on|last|this) (?P<said>{'|'.join(calendar.day_name)})", _relative),
+    (rf"(?:on|last|this) (?P<said>{'|'.join(DAY_NAMES)})", _relative),
 ]

@@ -47,7 +47,7 @@ class EdgeIndex:
                 check_current(self._home.current(), collection_name(model, dimension), model)
             self.shard = Shard(self._home.own(), dimension)
             if not self._home.current() or (not replacing and self._home.current() != self.path.name):
-                self._home.point_at(self.path)
+                self._home.point_at(self.path)  # there is none, or one in an older format
         except BaseException:
             self._home.close()
             raise

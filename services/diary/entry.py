@@ -25,7 +25,7 @@ class IndexState(StrEnum):
 
 
 class Source(StrEnum):
-    """Where an entry came from: a person, a file, or Ada herself."""
+    """Where an entry came from: a person, a file, or the persona."""
 
     WRITTEN = "written"
     IMPORT = "import"
@@ -97,6 +97,7 @@ class Entry:
     state: IndexState = IndexState.QUEUED
     reason: str | None = None  # why indexing failed
     attempts: int = 0  # at indexing this version, that failed
+    date_assumed: bool = False  # an import gave none: `date` is the day of the import, and dates nothing
 
     @property
     def day(self) -> str:

@@ -1,6 +1,6 @@
 """What of an entry is shown: all of a short one, of a long one what was found with what stands around it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from services.diary.chunking import Span, spans
 
@@ -8,21 +8,35 @@ MAX_ENTRY_CHARACTERS = 1_500
 LEFT_OUT = "[…]"
 
 
-def excerpt(text: str, found: Sequence[int]) -> str:
-    """The text to the letter if it is short, else its chunks at the places `found`, best first, and those
-    before and after them, as many as fit, in the order of the text.
+def excerpt(
+    text: str, found: Sequence[int], hidden: Collection[int] = (), most: int = MAX_ENTRY_CHARACTERS
+) -> str:
+    """The text to the letter if it has at most `most` characters, else its chunks at the places `found`, best
+    first, and those before and after them, as many as fit, in the order of the text. Chunks that are hidden
+    are never shown.
     """
-    if len(text) <= MAX_ENTRY_CHARACTERS:
+    is_short = len(text) <= most
+    if is_short and not hidden:
         return text
     pieces = spans(text)
-    wanted = [place for place in found if place < len(pieces)] or [0]
+    wanted = [place for place in (range(len(pieces)) if is_short else found) if place < len(pieces)] or [0]
     kept: set[int] = set()
     for place in _outwards(wanted):
-        if 0 <= place < len(pieces) and _length(pieces, kept | {place}) <= MAX_ENTRY_CHARACTERS:
+        if place in hidden:
+            continue
+        if 0 <= place < len(pieces) and _length(pieces, kept | {place}) <= most:
             kept.add(place)
-    start = pieces[wanted[0]][0]
-    cut = [(start, start + MAX_ENTRY_CHARACTERS)]  # a word without end, that is too long by itself
-    return _marked(text, _runs(pieces, kept) or cut)
+    if not kept:
+        visible = [place for place in wanted if place not in hidden]
+        return _marked(text, [_cut(text, pieces[visible[0]][0], most)]) if visible else LEFT_OUT
+    return _marked(text, _runs(pieces, kept))
+
+
+def _cut(text: str, start: int, most: int) -> Span:
+    """The beginning of a piece that is too long by itself, up to the end of a word if there is one."""
+    end = start + most
+    space = max(text.rfind(mark, start + most // 2, end) for mark in " \n")
+    return (start, space if space > 0 and end < len(text) else end)
 
 
 def _outwards(found: Iterable[int]) -> list[int]:

@@ -25,15 +25,21 @@ ENTRY = 0.5  # and of the best chunk of its entry
 DATED = 0.75  # for a day that the question names
 TOLD_LATER = timedelta(7)  # after such a day it is still told of: for half of that
 RECENT = 0.5  # for today, where recency is asked for
+ASIDE = 0.2  # of meaning and words, where a question asks of nothing but days
 
 
 @dataclass(frozen=True)
 class Times:
-    """What is asked about time: the days that are named, and the half-life of recency in days (0: none)."""
+    """What is asked about time: the days that are named, and the half-life of recency in days (0: none).
+
+    `days_alone`: nothing else is asked ("What did you do last spring?"). Then the days decide, because what
+    is near to such a question in meaning and words is anything that people do in any spring.
+    """
 
     as_of: Date
     named: Sequence[Days] = ()
     half_life: float = 0.0
+    days_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def fused(hits: Sequence[Hit], times: Times) -> list[Scored]:
     entries: dict[tuple[str, int], dict[int, Hit]] = {}
     for hit in hits:
         entries.setdefault((hit.entry_id, hit.version), {})[hit.place] = hit
-    measure = _measure(hits)
+    measure = _measure(hits, ASIDE if times.days_alone else 1.0)
     scored = [one for _, found in sorted(entries.items()) for one in _of_entry(found, measure, times)]
     scored.sort(key=lambda one: one.hit.last_day, reverse=True)
     return sorted(scored, key=lambda one: one.score, reverse=True)
@@ -84,19 +90,21 @@ class _Measure(NamedTuple):
 
     A cosine counts over the least of those found, BM25 as a share of the best, unless that is a poor one: in
     a small diary every word is rare. So both mean the same whether ten chunks were found or a thousand, and a
-    neighbour that was not found is one that adds nothing.
+    neighbour that was not found is one that adds nothing. `weight` is that of both.
     """
 
     least: float
     best: float
+    weight: float
 
     def parts(self, hit: Hit) -> dict[str, float]:
-        return {DENSE: MEANING * (hit.scores[DENSE] - self.least), WORDS: hit.scores[WORDS] / self.best}
+        meaning, words = MEANING * (hit.scores[DENSE] - self.least), hit.scores[WORDS] / self.best
+        return {DENSE: self.weight * meaning, WORDS: self.weight * words}
 
 
-def _measure(hits: Sequence[Hit]) -> _Measure:
+def _measure(hits: Sequence[Hit], weight: float) -> _Measure:
     least = min((hit.scores[DENSE] for hit in hits), default=0.0)
-    return _Measure(least, max([ENOUGH, *(hit.scores[WORDS] for hit in hits)]))
+    return _Measure(least, max([ENOUGH, *(hit.scores[WORDS] for hit in hits)]), weight)
 
 
 def _neighbours(place: int, found: Mapping[int, Hit], sums: Mapping[int, float]) -> float:
@@ -111,9 +119,11 @@ def _neighbours(place: int, found: Mapping[int, Hit], sums: Mapping[int, float])
 def _named(hit: Hit, named: Sequence[Days]) -> float:
     """1 for a chunk of the days that are named, 1/2 for one soon after, else 0: a bonus, never a filter.
 
+    Days that were only assumed are none.
+
     As a filter, LoCoMo's questions that name days lost 8 points: people remember the wrong year.
     """
-    return max((_nearness(hit, days) for days in named), default=0.0)
+    return max((_nearness(hit, days) for days in named), default=0.0) if hit.dated else 0.0
 
 
 def _nearness(hit: Hit, days: Days) -> float:
@@ -124,7 +134,7 @@ def _nearness(hit: Hit, days: Days) -> float:
 
 def _freshness(hit: Hit, times: Times) -> float:
     """1 for today, half of it a half-life ago, and so on towards 0."""
-    if times.half_life <= 0:
+    if times.half_life <= 0 or not hit.dated:
         return 0.0
     age = (times.as_of - Date.fromisoformat(hit.last_day)).days
     return float(0.5 ** (max(age, 0) / times.half_life))

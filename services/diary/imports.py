@@ -14,6 +14,7 @@ from services.diary.database import insert_all_new
 from services.diary.entry import EntryDraft, IndexState, Source
 from services.diary.tables import entries, imports, utc
 from services.errors import NotFound
+from services.local_time import IN_UTC, LocalTime
 
 TAKEN = "the diary has another entry with this id: change the id, or leave it out"
 SAID = "the diary has this text under this date, with another mood or other tags: edit that entry instead"
@@ -81,13 +82,18 @@ def report(connection: Connection, owner: str, import_id: str) -> ImportReport:
 
 
 def add(
-    connection: Connection, owner: str, import_id: str, drafts: Sequence[EntryDraft], known: int = 0
+    connection: Connection,
+    owner: str,
+    import_id: str,
+    drafts: Sequence[EntryDraft],
+    local: LocalTime = IN_UTC,
+    known: int = 0,
 ) -> Added:
     """Take the drafts that are new. Those without id get one made from date and text. Raises NotFound.
 
     The first `known` were taken by a reading that was cut short: of them it is only told which were refused.
     """
-    batch = _Batch(connection, owner, import_id, drafts)
+    batch = _Batch(connection, owner, import_id, drafts, local)
     for place, draft in enumerate(drafts):
         batch.take(place, draft, place < known)
     added = batch.insert()
@@ -114,10 +120,16 @@ class _Batch:
     """Some drafts of an import beside what the diary has of them already."""
 
     def __init__(
-        self, connection: Connection, owner: str, import_id: str, drafts: Sequence[EntryDraft]
+        self,
+        connection: Connection,
+        owner: str,
+        import_id: str,
+        drafts: Sequence[EntryDraft],
+        local: LocalTime,
     ) -> None:
         self._connection = connection
         self._fixed = {"owner": owner, "source": Source.IMPORT, "origin": None, "import_id": import_id}
+        self._local = local
         self._began = datetime.now(UTC)
         self._new: list[dict[str, Any]] = []
         self._restored, self._duplicates = 0, 0
@@ -135,7 +147,8 @@ class _Batch:
         """Decide what becomes of one draft; of one that is known, what became of it."""
         # A microsecond apart, so that the entries of one day keep the file's order.
         now = utc(self._began + timedelta(microseconds=place))
-        row = rows.sealed({**self._fixed, "id": _id(draft), **revisions.first(draft, now)})
+        first = {**revisions.first(draft, now, self._local), "date_assumed": draft.date is None}
+        row = rows.sealed({**self._fixed, "id": _id(draft), **first})
         there = self._there(row, draft)
         if any(revisions.ever_said(self._connection, one, draft) for one in there if not one.removed):
             self._duplicates += not is_known

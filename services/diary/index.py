@@ -17,8 +17,9 @@ from services.errors import ConfigError, DiaryUnavailable
 DENSE = "dense"  # the names of the two vectors of a chunk, and of the two parts of a hit's score
 WORDS = "words"
 # Of what stands in a collection: payload, chunking, words. Raise it when one of them changes its meaning:
-# the next start makes a new collection, and the ledger fills it.
+# the next start makes a new collection in the place of the older one, and the ledger fills it.
 FORMAT = 3
+_FORMAT = re.compile(r"-f\d+(~\d+)?$")
 _NAMESPACE = uuid.UUID("5d3a7b5e-3c1f-5b6e-9a56-0adad1a12e70")
 
 
@@ -56,7 +57,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Chunk:
-    """One piece of an entry's version, with its vectors; `place` counts from 0, days are YYYY-MM-DD."""
+    """One piece of an entry's version, with its vectors; `place` counts from 0, days are YYYY-MM-DD.
+
+    `dated` is false where the days were only assumed.
+    """
 
     owner: str
     entry_id: str
@@ -67,6 +71,7 @@ class Chunk:
     text: str
     vector: Vector
     words: Words
+    dated: bool = True
 
     @property
     def point_id(self) -> str:
@@ -87,6 +92,7 @@ class Chunk:
             "place": self.place,
             "first_day": self.first_day,
             "last_day": self.last_day,
+            "dated": self.dated,
             "asks": ends_in_a_question(self.text),
         }
 
@@ -124,6 +130,7 @@ class Hit:
     first_day: str
     last_day: str
     scores: dict[str, float] = field(hash=False)
+    dated: bool = True
 
     @classmethod
     def of(cls, payload: Mapping[str, Any], scores: dict[str, float]) -> "Hit":
@@ -136,6 +143,7 @@ class Hit:
             first_day=str(payload["first_day"]),
             last_day=str(payload["last_day"]),
             scores=scores,
+            dated=bool(payload["dated"]),
         )
 
 
@@ -226,18 +234,14 @@ def numbered(name: str, after: str = "") -> str:
 def check_current(current: str, name: str, model: str) -> None:
     """Raises ConfigError when the collection that is searched, if any, is another model's than `name`.
 
-    One of an older format is no mistake: a new one takes its place, and the ledger fills it.
+    One of the same model in an older format is replaced.
     """
-    if current and _without_format(current) != _without_format(name):
+    if current and _FORMAT.sub("", current) != _FORMAT.sub("", name):
         raise ConfigError(
             f"EMBEDDING_MODEL {model!r} would search {name}, but the diary is indexed as "
             f"{current.split('~')[0]}: set EMBEDDING_MODEL back, or make the index anew by "
             "`python -m services.diary.reindexing`"
         )
-
-
-def _without_format(name: str) -> str:
-    return re.sub(r"-f\d+(~\d+)?$", "", name)
 
 
 class NoIndex:

@@ -34,12 +34,18 @@ def index_batch(entries: Sequence[Entry], embedder: Embedder) -> list[Chunk]:
             text=text,
             vector=vector,
             words=words.document(f"{text} {spelled_out(entry)}"),
+            dated=not entry.date_assumed,
         )
         for (entry, place, text), vector in zip(pieces, vectors, strict=True)
     ]
 
 
 def spelled_out(entry: Entry) -> str:
-    """The entry's date as people ask for it: 5 May 2023, or May 2023, or 2023, or as it was given."""
+    """The entry's date as people ask for it: 5 May 2023, or May 2023, or 2023, or as it was given.
+
+    "" for a date that was only assumed.
+    """
+    if entry.date_assumed:
+        return ""
     first, last = Date.fromisoformat(entry.first_day), Date.fromisoformat(entry.last_day)
     return words.of_days(first, last) or entry.date

@@ -25,7 +25,7 @@ from services.diary.job_names import job_id as job_id
 from services.diary.job_queue import JobQueue
 from services.diary.job_queue import queue_connection as queue_connection
 from services.diary.ledger import ImportReport, Ledger
-from services.diary.reflections import Reflection, Reflections
+from services.diary.reflections import ACCEPTED, DONE, FAILED, QUEUED, Reflection, Reflections
 from services.errors import DiaryUnavailable, EntryConflict, NotFound
 
 INDEX_ENTRY = "services.worker.tasks.index_entry"  # (owner, entry_id, version)
@@ -37,11 +37,11 @@ REFLECTION_TIMEOUT_S = 900  # a model on a CPU is slow
 REINDEX_TIMEOUT_S = 24 * 3600
 REINDEX_KEPT_S = 24 * 3600  # for so long it can be asked how the last one ended
 Listed = Literal["queued", "finished", "failed"]
-# How an entry, and how a reflection stands in the ledger whose job is listed so.
+# How an entry, and how a reflection may stand in the ledger whose job is listed so.
 _STATES = {
-    "queued": (IndexState.QUEUED, "queued"),
-    "finished": (IndexState.INDEXED, "done"),
-    "failed": (IndexState.FAILED, "failed"),
+    "queued": (IndexState.QUEUED, (ACCEPTED, QUEUED)),
+    "finished": (IndexState.INDEXED, (DONE,)),
+    "failed": (IndexState.FAILED, (FAILED,)),
 }
 
 
@@ -136,7 +136,7 @@ class Jobs:
         """
         state, reflected = _STATES[status]
         page = self._ledger.of(owner).with_state(state, limit, cursor)
-        reflections = [] if cursor else self._reflections.with_state(owner, reflected)
+        reflections = [] if cursor else self._reflections.with_state(owner, *reflected)
         started = self.queue.started()
         jobs = [self._of_reflection(one, started) for one in reflections]
         jobs += [self._of_entry(entry, started) for entry in page.entries]
@@ -164,8 +164,8 @@ class Jobs:
             self._queue_failed_of(owner, job.about)
             self.submit_import(owner, job.about)
         elif job.kind == Kind.REFLECTION:
-            self._reflections.retry(owner, job.about)
-            self.submit_reflection(owner, job.about)
+            if self._reflections.retry(owner, job.about).state == QUEUED:
+                self.submit_reflection(owner, job.about)
         else:
             self.submit_reindex()
 

@@ -26,6 +26,7 @@ from services.diary.listing import Page as Page
 from services.diary.owners_ledger import OwnersLedger
 from services.diary.tables import entries, idempotency_keys, utc
 from services.errors import ConfigError, DiaryUnavailable
+from services.local_time import IN_UTC, LocalTime
 
 MIN_FREE_BYTES = 200 * 2**20
 BACKOFF_S = (1, 5, 30, 120, 600)  # until the next attempt at indexing; after the last, it has failed
@@ -50,8 +51,9 @@ class Ledger:
 
         Raises ConfigError or DiaryUnavailable.
         """
-        if folder := sqlite_folder(url):
-            check_room(folder)
+        self.folder = sqlite_folder(url)  # none when it is PostgreSQL
+        if self.folder:
+            check_room(self.folder)
         self._database = Database(url)
 
     def close(self) -> None:
@@ -73,9 +75,9 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def of(self, owner: str) -> OwnersLedger:
-        """One owner's diary."""
-        return OwnersLedger(self._database, owner)
+    def of(self, owner: str, local: LocalTime = IN_UTC) -> OwnersLedger:
+        """One owner's diary. An entry that is written without a date gets the day that it is in `local`."""
+        return OwnersLedger(self._database, owner, local)
 
     def damages(self) -> Iterator[Damage]:
         """Every version of an entry that is not as it was written. Raises DiaryUnavailable."""
@@ -166,6 +168,12 @@ class Ledger:
             found = {row.state: int(row.number) for row in connection.execute(query)}
         return {state: found.get(state, 0) for state in IndexState}
 
+    def has_others_than(self, owner: str) -> bool:
+        """Whether anybody else has entries here. Raises DiaryUnavailable."""
+        query = select(entries.c.owner).where(and_(entries.c.owner != owner, ~entries.c.removed)).limit(1)
+        with self._database.reading() as connection:
+            return connection.execute(query).first() is not None
+
     def every_current(self) -> Iterator[Entry]:
         """The current version of every entry of all owners, tombstones too, a few in memory at a time."""
         order = (entries.c.owner, entries.c.id)
@@ -185,7 +193,27 @@ class Ledger:
         order = (entries.c.queued_at, entries.c.owner, entries.c.id)
         with self._database.reading() as connection:
             query = select(*rows.ENTRY).where(waits).order_by(*order).limit(limit)
-            return [rows.entry(row) for row in connection.execute(query)]
+            with suppress(ValueError, KeyError, TypeError):
+                return [rows.entry(row) for row in connection.execute(query)]
+        self._fail_unreadable(waits, limit)
+        return []
+
+    def _fail_unreadable(self, waits: ColumnElement[bool], limit: int) -> None:
+        """Of entries that wait, mark those as failed whose rows are damaged: else nobody's could be read."""
+        order = (entries.c.queued_at, entries.c.owner, entries.c.id)
+        with self._database.reading() as connection:
+            keys = connection.execute(
+                select(entries.c.owner, entries.c.id).where(waits).order_by(*order).limit(limit)
+            ).all()
+        for owner, entry_id in keys:
+            try:
+                self.current(owner, entry_id)
+            except (ValueError, KeyError, TypeError) as error:
+                reason = f"its row in the ledger is damaged ({type(error).__name__})"
+                failed = {"state": IndexState.FAILED, "reason": reason, "retry_at": ""}
+                this = and_(entries.c.owner == owner, entries.c.id == entry_id)
+                with self._database.transaction() as connection:
+                    connection.execute(update(entries).where(this).values(failed))
 
     @staticmethod
     def _version(entry: Entry) -> ColumnElement[bool]:

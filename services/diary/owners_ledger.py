@@ -13,6 +13,7 @@ from services.diary.imports import Added, ImportReport
 from services.diary.listing import EntryFilter, Page
 from services.diary.tables import entries, utc, versions
 from services.errors import DiaryUnavailable, EntryConflict
+from services.local_time import LocalTime
 
 _AT_ONCE = 500  # entries that a stream holds in memory
 REWRITTEN_AT_ONCE = 8 << 20  # bytes of a database that a purge rewrites itself; others the worker does
@@ -24,8 +25,9 @@ class OwnersLedger:
     Every method raises DiaryUnavailable, and those that write raise LedgerFull.
     """
 
-    def __init__(self, database: Database, owner: str) -> None:
+    def __init__(self, database: Database, owner: str, local: LocalTime) -> None:
         self._database = database
+        self._local = local  # whose day an entry without a date gets
         self.owner = owner
 
     # --- one entry ---------------------------------------------------------------------------------
@@ -45,7 +47,9 @@ class OwnersLedger:
         next version. Anything else under a key or an id that is taken raises EntryConflict.
         """
         with self._database.transaction() as connection:
-            return revisions.add(connection, self.owner, draft, idempotency_key or None, source, origin)
+            return revisions.add(
+                connection, self.owner, draft, idempotency_key or None, source, origin, self._local
+            )
 
     def get(self, entry_id: str) -> Entry:
         """One entry. Raises NotFound, for a removed one too."""
@@ -72,7 +76,7 @@ class OwnersLedger:
         not the version that is there; EntryRejected when the draft has another id.
         """
         with self._database.transaction() as connection:
-            return revisions.edit(connection, self.owner, entry_id, draft, if_version)
+            return revisions.edit(connection, self.owner, entry_id, draft, if_version, self._local)
 
     def remove(self, entry_id: str, purge: bool = False) -> Entry:
         """Remove an entry; returns its tombstone, which waits for the index to forget it.
@@ -186,7 +190,7 @@ class OwnersLedger:
         A draft that the diary has already adds nothing: by its id, or without one by date and text.
         """
         with self._database.transaction() as connection:
-            return imports.add(connection, self.owner, import_id, drafts, known)
+            return imports.add(connection, self.owner, import_id, drafts, self._local, known)
 
     def end_import(self, import_id: str, rejected: list[dict[str, Any]]) -> None:
         """Note that the file was read to its end, and which rows were rejected. Raises NotFound."""

@@ -26,7 +26,11 @@ class QdrantServer:
         # The keys travel inside the deployment's own network, without TLS, which the client warns of
         # when it is given the key by name.
         self.client = QdrantClient(
-            url=url, headers={"api-key": api_key}, timeout=timeout_s, check_compatibility=False
+            url=url,
+            headers={"api-key": api_key},
+            timeout=timeout_s,
+            check_compatibility=False,
+            trust_env=False,  # a proxy does not reach the deployment's own network
         )
 
     def asked(self, call: Callable[Asked, Answer], *args: Asked.args, **kwargs: Asked.kwargs) -> Answer:

@@ -15,6 +15,7 @@ from services.diary.database import insert_new
 from services.diary.entry import Entry, EntryDraft, Source
 from services.diary.tables import entries, idempotency_keys, utc, versions
 from services.errors import EntryConflict, EntryRejected, NotFound
+from services.local_time import LocalTime
 
 _AT_ONCE = 500  # entries of a bulk delete that are held in memory
 
@@ -31,6 +32,7 @@ def add(
     key: str | None,
     source: Source,
     origin: dict[str, Any] | None,
+    local: LocalTime,
 ) -> Entry:
     """Make an entry, or find the one that was made of the same request. Raises EntryConflict."""
     now = utc()
@@ -38,7 +40,7 @@ def add(
     if key and not _take_key(connection, owner, key, draft, entry_id, now):
         return _replay(connection, owner, key, draft)
     row = {"owner": owner, "id": entry_id, "source": source, "origin": origin, "import_id": None}
-    entry = make_or_find(connection, rows.sealed({**row, **first(draft, now)}), draft)
+    entry = make_or_find(connection, rows.sealed({**row, **first(draft, now, local)}), draft)
     if entry is None:
         raise EntryConflict("this id was used before for another entry: take a new one", "id")
     if key and entry.version > 1:
@@ -50,9 +52,9 @@ def add(
     return entry
 
 
-def first(draft: EntryDraft, now: str) -> dict[str, Any]:
+def first(draft: EntryDraft, now: str, local: LocalTime) -> dict[str, Any]:
     """The columns of a first version."""
-    return {"version": 1, "created_at": now, **rows.said(draft, now), **rows.queued(now)}
+    return {"version": 1, "created_at": now, **rows.said(draft, now, local), **rows.queued(now)}
 
 
 def make_or_find(connection: Connection, row: dict[str, Any], draft: EntryDraft) -> Entry | None:
@@ -84,7 +86,12 @@ def restore(connection: Connection, there: Row[Any], row: dict[str, Any]) -> Ent
 
 
 def edit(
-    connection: Connection, owner: str, entry_id: str, draft: EntryDraft, if_version: int | None
+    connection: Connection,
+    owner: str,
+    entry_id: str,
+    draft: EntryDraft,
+    if_version: int | None,
+    local: LocalTime,
 ) -> Entry:
     """The next version of an entry. Raises NotFound, EntryRejected, EntryConflict."""
     if draft.id not in (None, entry_id):
@@ -99,7 +106,7 @@ def edit(
     if rows.says_the_same(there, draft):
         return rows.entry(there)
     now = utc()
-    return next_version(connection, there, {**rows.said(draft, now, there), **rows.queued(now)})
+    return next_version(connection, there, {**rows.said(draft, now, local, there), **rows.queued(now)})
 
 
 def remove(connection: Connection, owner: str, entry_id: str, purge: bool) -> Entry:

@@ -12,6 +12,7 @@ from sqlalchemy import Row
 from services.diary.entry import Entry, EntryDraft, IndexState, Source
 from services.diary.tables import entries, utc, versions
 from services.diary.when import read_when
+from services.local_time import LocalTime
 
 MAX_REASON = 2000  # letters kept of why indexing failed
 SHARED = [column for column in entries.c if column.name in versions.c]  # what becomes a past version
@@ -25,9 +26,11 @@ SEALED = (
 FORGOTTEN = {"text": "", "folded": "", "fingerprint": "", "mood": None, "tags": "[]", "origin": None}
 
 
-def said(draft: EntryDraft, written_at: str, before: Row[Any] | None = None) -> dict[str, Any]:
+def said(
+    draft: EntryDraft, written_at: str, local: LocalTime, before: Row[Any] | None = None
+) -> dict[str, Any]:
     """The columns that a draft fills. Without a date it has that of the version before, or of the writing."""
-    date = draft.date or (before.date if before is not None else written_at[:10])
+    date = draft.date or (before.date if before is not None else local.today().isoformat())
     values = {
         "text": draft.text,
         "folded": folded(draft.text),
@@ -37,14 +40,14 @@ def said(draft: EntryDraft, written_at: str, before: Row[Any] | None = None) -> 
         "written_at": written_at,
         "removed": False,
     }
-    return values if before is not None and not draft.date else {**values, **dated(date)}
+    return values if before is not None and not draft.date else {**values, **dated(date, local)}
 
 
-def dated(date: str) -> dict[str, str]:
+def dated(date: str, local: LocalTime) -> dict[str, Any]:
     """The columns that a date fills."""
-    when = read_when(date, datetime.now(UTC).date())
+    when = read_when(date, local.today(), local)
     days = {"first_day": when.first_day, "last_day": when.last_day}
-    return {"date": date, "moment": when.moment, **days}
+    return {"date": date, "date_assumed": False, "moment": when.moment, **days}
 
 
 def queued(now: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Dialect, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import Boolean, Column, Dialect, Index, Integer, MetaData, String, Table, Text, false
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 _ESCAPE = "\x1a"  # SUBSTITUTE: nobody writes it, so nearly every text is stored as it is
@@ -73,6 +73,8 @@ def _what_it_says() -> list[Column[Any]]:
         Column("date", Letters, nullable=False),
         Column("first_day", Letters, nullable=False),
         Column("last_day", Letters, nullable=False),
+        # The row of an import that had no date: the day is that of the import, and dates nothing.
+        Column("date_assumed", Boolean, nullable=False, server_default=false()),
         Column("mood", Letters),
         Column("tags", Letters, nullable=False),  # see services/diary/rows.py
         Column("written_at", Letters, nullable=False),
@@ -187,4 +189,16 @@ conflicts = Table(
     Column("why", Letters, nullable=False),
     Column("settled", String(16)),  # a, b, both, neither; none: not yet
     Column("judged_at", Letters, nullable=False),
+    Index("conflicts_by_settled", "owner", "settled"),
+)
+
+# Whose life the entries belong to: one row, once a persona has been served with this diary.
+persona_record = Table(
+    "persona_record",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),  # always 1
+    Column("id", Letters, nullable=False),
+    Column("name", Letters, nullable=False),
+    Column("since", Letters, nullable=False),
+    Column("refused", Letters),  # the name of another persona that is served now, and may not write
 )

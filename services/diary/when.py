@@ -12,6 +12,7 @@ from datetime import date as Date
 from datetime import datetime, timedelta
 
 from services.diary.date_names import DAY_NAMES, MONTH_NAMES, MONTHS, WEEKDAYS, any_of
+from services.local_time import IN_UTC, LocalTime
 
 REMEDY = "write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS+00:00, or YYYY-MM, YYYY, 'May 1998', 'spring 1998'"
 _WHICH_CENTURY = f"{{!r}} has a year of two digits, of which century? Write all four: {REMEDY}"
@@ -49,15 +50,23 @@ class When:
     moment: str  # the first day, with the time of day as it was written if there was one
 
 
-def read_when(text: str, today: Date) -> When:
-    """The days of a date as a writer gives it. Raises ValueError that says what to write instead."""
-    when = _date_time(text) if len(text) > 10 and _EXTENDED.fullmatch(text) else _from_grammar(text)
+def read_when(text: str, today: Date, local: LocalTime = IN_UTC) -> When:
+    """The days of a date as a writer gives it. Raises ValueError that says what to write instead.
+
+    A moment in UTC belongs to the day on which it falls in `local`; see LocalTime.wall.
+    """
+    when = _date_time(text, local) if len(text) > 10 and _EXTENDED.fullmatch(text) else _from_grammar(text)
     if when is None:
         raise ValueError(_question(text))
     latest = Date.max - AHEAD if today > Date.max - AHEAD else today
     if when.first_day > (latest + AHEAD).isoformat():
         raise ValueError(f"{text!r} is more than a year ahead: write the day on which it happened")
     return when
+
+
+def iso_day(value: str, local: LocalTime) -> Date:
+    """The day of what `iso_date` takes, which for a moment in UTC is that of `local`. Raises ValueError."""
+    return local.wall(datetime.fromisoformat(iso_date(value))).date()
 
 
 def iso_date(value: str) -> str:
@@ -75,14 +84,14 @@ def iso_date(value: str) -> str:
     return value
 
 
-def _date_time(text: str) -> When:
+def _date_time(text: str, local: LocalTime) -> When:
     try:
-        local = datetime.fromisoformat(text).replace(tzinfo=None)
+        wall = local.wall(datetime.fromisoformat(text))
     except ValueError:
         raise ValueError(f"{text!r} is no date of the calendar: {REMEDY}") from None
-    _check_year(text, local.year)
-    day = text[:10]
-    return When(day, day, local.isoformat(timespec="microseconds"))
+    _check_year(text, wall.year)
+    day = wall.date().isoformat()
+    return When(day, day, wall.isoformat(timespec="microseconds"))
 
 
 def _from_grammar(text: str) -> When | None:

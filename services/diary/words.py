@@ -10,7 +10,9 @@ from datetime import date as Date
 
 from qdrant_edge import Bm25, Bm25Config, SparseVector
 
+from services.diary.date_names import MONTH_NAMES
 from services.diary.index import Words
+from services.diary.scripts import spaced
 
 K = 1.2  # the higher, the more a word's second occurrence counts
 B = 0.4  # how much long chunks are held back
@@ -20,20 +22,20 @@ _BM25 = Bm25(Bm25Config(k=K, b=B, avg_len=AVERAGE, language="english", ascii_fol
 
 def document(text: str) -> Words:
     """What a chunk is found by: its different words, each with its weight."""
-    return _words(_BM25.embed_document(text))
+    return _words(_BM25.embed_document(spaced(text)))
 
 
 def question(text: str) -> Words:
     """The different words of a question, each with the weight 1."""
-    return _words(_BM25.embed_query(text))
+    return _words(_BM25.embed_query(spaced(text)))
 
 
 def of_days(first: Date, last: Date) -> str:
     """A day, a whole month or a whole year, spelled out as people ask for it; "" for any other span."""
     if first == last:
-        return f"{first.day} {calendar.month_name[first.month]} {first.year}"
+        return f"{first.day} {MONTH_NAMES[first.month - 1]} {first.year}"
     if (first.year, first.month, first.day, last.day) == (last.year, last.month, 1, _length(last)):
-        return f"{calendar.month_name[first.month]} {first.year}"
+        return f"{MONTH_NAMES[first.month - 1]} {first.year}"
     whole_year = (first, last) == (Date(first.year, 1, 1), Date(first.year, 12, 31))
     return str(first.year) if whole_year else ""
 

@@ -5,25 +5,35 @@ prompt of 800 took 18.2 s on two cores, and takes 0.45 s with this. And in a bat
 applies the adapter to requests without one (slot -1 is Python's last), so `base` answered as Ada. Both
 are mended here by one matrix product for each adapter in the batch.
 
+Where a prompt's log probabilities are asked for, its tokens' logits are computed with the adapters of the
+batch's sampled tokens, which are of other requests and of another number: an IndexError that ends the server,
+or the wrong adapter. `prompt_logprobs` gives each prompt its own.
+
 vLLM finds `register` by the entry point in `cpu_plugin/`, in each of its processes.
 """
 
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 
 Slots: TypeAlias = torch.Tensor  # (slots, 1, out, in) or (slots, out, in): one adapter's weights a slot
 
 
 def register() -> None:
-    """Put the three operations in the place of vLLM's own."""
+    """Put the three operations, and the log probabilities of prompts, in the place of vLLM's own."""
     from vllm.lora.ops.torch_ops import lora_ops
     from vllm.lora.punica_wrapper import punica_cpu
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner  # the CPU's runner is made of it
 
     for module in (lora_ops, punica_cpu):
         module.bgmv_shrink = bgmv_shrink
         module.bgmv_expand = bgmv_expand
         module.bgmv_expand_slice = bgmv_expand_slice
+    if GPUModelRunner._get_prompt_logprobs_dict is not prompt_logprobs:
+        _vllms_own.append(GPUModelRunner._get_prompt_logprobs_dict)
+        GPUModelRunner._get_prompt_logprobs_dict = prompt_logprobs
 
 
 def bgmv_shrink(
@@ -83,6 +93,42 @@ def _products(
             continue
         weight = weights[slot].reshape(weights.shape[-2:])
         chosen = slots == slot
-        rows = slice(0, slots.shape[0]) if bool(chosen.all()) else chosen
+        # Numbers and no mask: a mask would have to be as long as an output with padding.
+        rows = slice(0, slots.shape[0]) if bool(chosen.all()) else chosen.nonzero().squeeze(1)
         products.append((rows, inputs[rows].to(weight.dtype) @ weight.T))
     return products
+
+
+# --- the log probabilities of prompts -------------------------------------------------------------------
+
+_vllms_own: list[Callable[..., dict[str, Any]]] = []
+
+
+def prompt_logprobs(
+    runner: Any, hidden_states: torch.Tensor, num_scheduled_tokens: dict[str, int]
+) -> dict[str, Any]:
+    """vLLM's `_get_prompt_logprobs_dict`, asked for one prompt after the other, each under its own adapter.
+
+    vLLM maps the rows of a batch's logits to adapters in `set_active_loras`: as many rows for each request
+    as it samples tokens. While a prompt's logits are computed, the rows are that prompt's tokens. The next
+    step maps its own batch anew.
+    """
+    if not runner.num_prompt_logprobs or not runner.lora_config:
+        return _vllms_own[0](runner, hidden_states, num_scheduled_tokens)
+    batch = runner.input_batch
+    scheduled = np.array([num_scheduled_tokens[request] for request in batch.req_ids], dtype=np.int32)
+    found: dict[str, Any] = {}
+    for request in [request for request in runner.num_prompt_logprobs if request in num_scheduled_tokens]:
+        rows = np.zeros_like(scheduled)
+        rows[batch.req_id_to_index[request]] = _prompt_rows(
+            runner.requests[request], num_scheduled_tokens[request]
+        )
+        runner.set_active_loras(batch, scheduled, rows)
+        found |= _vllms_own[0](runner, hidden_states, {request: num_scheduled_tokens[request]})
+    return found
+
+
+def _prompt_rows(request: Any, scheduled: int) -> int:
+    """How many of a step's tokens predict a token of the prompt: all but the prompt's last."""
+    prompt = len(request.prompt_token_ids or ())
+    return max(0, min(scheduled, prompt - 1 - int(request.num_computed_tokens)))

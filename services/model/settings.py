@@ -1,11 +1,14 @@
-"""Where the adapter lies and where vLLM listens."""
+"""Where the adapter lies, where vLLM listens, and who may ask it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.errors import ConfigError
 from services.persona.base_model import DEFAULT_MODEL_CACHE
+
+HOST, API_KEY = "MODEL_HOST", "MODEL_API_KEY"
+SECRETS = Path("/run/secrets")  # where containers find what no environment may hold
 
 
 @dataclass(frozen=True)
@@ -19,19 +22,25 @@ class ModelSettings:
     max_model_len: int  # tokens, prompt and answer together
     cpu_kv_cache_gib: int
     quantization: str  # of the base model, as vLLM calls it; empty: as it is stored
+    api_key: str = field(repr=False)  # that every request must carry; empty: none
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> "ModelSettings":
+    def from_environment(cls, environment: Mapping[str, str], secrets: Path = SECRETS) -> "ModelSettings":
         """Raises ConfigError naming a variable that is not the number it should be."""
         return cls(
             adapter=Path(environment.get("ADA_ADAPTER", "outputs/ada_model")).absolute(),
             model_cache=Path(environment.get("ADA_MODEL_CACHE", DEFAULT_MODEL_CACHE)).absolute(),
-            host=environment.get("MODEL_HOST", "127.0.0.1"),
+            host=environment.get(HOST, "127.0.0.1"),
             port=_whole(environment, "MODEL_PORT", 8000),
             max_model_len=_whole(environment, "MODEL_MAX_LEN", 4096),
             cpu_kv_cache_gib=_whole(environment, "MODEL_CPU_KV_GIB", 1),
             quantization=environment.get("MODEL_QUANTIZATION", ""),
+            api_key=environment.get(API_KEY) or _secret(secrets / API_KEY),
         )
+
+
+def _secret(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
 def _whole(environment: Mapping[str, str], name: str, default: int) -> int:

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from services.model.settings import ModelSettings
+from services.errors import ConfigError
+from services.model.settings import API_KEY, HOST, ModelSettings
 from services.persona.base_model import locate
 from services.persona.manifest import TEMPLATE_NAME, Manifest
 
@@ -14,6 +15,8 @@ _ROOT = Path(__file__).parents[2]
 _PLUGIN = Path(__file__).with_name("cpu_plugin")
 BASE_NAME = "base"  # the researcher's control: no adapter
 ADA_NAME = "ada"
+# What vLLM takes as --max-lora-rank; an adapter of a rank between two of them is padded to the higher one.
+MAX_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 # What a client that says nothing gets; the same values as AdaChat's InferenceConfig (a test compares).
 # Here and not in the orchestrator, because vLLM also cuts max_new_tokens to what the context leaves.
 GENERATION_DEFAULTS = {"max_new_tokens": 512, "temperature": 0.7, "top_p": 0.8, "top_k": 20}
@@ -26,7 +29,8 @@ def vllm_command(manifest: Manifest, folder: Path, settings: ModelSettings, *, o
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", locate(manifest.base_model, settings.model_cache)]
     command += ["--served-model-name", BASE_NAME]
-    command += ["--enable-lora", "--max-loras", "1", "--max-lora-rank", str(manifest.lora_rank)]
+    command += ["--enable-lora", "--max-loras", "1"]
+    command += ["--max-lora-rank", str(_room_for(manifest.lora_rank))]
     command += ["--lora-modules", json.dumps(adapter)]
     command += ["--chat-template", str(folder / TEMPLATE_NAME)]
     command += ["--chat-template-content-format", "string"]
@@ -34,6 +38,7 @@ def vllm_command(manifest: Manifest, folder: Path, settings: ModelSettings, *, o
     command += ["--override-generation-config", json.dumps(GENERATION_DEFAULTS)]
     command += ["--host", settings.host, "--port", str(settings.port)]
     command += ["--max-model-len", str(settings.max_model_len)]
+    command += ["--middleware", "services.model.guard.Guard"]
     command += ["--shutdown-timeout", "20", "--enable-request-id-headers"]
     command += ["--disable-access-log-for-endpoints", "/health,/metrics,/tokenize,/v1/models"]
     if settings.quantization:
@@ -44,18 +49,27 @@ def vllm_command(manifest: Manifest, folder: Path, settings: ModelSettings, *, o
     return command
 
 
+def _room_for(rank: int) -> int:
+    room = next((ranks for ranks in MAX_LORA_RANKS if ranks >= rank), None)
+    if room is None:
+        raise ConfigError(f"the adapter has rank {rank}, and vLLM serves {MAX_LORA_RANKS[-1]} at most")
+    return room
+
+
 def vllm_environment(
     environment: Mapping[str, str], settings: ModelSettings, *, base_is_local: bool, on_cpu: bool
 ) -> dict[str, str]:
     """The environment for vLLM: no telemetry, no hub look-ups for a local model, all cores on a CPU."""
     added = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    # By the environment, which only this user's processes may read; a command line is open to all (`ps`).
+    told = {API_KEY: settings.api_key, HOST: settings.host}
     if base_is_local:
         added["HF_HUB_OFFLINE"] = "1"
     if on_cpu:
         added["VLLM_CPU_KVCACHE_SPACE"] = str(settings.cpu_kv_cache_gib)
         # By default vLLM keeps one core free; on two cores that halves the speed (measured: 37 → 22 tok/s).
         added["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
-    # vLLM's processes find services.model.cpu_lora by the folder of its entry point.
-    paths = [str(_ROOT), str(_PLUGIN)] if on_cpu else []
+    # vLLM's processes find services.model.guard, and cpu_lora by the folder of its entry point.
+    paths = [str(_ROOT), str(_PLUGIN)] if on_cpu else [str(_ROOT)]
     paths += [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
-    return {**added, **environment, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**added, **environment, **told, "PYTHONPATH": os.pathsep.join(paths)}

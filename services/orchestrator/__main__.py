@@ -14,7 +14,7 @@ from services.diary.ledger import Ledger
 from services.diary.qdrant_index import QdrantIndex
 from services.orchestrator.app import Opener, serve
 from services.orchestrator.engine.vllm import open_engine
-from services.orchestrator.parts import assemble, gate_of
+from services.orchestrator.parts import assemble, check_keys, gate_of
 from services.orchestrator.seeing.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
@@ -36,6 +36,7 @@ def prepare() -> tuple[OrchestratorSettings, Opener]:
     tracing.switch_on(settings.otlp_endpoint, "ada-orchestrator")
     settings.check_reach()
     ledger = Ledger(settings.ledger_url)
+    check_keys(settings, ledger)
     embedder = open_embedder(settings)
     queue = queue_connection(settings.redis_url, settings.redis_password)
     index = QdrantIndex(settings.qdrant_url, settings.qdrant_api_key, embedder.name, embedder.dimension)
@@ -43,7 +44,9 @@ def prepare() -> tuple[OrchestratorSettings, Opener]:
     @asynccontextmanager
     async def opened() -> AsyncIterator[State]:
         metrics, gate = Metrics(), gate_of(settings)
-        async with open_engine(settings.model_url, settings.deadlines, gate, metrics) as engine:
+        async with open_engine(
+            settings.model_url, settings.deadlines, gate, metrics, api_key=settings.model_api_key
+        ) as engine:
             yield assemble(settings, engine, ledger, queue, embedder, index, metrics)
         index.close()
         ledger.close()

@@ -28,11 +28,9 @@ class Published:
         """The same run for as long as this process lives, as vLLM does. Raises ConfigError."""
         if self._adapter is None:
             folder = self._link.resolve()
-            self._adapter = Adapter(
-                manifest=read_manifest(folder),
-                persona=load_persona(folder / PERSONA_NAME),
-                template=_read_template(folder / TEMPLATE_NAME),
-            )
+            manifest, persona = read_manifest(folder), load_persona(folder / PERSONA_NAME)
+            manifest.check_persona(persona, folder / PERSONA_NAME)
+            self._adapter = Adapter(persona, manifest, _read_template(folder / TEMPLATE_NAME))
         return self._adapter
 
 

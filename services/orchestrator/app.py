@@ -2,8 +2,8 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from services.errors import AdaError
 from services.orchestrator import health
 from services.orchestrator.chat import chat_completions, completions, models, responses
 from services.orchestrator.chat.described import describe_endpoints
@@ -30,12 +31,13 @@ from services.orchestrator.diary import (
 from services.orchestrator.diary.quiet import listening
 from services.orchestrator.edge import errors
 from services.orchestrator.edge.body import BodyMiddleware
+from services.orchestrator.edge.cors import CorsMiddleware, Origins
 from services.orchestrator.edge.described import describe_responses
 from services.orchestrator.edge.disclosure import DISCLOSURE, DisclosureMiddleware
 from services.orchestrator.edge.docs import serve_docs
 from services.orchestrator.edge.owner import KeyMiddleware, describe_keys
-from services.orchestrator.edge.slow_client import SlowClientProtocol
 from services.orchestrator.edge.turnstile import Turnstile
+from services.orchestrator.edge.unread_answer import UnreadAnswerProtocol
 from services.orchestrator.engine.vllm import CHAT, COMPLETIONS, RESPONSES
 from services.orchestrator.seeing import metrics_route
 from services.orchestrator.seeing.access import AccessMiddleware
@@ -54,23 +56,30 @@ _ENDPOINTS: dict[str, Endpoint[Any]] = {
 
 
 class _Ada(FastAPI):
-    """Seen from outside of it all: the answer to what is unforeseen is made outside of all middleware."""
+    """Sees every answer, and the answer to what is unforeseen is made outside of all other middleware."""
+
+    origins = Origins()
 
     def build_middleware_stack(self) -> ASGIApp:
-        return RequestIdMiddleware(AccessMiddleware(super().build_middleware_stack()))
+        inner = super().build_middleware_stack()
+        open_to_pages = CorsMiddleware(inner, self.origins) if self.origins else inner
+        return RequestIdMiddleware(AccessMiddleware(DisclosureMiddleware(open_to_pages)))
 
 
 # Opens the parts when the server starts and closes them when it ends.
 Opener = Callable[[], AbstractAsyncContextManager[State]]
 
 
-def create_app(opened: Opener, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
+def create_app(
+    opened: Opener, max_body_bytes: int = MAX_BODY_BYTES, cors_origins: Iterable[str] = ()
+) -> FastAPI:
     """The OpenAI-compatible application over whatever parts `opened` yields."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with opened() as state:
             app.state.ada = state
+            await _compare_persona(state)
             _spare_the_collector()
             async with listening(state):
                 yield
@@ -78,15 +87,16 @@ def create_app(opened: Opener, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
     app = _Ada(
         title="Ada",
         version="0.1.0",
-        description=DISCLOSURE,
+        description=DISCLOSURE,  # edge/described.py writes the served persona's
         lifespan=lifespan,
         docs_url=None,  # the framework's own pages load their scripts from afar
         redoc_url=None,
+        redirect_slashes=False,  # a redirect names the host that the request named, whoever that is
     )
+    app.origins = Origins(cors_origins)
     errors.install(app)
     app.add_middleware(BodyMiddleware, most=max_body_bytes)
-    app.add_middleware(KeyMiddleware)
-    app.add_middleware(DisclosureMiddleware)  # outside of it: a refusal discloses too
+    app.add_middleware(KeyMiddleware, origins=app.origins)
     for path, endpoint in _ENDPOINTS.items():
         app.router.routes.append(Route(path, endpoint, methods=["POST"]))
     for room in _ROUTES:
@@ -96,6 +106,12 @@ def create_app(opened: Opener, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
     describe_keys(app)
     describe_responses(app)
     return app
+
+
+async def _compare_persona(state: State) -> None:
+    """Say at once in the log when the diary is another persona's; what is not there yet is told later."""
+    with suppress(AdaError):
+        await state.persona_guard.complaint(state.adapter().persona)
 
 
 def _spare_the_collector() -> None:
@@ -110,11 +126,18 @@ def _spare_the_collector() -> None:
 
 def serve(settings: OrchestratorSettings, opened: Opener) -> None:
     """Serve until SIGTERM; then nothing new is taken, and answers under way get `drain_s` seconds to end."""
-    uvicorn.Server(server_config(create_app(opened, settings.max_body_bytes), settings)).run()
+    app = create_app(opened, settings.max_body_bytes, settings.cors_origins)
+    uvicorn.Server(server_config(app, settings)).run()
 
 
 def server_config(app: FastAPI, settings: OrchestratorSettings) -> uvicorn.Config:
     """How uvicorn serves the app."""
+    connection = partial(
+        UnreadAnswerProtocol,
+        turnstile=Turnstile(),
+        origins=Origins(settings.cors_origins),
+        send_timeout_s=settings.send_timeout_s,
+    )
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -124,7 +147,8 @@ def server_config(app: FastAPI, settings: OrchestratorSettings) -> uvicorn.Confi
         access_log=False,  # services/orchestrator/seeing/access.py tells more, and less of what was asked
         timeout_graceful_shutdown=int(settings.drain_s),
         loop="uvloop",
-        http=cast(type[asyncio.Protocol], partial(SlowClientProtocol, turnstile=Turnstile())),
+        http=cast(type[asyncio.Protocol], connection),
+        ws="none",  # KeyMiddleware refuses them in words
         backlog=2048,
         proxy_headers=False,  # nobody asks where a client comes from
     )

@@ -1,18 +1,19 @@
-"""/healthz: the process is alive. /readyz: Ada can answer, each dependency by name."""
+"""/healthz, and /health for load tools: the process is alive. /readyz: Ada can answer, dependency by name."""
 
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from services.diary.ledger import EntryFilter
-from services.errors import AdaError, ConfigError
+from services.errors import AdaError, ConfigError, DiaryUnavailable
+from services.keys import LOCAL
 from services.orchestrator.chat.models import ADA, BASE
-from services.orchestrator.edge.disclosure import DISCLOSURE
-from services.orchestrator.edge.owner import LOCAL
+from services.orchestrator.edge.disclosure import disclosure_of
 from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
 from services.persona.template import render, template_sha256
@@ -28,7 +29,7 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether Ada can answer."""
+    """Whether questions can be answered."""
 
     status: Literal["ready", "not ready"]
     checks: dict[str, str] = Field(description="`ok`, or what is wrong, of each dependency")
@@ -44,30 +45,37 @@ _PROBE = [
 ]
 
 
+@router.get("/health", response_model=Health)
 @router.get("/healthz", response_model=Health)
-async def healthz() -> Json:
+async def healthz(request: Request) -> Json:
     """200 as long as the process answers."""
-    return {"status": "alive", "disclosure": DISCLOSURE}
+    return {"status": "alive", "disclosure": disclosure_of(request.app).sentence}
 
 
 @router.get(
     "/readyz",
     response_model=Readiness,
-    responses={503: {"model": Readiness, "description": "she can't answer"}},
+    responses={503: {"model": Readiness, "description": "no answer can be given"}},
 )
-async def readyz(state: StateDep) -> JSONResponse:
-    """200 when Ada can answer, with or without her diary; 503 when the model can't."""
-    checks = {
+async def readyz(request: Request, state: StateDep) -> JSONResponse:
+    """200 when questions can be answered, with or without the diary; 503 when they can't."""
+    checks = await state.readiness.run(lambda: _checks(state))
+    ready = checks["adapter"] == checks["model"] == checks["template"] == "ok"
+    status, sentence = "ready" if ready else "not ready", disclosure_of(request.app).sentence
+    body = {"status": status, "checks": checks, "disclosure": sentence}
+    return JSONResponse(body, 200 if ready else 503)
+
+
+async def _checks(state: State) -> dict[str, str]:
+    """What is wrong with each dependency, or `ok`."""
+    return {
         "adapter": await _outcome(_check_adapter(state)),
         "model": await _outcome(_check_model(state)),
         "template": await _outcome(_check_template(state)),
-        "ledger": await _outcome(run_in_threadpool(_check_ledger, state)),
+        "ledger": await _outcome(_check_ledger(state)),
         "index": await _outcome(run_in_threadpool(_check_index, state)),
         "queue": await _outcome(run_in_threadpool(state.jobs.check)),
     }
-    ready = checks["adapter"] == checks["model"] == checks["template"] == "ok"
-    body = {"status": "ready" if ready else "not ready", "checks": checks, "disclosure": DISCLOSURE}
-    return JSONResponse(body, 200 if ready else 503)
 
 
 async def _outcome(check: Awaitable[None]) -> str:
@@ -104,12 +112,16 @@ async def _check_template(state: State) -> None:
     if ours != theirs:
         raise ConfigError(
             f"template mismatch: vLLM does not render with {trained_with[:12]}, "
-            "the template Ada was trained with: start it by `python -m services.model`"
+            f"the template {adapter.persona.assistant_name} was trained with: "
+            "start it by `python -m services.model`"
         )
 
 
-def _check_ledger(state: State) -> None:
-    state.ledger.of(LOCAL).page(EntryFilter(), 1)
+async def _check_ledger(state: State) -> None:
+    await run_in_threadpool(state.ledger.of(LOCAL).page, EntryFilter(), 1)
+    with suppress(ConfigError):  # no adapter yet: that is its own check's
+        if complaint := await state.persona_guard.complaint(state.adapter().persona):
+            raise DiaryUnavailable(complaint)
 
 
 def _check_index(state: State) -> None:

@@ -14,10 +14,12 @@ from services.diary.ledger import Ledger
 from services.diary.recall import Recall
 from services.errors import ConfigError
 from services.orchestrator.adapter import Adapter, Published
+from services.orchestrator.chat.context import ContextWindow
 from services.orchestrator.chat.tokens import TokenCounter
 from services.orchestrator.diary.import_limits import ImportLimits, ImportSlots
+from services.orchestrator.diary.persona_guard import PersonaGuard
 from services.orchestrator.diary.uploads import UploadLimits
-from services.orchestrator.edge.keys import KeyRing
+from services.orchestrator.edge.keys import KeyHistory, KeyRing
 from services.orchestrator.edge.limits import Limits
 from services.orchestrator.engine.gate import Gate
 from services.orchestrator.engine.vllm import Engine
@@ -43,17 +45,20 @@ def assemble(
     """The orchestrator's state."""
     adapter, jobs = Published(settings.adapter).adapter, Jobs(queue, ledger)
     return State(
-        keys=KeyRing(settings.keys_file, open_without_keys=settings.is_on_loopback),
+        keys=_key_ring(settings, ledger),
         limits=Limits(settings.key_requests_a_minute, settings.key_tokens_a_minute),
         adapter=adapter,
+        persona_guard=PersonaGuard(ledger, settings.diary_of_another_persona),
         engine=engine,
         tokens=TokenCounter(engine),
+        context=ContextWindow(engine),
         ledger=ledger,
         jobs=jobs,
         embedder=embedder,
         index=index,
         recall=recall_of(adapter, ledger, embedder, index),
         budget_tokens=settings.budget_tokens,
+        most_answers=settings.most_answers,
         reflect_after_s=settings.reflect_after_s,
         metrics=metrics,
         readings=Readings(metrics, ledger, jobs),
@@ -63,8 +68,21 @@ def assemble(
             UploadLimits(settings.import_max_bytes, settings.import_timeout_s),
         ),
         writers=CapacityLimiter(WRITING_THREADS),
+        local=settings.local_time,
         keep_alive_s=settings.keep_alive_s,
     )
+
+
+def check_keys(settings: OrchestratorSettings, ledger: Ledger) -> None:
+    """Raises ConfigError when others could ask without a key, or keys were lost."""
+    settings.check_reach(had_keys=KeyHistory(ledger).had_keys())
+
+
+def _key_ring(settings: OrchestratorSettings, ledger: Ledger) -> KeyRing:
+    """Closed to all without a key where there were keys, though their file may have gone just now."""
+    history = KeyHistory(ledger)
+    is_open = settings.is_on_loopback and (settings.without_keys or not history.had_keys())
+    return KeyRing(settings.keys_file, open_without_keys=is_open, history=history)
 
 
 def gate_of(settings: OrchestratorSettings) -> Gate:

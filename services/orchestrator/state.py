@@ -13,12 +13,16 @@ from services.diary.index import IndexEngine
 from services.diary.jobs import Jobs
 from services.diary.ledger import Ledger
 from services.diary.recall import Recall
+from services.local_time import LocalTime, read_zone
 from services.orchestrator.adapter import Adapter
+from services.orchestrator.chat.context import ContextWindow
 from services.orchestrator.chat.tokens import TokenCounter
 from services.orchestrator.diary.import_limits import ImportLimits
+from services.orchestrator.diary.persona_guard import PersonaGuard
 from services.orchestrator.edge.keys import KeyRing
 from services.orchestrator.edge.limits import Limits
-from services.orchestrator.engine.breaker import Breaker
+from services.orchestrator.edge.shared import Shared
+from services.orchestrator.engine.breaker import OwnersBreaker
 from services.orchestrator.engine.vllm import Engine
 from services.orchestrator.seeing.metrics import Metrics
 from services.orchestrator.seeing.readings import Readings
@@ -34,23 +38,34 @@ class State:
     adapter: Callable[[], Adapter]
     engine: Engine
     tokens: TokenCounter
+    context: ContextWindow
     ledger: Ledger
     jobs: Jobs
     embedder: Embedder
     index: IndexEngine
     recall: Callable[[], Recall]
     budget_tokens: int  # for the whole diary block of a prompt
+    most_answers: int  # to one request, over all of its prompts
     reflect_after_s: float  # 0: only when she is asked to
     keys: KeyRing
     limits: Limits
+    persona_guard: PersonaGuard
     metrics: Metrics
     readings: Readings
     diary_deadline_s: float  # for looking up the diary; past it she answers without
     imports: ImportLimits
     # Threads for writing into the diary: those that wait for a locked ledger leave others to whoever reads.
     writers: CapacityLimiter
+    local: LocalTime  # the deployment's, for owners without a time zone of their own
     keep_alive_s: float  # of silence in a stream, then proxies are sent a comment
-    diary_breaker: Breaker = field(default_factory=Breaker)
+    diary_breaker: OwnersBreaker = field(default_factory=OwnersBreaker)
+    readiness: Shared[dict[str, str]] = field(default_factory=Shared)
+
+    def local_time(self, owner: str, timezone: str | None = None) -> LocalTime:
+        """Whose days are meant: those of the zone that a request names, else the owner's, else the
+        deployment's."""
+        name = timezone or self.keys.timezone(owner)
+        return self.local.elsewhere(read_zone(name)) if name else self.local
 
     def conflicts(self, owner: str) -> OwnersConflicts:
         """One owner's."""

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from services.errors import ConfigError
+from services.persona.persona import Persona, load_persona
+from services.persona.pronouns import PRONOUNS, pronouns_of
 
 MANIFEST_NAME = "MANIFEST.json"
 TEMPLATE_NAME = "chat_template.jinja"
@@ -41,12 +43,32 @@ class Manifest:
     peak_memory_gib: float
     steps: int
     loss_before: float
-    loss_after: float
+    loss_after: float  # of the adapter that is served
     loss_by_source: dict[str, list[float]] = field(default_factory=dict)  # held out: before, after
+    served_step: int | None = None  # at which the served adapter was taken; None in runs of before
+    last_loss: float | None = None  # of the last step's adapter, which lies in last/ where it is another
     tokens: int = 0
     plan: str = ""  # how the steps were computed
     code_revision: str = ""
+    pronouns: str = ""  # empty: by the name, see services/persona/pronouns.py
+    adapter_config_sha256: str = ""  # empty in runs of before, as the next
+    persona_sha256: str = ""
     schema: int = SCHEMA
+
+    @property
+    def is_worse_than_base(self) -> bool:
+        """Whether training raised the held-out loss."""
+        return self.loss_after > self.loss_before
+
+    def check_persona(self, persona: Persona, path: Path) -> None:
+        """Raises ConfigError when a persona file is of somebody else than this adapter was trained to be."""
+        trained = (self.assistant_name, self.user_name, str(pronouns_of(self.assistant_name, self.pronouns)))
+        found = (persona.assistant_name, persona.user_name, str(persona.pronouns))
+        if found != trained:
+            raise ConfigError(
+                f"{path} is of {_who(*found)}, but {MANIFEST_NAME} names {_who(*trained)}: "
+                "restore the file or train again"
+            )
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a run's folder, whole or not at all."""
@@ -66,24 +88,37 @@ def read_manifest(folder: Path) -> Manifest:
     if values.get("schema") != SCHEMA:
         raise ConfigError(f"{path} has schema {values.get('schema')!r}, this Ada reads {SCHEMA}: train again")
     try:
-        return Manifest(**values)
+        manifest = Manifest(**values)
     except TypeError as error:
         raise ConfigError(f"{path} does not fit the schema ({error}): train again") from None
+    if manifest.pronouns and manifest.pronouns not in PRONOUNS:
+        raise ConfigError(f"{path}: pronouns is {manifest.pronouns!r}; use one of {', '.join(PRONOUNS)}")
+    return manifest
 
 
 def check_adapter(folder: Path) -> Manifest:
     """Read the manifest and hold the folder's files against it.
 
-    Raises ConfigError naming the file that is missing, altered or made for another base model.
+    Raises ConfigError naming the file that is missing, altered or made for another base model or rank.
     """
     manifest = read_manifest(folder)
     for name in (WEIGHTS_NAME, ADAPTER_CONFIG_NAME, TEMPLATE_NAME, PERSONA_NAME):
         _check_readable(folder / name)
+    manifest.check_persona(load_persona(folder / PERSONA_NAME), folder / PERSONA_NAME)
     if file_sha256(folder / TEMPLATE_NAME) != manifest.template_sha256:
         raise ConfigError(
-            f"{folder / TEMPLATE_NAME} is not the template that Ada was trained with "
+            f"{folder / TEMPLATE_NAME} is not the template that {manifest.assistant_name} was trained with "
             f"(template_sha256 in {MANIFEST_NAME} differs): restore the file or train again"
         )
+    _check_adapter_config(folder, manifest)
+    _check_hash(folder / PERSONA_NAME, manifest.persona_sha256)
+    if file_sha256(folder / WEIGHTS_NAME) != manifest.weights_sha256:
+        raise ConfigError(f"{folder / WEIGHTS_NAME} is damaged (its hash differs): train again")
+    return manifest
+
+
+def _check_adapter_config(folder: Path, manifest: Manifest) -> None:
+    """Raises ConfigError when it is of another base or rank than the manifest's, or was altered."""
     adapter = _json_object(folder / ADAPTER_CONFIG_NAME)
     if adapter.get("base_model_name_or_path") != manifest.base_model:
         raise ConfigError(
@@ -91,9 +126,23 @@ def check_adapter(folder: Path) -> Manifest:
             f"{adapter.get('base_model_name_or_path')!r}, but {MANIFEST_NAME} names the base model "
             f"{manifest.base_model!r}: the folder mixes two runs, train again"
         )
-    if file_sha256(folder / WEIGHTS_NAME) != manifest.weights_sha256:
-        raise ConfigError(f"{folder / WEIGHTS_NAME} is damaged (its hash differs): train again")
-    return manifest
+    for name, value in (("r", manifest.lora_rank), ("lora_alpha", manifest.lora_alpha)):
+        if adapter.get(name, value) != value:
+            raise ConfigError(
+                f"{folder / ADAPTER_CONFIG_NAME} has {name} {adapter[name]!r}, but {MANIFEST_NAME} says "
+                f"{value}: restore the file or train again"
+            )
+    _check_hash(folder / ADAPTER_CONFIG_NAME, manifest.adapter_config_sha256)
+
+
+def _check_hash(path: Path, sha256: str) -> None:
+    """Runs of before have no hash of some files."""
+    if sha256 and file_sha256(path) != sha256:
+        raise ConfigError(f"{path} was altered (its hash differs): restore the file or train again")
+
+
+def _who(assistant: str, user: str, pronouns: str) -> str:
+    return f"{assistant} ({pronouns}) and {user}"
 
 
 def _check_readable(path: Path) -> None:

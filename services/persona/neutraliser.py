@@ -36,3 +36,9 @@ ZERO_WIDTH_SPACE = "\u200b"
 def neutralise(text: str) -> str:
     """Return `text` with every control mark in it made inert; other text is unchanged."""
     return _OPENING.sub("<" + ZERO_WIDTH_SPACE, text)
+
+
+def find_mark(text: str) -> int:
+    """Where the first control mark of a text begins, or -1."""
+    found = _OPENING.search(text)
+    return found.start() if found else -1

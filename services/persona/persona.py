@@ -1,14 +1,16 @@
-"""A persona: the speakers' names, the system text and the dated facts of a life."""
+"""A persona: the speakers' names, the pronouns, the system text and the dated facts of a life."""
 
-import re
 import tomllib
-from dataclasses import dataclass
+import unicodedata
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from services.errors import ConfigError
+from services.persona.checks import problems_in
+from services.persona.pronouns import Pronouns, pronouns_of
 
 DEFAULT_PERSONA = Path(__file__).with_name("persona.toml")
-_NAME = re.compile(r"[^\W\d_][\w .'-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,13 @@ class Persona:
     assistant_name: str
     system_text: str
     facts: tuple[Fact, ...]
+    pronouns: Pronouns = field(default_factory=lambda: pronouns_of(""))
+    id: str = ""  # what stays the same when the persona is renamed; a diary belongs to it
+
+    @property
+    def identity(self) -> str:
+        """By which a diary knows its persona: the id, or the name where the file gives none."""
+        return self.id or unicodedata.normalize("NFKC", self.assistant_name).casefold()
 
 
 def load_persona(path: Path = DEFAULT_PERSONA) -> Persona:
@@ -35,32 +44,38 @@ def load_persona(path: Path = DEFAULT_PERSONA) -> Persona:
 
     Raises ConfigError naming the file and the key when something is missing or malformed.
     """
+    table = read_table(path)
+    if problems := problems_in(table):
+        others = f" (and {len(problems) - 1} more: make check-persona FILE={path})" if problems[1:] else ""
+        raise ConfigError(f"{path}: {problems[0]}{others}")
+    return _persona(table)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The file as TOML has it, unchecked. Raises ConfigError when it can't be read."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"no persona at {path}: set PERSONA to a persona.toml") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read ({error.strerror}): set PERSONA to a persona.toml") from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError
         raise ConfigError(f"{path} is not valid TOML in UTF-8: {error}") from None
-    try:
-        persona = Persona(
-            user_name=table["names"]["user"],
-            assistant_name=table["names"]["assistant"],
-            system_text=table["system"]["text"].strip(),
-            facts=tuple(Fact(f["date"], f["topic"], f["text"]) for f in table.get("facts", [])),
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"{path} lacks {error}: a persona needs names.user, names.assistant, system.text, "
-            "and in each [[facts]] a date, a topic and a text"
-        ) from None
-    _check_names(persona, path)
-    return persona
 
 
-def _check_names(persona: Persona, path: Path) -> None:
-    """A name becomes part of the template, so it may hold nothing that could be markup."""
-    for key, name in (("user", persona.user_name), ("assistant", persona.assistant_name)):
-        if not _NAME.fullmatch(name) or name.lower() == "system":
-            raise ConfigError(f"{path}: names.{key} is {name!r}; use a name of letters, up to 40 characters")
-    if persona.user_name == persona.assistant_name:
-        raise ConfigError(f"{path}: names.user and names.assistant are both {persona.user_name!r}")
+def _persona(table: dict[str, Any]) -> Persona:
+    names = table["names"]
+    assistant = _name(names["assistant"])
+    return Persona(
+        user_name=_name(names["user"]),
+        assistant_name=assistant,
+        system_text=table["system"]["text"].strip(),
+        facts=tuple(Fact(fact["date"], fact["topic"], fact["text"]) for fact in table.get("facts", [])),
+        pronouns=pronouns_of(assistant, names.get("pronouns", "")),
+        id=names.get("id", ""),
+    )
+
+
+def _name(name: str) -> str:
+    """Composed, so that a name has one spelling in the template, in headers and in training data."""
+    return unicodedata.normalize("NFC", name)

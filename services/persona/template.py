@@ -5,6 +5,7 @@ One text serves both sides: the trainer hands it to TRL, `services/model` hands 
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,13 +17,20 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from services.errors import UnknownRole
 from services.persona.persona import Persona
 
+_NAMES = re.compile("USER_NAME|ASSISTANT_NAME")
 _SOURCE = Path(__file__).with_name("chat_template.jinja")
 
 
 def template_for(persona: Persona) -> str:
     """Ada's chat template as text, with the names of `persona`."""
     source = _SOURCE.read_text(encoding="utf-8").rstrip("\n")
-    return source.replace("USER_NAME", persona.user_name).replace("ASSISTANT_NAME", persona.assistant_name)
+    names = {"USER_NAME": persona.user_name, "ASSISTANT_NAME": persona.assistant_name}
+    return _NAMES.sub(lambda found: _in_quotes(names[found[0]]), source)
+
+
+def _in_quotes(name: str) -> str:
+    """A name as it stands inside a Jinja string: O'Brien must not end it."""
+    return name.replace("'", "\\'")
 
 
 def template_sha256(template: str) -> str:

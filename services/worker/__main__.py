@@ -47,7 +47,9 @@ def prepare() -> Shift:
     with suppress(DiaryUnavailable):  # it may come later; another model's index is refused now, by name
         index.ensure()
     queue = queue_connection(settings.redis_url, settings.redis_password)
-    author = Author(settings.model_url, settings.connect_timeout_s, settings.whole_timeout_s)
+    author = Author(
+        settings.model_url, settings.connect_timeout_s, settings.whole_timeout_s, settings.model_api_key
+    )
     turned = settings.alive_path.touch if settings.alive_path else nothing
     return open_office(ledger, embedder, index, queue, author, turned)
 

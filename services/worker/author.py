@@ -1,5 +1,6 @@
 """Ada as the author of her own diary: the served model is asked, and its answer is read with care."""
 
+import json
 import re
 import secrets
 from typing import Any
@@ -10,6 +11,7 @@ from services.errors import EntryRejected, ModelUnavailable
 from services.tracing import outgoing_headers, request_id
 
 _COMPLETIONS = "/v1/chat/completions"
+MOST_BYTES = 4 << 20  # of an answer, which is a few sentences
 _COMES_BACK = {404, 408, 425, 429}  # 404: vLLM is up and Ada's adapter is not loaded yet
 _THOUGHT = re.compile(r"<think>.*?(</think>|\Z)|\A(?:(?!<think>).)*?</think>", re.DOTALL)
 _HEADER = re.compile(r"\A\s*<\|im_start\|>[^\n]*\n")
@@ -20,9 +22,14 @@ _MARK = re.compile(r"<\|[^|<>\n]{0,64}\|>|</?think>")
 class Author:
     """A client of the model server at `url`. Timeouts in seconds."""
 
-    def __init__(self, url: str, connect_timeout_s: float = 5.0, silence_timeout_s: float = 300.0) -> None:
+    def __init__(
+        self, url: str, connect_timeout_s: float = 5.0, silence_timeout_s: float = 300.0, api_key: str = ""
+    ) -> None:
         timeout = httpx.Timeout(silence_timeout_s, connect=connect_timeout_s)
-        self._client = httpx.Client(base_url=url, timeout=timeout)
+        key = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._client = httpx.Client(
+            base_url=url, headers=key, timeout=timeout, trust_env=False
+        )  # past any proxy
 
     def write(self, request: dict[str, Any]) -> str:
         """What Ada answers to a chat completion request, without a trace of its template.
@@ -30,36 +37,54 @@ class Author:
         Raises ModelUnavailable when it is worth another try, EntryRejected when the answer is no entry.
         """
         answer = self._post({**request, "stream": False})
-        try:
-            choice = answer["choices"][0]
-            reason, content = choice["finish_reason"], choice["message"]["content"]
-        except (KeyError, IndexError, TypeError):
-            raise EntryRejected("the model server's answer is no chat completion") from None
+        match answer:
+            case {
+                "choices": [{"finish_reason": reason, "message": {"content": str() | None as content}}, *_]
+            }:
+                pass
+            case _:
+                raise EntryRejected("the model server's answer is no chat completion")
         if reason != "stop":
-            raise EntryRejected(f"Ada's answer was cut off (finish_reason {reason!r}): retry its job")
+            raise EntryRejected(f"the answer was cut off (finish_reason {reason!r:.40}): retry its job")
         text = cleaned(content or "")
         if not text:
-            raise EntryRejected("Ada's answer is empty")
+            raise EntryRejected("the answer is empty")
         return text
 
     def close(self) -> None:
         """Let go of the connections."""
         self._client.close()
 
-    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _post(self, body: dict[str, Any]) -> Any:
         try:
-            response = self._client.post(_COMPLETIONS, json=body, headers=_story())
+            with self._client.stream("POST", _COMPLETIONS, json=body, headers=_story()) as response:
+                content = _read(response)
         except httpx.HTTPError as error:
-            raise ModelUnavailable(f"the model server can't be reached: {error or type(error)}") from error
+            raise ModelUnavailable(f"the model server can't be reached: {_kind(error)}") from error
         if response.status_code in _COMES_BACK or response.status_code >= 500:
             raise ModelUnavailable(f"the model server answered {response.status_code}")
         if response.status_code >= 400:
-            raise EntryRejected(f"the model server refused ({response.status_code}): {_said(response)}")
+            raise EntryRejected(f"the model server refused ({response.status_code}): {_said(content)}")
         try:
-            answer: dict[str, Any] = response.json()
-        except ValueError:
+            return json.loads(content)
+        except (ValueError, RecursionError):
             raise ModelUnavailable("the model server's answer is not JSON") from None
-        return answer
+
+
+def _read(response: httpx.Response) -> bytes:
+    """A response's body. Raises EntryRejected for one that is no answer by its size alone."""
+    content = b""
+    for piece in response.iter_bytes():
+        content += piece
+        if len(content) > MOST_BYTES:
+            raise EntryRejected(f"the model server's answer is longer than {MOST_BYTES} bytes")
+    return content
+
+
+def _kind(error: httpx.HTTPError) -> str:
+    """What went wrong, without the bytes of an answer that a protocol error quotes."""
+    is_quoting = isinstance(error, httpx.ProtocolError | httpx.DecodingError)
+    return type(error).__name__ if is_quoting else str(error) or type(error).__name__
 
 
 def cleaned(answer: str) -> str:
@@ -76,9 +101,9 @@ def _story() -> dict[str, str]:
     return {**outgoing_headers(), **({"X-Request-Id": f"{mine}-{secrets.token_hex(4)}"} if mine else {})}
 
 
-def _said(response: httpx.Response) -> str:
+def _said(content: bytes) -> str:
     """The message in OpenAI's error body, or the body's first words."""
     try:
-        return str(response.json()["error"]["message"])[:500]
-    except (ValueError, KeyError, TypeError):
-        return response.text[:200]
+        return str(json.loads(content)["error"]["message"])[:500]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return content[:200].decode("utf-8", "replace")

@@ -67,11 +67,13 @@ class Desk:
 
     def put_off(self, reason: str) -> None:
         """Put off what is in hand. Next time each of these entries has a batch of its own."""
-        for entry in self._in_hand:
+        in_hand, self._in_hand = self._in_hand, ()
+        for entry in in_hand:
             self._ledger.put_off(entry, reason)
 
     def reflect(self, owner: str, reflection_id: str) -> None:
         """Let Ada write an entry from a conversation, once. Raises DiaryUnavailable."""
+        self._in_hand = ()
         with giving_signs(self._after_batch):  # a model on a CPU may take minutes
             self._reflecting.reflect(owner, reflection_id)
 

@@ -3,15 +3,20 @@
 import logging
 from contextlib import suppress
 
+from pydantic import ValidationError
+from rq.timeouts import JobTimeoutException
+
 from services.diary.entry import EntryDraft, Source
+from services.diary.importing.row import rejection
 from services.diary.jobs import Jobs
 from services.diary.ledger import Ledger
-from services.diary.reflections import QUEUED, Reflection, Reflections, entry_text
+from services.diary.persona_record import PersonaRecord
+from services.diary.reflections import Attempt, Reflection, Reflections, entry_text
 from services.errors import DiaryUnavailable, EntryConflict, EntryRejected, ModelUnavailable, NotFound
 from services.worker.author import Author
 
 log = logging.getLogger("ada.worker")
-NOTHING_NEW = "all that Ada wrote stands in the diary already"
+NOTHING_NEW = "all that was written stands in the diary already"
 
 
 class Reflecting:
@@ -22,21 +27,48 @@ class Reflecting:
         self._jobs = jobs
         self._author = author
         self._reflections = Reflections(ledger)
+        self._persona = PersonaRecord(ledger)
 
     def reflect(self, owner: str, reflection_id: str) -> None:
-        """Let Ada write an entry from a conversation. Raises DiaryUnavailable."""
+        """Let Ada write an entry from a conversation. Raises DiaryUnavailable.
+
+        Whatever else goes wrong is this reflection's own: the attempt is counted, and the next one waits.
+        """
+        attempt = self._reflections.begin(owner, reflection_id)
+        if attempt is None:
+            log.info("reflection %s is not queued, nothing to write", reflection_id)
+            return
         try:
-            reflection = self._reflections.get(owner, reflection_id)
-        except NotFound:
-            log.info("reflection %s is gone", reflection_id)
+            self._attempt(attempt)
+        except DiaryUnavailable as error:
+            with suppress(DiaryUnavailable):
+                self._reflections.put_off(attempt, str(error))
+            raise
+        except (ModelUnavailable, JobTimeoutException) as error:
+            self._put_off(attempt, str(error))
+        except (EntryRejected, ValidationError) as error:
+            reason = rejection(error) if isinstance(error, ValidationError) else error
+            self._reflections.mark_failed(attempt, str(reason))
+            # vLLM's own words may repeat the conversation; they are in the ledger, for the owner.
+            log.warning("reflection %s failed: %s", attempt.id, type(error).__name__)
+        except Exception as error:  # the boundary of a reflection: counted, and readable by its job's id
+            log.exception("reflection %s could not be written", attempt.id)
+            self._put_off(attempt, f"an unforeseen error: {type(error).__name__}")
+
+    def _attempt(self, attempt: Attempt) -> None:
+        reflection = self._reflections.get(attempt.owner, attempt.id)
+        entry_id = f"reflection-{reflection.id[:16]}"
+        if self._is_written(reflection.owner, entry_id):
+            self._reflections.mark_done(attempt, entry_id)
             return
-        entry_id = f"reflection-{reflection_id[:16]}"
-        if reflection.state != QUEUED:
-            return
-        if self._is_written(owner, entry_id):
-            self._reflections.mark_done(reflection, entry_id)
+        if refusal := self._persona.refusal():
+            raise ModelUnavailable(refusal)  # another persona would answer: it may be tried later
+        answer = self._author.write(reflection.request)
+        text = entry_text(self._ledger.of(reflection.owner), answer, reflection.request)
+        if text:
+            self._keep(reflection, EntryDraft(text=text, date=reflection.date, id=entry_id))
         else:
-            self._write(reflection, entry_id)
+            self._reflections.mark_done(attempt, None, NOTHING_NEW)
 
     def _is_written(self, owner: str, entry_id: str) -> bool:
         """Whether a worker before this one got so far; an entry that was removed since is written, too."""
@@ -46,20 +78,9 @@ class Reflecting:
             return False
         return True
 
-    def _write(self, reflection: Reflection, entry_id: str) -> None:
-        try:
-            answer = self._author.write(reflection.request)
-            if not (text := entry_text(self._ledger.of(reflection.owner), answer)):
-                self._reflections.mark_done(reflection, None, NOTHING_NEW)
-                return
-            self._keep(reflection, EntryDraft(text=text, date=reflection.date, id=entry_id))
-        except ModelUnavailable as error:
-            state = self._reflections.put_off(reflection, str(error))
-            log.warning("reflection %s is %s: %s", reflection.id, state, error)
-        except (EntryRejected, ValueError) as error:
-            self._reflections.mark_failed(reflection, str(error))
-            # vLLM's own words may repeat the conversation; they are in the ledger, for the owner.
-            log.warning("reflection %s failed: %s", reflection.id, type(error).__name__)
+    def _put_off(self, attempt: Attempt, reason: str) -> None:
+        state = self._reflections.put_off(attempt, reason)
+        log.warning("reflection %s is %s after attempt %d", attempt.id, state, attempt.attempts + 1)
 
     def _keep(self, reflection: Reflection, draft: EntryDraft) -> None:
         origin = {"turns": reflection.turns, "reflection": reflection.id}

@@ -14,5 +14,6 @@ class WorkerSettings(DiarySettings):
     alive_path: Path | None = Field(None, validation_alias="WORKER_ALIVE_PATH")
     # Whom the worker asks when Ada is to write an entry of her own.
     model_url: str = Field("http://127.0.0.1:8000", validation_alias="MODEL_URL")
+    model_api_key: str = Field("", validation_alias="MODEL_API_KEY", repr=False)
     connect_timeout_s: float = Field(5.0, gt=0, validation_alias="MODEL_CONNECT_TIMEOUT_S")
     whole_timeout_s: float = Field(900.0, gt=0, validation_alias="MODEL_WHOLE_TIMEOUT_S")

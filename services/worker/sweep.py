@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from services.diary.entry import Entry
@@ -59,11 +59,26 @@ class Sweep:
 
         Raises DiaryUnavailable.
         """
-        due, waiting = self._ledger.due(AT_ONCE, waited), self._jobs.queue.waiting()
-        queued = self._entries(due, waiting) + self._imports(due, waiting) + self._talks(waiting)
+        waiting = self._jobs.queue.waiting()
+        queued = self._guarded(lambda: self._outbox(waited, waiting), "entries")
+        queued += self._guarded(lambda: self._talks(waiting), "reflections")
         if queued:
             log.info("queued %d jobs that were waiting", queued)
         return queued
+
+    def _guarded(self, queue: Callable[[], int], what: str) -> int:
+        """What goes wrong with one kind of job keeps no other kind waiting. Raises AdaError."""
+        try:
+            return queue()
+        except AdaError:
+            raise
+        except Exception:
+            log.exception("%s could not be queued again", what)
+            return 0
+
+    def _outbox(self, waited: timedelta, waiting: set[str]) -> int:
+        due = self._ledger.due(AT_ONCE, waited)
+        return self._entries(due, waiting) + self._imports(due, waiting)
 
     def tidy(self) -> None:
         """Once an hour forget what is too old to be asked for. Raises DiaryUnavailable."""

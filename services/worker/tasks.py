@@ -15,7 +15,7 @@ from rq import Retry
 from rq.job import get_current_job
 from rq.timeouts import JobTimeoutException
 
-from services.errors import AdaError, ConfigError
+from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.tracing import carrying
 from services.worker.desk import Desk
 
@@ -56,7 +56,7 @@ def reindex() -> int:
         with carrying("reindex", _meta()):
             return _employee().reindex(lambda done: _note(done=done))
     except Exception as error:
-        _note(reason=str(error) or type(error).__name__)
+        _note(reason=_reason(error))
         raise
 
 
@@ -83,11 +83,27 @@ def _do(name: str, work: Callable[[Desk], Done]) -> Done | None:
         try:
             return work(desk)
         except JobTimeoutException as error:
-            desk.put_off(str(error))
-        except AdaError as error:
+            _put_off(desk, str(error))
+        except (DiaryUnavailable, ConfigError) as error:  # so would every other job fail
             log.warning("put off: %s", error)
             desk.rests_until = time.monotonic() + REST_S
+        except Exception as error:  # this job's own: RQ would log, and keep in Redis, what it says
+            log.exception("%s failed", name)
+            _put_off(desk, _reason(error))
     return None
+
+
+def _reason(error: Exception) -> str:
+    """What may be told of an error outside of the ledger: what another's exception says may be an entry."""
+    return str(error) if isinstance(error, AdaError) else type(error).__name__
+
+
+def _put_off(desk: Desk, reason: str) -> None:
+    """Count the attempt of the entries in hand; while the ledger is away they stay as they are."""
+    try:
+        desk.put_off(reason)
+    except DiaryUnavailable as error:
+        log.warning("put off: %s", error)
 
 
 def _employee() -> Desk:

@@ -1,12 +1,20 @@
 """An RQ worker that neither forks nor owns the process."""
 
+import logging
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from rq import Queue
 from rq.exceptions import StopRequested
+from rq.job import Job
 from rq.timeouts import TimerDeathPenalty
 from rq.worker import SimpleWorker
+
+from services.logs import raised
+
+log = logging.getLogger("ada.worker")
 
 
 class ThreadWorker(SimpleWorker):
@@ -31,6 +39,17 @@ class ThreadWorker(SimpleWorker):
             raise StopRequested
         super().heartbeat(timeout, pipeline)
         self._turned()
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """RQ's own line has the whole traceback with what the exception says, which may be a diary's text."""
+        log.error("job %s failed", job.id, exc_info=exc_info)
+
+    def handle_job_failure(
+        self, job: Job, queue: Queue, started_job_registry: Any = None, exc_string: str = ""
+    ) -> None:
+        """The same holds for what RQ keeps of it in Redis."""
+        told = raised(sys.exc_info()[1]) if sys.exc_info()[1] else exc_string.partition("\n")[0]
+        super().handle_job_failure(job, queue, started_job_registry, told)
 
     def subscribe(self) -> None:
         """No commands are taken from the queue."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.client import AdaChat, InferenceConfig
-from services.client.ada_chat import AdaError
+from services.client.ada_chat import AdaError, url_of
 
 ROOT = Path(__file__).parents[2]
 NOBODY = "http://127.0.0.1:9"
@@ -82,3 +82,28 @@ def test_the_terminal_chat_says_in_one_line_that_nobody_is_there():
     assert result.returncode == 1
     assert result.stderr.startswith("chat: no Ada at")
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/"])
+def test_the_address_is_taken_with_or_without_v1(end: str):
+    with AdaChat(InferenceConfig(base_url=f"http://127.0.0.1:9090{end}")) as ada:
+        assert ada.url == "http://127.0.0.1:9090"
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "http://", "http://[::1", "http://127.0.0.1:x"])
+def test_what_is_no_address_is_told_by_name(url: str):
+    with pytest.raises(AdaError, match="no address of Ada"):
+        AdaChat(InferenceConfig(base_url=url))
+
+
+@pytest.mark.parametrize(
+    ("environment", "url"),
+    [
+        ({}, "http://127.0.0.1:8080"),
+        ({"ADA_PORT": "9090"}, "http://127.0.0.1:9090"),
+        ({"ADA_PORT": "9090", "ADA_URL": "https://ada.example/v1"}, "https://ada.example/v1"),
+        ({"ADA_PORT": "", "ADA_URL": ""}, "http://127.0.0.1:8080"),
+    ],
+)
+def test_ada_is_where_the_environment_says(environment: dict[str, str], url: str):
+    assert url_of(environment) == url

@@ -26,9 +26,9 @@ class Speaking(BaseHTTPRequestHandler):
         chunk = {"id": "c", "choices": [choice], "ada": {"diary": {"entries": []}}}
         self._send("text/event-stream", f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode())
 
-    def _send(self, kind: str, body: bytes) -> None:
+    def _send(self, kind: str, body: bytes, status: int = 200) -> None:
         self.rfile.read(int(self.headers.get("content-length", 0)))
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -87,3 +87,57 @@ def test_ctrl_c_ends_an_answer_and_not_the_chat(ada, monkeypatch, capsys):
 def test_the_key_may_stand_in_the_environment():
     assert key_of({"ADA_KEY": "ada-x"}) == "ada-x"
     assert key_of({}) == "none"
+
+
+class Forgetful(Speaking):
+    """Reads five turns at once, and cuts an answer that the context ends."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.headers.replace_header("content-length", "0")
+        turns, newest = len(asked["messages"]), asked["messages"][-1]["content"]
+        if turns > 5 or len(newest) > 100:
+            error = {"message": "maximum context length is 9 tokens", "code": "context_length_exceeded"}
+            self._send("application/json", json.dumps({"error": error}).encode(), 400)
+            return
+        finish = "length" if newest == "cut me" else "stop"
+        choice = {"index": 0, "delta": {"content": f"{turns} read."}, "finish_reason": finish}
+        usage = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
+        chunks = [{"id": "c", "choices": [choice]}, {"id": "c", "choices": [], "usage": usage}]
+        events = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
+        self._send("text/event-stream", f"{events}data: [DONE]\n\n".encode())
+
+
+class TestAFullContext:
+    @pytest.fixture
+    def ada(self) -> Iterator[AdaChat]:
+        with HTTPServer(("127.0.0.1", 0), Forgetful) as server:
+            threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+            with AdaChat(InferenceConfig(base_url=f"http://127.0.0.1:{server.server_port}")) as ada:
+                yield ada
+            server.shutdown()
+
+    def test_the_oldest_turns_leave_until_the_question_fits(self, ada: AdaChat):
+        for text in ("one", "two", "three"):
+            ada.generate_response(text)
+        assert ada.dropped_turns == 0
+        assert ada.generate_response("four") == "5 read."
+        assert ada.dropped_turns == 2
+        assert [turn["content"] for turn in ada.history][::2] == ["two", "three", "four"]
+
+    def test_an_answer_that_the_context_cut_makes_room_for_the_next(self, ada: AdaChat):
+        ada.generate_response("one")
+        ada.generate_response("cut me")
+        assert ada.dropped_turns == 2
+        assert ada.history[0]["content"] == "cut me"
+
+    def test_the_terminal_says_so_and_names_the_way_out(self, ada, monkeypatch, capsys):
+        talk(ada, monkeypatch, [0.0], [(0, str(number)) for number in range(4)] + [(0, "quit")])
+        said = capsys.readouterr().out
+        assert said.count("its 2 oldest turns are left out from now on · /clear begins anew") == 1
+
+    def test_one_message_that_is_too_long_costs_nothing_of_the_history(self, ada, monkeypatch, capsys):
+        talk(ada, monkeypatch, [0.0], [(0, "one"), (0, "x" * 200), (0, "two"), (0, "quit")])
+        said = capsys.readouterr().out
+        assert "[maximum context length is 9 tokens]" in said
+        assert "3 read." in said

@@ -19,6 +19,7 @@ FEATURES = {
     "thinking": "thoughts apart from the answer",
     "thinking_stream": "thoughts apart in a stream",
     "ada": "`ada` sent and read",
+    "tools": "tools by habit: answered, and told as set aside",
     "completions": "`/v1/completions`",
     "completions_stream": "`/v1/completions`, streamed",
     "responses": "`/v1/responses`",
@@ -28,6 +29,6 @@ FEATURES = {
     "error_key": "401: wrong key",
     "error_model": "404: unknown model",
     "error_image": "400: an image, named by its place",
-    "error_tools": "400: tools",
+    "error_tools": "400: a tool is demanded",
     "error_embeddings": "404: embeddings, of which there are none",
 }

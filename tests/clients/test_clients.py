@@ -73,6 +73,7 @@ def ada(home: Path, key: str) -> Iterator[Running]:
 def told_by(program: str, ada: Running, key: str) -> dict[str, Cell]:
     """What a program tells, by feature."""
     environment = {"PATH": os.environ["PATH"], "ADA_URL": ada.url, "ADA_KEY": key, "MODEL_URL": ada.model_url}
+    environment["MODEL_API_KEY"] = ada.model_key
     result = subprocess.run(
         [interpreter(program), str(PROGRAMS / program)],
         env=environment, capture_output=True, text=True, timeout=180, check=False, stdin=subprocess.DEVNULL,

@@ -190,7 +190,7 @@ def flat(value: object) -> str:
 
 
 def _copy_checkout(folder: Path) -> None:
-    """What git would clone, changes that are not committed too."""
+    """What git would clone, changes that are not committed too, readable by its owner alone [umask_077]."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -202,3 +202,5 @@ def _copy_checkout(folder: Path) -> None:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    for path in folder.rglob("*"):  # as under umask 077: the containers' users read it all the same
+        path.chmod(path.stat().st_mode & 0o700)

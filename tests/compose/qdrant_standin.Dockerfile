@@ -3,7 +3,7 @@ ARG ADA_SERVICES_IMAGE
 FROM ${ADA_SERVICES_IMAGE}
 USER 0:0
 RUN install -d -o 1000 -g 1000 /qdrant/storage /qdrant/config
-COPY qdrant_standin.py /qdrant/
+COPY --chmod=755 qdrant_standin.py /qdrant/
 USER 1000:1000
 LABEL org.opencontainers.image.title="qdrant-standin (a test double, not Qdrant)"
 CMD ["python", "/qdrant/qdrant_standin.py", "/qdrant/storage", "/qdrant/config/local.yaml", "6333"]

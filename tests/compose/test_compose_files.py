@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = Path(sys.executable).with_name("docker-compose")
 GPU, CPU = ["compose.yaml"], ["compose.yaml", "docker/compose.cpu.yaml"]
 IMAGES = {"${PYTHON_IMAGE}", "${VLLM_IMAGE}", "scratch"}
-NEEDED = {"REDIS_PASSWORD": "a", "QDRANT_API_KEY": "b", "QDRANT_READ_ONLY_API_KEY": "c"}
+NEEDED = {"REDIS_PASSWORD": "a", "QDRANT_API_KEY": "b", "QDRANT_READ_ONLY_API_KEY": "c", "MODEL_API_KEY": "d"}
 
 
 def compose(files: list[str], *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -94,6 +94,12 @@ def test_orchestrator_may_read_the_index_and_the_worker_may_write_it():
     assert not any(key[name] for name in ("vllm", "redis", "trainer"))
 
 
+def test_the_model_server_and_those_who_ask_it_share_a_key():
+    for name, service in services(GPU).items():
+        has_it = any(s["source"] == "MODEL_API_KEY" for s in service.get("secrets", []))
+        assert has_it is (name in ("orchestrator", "worker", "vllm")), name
+
+
 def test_the_gpu_is_asked_for_only_without_the_cpu_file():
     for name in ("vllm", "trainer"):
         assert services(GPU)[name]["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
@@ -158,3 +164,21 @@ def test_the_variables_of_the_compose_files_are_in_env_example():
     for file in CPU:
         for name in re.findall(r"\$\{([A-Z_]+)", (ROOT / file).read_text()):
             assert re.search(rf"^#? ?{name}=", example, re.M), name
+
+
+def test_what_images_copy_from_the_checkout_is_readable_whatever_its_umask():
+    """A clone under umask 077 gave images whose user could read nothing [umask_077]."""
+    copied = []
+    for dockerfile in (*ROOT.glob("docker/*.Dockerfile"), *ROOT.glob("tests/compose/*.Dockerfile")):
+        stages = re.split(r"^FROM ", dockerfile.read_text(), flags=re.M)[1:]
+        shipped = [stage for stage in stages if not re.match(r".* AS packages$", stage, re.M)]
+        copied += [line for stage in shipped for line in re.findall(r"^COPY (?!--from).*", stage, re.M)]
+    assert len(copied) >= 9
+    assert [line for line in copied if "--chmod=755" not in line] == []
+
+
+def test_bind_mounts_are_labelled_for_selinux():
+    for name, service in services(GPU).items():
+        for volume in service.get("volumes", []):
+            if volume["type"] == "bind":
+                assert volume["bind"]["selinux"] == "z", (name, volume["target"])

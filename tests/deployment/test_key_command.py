@@ -51,6 +51,14 @@ def test_a_file_of_ones_own_is_for_its_owner_alone(capfd, folder: Path, monkeypa
     assert not Path("secrets").exists()
 
 
+def test_the_first_key_says_whose_the_diary_written_before_is(capfd):
+    """Whoever makes a first key for another name would miss all that was written before."""
+    assert ask("key", "OWNER=drew") == 0
+    assert "written without keys is `local`'s: make key OWNER=local" in capfd.readouterr().err
+    assert ask("key", "OWNER=mila") == 0
+    assert "local" not in capfd.readouterr().err
+
+
 def test_the_list_tells_ids_owners_and_limits_and_no_key(capfd):
     keys = [make(capfd, "OWNER=drew"), make(capfd, "OWNER=mila", "RPM=0", "TPM=1000")]
     first, second = make(capfd).splitlines()
@@ -98,6 +106,29 @@ def test_a_broken_file_is_one_line(capfd):
     KEYS_FILE.chmod(0o600)
     KEYS_FILE.write_text("{")
     assert "keys.json: line 1, column 2" in refusal(capfd, "key", "OWNER=drew")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "$(shell touch pwned)",
+        "$$(touch pwned)",
+        "`touch pwned`",
+        '"; touch pwned; "',
+        "'; touch pwned; '",
+        "a\ntouch pwned",
+        "$(touch pwned)",
+    ],
+)
+@pytest.mark.parametrize("name", ["OWNER", "ADA_PORT", "ADA_URL"])
+def test_neither_make_nor_a_shell_runs_what_a_value_says(folder: Path, name: str, value: str):
+    words = {"OWNER": "drew", name: value}
+    command = ["make", "-s", "-f", ROOT / "Makefile", "key", *(f"{n}={v}" for n, v in words.items())]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert not (folder / "pwned").exists()
+    if name == "OWNER":
+        assert "key: OWNER is" in done.stderr
 
 
 def test_make_hands_the_words_on_and_needs_nothing_installed(folder: Path):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.diary.chunking import MANY_CHUNKS, WORDS_A_CHUNK, chunks, spans
+from services.diary.scripts import count, spaced
 
 PIECES = [
     "sea",
@@ -28,7 +29,7 @@ WORDS = st.sampled_from(PIECES)
 LONG_TEXT = st.lists(WORDS | st.text(max_size=5), max_size=600).map(" ".join)
 
 
-@given(LONG_TEXT | st.text())
+@given((LONG_TEXT | st.text()).filter(lambda text: spaced(text) == text))
 def test_no_word_is_lost_or_moved(text: str):
     assert " ".join(chunks(text)).split() == text.split()
 
@@ -112,3 +113,24 @@ def test_empty_lines_make_no_pieces():
     assert chunks("\n\n\n") == []
     assert chunks("") == []
     assert chunks("\n\nMorning.\n\n \n\nEvening.\n") == ["Morning.", "Evening."]
+
+
+UNSPACED = st.text(
+    st.sampled_from("我昨天决定不卖房子。猫が窓のそばで寝ていた！ฉันไม่ขายบ้านa \n"), max_size=2000
+)
+
+
+@given(UNSPACED)
+def test_in_scripts_without_spaces_no_character_is_lost_and_no_piece_too_long(text: str):
+    pieces = chunks(text)
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+    assert all(1 <= count(piece) <= WORDS_A_CHUNK for piece in pieces)
+
+
+@pytest.mark.parametrize("sentence", ["昨日は雨が降りました。", "我昨天决定不卖房子！", "ฉันไม่ขายบ้าน"])
+def test_a_long_entry_without_spaces_is_many_pieces(sentence: str):
+    assert len(chunks(sentence * 100)) >= 8
+
+
+def test_pieces_end_where_sentences_of_japanese_and_chinese_do():
+    assert all(piece.endswith("。") for piece in chunks("昨日は雨が降りました。" * 40))

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from services.diary import conversations as conversations_module
 from services.diary.conversations import Conversation, Conversations, gone_on
@@ -25,6 +26,10 @@ def talk(*said: str) -> list[dict[str, str]]:
 
 def kept(turns: Sequence[dict[str, str]], written: int = 0) -> Conversation:
     return Conversation(OWNER, "c", list(turns), written, "")
+
+
+def whole(talk: Conversation | None) -> list[dict[str, str]] | None:
+    return talk and talk.turns
 
 
 LONG = talk(*(f"turn {n}" for n in range(12)))
@@ -48,7 +53,7 @@ def quiet(conversations: Conversations) -> list[list[str]]:
 class TestOneTalk:
     def test_it_goes_on_with_all_of_its_turns_or_with_the_last_ones(self):
         for begin in (0, 4, 6):
-            assert gone_on(kept(LONG[:8]), LONG[begin:10]) == LONG[:10]
+            assert whole(gone_on(kept(LONG[:8]), LONG[begin:10])) == LONG[:10]
 
     def test_another_beginning_is_another_talk(self):
         assert gone_on(kept(LONG[:8]), talk("Something else", "Yes?")) is None
@@ -56,9 +61,19 @@ class TestOneTalk:
 
     def test_an_answer_that_was_asked_for_again_belongs_to_it(self):
         again = [*LONG[:7], {"role": "assistant", "content": "another answer"}]
-        assert gone_on(kept(LONG[:8]), again) == [*LONG[:8], again[7]]
+        assert whole(gone_on(kept(LONG[:8]), again)) == again
         first = [LONG[0], {"role": "assistant", "content": "another answer"}]
-        assert gone_on(kept(LONG[:2]), first) == [*LONG[:2], first[1]]
+        assert whole(gone_on(kept(LONG[:2]), first)) == first
+
+    def test_what_a_client_no_longer_has_is_no_part_of_it(self):
+        appended = [*LONG[:4], *talk("Now a summary.", "They said four things.")]
+        assert whole(gone_on(kept(appended), LONG[:6])) == LONG[:6]
+        written = gone_on(kept(appended, written=6), LONG[:6])
+        assert written is not None
+        assert written.written == 4, "what took its place has not been written about"
+
+    def test_an_earlier_request_that_comes_again_takes_nothing_away(self):
+        assert whole(gone_on(kept(LONG[:8]), LONG[:6])) == LONG[:8]
 
     def test_the_same_greeting_on_another_day_is_a_new_talk(self):
         greeted = [LONG[0], {"role": "assistant", "content": "another answer"}]
@@ -72,9 +87,47 @@ class TestOneTalk:
     def test_whatever_a_client_still_has_nothing_is_lost_or_doubled(
         self, length: int, more: int, window: int
     ):
-        whole = LONG[: length + more]
-        sent = whole[-max(window, more + 2) :]
-        assert gone_on(kept(LONG[:length]), sent) == whole
+        now = LONG[: length + more]
+        sent = now[-max(window, more + 2) :]
+        assert whole(gone_on(kept(LONG[:length]), sent)) == now
+
+
+class TestGrowth:
+    """Only a talk that goes on from Ada's own answer is a conversation."""
+
+    @staticmethod
+    def grown(before: Sequence[dict[str, str]], now: Sequence[dict[str, str]]) -> bool:
+        found = gone_on(kept(before), now)
+        return found is not None and found.grown
+
+    def test_it_has_grown_when_a_request_goes_on_from_the_answer(self):
+        assert not kept(LONG[:2]).grown
+        assert self.grown(LONG[:2], LONG[:3])
+        assert self.grown(LONG[:6], LONG[2:8])
+
+    @pytest.mark.parametrize(
+        "sent_back", [" turn  1\n", "turn", "Ada: turn 1"], ids=["white space", "its end cut", "a name"]
+    )
+    def test_clients_that_alter_the_answer_a_little_go_on_from_it(self, sent_back: str):
+        assert self.grown(LONG[:2], [LONG[0], {"role": "assistant", "content": sent_back}, LONG[2]])
+
+    def test_an_answer_that_is_asked_for_again_is_no_growth(self):
+        assert not self.grown(LONG[:2], talk("turn 0", "another answer"))
+
+    def test_a_question_that_is_edited_is_no_growth(self):
+        assert not self.grown(LONG[:4], [*LONG[:2], *talk("another question", "another answer")])
+
+    def test_nor_are_worked_examples_with_another_question_at_their_end(self):
+        examples = talk("2 + 2?", "4", "3 + 3?", "6")
+        first = [*examples, *talk("4 + 4?", "8")]
+        assert not self.grown(first, [*examples, *talk("5 + 5?", "10")])
+
+    def test_nor_a_prompt_that_holds_an_earlier_question_with_somebody_elses_answer(self):
+        asked = talk("2 + 2?", "I never learned to add.")
+        assert not self.grown(asked, talk("2 + 2?", "4", "3 + 3?", "6"))
+
+    def test_an_empty_answer_is_gone_on_from_by_nobody(self):
+        assert not self.grown(talk("Hello"), talk("Hello", "Hi", "It rained."))
 
 
 class TestTheLedgersPart:
@@ -97,45 +150,64 @@ class TestTheLedgersPart:
         conversations.heard(OWNER, LONG[:4])
         (found,) = conversations.quiet(0, 10)
         (seen_by_another,) = Conversations(ledger).quiet(0, 10)
-        first = conversations.reflect(found, 4, {"model": "ada"})
+        first = conversations.reflect(found, 4)
         assert first is not None
         assert (first.turns, first.date) == (LONG[:4], found.changed_at[:10])
-        assert Conversations(ledger).reflect(seen_by_another, 4, {"model": "ada"}) is None
+        assert Conversations(ledger).reflect(seen_by_another, 4) is None
         assert conversations.quiet(0, 10) == []
         conversations.heard(OWNER, LONG[:4])  # the same request again
         assert conversations.quiet(0, 10) == []
         conversations.heard(OWNER, LONG[2:8])
         (found,) = conversations.quiet(0, 10)
         assert (found.turns, found.written) == (LONG[:8], 4)
-        second = conversations.reflect(found, 4, {})
+        second = conversations.reflect(found, 4)
         assert second is not None
         assert second.turns == LONG[4:8]
-        assert len(Reflections(ledger).due(10)) == 2
+        assert len(Reflections(ledger).unprepared(10)) == 2
 
     def test_one_that_went_on_meanwhile_is_not_taken(self, conversations: Conversations, ledger: Ledger):
         conversations.heard(OWNER, LONG[:4])
         (found,) = conversations.quiet(0, 10)
         conversations.heard(OWNER, LONG[:6])
-        assert conversations.reflect(found, 4, {}) is None
-        assert Reflections(ledger).due(10) == []
+        assert conversations.reflect(found, 4) is None
+        assert Reflections(ledger).unprepared(10) == []
         assert len(conversations.quiet(0, 10)) == 1
 
-    def test_one_that_is_passed_over_is_not_looked_at_again(self, conversations: Conversations):
+    def test_one_that_is_passed_over_is_not_looked_at_again_until_it_grows(
+        self, conversations: Conversations
+    ):
         conversations.heard(OWNER, LONG[:2])
         conversations.pass_over(conversations.quiet(0, 10)[0])
         assert conversations.quiet(0, 10) == []
+        conversations.heard(OWNER, LONG[:4])
+        (found,) = conversations.quiet(0, 10)
+        assert (found.turns, found.written, found.grown) == (LONG[:4], 0, True)
+
+    @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"turns": [{"role": "user"}], "written": 0}'])
+    def test_a_damaged_row_keeps_nobody_elses_talk_waiting(
+        self, conversations: Conversations, ledger: Ledger, log, content: str
+    ):
+        conversations.heard(OWNER, LONG[:2])
+        with ledger.transaction() as connection:
+            damaged = text("UPDATE conversations SET messages = :content")
+            connection.execute(damaged, {"content": content})
+        conversations.heard(OWNER, talk("Hello", "Hi"))
+        assert quiet(conversations) == [["Hello", "Hi"]]
+        assert "is damaged" in log.text
+        assert quiet(conversations) == [["Hello", "Hi"]]
+        assert log.text.count("is damaged") == 1
 
     def test_what_was_reflected_on_is_erased_when_it_will_not_go_on(
         self, conversations: Conversations, monkeypatch: pytest.MonkeyPatch
     ):
         conversations.heard(OWNER, talk("Not yet", "reflected on"))
         conversations.heard(OWNER, LONG[:2])
-        conversations.reflect(conversations.quiet(0, 10)[1], 2, {})
+        conversations.reflect(conversations.quiet(0, 10)[1], 2)
         conversations.forget_old()
         conversations.heard(OWNER, LONG[:4])
         there = conversations.quiet(0, 10)[1]
         assert (len(there.turns), there.written) == (4, 2)
-        conversations.reflect(there, 2, {})
+        conversations.reflect(there, 2)
         with monkeypatch.context() as later:
             later.setattr(conversations_module, "KEPT", timedelta(seconds=-1))
             conversations.forget_old()

@@ -214,3 +214,17 @@ def test_settling_builds_a_graph_that_finds_the_same(folder: Path, monkeypatch: 
     assert len({hit.entry_id for hit in after} & {hit.entry_id for hit in before}) >= 10
     assert max(after, key=lambda hit: hit.scores[WORDS]).entry_id == "fog 77"
     index.close()
+
+
+def test_an_index_in_an_older_format_is_replaced_by_an_empty_one(folder: Path):
+    """The worker fills it from the ledger, as it does with one that was lost."""
+    index = EdgeIndex(folder, "fake", DIMENSION)
+    index.upsert([chunk("a")])
+    index.close()
+    (folder / FIRST).rename(folder / FIRST.replace("-f3", "-f2"))
+    (folder / "current").write_text(FIRST.replace("-f3", "-f2"))
+    for _ in range(2):
+        index = EdgeIndex(folder, "fake", DIMENSION)
+        assert (index.count(), index.path.name, (folder / "current").read_text()) == (0, FIRST, FIRST)
+        index.close()
+    assert not (folder / FIRST.replace("-f3", "-f2")).exists()

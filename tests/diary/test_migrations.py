@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from postgresql_server import PostgresqlServer
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
@@ -226,10 +227,38 @@ class TestTheSteps:
         assert counts == [300] * 6
 
 
+class TestAssumedDates:
+    """Step 0006 finds the rows that earlier versions imported without a date."""
+
+    def test_rows_without_a_date_are_marked_and_no_others(self, engine: Engine, ledger_url: str):
+        with Ledger(ledger_url) as ledger:
+            hers = ledger.of("ada")
+            rows = [draft("undated"), draft("dated", date="1998"), draft("given a date", id="row-own")]
+            hers.add_rows(hers.begin_import("a"), [*rows, draft("undated, then edited")])
+            ids = {entry.text: entry.id for entry in hers.every(ALL)}
+            hers.edit(ids["undated, then edited"], draft("dated by hand", date="2001"))
+            hers.add(draft("written"))
+        with engine.begin() as connection:
+            _take_back_step_six(connection)
+        with Ledger(ledger_url) as ledger:
+            hers = ledger.of("ada")
+            assert {entry.text for entry in hers.every(ALL) if entry.date_assumed} == {"undated"}
+            now, before = hers.history(ids["undated, then edited"])
+            assert (now.date_assumed, before.date_assumed) == (False, True)
+
+
+def _take_back_step_six(connection: Connection) -> None:
+    for table in ("entries", "versions"):
+        connection.execute(text(f"ALTER TABLE {table} DROP COLUMN date_assumed"))
+    connection.execute(text("DROP INDEX conflicts_by_settled"))
+    before = ScriptDirectory(str(ROOT / "services/diary/migrations")).get_revision("0006").down_revision
+    connection.execute(text("UPDATE alembic_version SET version_num = :before"), {"before": before})
+
+
 def test_the_steps_are_found_wherever_the_code_lies_and_the_process_starts(tmp_path: Path):
     """As in a container: a copy of services/ elsewhere, which may not be written to, under an odd name."""
     elsewhere = tmp_path / "100% elsewhere"
-    for part in ("services/diary", "services/errors.py", "services/__init__.py"):
+    for part in ("services/diary", "services/errors.py", "services/local_time.py", "services/__init__.py"):
         source, target = ROOT / part, elsewhere / part
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)

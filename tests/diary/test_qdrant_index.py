@@ -120,6 +120,18 @@ def test_a_reader_of_another_model_finds_nothing_rather_than_nonsense(server: Se
     other.close()
 
 
+def test_an_index_in_an_older_format_is_replaced_by_an_empty_one(server: Server):
+    """The worker fills it from the ledger, as it does with one that was lost."""
+    older = FIRST.replace("-f3", "-f2")
+    before = server.open(ensured=False)
+    before.server.create(older, DIMENSION)
+    before.server.point(older.partition("~")[0], older)
+    before.ensure()
+    assert before.count() == 0
+    assert before.server.collections() == [FIRST]
+    before.close()
+
+
 def test_other_collections_on_the_same_server_are_left_alone(server: Server, index: QdrantIndex):
     index.server.create("somebody-elses", DIMENSION)
     index.server.create("theirs-v2", DIMENSION)

@@ -78,3 +78,11 @@ def test_a_text_is_found_by_its_own_words(text: str):
 )
 def test_days_are_spelled_out_as_people_ask_for_them(first: Date, last: Date, said: str):
     assert words.of_days(first, last) == said
+
+
+@pytest.mark.parametrize(
+    ("asked", "written"),
+    [("房子", "我昨天决定不卖房子了"), ("猫が", "昨日、猫が窓のそばで寝ていた。"), ("บ้าน", "ฉันไม่ขายบ้าน")],
+)
+def test_a_word_is_found_in_scripts_without_spaces(asked: str, written: str):
+    assert set(words.question(asked).indices) & set(words.document(written).indices)

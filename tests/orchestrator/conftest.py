@@ -15,6 +15,7 @@ from voice import ADAPTER, StandInModel, Voice, WordsEmbedder, asking, parts, un
 from services.diary.edge_index import EdgeIndex
 from services.diary.index import IndexEngine
 from services.diary.ledger import Ledger
+from services.local_time import Clock, utc_now
 from services.orchestrator.app import create_app, server_config
 from services.orchestrator.parts import recall_of
 from services.orchestrator.settings import OrchestratorSettings
@@ -46,8 +47,19 @@ def settings() -> dict[str, object]:
 
 
 @pytest.fixture
+def clock() -> Clock:
+    """What tells the time of day; a test may override this."""
+    return utc_now
+
+
+@pytest.fixture
 async def voice(
-    model: StandInModel, ledger: Ledger, index: IndexEngine, redis: Redis, settings: dict[str, object]
+    model: StandInModel,
+    ledger: Ledger,
+    index: IndexEngine,
+    redis: Redis,
+    settings: dict[str, object],
+    clock: Clock,
 ) -> AsyncIterator[Voice]:
     states: list[State] = []
 
@@ -55,10 +67,11 @@ async def voice(
     async def opened() -> AsyncIterator[State]:
         async with parts(model, OrchestratorSettings(**settings), ledger, redis, index) as made:
             recall = recall_of(lambda: ADAPTER, ledger, made.embedder, index)
-            states.append(replace(made, adapter=lambda: ADAPTER, recall=recall))
+            local = replace(made.local, clock=clock)
+            states.append(replace(made, adapter=lambda: ADAPTER, recall=recall, local=local))
             yield states[0]
 
-    async with asking(opened) as client:
+    async with asking(opened, OrchestratorSettings(**settings).cors_origins) as client:
         yield Voice(client, model, ledger, index, states[0])
 
 
@@ -78,7 +91,7 @@ async def server(model, ledger, redis, index, port, settings, monkeypatch) -> As
             object.__setattr__(state, "adapter", lambda: ADAPTER)
             yield state
 
-    server = uvicorn.Server(server_config(create_app(opened, read.max_body_bytes), read))
+    server = uvicorn.Server(server_config(create_app(opened, read.max_body_bytes, read.cors_origins), read))
     monkeypatch.setattr(server, "capture_signals", suppress)
     task = asyncio.create_task(server.serve())
     await until(lambda: server.started)

@@ -75,6 +75,47 @@ async def test_a_client_who_went_away_is_told(voice: Voice, log, stream: bool, s
     assert (await voice.client.get("/metrics")).text.count("ada_clients_gone_total 1.0") == 1
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("POST", CHAT, "application/json"),
+        ("POST", "/v1/completions", "application/json"),
+        ("POST", "/v1/responses", "application/json"),
+        ("POST", ENTRIES, "application/json"),
+        ("PUT", f"{ENTRIES}/x", "application/json"),
+        ("POST", "/v1/diary/search", "application/json"),
+        ("POST", "/v1/diary/delete", "application/json"),
+        ("POST", "/v1/diary/reflect", "application/json"),
+        ("PUT", "/v1/diary/conflicts/x", "application/json"),
+        ("POST", "/v1/diary/import", "application/x-ndjson"),
+        ("POST", "/v1/diary/import", "multipart/form-data; boundary=b"),
+    ],
+)
+async def test_who_leaves_in_the_middle_of_a_body_is_one_quiet_line(
+    voice: Voice, log, method: str, path: str, kind: str
+):
+    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{'
+    said = iter([
+        {"type": "http.request", "body": form if "multipart" in kind else b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ])  # fmt: skip
+
+    async def receive() -> dict:
+        return next(said)
+
+    async def send(message: dict) -> None:
+        assert message.get("status", 499) == 499
+
+    headers = [(b"content-type", kind.encode()), (b"content-length", b"1000")]
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}
+    await voice.client._transport.app(scope, receive, send)
+    [line] = log.lines(ACCESS)
+    assert (line["status"], line["end"], line["level"]) == (499, "client gone", "INFO")
+    assert '"level": "ERROR"' not in log.text
+    assert "Traceback" not in log.text
+    assert await voice.ids() == []
+
+
 async def test_a_crash_is_told_with_its_place_and_its_request(voice: Voice, log, monkeypatch):
     monkeypatch.setattr(voice.state.limits, "admit", lambda caller: 1 / 0)
     await voice.client.post(CHAT, json=HELLO, headers={"X-Request-Id": "mine"})

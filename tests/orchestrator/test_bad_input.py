@@ -4,14 +4,24 @@ import asyncio
 import json
 import resource
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from voice import CHAT, ENTRIES, HELLO, JSON, error_of, spoken
 
-from services.orchestrator.edge.json_body import json_object
+from services.errors import RequestRefused
+from services.orchestrator.edge.json_body import MOST_LEVELS, json_object
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
+REGRESSIONS = Path(__file__).parents[1] / "regressions"
+VALUES = st.recursive(
+    st.none() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=9,
+)
 READERS = [
     ("POST", CHAT),
     ("POST", COMPLETIONS),
@@ -41,9 +51,9 @@ UNREADABLE = {
     "NaN": (b'{"top_k": NaN}', None),
     "Infinity": (b'{"top_k": -Infinity}', None),
     "ten thousand digits": (b'{"top_k": ' + b"9" * 10_000 + b"}", None),
-    "a hundred thousand brackets": (b'{"text": ' + b"[" * 100_000, None),
-    "deep": (b'{"text": ' + b"[" * 5_000 + b"]" * 5_000 + b"}", None),
-    "deep objects": (b'{"text": ' * 3_000 + b"1" + b"}" * 3_000, None),
+    "a hundred thousand brackets": (b'{"text": ' + b"[" * 100_000, "text"),
+    "deep": (b'{"text": ' + b"[" * 5_000 + b"]" * 5_000 + b"}", "text"),
+    "deep objects": (b'{"text": ' * 3_000 + b"1" + b"}" * 3_000, "text"),
 }
 
 
@@ -56,6 +66,56 @@ async def test_what_can_not_be_read_is_400_and_says_what_is_wrong(client, model,
         assert error["code"] == "invalid_value"
     assert not model.asked
     assert (await client.get(ENTRIES)).json()["data"] == []
+
+
+@pytest.mark.parametrize(("method", "path"), READERS)
+async def test_too_large_a_number_and_too_deep_a_field_are_400_by_name(client, model, method, path):
+    """attack/chat_depth_967.json was a 500, and 1e400 one wherever an answer was written."""
+    deep = (REGRESSIONS / "attack/chat_depth_967.json").read_bytes()
+    bodies = {"zz": [deep, nested(MOST_LEVELS), nested(900)], "temperature": [], "ada": []}
+    for digits in (b"1e400", b"-1E+999", b"1" + b"0" * 400 + b".0"):
+        bodies["temperature"].append(b'{"temperature": ' + digits + b"}")
+        bodies["ada"].append(b'{"ada": {"x": ["y", {"z": ' + digits + b"}]}}")
+    for param, sent in bodies.items():
+        for body in sent:
+            error = error_of(await client.request(method, path, content=body, headers=JSON), 400)
+            assert (error["param"], error["code"]) == (param, "invalid_value")
+            assert ("100 levels" if param == "zz" else "too large") in error["message"]
+    assert not model.asked
+    assert (await client.get(ENTRIES)).json()["data"] == []
+
+
+def nested(levels: int) -> bytes:
+    return b'{"zz": ' + b"[" * levels + b"]" * levels + b"}"
+
+
+def test_what_is_as_deep_as_it_may_be_is_read():
+    assert json_object(nested(MOST_LEVELS - 1))["zz"]
+    flat = {"parts": [{"text": "[" * 500}] * 500}
+    assert json_object(json.dumps(flat).encode()) == flat
+
+
+@given(VALUES)
+def test_a_body_is_read_or_refused(value: object):
+    try:
+        found = json_object(json.dumps({"a": value}).encode())
+    except RequestRefused:
+        return
+    json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("number", ["NaN", "inf", "-Infinity", "1e400"])
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/diary/search", "recency"), ("/v1/diary/search", "top_k"), ("/v1/diary/delete", "dry_run"),
+        (CHAT, "n"), (CHAT, "stream"),
+    ],
+)  # fmt: skip
+async def test_a_number_in_words_is_no_number_either(client, path: str, field: str, number: str):
+    answer = await client.post(path, json={**HELLO, "query": "x", field: number})
+    assert answer.status_code in (400, 422), answer.text
+    assert answer.json()["error"]["param"] == field
 
 
 @pytest.mark.parametrize("depth", [50, 200, 400, 600, 800, 900, 950, 990])

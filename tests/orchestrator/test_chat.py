@@ -10,6 +10,8 @@ import pytest
 from voice import CHAT, HELLO, PERSONA, USAGE, error_of
 
 from services.diary.index import IndexEngine, NoIndex
+from services.orchestrator.chat.recollection import recollect
+from services.orchestrator.chat.schemas import AdaOptions
 from services.orchestrator.edge.disclosure import DISCLOSURE
 from services.persona.template import render
 
@@ -78,7 +80,9 @@ async def test_a_stream_carries_ada_on_its_last_chunk_only(voice, client, model)
 async def test_a_stream_that_is_cut_ends_with_an_error_event(client, model):
     model.cut_after = 2
     answer = await client.post(CHAT, json={**HELLO, "stream": True})
-    lines = [json.loads(line[6:]) for line in answer.text.split("\n\n") if line]
+    *events, done, rest = answer.text.split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    lines = [json.loads(line[6:]) for line in events]
     assert [c["choices"][0]["delta"]["content"] for c in lines[:-1]] == ["It ", "was "]
     assert lines[-1]["error"]["code"] == "model_unavailable"
 
@@ -279,7 +283,7 @@ PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,xx"}
         ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
         ({"messages": [{"role": "assistant", "tool_calls": [{"id": "x"}]}]}, "messages[0].tool_calls"),
         ({"messages": HELLO["messages"] * 2049}, "messages"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tools": "weather"}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"audio": {"voice": "alloy"}}, "audio"),
@@ -362,6 +366,24 @@ class TestASlowDiary:
         assert answer["choices"][0]["message"]["content"] == "It was Postscript."
         assert answer["ada"]["diary"]["status"] == "unavailable"
         assert "0.05 s" in answer["ada"]["diary"]["reason"]
+        slow.set()
+
+    async def test_one_owners_long_questions_leave_the_diary_to_the_others(self, voice, client):
+        """Their deadlines opened a breaker for everybody."""
+        slow, asked = threading.Event(), []
+
+        def search(owner, *_, **__):
+            asked.append(owner)
+            if owner == "slow":
+                slow.wait(5)
+            return []
+
+        voice.state.recall().search = search
+        for _ in range(7):
+            found = await recollect("Whose dog?", AdaOptions(), voice.state, "slow")
+        assert "asked again" in found.reason
+        assert (await recollect("Whose dog?", AdaOptions(), voice.state, "other")).status == "empty"
+        assert asked == ["slow"] * 5 + ["other"]
         slow.set()
 
     async def test_after_five_times_it_is_left_alone_for_a_while(self, voice, client):

@@ -56,6 +56,14 @@ async def test_no_answer_of_the_models_own_takes_its_place(client, model):
         assert DISCLOSURE in text.rpartition('"ada":')[2]
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/docs", "/openapi.json", "/v1/models", "/nowhere", "/metrics"])
+async def test_every_answer_tells_browsers_neither_to_guess_nor_to_frame_it(client, path: str):
+    headers = (await client.get(path)).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+
+
 names = st.text(
     st.characters(codec="ascii", categories=["L", "N"], include_characters="-"), min_size=1, max_size=20
 )

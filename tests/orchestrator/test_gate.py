@@ -1,11 +1,11 @@
-"""The gate in front of vLLM, and the circuit breaker."""
+"""The gate in front of vLLM, and the circuit breakers."""
 
 import asyncio
 
 import pytest
 
 from services.errors import TooMuch
-from services.orchestrator.engine.breaker import FAILURES, PAUSE_S, Breaker
+from services.orchestrator.engine.breaker import FAILURES, PAUSE_S, Breaker, OwnersBreaker
 from services.orchestrator.engine.gate import Gate
 
 
@@ -103,3 +103,55 @@ class TestBreaker:
         breaker.pause_s()
         breaker.succeeded()
         assert [breaker.pause_s(), breaker.pause_s()] == [0, 0]
+
+
+class TestOwnersBreaker:
+    @pytest.fixture
+    def now(self) -> list[float]:
+        return [100.0]
+
+    @pytest.fixture
+    def breaker(self, now: list[float]) -> OwnersBreaker:
+        return OwnersBreaker(lambda: now[0])
+
+    def test_an_owner_who_is_always_late_waits_alone(self, breaker: OwnersBreaker):
+        for _ in range(FAILURES * 10):
+            breaker.was_late("slow", "too late")
+        assert breaker.pause_s("slow") > 0
+        assert breaker.reason("slow") == "too late"
+        assert breaker.pause_s("other") == 0
+        assert not breaker.is_open
+
+    def test_an_answer_to_others_does_not_let_the_late_one_in(self, breaker: OwnersBreaker):
+        for _ in range(FAILURES):
+            breaker.was_late("slow", "too late")
+            breaker.succeeded("other")
+        assert breaker.pause_s("slow") > 0
+
+    def test_a_failure_of_the_service_is_everybodys(self, breaker: OwnersBreaker, now: list[float]):
+        for _ in range(FAILURES):
+            breaker.failed("the index is away")
+        assert breaker.is_open
+        assert breaker.pause_s("one") > 0
+        assert breaker.reason("one") == "the index is away"
+        now[0] += PAUSE_S
+        assert [breaker.pause_s("one"), breaker.pause_s("two")] == [0, PAUSE_S]
+        breaker.succeeded("one")
+        assert breaker.pause_s("two") == 0
+
+    def test_an_owner_who_was_answered_begins_anew(self, breaker: OwnersBreaker):
+        for _ in range(3):
+            for _ in range(FAILURES - 1):
+                breaker.was_late("one", "too late")
+            breaker.succeeded("one")
+        assert breaker.pause_s("one") == 0
+
+    def test_a_late_owners_try_is_not_taken_from_the_others(self, breaker: OwnersBreaker, now: list[float]):
+        for _ in range(FAILURES):
+            breaker.failed("away")
+            breaker.was_late("slow", "too late")
+        now[0] += PAUSE_S / 2
+        breaker.was_late("slow", "too late")
+        now[0] += PAUSE_S / 2
+        assert breaker.pause_s("slow") > 0
+        assert breaker.pause_s("other") == 0

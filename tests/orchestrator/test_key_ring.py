@@ -3,9 +3,11 @@
 .venv/bin/python -m pytest tests/orchestrator/test_key_ring.py
 """
 
+import asyncio
 import logging
 import os
 import string
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,6 @@ import services.orchestrator.edge.keys as edge_keys
 from services.errors import NotAllowed
 from services.keys import add_key, digest, revoke_keys
 from services.orchestrator.edge.keys import LOCAL, Caller, KeyRing
-
-
-@pytest.fixture(autouse=True)
-def looks_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_keys, "LOOKED_EVERY_S", 0.0)
 
 
 @pytest.fixture
@@ -37,24 +34,30 @@ def make(file: Path, owner: str = "drew", requests: int | None = None, tokens: i
     return add_key(file, owner, requests, tokens, 0o600)[0]
 
 
+def caller(ring: KeyRing, authorization: str | None) -> Caller:
+    """Whom the header names by the file as it is now."""
+    ring.look()
+    return ring.caller(authorization)
+
+
 def owner_of(ring: KeyRing, key: str | None) -> str | None:
     """Whose key this is; nobody's is None."""
     try:
-        return ring.caller(None if key is None else f"Bearer {key}").owner
+        return caller(ring, None if key is None else f"Bearer {key}").owner
     except NotAllowed:
         return None
 
 
 def test_a_key_names_its_owner_and_its_limits(file: Path, ring: KeyRing):
     key = make(file, "drew", 60, 0)
-    assert ring.caller(f"Bearer {key}") == Caller("drew", ring.caller(f"Bearer {key}").key_id, 60, 0)
+    assert caller(ring, f"Bearer {key}") == Caller("drew", caller(ring, f"Bearer {key}").key_id, 60, 0)
     assert owner_of(ring, make(file, "mila")) == "mila"
     assert owner_of(ring, key) == "drew"
 
 
 @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER {}", "Bearer  {} "])
 def test_the_scheme_is_read_as_http_has_it(file: Path, ring: KeyRing, form: str):
-    assert ring.caller(form.format(make(file))).owner == "drew"
+    assert caller(ring, form.format(make(file))).owner == "drew"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,7 @@ def test_the_scheme_is_read_as_http_has_it(file: Path, ring: KeyRing, form: str)
 def test_what_is_no_bearer_header_is_told_how_to_send_one(file: Path, ring: KeyRing, form: str | None):
     key = make(file)
     with pytest.raises(NotAllowed, match="no API key was sent: send `Authorization: Bearer <key>`"):
-        ring.caller(form and form.format(key))
+        caller(ring, form and form.format(key))
 
 
 def test_a_key_must_match_the_whole_hash_and_not_its_beginning(file: Path, ring: KeyRing):
@@ -75,7 +78,7 @@ def test_a_key_must_match_the_whole_hash_and_not_its_beginning(file: Path, ring:
 def test_a_refusal_repeats_nothing_of_the_key(file: Path, ring: KeyRing):
     make(file)
     with pytest.raises(NotAllowed) as refused:
-        ring.caller("Bearer ada-secret-of-somebody")
+        caller(ring, "Bearer ada-secret-of-somebody")
     assert "secret" not in str(refused.value)
 
 
@@ -106,14 +109,14 @@ def test_nothing_but_a_key_ever_names_anybody(file: Path, header: str | None, ne
         if sent is not None and sent.partition(" ")[2].strip() == key and sent.startswith("Bearer"):
             continue  # a letter without another case, or a space before the key
         with pytest.raises(NotAllowed):
-            ring.caller(sent)
-    assert ring.caller(f"Bearer {key}").owner == "drew"
+            caller(ring, sent)
+    assert caller(ring, f"Bearer {key}").owner == "drew"
 
 
 class TestWithoutKeys:
     @pytest.mark.parametrize("header", [None, "", "Bearer none", "Bearer x", "Basic x", "nonsense"])
     def test_everybody_is_the_one_owner_whatever_is_sent(self, ring: KeyRing, header: str | None):
-        assert ring.caller(header).owner == LOCAL
+        assert caller(ring, header).owner == LOCAL
 
     def test_beyond_loopback_nobody_gets_in(self, file: Path):
         ring = KeyRing(file, open_without_keys=False)
@@ -146,17 +149,35 @@ class TestChanges:
         assert owner_of(ring, key) is None
         assert owner_of(ring, None) is None
 
-    def test_the_file_is_looked_at_once_a_second_at_most(self, file: Path, ring: KeyRing, monkeypatch):
-        monkeypatch.setattr(edge_keys, "LOOKED_EVERY_S", 1.0)
+    async def test_the_file_is_looked_at_once_a_second_at_most(self, file: Path, ring: KeyRing, monkeypatch):
         make(file)
         looked: list[Path] = []
         state = edge_keys._state
         monkeypatch.setattr(edge_keys, "_state", lambda path: looked.append(path) or state(path))
         for _ in range(100):
-            owner_of(ring, "x")
+            await ring.follow()
         assert len(looked) == 1
 
-    @pytest.mark.parametrize("how", ["broken", "gone", "a folder"])
+    async def test_a_key_that_is_made_is_known_to_the_request_that_looks(self, file: Path, ring: KeyRing):
+        key = make(file)
+        await asyncio.gather(*(ring.follow() for _ in range(20)))
+        assert ring.caller(f"Bearer {key}").owner == "drew"
+
+    async def test_a_disk_that_hangs_holds_up_the_event_loop_for_nobody(
+        self, file: Path, ring: KeyRing, monkeypatch
+    ):
+        key, free = make(file), threading.Event()
+        ring.look()
+        monkeypatch.setattr(edge_keys, "LOOKED_EVERY_S", 0.0)
+        monkeypatch.setattr(edge_keys, "PATIENCE_S", 0.01)
+        monkeypatch.setattr(edge_keys, "_state", lambda _path: free.wait(10))
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(ring.follow() for _ in range(20)))
+            await ring.follow()
+        assert ring.caller(f"Bearer {key}").owner == "drew"
+        free.set()
+
+    @pytest.mark.parametrize("how", ["broken", "gone", "a folder", "a pipe"])
     def test_a_file_that_is_lost_takes_no_key_away_and_lets_nobody_in(
         self, file: Path, ring: KeyRing, caplog, how: str
     ):
@@ -168,6 +189,8 @@ class TestChanges:
             file.write_text('{"keys": [')
         if how == "a folder":
             file.mkdir()
+        if how == "a pipe":
+            os.mkfifo(file)
         with caplog.at_level(logging.ERROR):
             for _ in range(5):
                 assert owner_of(ring, key) == "drew"
@@ -177,6 +200,8 @@ class TestChanges:
         assert "read before go on" in said
         if how == "a folder":
             file.rmdir()
+        if how == "a pipe":
+            file.unlink()
         file.write_bytes(kept)
         revoke_keys(file, "drew", 0o600)
         assert owner_of(ring, key) is None

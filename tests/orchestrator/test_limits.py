@@ -109,14 +109,24 @@ def test_the_headers_are_openais():
 
 def test_what_was_counted_is_forgotten_after_its_minute():
     """Else every key that ever was would stay in memory."""
-    some = limits(requests=5, tokens=5)
+    now = [0.0]
+    some = Limits(5, 5, clock=lambda: now[0])
     for number in range(200):
         caller = Caller("drew", f"key-{number}")
         some.admit(caller)
         some.spend(caller, 1)
-    time.sleep(1.05)
+    now[0] = 61.0
     some.admit(DREW)
-    time.sleep(0.05)  # the library sweeps a moment later
-    storage = some._windows.storage
-    assert len(storage.storage) <= 1
-    assert len(storage.locks) <= 1
+    assert len(some._windows.storage) <= 1
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_out(monkeypatch):
+    some = Limits(1, 0, window_s=1)
+    some.admit(DREW)
+    an_hour_ago = time.time() - 3600
+    monkeypatch.setattr(time, "time", lambda: an_hour_ago)
+    with pytest.raises(TooMuch) as refused:
+        some.admit(DREW)
+    assert refused.value.retry_after_s <= 1
+    time.sleep(refused.value.retry_after_s + 0.01)
+    assert some.admit(DREW)["x-ratelimit-reset-requests"] <= "1.000s"

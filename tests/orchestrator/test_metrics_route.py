@@ -85,6 +85,25 @@ async def test_breakers_are_told(voice: Voice):
     assert (told["ada_breaker", "model"], told["ada_breaker", "diary"]) == (1, 0)
 
 
+async def test_however_many_scrape_at_once_all_have_every_number(voice: Voice, monkeypatch):
+    await voice.client.post(ENTRIES, json={"text": "one"})
+    reads, read = [], voice.state.readings._readings[0]._read
+    monkeypatch.setattr(
+        voice.state.readings._readings[0], "_read", lambda: reads.append(None) or time.sleep(0.05) or read()
+    )
+    for _ in range(3):
+        for told in await asyncio.gather(*(scraped(voice.client) for _ in range(20))):
+            assert told["ada_up", "ledger"] == told["ada_up", "queue"] == 1
+            assert told["ada_diary_entries", "queued"] == 1
+    assert len(reads) == 3
+
+
+async def test_however_many_ask_whether_she_is_ready_it_is_found_out_once(voice: Voice):
+    answers = await asyncio.gather(*(voice.client.get("/readyz") for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(voice.model.tokenized) == 2  # the template, rendered here and there
+
+
 async def test_who_is_away_has_no_numbers_and_the_others_keep_theirs(voice: Voice, monkeypatch):
     await voice.client.post(ENTRIES, json={"text": "one"})
     await scraped(voice.client)

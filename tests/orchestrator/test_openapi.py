@@ -62,7 +62,8 @@ async def test_it_tells_every_route_of_the_contract(told: Json):
         ("get", f"{DIARY}/export"), ("post", f"{DIARY}/reflect"), ("get", f"{DIARY}/conflicts"),
         ("put", f"{DIARY}/conflicts/{{conflict_id}}"), ("post", f"{DIARY}/reindex"),
         ("get", f"{DIARY}/verify"), ("get", "/v1/jobs"), ("get", "/v1/jobs/{name}"),
-        ("post", "/v1/jobs/{name}/retry"), ("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"),
+        ("post", "/v1/jobs/{name}/retry"), ("get", "/health"), ("get", "/healthz"),
+        ("get", "/readyz"), ("get", "/metrics"),
     }  # fmt: skip
 
 
@@ -97,7 +98,7 @@ async def test_the_headers_of_every_response_are_told(told: Json):
 
 async def test_bodies_that_are_read_by_hand_are_told_all_the_same(told: Json):
     entry = schema_of(told, told["paths"][ENTRIES]["post"]["requestBody"]["content"])
-    assert {"text", "date", "mood", "tags", "id"} == entry["properties"].keys()
+    assert {"text", "date", "mood", "tags", "id", "timezone"} == entry["properties"].keys()
     edit = schema_of(told, told["paths"][f"{ENTRIES}/{{entry_id}}"]["put"]["requestBody"]["content"])
     assert "version" in edit["properties"]
     sent = told["paths"][f"{DIARY}/import"]["post"]["requestBody"]["content"]

@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from voice import PERSONA, error_of
+from voice import CHAT, PERSONA, error_of
 
 from services.orchestrator.edge.disclosure import DISCLOSURE
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
+TURNS = [{"role": "user", "content": "Hello"}]
 
 
 class TestCompletions:
@@ -20,11 +21,30 @@ class TestCompletions:
         assert answer.json()["ada"]["disclosure"] == DISCLOSURE
 
     @pytest.mark.parametrize("prompt", ["a<|im_end|>", ["a<|im_end|>", "<think>b"]])
-    async def test_no_text_writes_a_control_mark(self, client, model, prompt):
-        await client.post(COMPLETIONS, json={"prompt": prompt})
-        told = json.dumps(model.asked[0]["prompt"])
-        assert "<|" not in told
-        assert "<think>" not in told
+    async def test_a_text_with_a_control_mark_is_refused_and_not_altered(self, client, model, prompt):
+        error = error_of(await client.post(COMPLETIONS, json={"prompt": prompt}), 400)
+        assert error["param"] == ("prompt" if isinstance(prompt, str) else "prompt[0]")
+        assert "'<|im_end|>' at character 1" in error["message"]
+        assert "ada.allow_control_tokens" in error["message"]
+        assert not model.asked
+
+    @pytest.mark.parametrize("prompt", ["a<|im_end|>", ["a<|im_end|>", "<think>b"]])
+    async def test_with_the_switch_it_goes_to_the_model_to_the_letter(self, client, model, prompt):
+        body = {"prompt": prompt, "ada": {"allow_control_tokens": True}}
+        assert (await client.post(COMPLETIONS, json=body)).status_code == 200
+        assert model.asked[0]["prompt"] == prompt
+
+    @pytest.mark.parametrize("path", [CHAT, RESPONSES])
+    async def test_a_conversation_has_no_such_switch(self, client, path):
+        body = {"messages": TURNS, "input": TURNS, "ada": {"allow_control_tokens": True}}
+        assert error_of(await client.post(path, json=body), 400)["param"] == "ada.allow_control_tokens"
+
+    async def test_prompts_times_answers_are_bounded_by_a_setting(self, client, model):
+        body = {"prompt": ["x"] * 129, "n": 2}
+        error = error_of(await client.post(COMPLETIONS, json=body), 400)
+        assert (error["param"], "MAX_ANSWERS_A_REQUEST" in error["message"]) == ("prompt", True)
+        assert (await client.post(COMPLETIONS, json={**body, "n": 1})).status_code == 200
+        assert len(model.asked) == 1
 
     async def test_token_ids_are_passed_on(self, client, model):
         await client.post(COMPLETIONS, json={"prompt": [[1, 2], [3]]})
@@ -80,7 +100,10 @@ class TestResponses:
         [
             ({"previous_response_id": "resp_1"}, "previous_response_id"),
             ({"background": True}, "background"),
-            ({"tools": [{"type": "web_search"}]}, "tools"),
+            ({"tools": {"type": "web_search"}}, "tools"),
+            ({"tool_choice": {"type": "web_search_preview"}}, "tool_choice"),
+            ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
+            ({"chat_template_kwargs": {"enable_thinking": True}}, "chat_template_kwargs.enable_thinking"),
             ({"reasoning": {"effort": "high"}}, "reasoning.effort"),
             ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
             ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0].type"),

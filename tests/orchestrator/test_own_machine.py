@@ -48,6 +48,28 @@ def test_pages_of_other_sites_are_refused(origin: str):
         check_own_machine(Headers({"host": "localhost", "origin": origin}))
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {},  # no browser
+        {"sec-fetch-site": "none"},  # typed by hand
+        {"sec-fetch-site": "same-origin"},
+        {"sec-fetch-site": "same-site"},  # a program of this machine, on another port
+        {"sec-fetch-site": "cross-site", "origin": "http://localhost:3000"},  # asked for 127.0.0.1
+    ],
+)
+def test_pages_of_this_machine_are_let_in(sent: dict[str, str]):
+    check_own_machine(Headers({"host": "127.0.0.1:8080", **sent}))
+
+
+async def test_a_page_of_another_site_can_load_nothing_though_it_tells_no_origin(client: httpx.AsyncClient):
+    """An image, a script, a frame, a link: all of them are GETs without an `Origin`."""
+    page = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    for path in (ENTRIES, "/v1/models", "/v1/diary/export", "/v1/jobs"):
+        assert "page of another site" in error_of(await client.get(path, headers=page), 401)["message"]
+    assert (await client.get(ENTRIES, headers={"Sec-Fetch-Site": "same-origin"})).status_code == 200
+
+
 labels = st.from_regex(r"[a-z]([a-z0-9-]*[a-z0-9])?", fullmatch=True)
 
 

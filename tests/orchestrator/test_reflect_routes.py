@@ -4,6 +4,7 @@ What the worker makes of her answers is tested in tests/worker/test_reflecting.p
 """
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import pytest
 from redis import Redis
 from voice import CHAT, PERSONA, Voice, asking, error_of
 
+from services.diary import reflections
 from services.diary.job_queue import diary_queue
 from services.diary.reflections import Reflection, Reflections
 from services.orchestrator.diary.quiet import reflect_on_quiet
@@ -26,7 +28,8 @@ TALK = [
 
 
 def due(voice: Voice) -> list[Reflection]:
-    return Reflections(voice.ledger).due(10)
+    kept = Reflections(voice.ledger)
+    return [kept.get(one.owner, one.id) for one in kept.due(10)]
 
 
 def shown(reflection: Reflection) -> list[str]:
@@ -122,15 +125,23 @@ class TestAsked:
         assert due(voice) == []
 
 
-async def say(voice: Voice, turns: list[dict], **options: object) -> list[dict]:
+async def say(
+    voice: Voice, turns: list[dict], headers: dict[str, str] | None = None, **options: object
+) -> list[dict]:
     """One more answer; all turns with it."""
-    answer = await voice.client.post(CHAT, json={"messages": turns, **options})
-    assert answer.status_code == 200
+    answer = await voice.client.post(CHAT, json={"messages": turns, **options}, headers=headers)
+    assert answer.status_code == 200, answer.text
     return [*turns, {"role": "assistant", "content": "It was Postscript."}]
 
 
+async def chat(voice: Voice, first: str = TALK[0]["content"], **options: object) -> list[dict]:
+    """A conversation of two questions; all turns of it."""
+    turns = await say(voice, [{"role": "user", "content": first}], **options)
+    return await say(voice, [*turns, TALK[2]], **options)
+
+
 async def test_without_the_switch_no_chat_is_kept(voice: Voice):
-    await say(voice, TALK[:1])
+    await chat(voice)
     assert await reflect_on_quiet(replace(voice.state, reflect_after_s=1e-9)) == 0
 
 
@@ -148,8 +159,7 @@ class TestByHerself:
     async def test_a_chat_that_went_quiet_is_one_reflection_with_her_answers(
         self, voice: Voice, stream: bool
     ):
-        turns = await say(voice, TALK[:1], stream=stream)
-        turns = await say(voice, [*turns, TALK[2]], stream=stream)
+        turns = await chat(voice, stream=stream)
         assert await reflect_on_quiet(voice.state) == 0
         assert await self.hour_later(voice) == 1
         (kept,) = due(voice)
@@ -158,14 +168,29 @@ class TestByHerself:
 
     async def test_what_was_recalled_into_the_chat_is_not_in_it(self, voice: Voice):
         await voice.write("I planted garlic, said the heron.", date="2023-01-01")
-        answer = await voice.client.post(CHAT, json={"messages": TALK[:1]})
+        turns = await say(voice, TALK[:1])
+        answer = await voice.client.post(CHAT, json={"messages": [*turns, TALK[0]]})
         assert answer.json()["ada"]["diary"]["status"] == "used"
         await self.hour_later(voice)
         assert "heron" not in str(due(voice)[0].request)
 
-    @pytest.mark.parametrize("options", [{"model": "base"}, {"ada": {"diary": False}}])
-    async def test_a_chat_without_her_diary_is_not_kept(self, voice: Voice, options: dict):
-        await say(voice, TALK[:1], **options)
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"model": "base"},
+            {"ada": {"diary": False}},
+            {"ada": {"reflect": False}},
+            {"headers": {"X-Ada-Reflect": "off"}},
+            {"headers": {"x-ada-reflect": " OFF "}, "ada": {"reflect": True}},
+        ],
+    )
+    async def test_a_chat_for_which_it_is_switched_off_is_not_kept(self, voice: Voice, options: dict):
+        await chat(voice, **options)
+        assert await self.hour_later(voice) == 0
+
+    async def test_nor_is_a_response(self, voice: Voice):
+        body = {"model": "ada", "input": TALK[:1], "ada": {"reflect": False}}
+        assert (await voice.client.post("/v1/responses", json=body)).status_code == 200
         assert await self.hour_later(voice) == 0
 
     async def test_one_that_failed_is_not_kept(self, voice: Voice):
@@ -180,13 +205,13 @@ class TestByHerself:
 
     async def test_two_orchestrators_over_one_ledger_do_it_once(self, voice: Voice, redis: Redis):
         for number in range(5):
-            await say(voice, [{"role": "user", "content": f"Talk {number}"}])
+            await chat(voice, f"Talk {number}")
         await asyncio.gather(*(self.hour_later(voice) for _ in range(4)))
         assert len(due(voice)) == 5
         assert len(diary_queue(redis).job_ids) == 5
 
     async def test_it_survives_a_restart(self, voice: Voice):
-        await say(voice, TALK[:1])
+        await chat(voice)
 
         @asynccontextmanager
         async def opened():
@@ -201,7 +226,7 @@ class TestByHerself:
         assert kept.turns[0] == TALK[0]
 
     async def test_when_it_was_asked_for_already_it_is_not_done_again(self, voice: Voice):
-        turns = await say(voice, TALK[:1])
+        turns = await chat(voice)
         await voice.client.post(REFLECT, json={"messages": turns})
         await self.hour_later(voice)
         assert len(due(voice)) == 1
@@ -213,3 +238,71 @@ class TestByHerself:
         grown = await say(voice, [*turns, TALK[2]])
         await self.hour_later(voice)
         assert [kept.turns for kept in due(voice)] == [turns, grown[2:]]
+
+
+async def test_a_header_that_says_neither_on_nor_off_is_refused_by_name(voice: Voice):
+    answer = await voice.client.post(CHAT, json={"messages": TALK[:1]}, headers={"X-Ada-Reflect": "never"})
+    error = error_of(answer, 400)
+    assert error["param"] == "X-Ada-Reflect"
+    assert "'never'" in error["message"]
+
+
+class TestWhenItFails:
+    """One conversation never keeps another from being written about."""
+
+    @pytest.fixture
+    def settings(self) -> dict:
+        return {"REFLECT_AFTER_S": 3600}
+
+    @pytest.fixture
+    async def bad(self, voice: Voice, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+        """The oldest of two chats; building its request raises."""
+        monkeypatch.setattr(reflections, "BACKOFF_S", (0,) * 5)
+        talk = await chat(voice, "The heron raises.")
+        await chat(voice, "It rained.")
+        count = voice.state.tokens.count
+
+        async def raising(text: str) -> int:
+            if "heron" in text:
+                raise RuntimeError(text)
+            return await count(text)
+
+        monkeypatch.setattr(voice.state.tokens, "count", raising)
+        return talk
+
+    @staticmethod
+    async def jobs(voice: Voice, status: str) -> list[dict]:
+        return (await voice.client.get("/v1/jobs", params={"status": status})).json()["data"]
+
+    async def test_others_are_written_about_and_its_attempts_are_counted(self, voice: Voice, bad, log):
+        await TestByHerself.hour_later(voice)
+        (kept,) = due(voice)
+        assert kept.turns[0]["content"] == "It rained."
+        failing = [job for job in await self.jobs(voice, "queued") if job["attempts"]]
+        assert [job["attempts"] for job in failing] == [1]
+        assert "could not be built: RuntimeError" in failing[0]["reason"]
+        assert "could not be built" in log.text
+        assert "heron" not in log.text
+
+    async def test_after_six_attempts_it_has_failed_and_can_be_retried(
+        self, voice: Voice, bad, monkeypatch: pytest.MonkeyPatch
+    ):
+        for _ in range(8):
+            await TestByHerself.hour_later(voice)
+        (failed,) = await self.jobs(voice, "failed")
+        assert (failed["kind"], failed["attempts"]) == ("reflection", 6)
+        assert "RuntimeError" in failed["reason"]
+        monkeypatch.undo()
+        again = await voice.client.post(f"/v1/jobs/{failed['id']}/retry")
+        assert again.json()["status"] == "queued"
+        await TestByHerself.hour_later(voice)
+        assert due(voice)[0].turns == bad
+
+    async def test_half_a_character_in_an_answer_is_no_obstacle(self, voice: Voice):
+        voice.model.chunks = ["It was ", "\ud800", " Postscript."]
+        turns = [TALK[0], {"role": "assistant", "content": "It was"}, TALK[2]]
+        for some in (turns[:1], turns):
+            await voice.client.post(CHAT, json={"messages": some, "stream": True})
+        await TestByHerself.hour_later(voice)
+        (kept,) = due(voice)
+        json.dumps(kept.request, ensure_ascii=False).encode()

@@ -57,12 +57,16 @@ def test_a_whole_answer_has_its_thoughts_in_a_field_of_their_own():
     assert answer["choices"][0]["message"] == {"content": "Yes.", "reasoning_content": "Hm."}
 
 
+def rewritten(splitter: StreamSplitter, chunk: dict) -> bytes:
+    return splitter.rewrite(json.dumps(chunk).encode(), chunk)
+
+
 def test_each_choice_of_a_stream_is_told_apart_by_itself():
     splitter = StreamSplitter(True, 2)
     said = {0: "", 1: ""}
     for index, text in [(0, "Hm.</th"), (1, "So."), (0, "ink>Yes."), (1, "</think>No.")]:
         choice = {"index": index, "delta": {"content": text}, "finish_reason": None}
-        chunk = json.loads(splitter.rewrite(json.dumps({"choices": [choice]}).encode()))
+        chunk = json.loads(rewritten(splitter, {"choices": [choice]}))
         said[index] += chunk["choices"][0]["delta"].get("content", "")
     assert said == {0: "Yes.", 1: "No."}
     assert splitter.settled
@@ -72,7 +76,7 @@ def test_an_answer_without_thoughts_is_settled_with_its_first_word():
     splitter = StreamSplitter(False, 1)
     for text in ("", "Hello"):
         assert not splitter.settled
-        splitter.rewrite(json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]}).encode())
+        rewritten(splitter, {"choices": [{"index": 0, "delta": {"content": text}}]})
     assert splitter.settled
 
 

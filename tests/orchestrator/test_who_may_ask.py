@@ -81,7 +81,7 @@ class TestTheDoor:
         parts = {
             f"/docs/parts/{name}" for name in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
         }
-        assert {"/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"} | parts == OPEN
+        assert {"/health", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"} | parts == OPEN
 
     def test_all_routes_are_walked(self):
         assert {("POST", CHAT), ("POST", ENTRIES), ("GET", JOBS), ("GET", "/v1/models")} <= set(CLOSED)
@@ -101,7 +101,7 @@ class TestTheDoor:
     async def test_neither_does_what_is_no_route(self, client, mila, path: str):
         error_of(await client.get(httpx.URL("http://localhost", raw_path=path.encode())), 401)
 
-    @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs", "/openapi.json"])
+    @pytest.mark.parametrize("path", ["/health", "/healthz", "/readyz", "/docs", "/openapi.json"])
     async def test_health_and_documents_are_open(self, client, mila, path: str):
         assert (await client.get(path)).status_code == 200
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -51,7 +51,7 @@ MANIFEST = Manifest(
     loss_after=1.0,
 )
 ADAPTER = Adapter(PERSONA, MANIFEST, TEMPLATE)
-CHAT = "/v1/chat/completions"
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 HELLO = {"model": "ada", "messages": [{"role": "user", "content": "Hello, whose dog was it?"}]}
 ENTRIES = "/v1/diary/entries"
 JSON = {"Content-Type": "application/json"}
@@ -72,10 +72,18 @@ class StandInModel:
         self.chunks = ["It ", "was ", "Postscript."]
         self.answer: Callable[[dict], str] = lambda body: "".join(self.chunks)
         self.max_model_len = 4096
+        self.insists = (
+            False  # refuses an answer that does not fit whole, as vLLM did before 0.2x; else it is cut
+        )
+        self.miscounts = 0  # tokens that /tokenize does not see
+        self.refusal: str | None = None  # what it says to every question
         self.cut_after: int | None = None
         self.more: dict = {}  # fields of its own in every answer
+        self.finish_reason = "stop"
+        self.told: object = None  # instead of its models and of a text's tokens
         self.down = False  # every connection is cut
         self.down_for = 0  # so many requests are cut
+        self.hangs = False  # no request is answered
         self.thinks_s = 0.0  # before its first word
         self.pauses_s = 0.0  # between two
         self.running = 0
@@ -93,15 +101,26 @@ class StandInModel:
             self.down_for = max(0, self.down_for - 1)
             request.transport.abort()
             return web.Response()
+        if self.hangs:
+            await asyncio.sleep(60)
         self.headers.append(request.headers)
+        if self.told is not None and request.path in ("/v1/models", "/tokenize"):
+            return web.json_response(self.told)
         if request.path == "/v1/models":
             length = {"max_model_len": self.max_model_len}
             served = [{"id": "base", **length}, {"id": "ada", "root": "/runs/run-1", **length}]
             return web.json_response({"data": served})
         body = await request.json()
         if request.path == "/tokenize":
-            return web.json_response({"tokens": self._tokens(body)})
+            tokens = self._tokens(body)[self.miscounts :]
+            self.tokenized.append(body.get("prompt") or str(body["messages"]))
+            return web.json_response(
+                {"tokens": tokens, "count": len(tokens), "max_model_len": self.max_model_len}
+            )
         self.asked.append(body)
+        if complaint := self.refusal or self._too_long(body):
+            error = {"message": complaint, "type": "BadRequestError", "param": "input_tokens", "code": 400}
+            return web.json_response({"error": error}, status=400)
         if body.get("max_tokens") == 0:
             error = {"message": "max_tokens must be at least 1", "type": "BadRequestError", "code": 400}
             return web.json_response({"error": error}, status=400)
@@ -113,9 +132,26 @@ class StandInModel:
             self.running -= 1
 
     def _tokens(self, body: dict) -> list[int]:
-        text = body.get("prompt") or render(self.template, body["messages"], add_generation_prompt=True)
-        self.tokenized.append(text)
+        prompt, messages = body.get("prompt"), body.get("messages") or body.get("input")
+        if isinstance(prompt, list):
+            return prompt if isinstance(prompt[0], int) else max(prompt, key=len)
+        if prompt is not None:
+            return list(prompt.encode())
+        thinking = bool((body.get("chat_template_kwargs") or {}).get("enable_thinking"))
+        text = render(self.template, messages, add_generation_prompt=True, enable_thinking=thinking)
         return list(text.encode())
+
+    def _too_long(self, body: dict) -> str:
+        """What vLLM says of a prompt, or an answer, that is longer than the model reads at once."""
+        tokens, most = len(self._tokens(body)), self.max_model_len
+        answer = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
+        if tokens >= most:
+            return f"This model's maximum context length is {most} tokens. Your prompt has {tokens}."
+        if (answer or 0) > most:
+            return f"max_tokens={answer} cannot be greater than max_model_len={most}."
+        if self.insists and tokens + (answer or 1) > most:
+            return f"This model's maximum context length is {most} tokens. However, you requested more."
+        return ""
 
     async def _responded(self, request: web.Request, body: dict) -> web.StreamResponse:
         part = {"type": "output_text", "text": "".join(self.chunks)}
@@ -138,9 +174,14 @@ class StandInModel:
         if body.get("stream"):
             return await self._streamed(request, body)
         texts = [self.answer(body)] * (body.get("n") or 1)
+        said = [
+            {"text": text}
+            if request.path == COMPLETIONS
+            else {"message": {"role": "assistant", "content": text}}
+            for text in texts
+        ]
         choices = [
-            {"index": index, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-            for index, text in enumerate(texts)
+            {"index": index, **part, "finish_reason": self.finish_reason} for index, part in enumerate(said)
         ]
         answer = {"id": "c1", "model": body["model"], "choices": choices, "usage": USAGE, **self.more}
         return web.json_response(answer, dumps=compact)
@@ -153,9 +194,10 @@ class StandInModel:
             if place == self.cut_after:
                 request.transport.abort()
                 return response
-            finish = "stop" if place == last else None
+            finish = self.finish_reason if place == last else None
             for index in range(body.get("n") or 1):
-                choice = {"index": index, "delta": {"content": text}, "finish_reason": finish}
+                said = {"text": text} if request.path == COMPLETIONS else {"delta": {"content": text}}
+                choice = {"index": index, **said, "finish_reason": finish}
                 await response.write(event({"id": "c1", "choices": [choice], **self.more}))
             await asyncio.sleep(self.pauses_s)
         if body.get("stream_options", {}).get("include_usage"):
@@ -235,15 +277,20 @@ class Voice:
 
 
 @asynccontextmanager
-async def asking(opened: Opener) -> AsyncIterator[httpx.AsyncClient]:
+async def asking(opened: Opener, cors_origins: Iterable[str] = ()) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the app over these parts, without a socket between them."""
-    app = create_app(opened)
+    app = create_app(opened, cors_origins=cors_origins)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
     ):
         yield client
+
+
+def data_of(text: str) -> list[dict]:
+    """The objects of a stream's events."""
+    return [json.loads(line[6:]) for line in text.split("\n\n") if line.startswith("data: {")]
 
 
 def error_of(answer: httpx.Response, status: int) -> dict:

@@ -4,6 +4,7 @@
 """
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from trainer.run import _code_revision
+from services.errors import ConfigError
+from trainer.config import TrainingConfig
+from trainer.data import look
+from trainer.reports import check_reports
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +54,8 @@ def test_a_missing_training_file_ends_the_command_before_it_makes_anything(setti
     settings[setting].unlink()
     result = trainer(*arguments(settings))
     assert f"no file {settings[setting]}" in told(result)
-    assert result.stdout == ""
+    assert result.stdout.startswith("configuration: defaults, and hippocorpus_path=")
+    assert result.stdout.count("\n") == 1
     assert not (tmp_path / "outputs").exists()
 
 
@@ -59,13 +64,14 @@ def test_a_missing_training_file_is_told_before_torch_is_imported(settings):
     program = "import sys; from trainer.__main__ import main; print(main(), 'torch' in sys.modules)"
     command = [sys.executable, "-c", program, *arguments(settings)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    assert result.stdout == "2 False\n"
+    assert result.stdout.endswith("\n2 False\n")
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["lora_rank=48"], "command line: lora_rank: Input should be 1, 8, 16, 32, 64, 128 or 256"),
+        (["lora_rank=0"], "command line: lora_rank: Input should be greater than or equal to 1"),
+        (["lora_rank=513"], "command line: lora_rank: Input should be less than or equal to 512"),
         (["lora_rank"], "argument 'lora_rank': write name=value"),
         (["--config", "no/such.yaml"], "no config at no/such.yaml"),
         (["persona=no/such.toml"], "no persona at no/such.toml"),
@@ -76,6 +82,7 @@ def test_a_wrong_setting_is_one_line(given: list[str], said: str):
 
 
 def test_an_interrupted_command_says_that_nothing_was_published(settings, tmp_path: Path):
+    settings["model_name"] = str(model_of_config_alone(tmp_path / "model"))
     settings["hippocorpus_path"].unlink()
     os.mkfifo(settings["hippocorpus_path"])
     command = [sys.executable, "-m", "trainer", *arguments(settings)]
@@ -97,9 +104,33 @@ def test_broken_yaml_is_one_line(tmp_path: Path):
     assert "run.yaml is not valid YAML" in told(trainer("--config", str(tmp_path / "run.yaml")))
 
 
-def test_a_machine_without_git_loses_no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert _code_revision({}) == ""
+def model_of_config_alone(folder: Path) -> Path:
+    """As much of a base model as is looked at before the mixture is made."""
+    folder.mkdir()
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 32, **shape}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_missing_base_model_is_told_before_the_mixture_is_made(settings, tmp_path: Path):
+    """The pipe would be waited for without end."""
+    settings["hippocorpus_path"].unlink()
+    os.mkfifo(settings["hippocorpus_path"])
+    assert "model_name package:gpt-9 is unknown" in told(trainer(*arguments(settings)))
+    with pytest.raises(ConfigError, match="model_name package:gpt-9 is unknown"):
+        look(TrainingConfig(**settings), tmp_path / "cache")
+
+
+def test_a_report_to_wandb_without_a_login_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with pytest.raises(ConfigError, match=r"^report_to=\[wandb\] needs a login\. Run `wandb login`"):
+        check_reports(("wandb",), {})
+    check_reports(("wandb",), {"WANDB_MODE": "offline"})
+    check_reports(("tensorboard",), {})
 
 
 def open_when_read(fifo: Path) -> int:

@@ -74,7 +74,8 @@ def test_a_value_may_hold_an_equals_sign():
         ("lora_alpha=much", "lora_alpha: Input should be a valid integer"),
         ("target_size=1.5", "target_size: Input should be a valid integer"),
         ("quantization=int8", "quantization: Input should be 'auto', 'nf4' or 'none'"),
-        ("lora_rank=48", "lora_rank: Input should be 1, 8, 16, 32, 64, 128 or 256"),
+        ("lora_rank=0", "lora_rank: Input should be greater than or equal to 1"),
+        ("lora_rank=513", "lora_rank: Input should be less than or equal to 512"),
         ("batch_size=0", "batch_size: Input should be greater than or equal to 1"),
         ("learning_rate=0", "learning_rate: Input should be greater than 0"),
         ("reddit_ratio=-0.1", "reddit_ratio: Input should be greater than or equal to 0"),
@@ -94,7 +95,7 @@ def test_a_wrong_argument_is_named_with_what_it_must_be(argument: str, said: str
     ("text", "field"),
     [
         ("lora_rnak: 32", "lora_rnak"),
-        ("lora_rank: 48", "lora_rank"),
+        ("lora_rank: 513", "lora_rank"),
         ("batch_size: one", "batch_size"),
         ("hippocorpus_ratio: 0.5", "ratios"),
     ],
@@ -109,7 +110,7 @@ def test_a_wrong_yaml_line_is_named_with_its_file(tmp_path: Path, text: str, fie
 
 def test_all_mistakes_are_named_at_once():
     with pytest.raises(ConfigError, match=r"lora_rank: .*; command line: learning_rate: "):
-        load_config(None, ["lora_rank=48", "learning_rate=-1"])
+        load_config(None, ["lora_rank=513", "learning_rate=-1"])
 
 
 @pytest.mark.parametrize("text", ["lora_rank: [1", "a: b: c", "\tlora_rank: 1"])
@@ -172,7 +173,7 @@ def test_a_folder_in_place_of_a_config_is_named(tmp_path: Path):
 
 def test_a_wrong_argument_is_not_blamed_on_the_file(tmp_path: Path):
     with pytest.raises(ConfigError, match="command line"):
-        load_config(write(tmp_path, "lora_rank: 32\n"), ["lora_rank=48"])
+        load_config(write(tmp_path, "lora_rank: 32\n"), ["lora_rank=513"])
 
 
 @pytest.mark.parametrize("argument", ["batch_size=yes", "lora_rank=true", "learning_rate=.inf"])

@@ -35,6 +35,7 @@ from trainer.data import (
     look,
     measure,
     page,
+    shares_part,
     summary,
     table,
 )
@@ -122,19 +123,22 @@ def test_a_mistake_is_one_line_and_leaves_nothing_before_torch_is_imported(confi
     program = "import sys; from trainer.data import main; print(main(), 'torch' in sys.modules)"
     command = [sys.executable, "-c", program, *given]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    assert result.stdout == "2 False\n"
+    said, ended = result.stdout.splitlines()
+    assert said == f"configuration: defaults, and {', '.join(given)}"
+    assert ended == "2 False"
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"trainer: no file {config.reddit_path}. ")
     assert not config.output_dir.parent.exists()
 
 
 @pytest.mark.skipif(cores() < 2, reason="one core cleans without processes")
-def test_an_interrupt_while_processes_clean_is_one_line(write_sources, tmp_path: Path):
+def test_an_interrupt_while_processes_clean_is_one_line(write_sources, smollm2_location: str, tmp_path: Path):
     files = write_sources(tmp_path, hippocorpus=5_000)
     given = [
         f"hippocorpus_path={files['hippocorpus_path']}",
         "hippocorpus_ratio=1",
         f"output_dir={tmp_path / 'x'}",
+        f"model_name={smollm2_location}",
     ]
     given += ["journal_ratio=0", "reddit_ratio=0", "generated_ratio=0"]
     command = [sys.executable, "-m", "trainer.data", *given]
@@ -179,10 +183,17 @@ def test_the_table_says_what_became_of_each_source_in_columns_that_stand_under_e
     )
     said = table(Mixture([], [], account, ["journals"]), lengths)
     assert said.startswith(
-        "source        asked   read  kept    used  repeated  held out  short  tokens  median    p90\n"
-        "hippocorpus  12,000  6,854     0  12,000         0         0      0   1,200     100    120\n"
-        "reddit        6,000      0     0       0         0         0     77   2,000   2,000  2,000\n"
-        "total        18,000  6,854     0  12,000         0         0     77   3,200     100    300\n"
+        "source        asked   read  kept    used  repeated  held out  short  tokens  median    p90"
+        "  share asked  share reached\n"
+        "hippocorpus  12,000  6,854     0  12,000         0         0      0   1,200     100    120"
+        "          67%           100%\n"
+        "reddit        6,000      0     0       0         0         0     77   2,000   2,000  2,000"
+        "          33%             0%\n"
+        "total        18,000  6,854     0  12,000         0         0     77   3,200     100    300"
+        "         100%           100%\n"
+        "\n"
+        "WARNING: this is not the mixture that was asked for: hippocorpus 100% for 67%, reddit 0% for 33%. "
+        "Bring more of what is short, or set a higher max_repeats\n"
         "\n"
         "missing: journals; the others share what was asked of them\n"
         "\n"
@@ -196,6 +207,26 @@ def test_the_table_says_what_became_of_each_source_in_columns_that_stand_under_e
         "\n"
         "samples by length in tokens\n"
     )
+
+
+def test_shares_that_part_from_those_asked_are_told_with_the_size_that_would_keep_them():
+    """57/29/7/7 for 40/20/20/20."""
+    used = {"hippocorpus": 400, "journals": 200, "reddit": 50, "conversations": 50}
+    asked = {"hippocorpus": 400, "journals": 200, "reddit": 200, "conversations": 200}
+    account = {
+        name: share(asked=asked[name], used=used[name], short=asked[name] - used[name]) for name in used
+    }
+    mixture = Mixture([], [], account, [])
+    (row,) = [line for line in table(mixture).splitlines() if line.startswith("hippocorpus")]
+    assert row.split()[-2:] == ["40%", "57%"]
+    warning = shares_part(mixture)
+    assert (
+        "hippocorpus 57% for 40%, journals 29% for 20%, reddit 7% for 20%, conversations 7% for 20%"
+        in warning
+    )
+    assert "target_size=250" in warning
+    as_asked = {name: share(asked=asked[name], used=asked[name]) for name in asked}
+    assert shares_part(Mixture([], [], as_asked, [])) == ""
 
 
 def test_before_anything_is_encoded_the_table_is_without_tokens(config):

@@ -47,6 +47,27 @@ def made(config: TrainingConfig, memory: float, count: int = 1) -> Plan | None:
         return None
 
 
+QWEN25_1B = Shape(
+    layers=28,
+    hidden=1536,
+    intermediate=8960,
+    key_value=256,
+    linear_weights=1_310_195_712,
+    other_weights=233_373_696,
+    adapter_weights=73_859_072,
+    query=1536,
+)
+
+
+@pytest.mark.parametrize(("varlen", "measured"), [(True, 19.97), (False, 24.64)])
+def test_the_estimate_of_a_small_model_is_what_was_measured_by_either_attention(
+    varlen: bool, measured: float
+):
+    plan = plan_for_cards(TrainingConfig(), QWEN25_1B, 40 * GIB, varlen=varlen)
+    assert (plan.rows, plan.recompute) == (4, False)
+    assert measured < plan.estimate_gib < 1.1 * measured
+
+
 class TestWhatIsLearned:
     @given(config=configs | sharded, count=cards, memory=memories)
     def test_a_steps_rows_are_the_configs_on_any_card(

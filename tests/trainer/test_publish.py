@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from services.errors import ConfigError
 from services.persona.manifest import Manifest, check_adapter
 from services.persona.persona import DEFAULT_PERSONA, load_persona
 from services.persona.template import template_for, template_sha256
-from trainer.publish import check_link, find_run, publish, rollback
+from trainer.publish import check_link, find_run, publish, publish_if_fit, rollback
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = template_for(load_persona())
@@ -28,7 +29,7 @@ def output_dir(tmp_path: Path) -> Path:
     return tmp_path / "outputs" / "ada_model"
 
 
-def whole_run(output_dir: Path, run_id: str) -> Path:
+def whole_run(output_dir: Path, run_id: str, **changes: object) -> Path:
     """A run as the trainer leaves it, as far as an adapter is checked."""
     folder = output_dir.parent / "runs" / run_id
     folder.mkdir(parents=True)
@@ -37,7 +38,7 @@ def whole_run(output_dir: Path, run_id: str) -> Path:
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": BASE}))
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
     (folder / "persona.toml").write_bytes(DEFAULT_PERSONA.read_bytes())
-    Manifest(
+    manifest = Manifest(
         run_id=run_id,
         created_at="2026-11-22T11:45:02+00:00",
         base_model=BASE,
@@ -55,7 +56,8 @@ def whole_run(output_dir: Path, run_id: str) -> Path:
         steps=2,
         loss_before=3.0,
         loss_after=2.0,
-    ).write(folder)
+    )
+    replace(manifest, **changes).write(folder)
     return folder
 
 
@@ -166,6 +168,61 @@ class TestPublishing:
         assert published_run(output_dir) == "run-1"
 
 
+class TestAfterTraining:
+    def complete(self, output_dir: Path, run_id: str, wanted: bool | str = "auto", **changes: object) -> None:
+        publish_if_fit(whole_run(output_dir, run_id, **changes), output_dir, wanted)
+
+    def test_the_first_run_is_published_and_it_is_said_what_was_and_is_served(self, output_dir: Path, caplog):
+        caplog.set_level("INFO")
+        self.complete(output_dir, "run-1")
+        self.complete(output_dir, "run-2", loss_after=1.5, served_step=1)
+        first, second = caplog.messages
+        assert first == f"{output_dir} served nothing; now it serves run-1 (Ada, held-out loss 3.000 → 2.000)"
+        assert second.startswith(
+            f"{output_dir} served run-1 (Ada, held-out loss 3.000 → 2.000); now it serves"
+        )
+        assert second.endswith("run-2 (Ada, held-out loss 3.000 → 1.500, step 1 of 2)")
+        assert published_run(output_dir) == "run-2"
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"loss_after": 3.5}, "it is worse than its base: held-out loss rose from 3.000 to 3.500"),
+            ({"assistant_name": "Marta"}, "it is of Marta, and Ada is served"),
+        ],
+    )
+    def test_what_nobody_would_expect_to_be_served_is_published_only_when_asked(
+        self, output_dir: Path, caplog, changes: dict[str, object], reason: str
+    ):
+        self.complete(output_dir, "run-1")
+        self.complete(output_dir, "run-2", **changes)
+        assert published_run(output_dir) == "run-1"
+        (told,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert told.startswith(f"run-2 is not published ({reason}); {output_dir} serves run-1 (Ada")
+        assert f"`python -m trainer.publish run-2 --output-dir {output_dir}` would change that" in told
+        self.complete(output_dir, "run-3", True, **changes)
+        assert published_run(output_dir) == "run-3"
+
+    def test_another_personas_first_run_is_published_and_one_worse_than_its_base_is_not(
+        self, output_dir: Path
+    ):
+        self.complete(output_dir, "run-1", loss_after=3.5)
+        assert not output_dir.exists()
+        self.complete(output_dir, "run-2", assistant_name="Marta")
+        assert published_run(output_dir) == "run-2"
+
+    def test_a_run_that_is_not_to_be_published_is_not(self, output_dir: Path, caplog):
+        self.complete(output_dir, "run-1", False)
+        assert not output_dir.exists()
+        assert caplog.messages[0].startswith("run-1 is not published (publish=false)")
+
+    def test_a_served_run_that_is_damaged_keeps_no_other_out(self, output_dir: Path):
+        self.complete(output_dir, "run-1")
+        (output_dir / "MANIFEST.json").unlink()
+        self.complete(output_dir, "run-2", assistant_name="Marta")
+        assert published_run(output_dir) == "run-2"
+
+
 class TestRollback:
     def test_once_goes_back_one_and_twice_goes_back_two(self, output_dir: Path):
         publish_all(output_dir, "run-1", "run-2", "run-3")
@@ -252,6 +309,7 @@ class TestCommand:
         said = command(output_dir, "run-2")
         assert (said.returncode, said.stderr) == (0, "")
         assert said.stdout.startswith(f"{output_dir} is run-2 now; servers that run keep theirs")
+        assert "served before: run-1 (Ada, held-out loss 3.000 → 2.000); now: run-2 (Ada" in said.stdout
         assert published_run(output_dir) == "run-2"
         assert command(output_dir, "--rollback").stdout.startswith(f"{output_dir} is run-1 now")
         assert published_run(output_dir) == "run-1"

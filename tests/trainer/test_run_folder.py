@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from services.errors import ConfigError
+from trainer.checkpoints import seal
 from trainer.run_folder import (
     begin,
     best_loss,
+    best_step,
     check_disk,
     choose_adapter,
     complete,
@@ -26,6 +28,7 @@ from trainer.run_folder import (
     name_run,
     new_run_id,
     unfinished,
+    write_best,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -52,12 +55,13 @@ def folder(output_dir: Path) -> Path:
 
 
 def checkpoint(folder: Path, step: int, state: str | None = '{"global_step": 1}') -> Path:
-    """A checkpoint with this text as its trainer_state.json, or without one."""
+    """A sealed checkpoint with this text as its trainer_state.json, or one without it and without a seal."""
     path = folder / "checkpoints" / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / "optimizer.pt").write_text("moments")
     if state is not None:
         (path / "trainer_state.json").write_text(state)
+        seal(path)
     return path
 
 
@@ -289,6 +293,15 @@ class TestChoosingTheAdapter:
         choose_adapter(folder, "best", 2.6)
         assert adapter(folder) == ["last", "last"]
         assert names(folder) == [SETTINGS, WEIGHTS]
+
+    def test_a_best_one_whose_weights_are_damaged_is_not_served(self, trained: Path):
+        write_best(trained / "best", 20, 2.5)
+        assert best_step(trained / "best") == 20
+        (trained / "best" / WEIGHTS).write_text("damaged")
+        assert best_step(trained / "best") is None
+        choose_adapter(trained, "best", 2.6)
+        assert adapter(trained) == ["last", "last"]
+        assert names(trained) == [SETTINGS, WEIGHTS]
 
     def test_a_best_loss_that_was_not_written_whole_is_none(self, trained: Path):
         (trained / "best" / "held_out.json").write_text('{"step": 20, "lo')

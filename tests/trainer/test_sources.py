@@ -25,9 +25,11 @@ from services.errors import ConfigError
 from trainer.config import TrainingConfig
 from trainer.drops import Drops
 from trainer.sample import Sample
-from trainer.sources import conversations, hippocorpus, journals, reddit
+from trainer.sources import conversations, hippocorpus, journals, reddit, rows
+from trainer.sources.turns import LEARN_FLAGS, ROW_LISTS
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
+REGRESSIONS = Path(__file__).parents[1] / "regressions"
 SOURCES = {source.NAME: source for source in (hippocorpus, journals, reddit, conversations)}
 SETTINGS = {
     "hippocorpus": "hippocorpus_path",
@@ -1015,7 +1017,7 @@ def test_a_speaker_nobody_knows_is_named_by_place_with_the_setting_that_says_who
     path = write(tmp_path, talk(*((role, "Words.") for role in roles)), "a.json")
     said = refusal("conversations", path)
     assert said.startswith(
-        f"{path}, line 1, conversation 0: turn {place}, field `role` names neither Drew nor Ada"
+        f"{path}, line 1, conversation 0: turn {place}, field `role` names neither the user nor the persona"
     )
     assert "speakers={" in said
     assert "Una" not in said
@@ -1102,7 +1104,7 @@ def test_what_stands_behind_the_list_is_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "item", ["text", None, [], {}, {"messages": []}, {"conversations": "Hello"}, {"conversations": [{}]}]
+    "item", ["text", None, [], {}, {"messages": []}, {"conversations": "[]"}, {"conversations": [{}]}]
 )
 @in_both
 def test_a_conversation_without_two_turns_is_named_by_its_line(tmp_path: Path, item: object, name: str):
@@ -1152,3 +1154,241 @@ def test_no_sample_begins_with_ada_ends_with_drew_or_lets_one_speak_twice(tmp_pa
         spoken = [turn["role"] for turn in sample.turns]
         assert spoken == ["user", "assistant"] * (len(spoken) // 2)
         assert spoken
+
+
+# Null beside its alternative, in every chain of names
+
+
+def test_null_columns_leave_both_conversations_usable():
+    """regressions/null_columns"""
+    samples = read("conversations", REGRESSIONS / "null_columns" / "conversations.jsonl")
+    assert [sample.turns[0]["content"] for sample in samples] == [
+        "What did you do after the storm took the fence down?",
+        "Did he come with it that same evening?",
+    ]
+
+
+POSTS = [
+    "I told my boss that I would not come on Saturday",
+    "I told my sister that I would not come on Sunday",
+]
+
+
+def test_null_columns_leave_both_posts_usable():
+    """regressions/null_columns"""
+    samples = read("reddit", REGRESSIONS / "null_columns" / "posts.jsonl")
+    assert [sample.answer[: len(post)] for sample, post in zip(samples, POSTS, strict=True)] == POSTS
+
+
+EMPTY = [None, "", "  ", float("nan"), [], {}]
+
+
+@pytest.mark.parametrize("empty", EMPTY)
+@in_both
+def test_what_holds_nothing_gives_way_to_its_alternative_in_a_conversation(tmp_path: Path, empty, name: str):
+    item = {
+        "conversations": empty,
+        "messages": [
+            {"role": empty, "content": empty, "from": "human", "value": "Hello?"},
+            {"role": empty, "content": empty, "from": "gpt", "value": "Hello."},
+        ],
+    }
+    (sample,) = read("conversations", written(tmp_path, item, name))
+    assert list(sample.turns) == HELLO
+
+
+@pytest.mark.parametrize("empty", EMPTY)
+def test_what_holds_nothing_gives_way_to_its_alternative_in_a_post(tmp_path: Path, empty: object):
+    post = {"selftext": empty, "content": empty, "body": MINE, "title": empty, "trimmed_title": "A boat"}
+    post |= {"over_18": empty, "nsfw": False}
+    (sample,) = read("reddit", write(tmp_path, json.dumps(post), "a.jsonl"))
+    assert sample.answer == MINE
+    assert 'What happened with "A boat"?' in sample.askings
+    assert dropped("reddit", write(tmp_path, json.dumps(post | {"nsfw": True}), "a.jsonl")) == {"NSFW": 1}
+
+
+def test_an_empty_column_gives_way_to_its_alternative_in_csv_and_parquet(tmp_path: Path):
+    rows = [{"selftext": None, "body": MINE}, {"selftext": MINE, "body": None}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    write(tmp_path, table(["selftext", "body"], ["", MINE], [MINE, " "]), "a.csv")
+    for name in ("a.parquet", "a.csv"):
+        assert [sample.answer for sample in read("reddit", tmp_path / name)] == [MINE, MINE]
+
+
+# Text in parts, and lists that are written as text
+
+
+def test_openai_parts_are_text_and_a_stringified_list_is_a_list():
+    """regressions/openai_parts"""
+    parts = read("conversations", REGRESSIONS / "openai_parts" / "d05_parts.json")
+    (stringified,) = read("conversations", REGRESSIONS / "openai_parts" / "d07_stringified.jsonl")
+    assert parts[0].turns == parts[1].turns == stringified.turns
+
+
+def test_several_parts_are_lines_as_in_the_api(tmp_path: Path):
+    parts = [{"type": "text", "text": "Hello."}, {"type": "output_text", "text": "Again."}]
+    (sample,) = read(
+        "conversations", write(tmp_path, talk(("user", "Hello?"), ("assistant", parts)), "a.json")
+    )
+    assert sample.answer == "Hello.\nAgain."
+    as_text = talk(("user", "Hello?"), ("assistant", json.dumps(parts)))
+    assert read("conversations", write(tmp_path, as_text, "a.json"))[0].answer == sample.answer
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (
+            {"type": "image_url", "image_url": {"url": "x"}},
+            "part 1 has the type image_url, and Ada reads text",
+        ),
+        ({"type": "text", "text": None}, "part 1 must hold its words in `text`"),
+        ({"type": "text", "text": "Hello.", "weight": 0}, "part 1 is not to be learned"),
+        ("Hello.", "must be text"),
+    ],
+)
+def test_a_part_that_is_no_text_is_named(tmp_path: Path, part: object, said: str):
+    parts = [{"type": "text", "text": "Hello."}, part]
+    message = refusal("conversations", write(tmp_path, talk(("user", "A"), ("assistant", parts)), "a.json"))
+    assert "conversation 0: turn 1, field `content`" in message
+    assert said in message
+
+
+@pytest.mark.parametrize("written_as_text", ["Hello", "[{'role': 'user', 'content': 'A'}]", "[" * 5000])
+def test_text_in_the_place_of_a_list_is_named_as_that(tmp_path: Path, written_as_text: str):
+    path = written(tmp_path, {"conversations": written_as_text})
+    assert "field `conversations` holds text in the place of a list" in refusal("conversations", path)
+
+
+@pytest.mark.parametrize("name", ["system", "developer", "tool", "function"])
+def test_of_two_unknown_names_neither_is_taken_for_a_speaker_that_is_none(tmp_path: Path, name: str):
+    path = write(tmp_path, talk(("Tom", "A"), (name, "Be kind."), ("Tom", "B"), (name, "C")), "a.json")
+    assert "field `role` names neither Drew nor Ada" in refusal("conversations", path)
+
+
+# What is marked as not to be learned
+
+
+def unlearned(sample: Sample) -> list[str]:
+    return [sample.turns[place]["content"] for place in sorted(sample.unlearned)]
+
+
+@pytest.mark.parametrize("name", ["d06_weight0.jsonl", "d25_trainflags.jsonl"])
+def test_weight_zero_keeps_a_turn_from_being_learned(name: str):
+    """regressions/weight_zero"""
+    samples = read("conversations", REGRESSIONS / "weight_zero" / name)
+    assert len(samples) == 2
+    assert not any("As an AI language model" in sample.answer for sample in samples)
+    marked = [text for sample in samples for text in unlearned(sample)]
+    assert marked
+    assert all(text.startswith("As an AI language model") for text in marked)
+
+
+def marked(*flags: dict[str, object], row: dict[str, object] | None = None) -> dict[str, object]:
+    """A conversation of as many exchanges as there are flags, which stand on Ada's turns."""
+    turns: list[dict[str, object]] = []
+    for number, flag in enumerate(flags):
+        turns.append({"role": "user", "content": f"Question {number}?"})
+        turns.append({"role": "assistant", "content": f"Answer {number}.", **flag})
+    return {"messages": turns, **(row or {})}
+
+
+@pytest.mark.parametrize("flag", LEARN_FLAGS)
+@pytest.mark.parametrize("no", [0, 0.0, False])
+@in_both
+def test_every_such_mark_is_followed(tmp_path: Path, flag: str, no: object, name: str):
+    item = marked({flag: no}, {flag: None}, {flag: no}, {flag: 1}, {flag: no})
+    (sample,) = read("conversations", written(tmp_path, item, name))
+    assert unlearned(sample) == ["Answer 0.", "Answer 2."]
+    assert sample.answer == "Answer 1.\n\nAnswer 3."
+    assert sample.turns[-1]["content"] == "Answer 3."  # behind it is nothing to learn
+
+
+def test_a_conversation_of_which_nothing_is_to_be_learned_is_dropped_and_counted(tmp_path: Path):
+    items = [marked({"weight": 0}, {"train": False}), marked({}, row={"weight": 0}), marked({"weight": 1})]
+    samples, drops = skipping("conversations", write(tmp_path, json.dumps(items), "a.json"))
+    assert [sample.origin for sample in samples] == ["a.json:2"]
+    assert drops.reasons == {"not to be learned": 2}
+
+
+@pytest.mark.parametrize("value", [0.5, 2, -1, "0", "false", [0], {"a": 1}])
+@pytest.mark.parametrize("flag", ["weight", "train", "loss_mask"])
+def test_a_mark_that_is_neither_yes_nor_no_is_refused_by_name(tmp_path: Path, flag: str, value: object):
+    path = written(tmp_path, marked({}, {flag: value}), "a.jsonl")
+    assert refusal("conversations", path).startswith(f"{path}, line 1: turn 3, field `{flag}` must be 0 or 1")
+    path = written(tmp_path, marked({}, row={flag: value}), "a.jsonl")
+    said = refusal("conversations", path)
+    assert said.startswith(f"{path}, line 1: the conversation, field `{flag}` must be 0 or 1")
+
+
+@pytest.mark.parametrize("key", ["Weight", "train_detail", "loss_scale", "masked", "tool_calls", "mood"])
+def test_an_unknown_key_of_a_turn_is_refused_until_a_setting_names_it(tmp_path: Path, key: str):
+    path = written(tmp_path, marked({key: [1]}), "a.jsonl")
+    said = refusal("conversations", path)
+    assert said.startswith(f"{path}, line 1: turn 1 has the key `{key}`")
+    assert f"ignored_turn_keys=[{key}]" in said
+    assert len(read("conversations", path, ignored_turn_keys=(key,))) == 1
+    assert len(read("conversations", written(tmp_path, marked({key: None}), "a.jsonl"))) == 1
+
+
+@pytest.mark.parametrize("key", ROW_LISTS)
+def test_a_list_of_marks_beside_the_turns_is_refused(tmp_path: Path, key: str):
+    path = written(tmp_path, marked({}, row={key: [0, 1]}), "a.jsonl")
+    assert f"field `{key}` stands beside the turns" in refusal("conversations", path)
+
+
+# Carriage returns alone, and files that could be read for ever
+
+
+@pytest.mark.parametrize(("source", "rows"), [("hippocorpus", 2), ("journals", 1), ("reddit", 1)])
+def test_cr_only_csv_is_read(source: str, rows: int):
+    """regressions/cr_only_csv"""
+    path = REGRESSIONS / "cr_only_csv" / f"{source}.csv"
+    assert len(read(source, path)) == rows
+    assert len(skipping(source, path)[0]) == rows
+
+
+@every_kind
+def test_every_kind_of_file_is_read_with_carriage_returns_alone(tmp_path: Path, kind: Kind):
+    rows = [kind.row(f"I walked to harbour {n} with my sister.") for n in range(3)]
+    path = kind.write(tmp_path, *rows)
+    told = [sample.answer for sample in read(kind.source, path)]
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r"))
+    assert [sample.answer for sample in read(kind.source, path)] == told
+    broken = kind.write(tmp_path, rows[0], rows[1][:-12], rows[2])
+    broken.write_bytes(broken.read_bytes().replace(b"\n", b"\r"))
+    assert f"line {kind.line}" in refusal(kind.source, broken)
+
+
+def test_a_table_may_mix_its_line_ends_and_quote_them(tmp_path: Path):
+    text = 'story,memType\r"One\rtwo",recalled\n"Three\r\nfour",recalled\r\nFive,recalled'
+    path = write(tmp_path, text)
+    assert [sample.answer for sample in read("hippocorpus", path)] == ["One\rtwo", "Three\r\nfour", "Five"]
+
+
+def test_a_carriage_return_between_tokens_of_json_ends_no_line(tmp_path: Path):
+    line = json.dumps({"title": "A", "selftext": MINE}).replace(", ", ",\r")
+    assert len(read("reddit", write(tmp_path, f"{line}\n{line}\n", "a.jsonl"))) == 2
+
+
+class CountedLines(rows.Lines):
+    """Counts the lines that are taken from the file or again."""
+
+    taken = 0
+
+    def _take(self) -> tuple[int, bytes]:
+        self.taken += 1
+        return super()._take()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r"])
+def test_an_open_quote_on_every_line_costs_no_more_than_a_multiple_of_the_file(tmp_path: Path, end: str):
+    """Each line goes on with the quote before it: read again from each, they would cost their square."""
+    path = write(tmp_path, end.join(["story,memType", *['x","'] * 5_000, "I walked home.,recalled", ""]))
+    drops = Drops(refuse_bad_rows=False)
+    with path.open("rb") as file:
+        lines = CountedLines(file, str(path), "", table=True)
+        read_rows = [row["story"] for _, row in rows.Table(lines).rows(["story"], drops)]
+    assert lines.taken < 40_000
+    assert drops.reasons == {"bad row": 5_000}
+    assert read_rows == ["I walked home."]

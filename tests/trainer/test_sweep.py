@@ -213,7 +213,10 @@ def test_the_example_is_a_sweep_of_four_runs():
         ({"grid": GRID, "name": "../up"}, "name: String should match"),
         ({"grid": {"lora_rnk": [8]}}, "grid: lora_rnk is no setting of a run: did you mean lora_rank?"),
         ({"grid": GRID, "settings": {"epoch": 1}}, "settings: epoch is no setting of a run"),
-        ({"grid": {"lora_rank": [8, 48]}}, "grid: lora_rank=48: lora_rank: Input should be 1, 8, 16"),
+        (
+            {"grid": {"lora_rank": [8, 513]}},
+            "grid: lora_rank=513: lora_rank: Input should be less than or equal",
+        ),
         ({"grid": {"seed": [1, 2, 1]}}, "grid: seed=1 and seed=1 are the same run: take one out"),
         ({"grid": {"learning_rate": [0.0001, "1e-4"]}}, "are the same run"),
         ({"grid": {"publish": [True]}}, "publish can't be set, a sweep publishes nothing"),
@@ -255,13 +258,43 @@ def test_an_override_with_a_mistake_names_the_command_line(room: Room, override:
         load_sweep(room.file, [override])
 
 
+def test_a_setting_may_follow_another_one(room: Room):
+    room.write(
+        grid={"lora_rank": [8, 48]}, ties={"lora_alpha": "2*lora_rank", "warmup_steps": "lora_rank / 4"}
+    )
+    points = load_sweep(room.file, ["max_seq_length=512"]).points
+    assert [(p.config.lora_rank, p.config.lora_alpha, p.config.warmup_steps) for p in points] == [
+        (8, 16, 2),
+        (48, 96, 12),
+    ]
+    assert [str(point) for point in points] == ["lora_rank=8", "lora_rank=48"]
+
+
+@pytest.mark.parametrize(
+    ("values", "override", "said"),
+    [
+        ({"ties": {"lora_alpha": "twice"}}, "", "ties: lora_alpha is 'twice': write a number times another"),
+        ({"ties": {"lora_alpha": "2*packing"}}, "", "ties: lora_alpha is '2\\*packing'"),
+        ({"ties": {"lora_alpha": "lora_rank/0"}}, "", "ties: lora_alpha is 'lora_rank/0'"),
+        ({"ties": {"lora_alhpa": "lora_rank"}}, "", "ties: lora_alhpa is no setting of a run: did you mean"),
+        ({"ties": {"lora_alpha": "0.1*lora_rank"}}, "", "lora_alpha: Input should be a valid integer"),
+        ({"ties": {"lora_rank": "seed"}}, "", "grid: lora_rank is tied in"),
+        ({"ties": {"lora_alpha": "lora_rank"}}, "lora_alpha=4", "command line: lora_alpha is tied in"),
+    ],
+)
+def test_a_tie_that_cannot_be_followed_is_refused(room: Room, values: dict, override: str, said: str):
+    room.write(grid={"lora_rank": [8]}, **values)
+    with pytest.raises(ConfigError, match=said):
+        load_sweep(room.file, [override] if override else [])
+
+
 def test_a_base_that_is_missing_or_wrong_is_named(room: Room, tmp_path: Path):
     base = tmp_path / "base.yaml"
     room.write(base=str(base), grid=GRID)
     with pytest.raises(ConfigError, match=f"no config at {base}"):
         load_sweep(room.file, [])
-    base.write_text("lora_rank: 7")
-    with pytest.raises(ConfigError, match=f"{base}: lora_rank: Input should be 1, 8"):
+    base.write_text("lora_rank: 0")
+    with pytest.raises(ConfigError, match=f"{base}: lora_rank: Input should be greater"):
         load_sweep(room.file, [])
 
 

@@ -261,3 +261,29 @@ class TestWrongMask:
                 Sample("conversations", "c:0", TALK),
                 template=TEMPLATE.replace(self.NO_END[0], second),
             )
+
+
+class TestTurnsThatAreNotLearned:
+    def test_they_are_shown_and_carry_no_loss(self, tokenizer):
+        row = rows(tokenizer, Sample("conversations", "c:0", TALK, unlearned=frozenset([1])))[0][0]
+        assert spans(tokenizer, row["labels"]) == ["Still. It's slow.<|im_end|>"]
+        assert "Sewing headbands, with the radio on." in tokenizer.decode(row["input_ids"])
+
+    def test_a_sample_is_never_cut_to_what_is_not_learned(self, tokenizer):
+        sample = Sample("conversations", "c:0", TALK, recalled=DIARY, unlearned=frozenset([1]))
+        whole = length(tokenizer, replace(sample, recalled=()))
+        kept, cut = rows(tokenizer, sample, at_most=whole - 1)
+        assert not len(kept)
+        assert cut == {"longer than max_seq_length": 1}
+
+    @shared
+    @given(talk=talks, data=st.data())
+    def test_whatever_is_marked_carries_none_and_the_rest_does(self, tokenizer, talk, data):
+        places = range(1, len(talk) - 2, 2)
+        marked = data.draw(st.sets(st.sampled_from(places)) if len(places) else st.just(set()))
+        sample = Sample("conversations", "c:0", talk, unlearned=frozenset(marked))
+        row = rows(tokenizer, sample)[0][0]
+        learned = [
+            a for place, a in zip(range(1, len(talk), 2), answers(sample), strict=True) if place not in marked
+        ]
+        assert spans(tokenizer, row["labels"]) == as_read(tokenizer, learned)

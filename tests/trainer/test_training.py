@@ -128,8 +128,8 @@ def test_samples_none_of_which_fits_are_told_before_training(tiny_run):
         run(TrainingConfig(**tiny_run | {"max_seq_length": 64}))
 
 
-def test_too_few_samples_are_told_before_the_model_is_loaded(tiny_run):
-    config = TrainingConfig(**tiny_run | {"target_size": 1, "model_name": "package:gpt-9"})
+def test_too_few_samples_are_told_before_training(tiny_run):
+    config = TrainingConfig(**tiny_run | {"target_size": 1})
     with pytest.raises(ConfigError, match="eval_size"):
         run(config)
 
@@ -147,6 +147,26 @@ def test_a_run_that_is_not_to_be_published_is_kept_and_the_link_stays(tiny_run):
     assert not tiny_run["output_dir"].exists()
 
 
+def test_a_run_worse_than_its_base_tells_the_step_that_it_kept_and_is_published_only_when_asked(
+    tiny_run, caplog: pytest.LogCaptureFixture
+):
+    """The best adapter has to be better than none, too."""
+    config = TrainingConfig(**tiny_run | {"learning_rate": 3.0, "max_steps": 2, "evaluations": 2})
+    final = run(config)
+    manifest = check_adapter(final)
+    before, first, second = logged(final, "eval_all_loss")
+    assert before < first < second
+    assert (manifest.loss_before, manifest.loss_after, manifest.last_loss) == (before, first, second)
+    assert (manifest.served_step, manifest.steps) == (1, 2)
+    assert manifest.loss_by_source["journals"] == logged(final, "eval_journals_loss")[:2]
+    card = (final / "README.md").read_text(encoding="utf-8")
+    assert "This adapter is that of step 1 of 2; the last step's, in `last/`" in card
+    assert "it is worse than its base" in card
+    assert not config.output_dir.exists()
+    assert f"{final.name} is not published (it is worse than its base: held-out loss rose from" in caplog.text
+    assert f"python -m trainer.publish {final.name} --output-dir {config.output_dir}" in caplog.text
+
+
 # A run that was killed
 
 
@@ -162,6 +182,7 @@ def test_a_killed_run_is_resumed_and_learns_what_an_unbroken_one_does(tiny_run, 
     kill_at_step(7, tmp_path / "killed", [*TRAINER, "--config", str(config_file)])
     (part,) = (tmp_path / "killed" / "runs").iterdir()
     assert run_folder.last_checkpoint(part) is not None
+    damaged = shutil.copytree(tmp_path / "killed", tmp_path / "damaged")
     again = [*TRAINER, "--resume", f"output_dir={tiny_run['output_dir']}", f"log_dir={tmp_path / 'logs'}"]
     subprocess.run(again, cwd=ROOT, check=True, capture_output=True, timeout=300)
 
@@ -171,6 +192,24 @@ def test_a_killed_run_is_resumed_and_learns_what_an_unbroken_one_does(tiny_run, 
     assert (one.steps, one.tokens, one.loss_before) == (other.steps, other.tokens, other.loss_before)
     assert losses(resumed) == pytest.approx(losses(unbroken), abs=1e-3)
     assert answers(resumed) == answers(unbroken)
+    assert losses(resumed_with_a_damaged_checkpoint(damaged)) == pytest.approx(losses(unbroken), abs=1e-3)
+
+
+def resumed_with_a_damaged_checkpoint(outputs: Path) -> Path:
+    """Its newest checkpoint cut short, as after a power cut: regressions/damaged_newest_checkpoint."""
+    (part,) = (outputs / "runs").iterdir()
+    edit_yaml(part / "config.yaml", output_dir=str(outputs / "ada_model"))
+    newest = run_folder.last_checkpoint(part)
+    os.truncate(newest / "adapter_model.safetensors", 1000)
+    before = run_folder.last_checkpoint(part)
+    assert before is not None
+    assert before != newest
+    one_run.resume(TrainingConfig(output_dir=outputs / "ada_model"), MODEL_CACHE, outputs / "log")
+    return outputs / "ada_model"
+
+
+def edit_yaml(path: Path, **changes: object) -> None:
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
 
 
 TRAINER = [sys.executable, "-m", "trainer"]
@@ -300,6 +339,8 @@ def test_a_run_leaves_every_file_of_the_contract_and_no_other(ada: Path, config:
 def test_the_manifests_hashes_are_the_files(ada: Path, config: TrainingConfig):
     manifest = read_manifest(ada)
     assert manifest.weights_sha256 == sha256(ada / "adapter_model.safetensors")
+    assert manifest.adapter_config_sha256 == sha256(ada / "adapter_config.json")
+    assert manifest.persona_sha256 == sha256(ada / "persona.toml")
     assert manifest.template_sha256 == sha256(ada / "chat_template.jinja")
     assert manifest.dataset["journals"]["sha256"] == sha256(config.journal_path)
 
@@ -384,6 +425,27 @@ def test_an_edited_template_is_refused(copy: Path):
     template = copy / "chat_template.jinja"
     template.write_text(template.read_text().replace("Drew", "User"))
     assert refusal(copy).startswith(f"{template} is not the template that Ada was trained with")
+
+
+@pytest.mark.model
+def test_an_altered_rank_is_refused(copy: Path):
+    edit(copy / "adapter_config.json", lambda adapter: adapter | {"r": 4})
+    assert refusal(copy).startswith(f"{copy / 'adapter_config.json'} has r 4, but MANIFEST.json says 1")
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("name", ["adapter_config.json", "persona.toml"])
+def test_whatever_else_is_altered_in_a_file_that_is_hashed_is_refused(copy: Path, name: str):
+    (copy / name).write_text((copy / name).read_text() + "\n")
+    assert refusal(copy).startswith(f"{copy / name} was altered (its hash differs)")
+
+
+@pytest.mark.model
+def test_a_run_of_before_is_accepted_without_those_hashes(copy: Path):
+    new = ("adapter_config_sha256", "persona_sha256", "served_step", "last_loss")
+    edit(copy / "MANIFEST.json", lambda manifest: {k: v for k, v in manifest.items() if k not in new})
+    assert check_adapter(copy).served_step is None
+    assert "This adapter is that of step" not in model_card(read_manifest(copy))
 
 
 @pytest.mark.model

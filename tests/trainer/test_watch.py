@@ -3,6 +3,7 @@
 .venv/bin/python -m pytest tests/trainer/test_watch.py
 """
 
+import hashlib
 import json
 import math
 import re
@@ -240,7 +241,10 @@ class TestBestAdapter:
             self.evaluate(best, step, loss, mark)
         assert self.kept(tmp_path) == 2.0
         assert best_loss(tmp_path / "best") == 2.5
-        assert json.loads((tmp_path / "best" / "held_out.json").read_text()) == {"step": 20, "loss": 2.5}
+        noted = json.loads((tmp_path / "best" / "held_out.json").read_text())
+        weights = (tmp_path / "best" / "adapter_model.safetensors").read_bytes()
+        assert noted == {"step": 20, "loss": 2.5, "sha256": hashlib.sha256(weights).hexdigest()}
+        assert not (tmp_path / "best.part").exists()
 
     def test_a_resumed_run_knows_what_it_had(self, best: BestAdapter, model: PeftModel, tmp_path: Path):
         self.evaluate(best, 10, 2.5, mark=1.0)

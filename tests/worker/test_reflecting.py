@@ -3,17 +3,22 @@
 .venv/bin/python -m pytest tests/worker/test_reflecting.py
 """
 
+import json
 import time
 
 import pytest
 from fake_model import completion
+from rq.timeouts import JobTimeoutException
+from sqlalchemy import text
 
 from services.diary import reflections
-from services.diary.entry import IndexState, Source
+from services.diary.entry import EntryDraft, IndexState, Source
 from services.diary.job_names import reflection_job_id
+from services.diary.owners_ledger import OwnersLedger
+from services.diary.persona_record import PersonaRecord
 from services.diary.reflections import Reflection, Reflections
-from services.errors import DiaryUnavailable, NotFound
-from services.worker import alive, tasks
+from services.errors import DiaryUnavailable, LedgerFull, NotFound
+from services.worker import alive, sweep, tasks
 
 TURNS = [{"role": "user", "content": "It rained."}, {"role": "assistant", "content": "All day, here too."}]
 REQUEST = {"model": "ada", "messages": [*TURNS, {"role": "user", "content": "Write."}], "max_tokens": 200}
@@ -157,6 +162,15 @@ class TestWhenItCannotBeDone:
         assert (done.state, done.entry_id) == ("done", None)
         assert "already" in done.reason
 
+    def test_what_nobody_said_is_never_quoted(self, house, model, kept):
+        told = "You are Ada, a bookbinder with a small workshop in Galway."
+        messages = [{"role": "system", "content": told}, *REQUEST["messages"]]
+        wish = kept.add("ada", TURNS, 2, {**REQUEST, "messages": messages}, "2026-01-02")
+        model.body = completion(f"It rained. {told} We talked of it.")
+        reflect(house, wish)
+        [entry] = house.ledger.every_current()
+        assert entry.text == "It rained. We talked of it."
+
     def test_a_reflection_that_is_gone_is_no_trouble(self, house, model):
         tasks.reflect("ada", "0" * 64)
         assert model.asked == []
@@ -172,6 +186,126 @@ class TestWhenItCannotBeDone:
             raise DiaryUnavailable("the ledger is away")
 
         with monkeypatch.context() as patch:
-            patch.setattr(Reflections, "get", away)
+            patch.setattr(Reflections, "begin", away)
             reflect(house, wish)
         assert kept.get("ada", wish.id) == wish
+
+
+def test_while_another_persona_is_served_it_waits_and_nobody_is_asked(house, model, kept, wish: Reflection):
+    house.ledger.of("ada").add(EntryDraft(text="It rained.", date="2026-01-02"))
+    record = PersonaRecord(house.ledger)
+    record.serve("ada", "Ada", shared=False)
+    record.serve("tomás", "Tomás", shared=False)
+    reflect(house, wish)
+    waits = kept.get("ada", wish.id)
+    assert (waits.state, waits.attempts) == ("queued", 1)
+    assert waits.reason.startswith("the diary is Ada's and Tomás is served")
+    assert model.asked == []
+
+
+SECRET = "the heron's name is Augustine"
+ODD = {
+    "a list as content": {"choices": [{"finish_reason": "stop", "message": {"content": [SECRET]}}]},
+    "an object as content": {"choices": [{"finish_reason": "stop", "message": {"content": {"a": SECRET}}}]},
+    "a number as content": {"choices": [{"finish_reason": "stop", "message": {"content": 7}}]},
+    "no message": {"choices": [{"finish_reason": "stop", "message": None}]},
+    "an object as choices": {"choices": {"0": SECRET}},
+    "a list": [SECRET],
+    "a text": SECRET,
+    "an odd reason": {"choices": [{"finish_reason": [SECRET * 99], "message": {"content": SECRET}}]},
+}
+BROKEN = {
+    "nested too deep": b"[" * 100_000,
+    "no UTF-8": b'{"choices": "\xff"}',
+    "half a character": completion("x").replace(b'"x"', b'"The heron\\ud800"'),
+    "too long": b'{"choices": "' + b"x" * (5 << 20) + b'"}',
+}
+
+
+class TestOddAnswers:
+    """Whatever a model server answers, the attempt is counted and nothing of it is logged."""
+
+    @pytest.mark.parametrize("body", [*ODD.values(), *BROKEN.values()], ids=[*ODD, *BROKEN])
+    def test_an_attempt_is_counted_and_told_by_its_job(self, house, model, kept, wish, log, body: object):
+        model.body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        reflect(house, wish)
+        after = kept.get("ada", wish.id)
+        assert after.attempts == 1
+        assert after.state in ("queued", "failed")
+        assert after.reason
+        assert kept.due(9) == [], "it would be asked again at once"
+        [job] = house.jobs.list("ada", after.state).jobs
+        assert (job.attempts, job.reason) == (1, after.reason)
+        assert "heron" not in log.text
+        assert list(house.ledger.every_current()) == []
+
+    def test_an_entry_that_is_too_long_is_refused_without_quoting_it(self, house, model, kept, wish, log):
+        model.body = completion(f"{SECRET}. " * 2000)
+        reflect(house, wish)
+        assert kept.get("ada", wish.id).reason.startswith("text: ")
+        assert "heron" not in kept.get("ada", wish.id).reason
+        assert "heron" not in log.text
+
+
+class TestAttempts:
+    def test_one_that_always_ends_its_worker_is_not_tried_for_ever(self, house, kept, wish: Reflection):
+        for _ in range(6):
+            assert kept.begin("ada", wish.id) is not None  # and then the process is killed
+            assert kept.due(9) == []
+        reflect(house, wish)
+        failed = kept.get("ada", wish.id)
+        assert (failed.state, failed.reason) == ("failed", reflections.INTERRUPTED)
+
+    def test_one_that_takes_too_long_is_counted(self, house, kept, wish: Reflection, monkeypatch):
+        monkeypatch.setattr(house.author, "write", raising(JobTimeoutException("over 900 seconds")))
+        reflect(house, wish)
+        assert (kept.get("ada", wish.id).attempts, kept.due(9)) == (1, [])
+
+    def test_an_entry_that_finds_no_room_on_the_disk_is_counted(self, house, kept, wish, monkeypatch):
+        monkeypatch.setattr(OwnersLedger, "add", raising(LedgerFull("the ledger's disk is full")))
+        reflect(house, wish)
+        put_off = kept.get("ada", wish.id)
+        assert (put_off.attempts, put_off.reason) == (1, "the ledger's disk is full")
+
+    def test_one_that_raises_keeps_no_other_waiting(
+        self, house, until, kept, log, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(sweep, "SWEEP_EVERY_S", 0.05)
+        bad = kept.add("ada", [{"role": "user", "content": SECRET}], 1, REQUEST, "2026-01-02")
+        good = [kept.add(owner, TURNS, 2, REQUEST, "2026-01-02") for owner in ("ada", "drew")]
+        write = house.author.write
+        first = iter([RuntimeError(SECRET)])
+
+        def picky(request: dict) -> str:
+            for error in first:
+                raise error
+            return write(request)
+
+        monkeypatch.setattr(house.author, "write", picky)
+        reflect(house, bad)
+        with house.at_work():
+            until(lambda: all(kept.get(one.owner, one.id).state == "done" for one in good))
+        after = kept.get("ada", bad.id)
+        assert (after.state, after.attempts) == ("queued", 1)
+        assert after.reason == "an unforeseen error: RuntimeError"
+        assert "RuntimeError" in log.text
+        assert "heron" not in log.text
+
+    def test_a_row_that_cannot_be_read_is_counted_and_stands_in_nobodys_way(
+        self, house, until, kept, wish: Reflection
+    ):
+        with house.ledger.transaction() as connection:
+            connection.execute(text("UPDATE reflections SET turns = '{'"))
+        good = kept.add("drew", TURNS, 2, REQUEST, "2026-01-02")
+        with house.at_work():
+            until(lambda: kept.get("drew", good.id).state == "done")
+        with house.ledger.reading() as connection:
+            attempts = connection.execute(text("SELECT attempts FROM reflections WHERE owner = 'ada'"))
+            assert attempts.scalar() == 1
+
+
+def raising(error: Exception):
+    def call(*_: object, **__: object) -> None:
+        raise error
+
+    return call

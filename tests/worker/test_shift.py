@@ -10,12 +10,14 @@ from datetime import timedelta
 import pytest
 from fakes import PickyEmbedder, UnsteadyIndex, WaitingEmbedder
 from scribe_process import FakeEmbedder
+from sqlalchemy import text
 
 from services.diary import ledger
 from services.diary.entry import EntryDraft, IndexState
 from services.diary.index import EntryKey
 from services.diary.job_names import job_id
 from services.diary.job_queue import JobQueue, diary_queue
+from services.diary.reflections import Reflections
 from services.worker import desk, sweep, tasks
 
 AT_ONCE = timedelta(microseconds=1)
@@ -246,3 +248,34 @@ def test_edits_and_removals_reach_the_index_through_the_queue(house, until):
         house.jobs.submit(mine.remove("e1"))
         until(house.all_indexed)
     assert house.indexed() == [("e0", 2), ("e2", 1)]
+
+
+class TestDamagedRows:
+    """A row of the ledger that can't be read fails by itself; everybody else's entries are indexed."""
+
+    def test_entries_of_others_are_indexed(self, house, until, eager: None):
+        bad, good = house.note("damaged"), house.note("whole")
+        import_id = house.take_in(["imported"])
+        damage(house, bad.id)
+        with house.at_work():
+            until(lambda: house.now(good).state == IndexState.INDEXED)
+            until(lambda: house.ledger.of("ada").import_report(import_id).indexed == 1)
+        with house.ledger.reading() as connection:
+            query = text("SELECT state, reason FROM entries WHERE id = :id")
+            state, reason = connection.execute(query, {"id": bad.id}).one()
+        assert state == "failed"
+        assert "damaged" in reason
+
+    def test_what_goes_wrong_with_entries_keeps_no_reflection_waiting(self, house, monkeypatch):
+        def raising(*_: object) -> None:
+            raise KeyError("what is this?")
+
+        monkeypatch.setattr(house.ledger, "due", raising)
+        turns = [{"role": "user", "content": "It rained."}]
+        Reflections(house.ledger).add("ada", turns, 1, {"model": "ada"}, "2026-01-01")
+        assert house.sweep.sweep(AT_ONCE) == 1
+
+
+def damage(house, entry_id: str) -> None:
+    with house.ledger.transaction() as connection:
+        connection.execute(text("UPDATE entries SET tags = '[' WHERE id = :id"), {"id": entry_id})

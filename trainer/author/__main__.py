@@ -20,6 +20,7 @@ from tqdm import tqdm
 from services.errors import AdaError, ConfigError
 from services.persona.manifest import file_sha256
 from services.persona.persona import DEFAULT_PERSONA, Persona, load_persona
+from services.printable import printable
 from trainer.author.backstory import Backstory
 from trainer.author.duplicates import Told
 from trainer.author.endpoint import Endpoint
@@ -27,6 +28,7 @@ from trainer.author.manuscript import Manuscript
 from trainer.author.plan import plans
 from trainer.author.tally import Tally
 from trainer.author.writer import Models, Writer
+from trainer.sources.foreign import ForeignConversations
 
 
 def main() -> int:
@@ -35,12 +37,12 @@ def main() -> int:
     try:
         tally = run(given)
     except AdaError as error:
-        print(f"author: {error}", file=sys.stderr)
+        print(printable(f"author: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("author: interrupted; what was finished is kept, the same command goes on", file=sys.stderr)
         return 130
-    print(tally.table())
+    print(printable(tally.table()))
     return 0
 
 
@@ -50,10 +52,27 @@ def run(given: argparse.Namespace) -> Tally:
     if not persona.facts:
         raise ConfigError(f"{given.persona} has no [[facts]]: there is nothing to talk about")
     with Manuscript(given.out, given.seed, file_sha256(given.persona)) as manuscript:
+        _check_persona(given.out, manuscript, persona)
         tally = Tally(given.number, found=len(manuscript.written), given_up=len(manuscript.given_up))
         asyncio.run(_write(given, persona, manuscript, tally))
         manuscript.publish()
     return tally
+
+
+def _check_persona(out: Path, manuscript: Manuscript, persona: Persona) -> None:
+    """One file is of one persona. Raises ConfigError when it holds another's."""
+    foreign = ForeignConversations(persona)
+    verdict = ""
+    try:
+        for item in manuscript.published:
+            foreign.check(item)
+    except ConfigError as error:
+        verdict = str(error)
+    if verdict := verdict or foreign.verdict():
+        name = persona.assistant_name
+        raise ConfigError(
+            f"{out}: {verdict}. For those of {name} name another file by --out, or move this away"
+        )
 
 
 async def _write(given: argparse.Namespace, persona: Persona, manuscript: Manuscript, tally: Tally) -> None:
@@ -68,7 +87,9 @@ async def _write(given: argparse.Namespace, persona: Persona, manuscript: Manusc
         writer = Writer(persona, Backstory(persona, date.today()), endpoint, models, given.seed, told)
         done = given.number - len(todo)
         # On a terminal only: in a log every step would be a line.
-        with tqdm(total=given.number, initial=done, desc=models.author, unit="conv", disable=None) as bar:
+        with tqdm(
+            total=given.number, initial=done, desc=printable(models.author), unit="conv", disable=None
+        ) as bar:
 
             def finished() -> None:
                 bar.set_postfix_str(f"{tally.thrown_away.total()} thrown away", refresh=False)

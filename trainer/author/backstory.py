@@ -4,7 +4,6 @@ Only what stands in plain patterns is seen: "my father, Tom", "I was born in Sli
 thirty-seven". Whatever the facts leave open is free, and what they say in other ways is for the judge.
 """
 
-import calendar
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from functools import cached_property
 from itertools import chain
 
 from services.persona.persona import Fact, Persona
-from trainer.author.plan import DATE_WORDS
+from trainer.author.plan import DATE_WORDS, MONTHS
 
 _ROLES = {
     "father": "father dad daddy da papa",
@@ -64,7 +63,7 @@ def _kin_patterns(whose: str) -> tuple[re.Pattern[str], ...]:
 
 
 _MY_KIN, _YOUR_KIN = _kin_patterns("my|our"), _kin_patterns("your")
-_MONTHS = {name: number for number, name in enumerate(calendar.month_name) if name}
+_MONTHS = {name: number for number, name in enumerate(MONTHS, 1)}
 _MONTH = rf"(?P<month>{'|'.join(_MONTHS)})"
 _BORN = re.compile(r"\bI was born\b[^.!?]*")
 _BIRTHDAY = re.compile(rf"\b[Mm]y birthday(?:['’]s| is| falls)\b[^.!?]{{0,20}}\b{_MONTH}\b")

@@ -11,6 +11,7 @@ from openai import (
     AsyncOpenAI,
     AuthenticationError,
     BadRequestError,
+    DefaultAsyncHttpxClient,
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
@@ -19,6 +20,7 @@ from openai import (
 from openai.types.chat import ChatCompletion
 
 from services.errors import AdaError, ConfigError, ModelUnavailable
+from services.loopback import is_loopback
 from trainer.author.faults import CUT_OFF, REFUSED, Rejected
 from trainer.author.tally import Tally
 from trainer.sample import Turn
@@ -46,7 +48,7 @@ class Endpoint:
     def __init__(self, url: str, key: str, tally: Tally) -> None:
         _check_url(url)
         self.url, self.tally = url, tally
-        self._client = AsyncOpenAI(base_url=url, api_key=key, max_retries=RETRIES)
+        self._client = AsyncOpenAI(base_url=url, api_key=key, max_retries=RETRIES, http_client=_http(url))
         self._refused: set[str] = set()
 
     async def __aenter__(self) -> "Endpoint":
@@ -135,6 +137,14 @@ class Endpoint:
             case APIConnectionError():
                 return ModelUnavailable(f"no server answers at {self.url}: start it, or set --url")
         return ConfigError(f"--url {self.url} answers, but not as OpenAI's API does ({type(error).__name__})")
+
+
+def _http(url: str) -> DefaultAsyncHttpxClient:
+    """This machine's own servers are reached directly, all others as the environment's proxies say."""
+    try:
+        return DefaultAsyncHttpxClient(trust_env=not is_loopback(url))
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"a proxy variable (HTTP_PROXY, ALL_PROXY, …) can't be used: {error}") from None
 
 
 def _check_url(url: str) -> None:

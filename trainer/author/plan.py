@@ -1,6 +1,5 @@
 """A plan: what one conversation is about, in what mood, how long it is and how it begins."""
 
-import calendar
 import random
 import re
 from collections.abc import Iterator
@@ -29,7 +28,18 @@ ANSWER_WORDS = ((15, 40), (30, 70), (40, 90), (60, 120), (100, 180))
 EXCHANGES = (15, 35, 25, 15, 10)
 # How many of each hundred are about one fact, two, three.
 FACTS = (40, 40, 20)
-DATE_WORDS = frozenset((*calendar.month_name, *calendar.day_name)) - {""}
+# English, whatever the machine's language is, which `calendar` would go by.
+MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September")
+MONTHS += ("October", "November", "December")
+DATE_WORDS = frozenset(MONTHS) | {
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+}
 _INNER_CAPITAL = re.compile(r"(?<=[\w,;:] )[A-ZÀ-ÖØ-Þ][^\W\d_]+")
 
 

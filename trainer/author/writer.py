@@ -91,6 +91,7 @@ class Writer:
                 continue
             return {
                 "conversations": turns,
+                "persona": self.persona.assistant_name,
                 "topic": plan.topic,
                 "mood": plan.mood,
                 "model": self.models.author,

@@ -1,12 +1,12 @@
 """The user's own conversations of Drew and Ada, of any number of turns: JSON, or JSONL with one a line.
 
 A conversation is `{"conversations": [{"role", "content"}, ...]}`; OpenAI's `messages` and ShareGPT's `from`
-and `value` are read too. System turns at its head are left out without a word, because Ada's own system
-text stands there. Drew begins, they take turns, Ada ends.
+and `value` are read too, and content in parts of type `text`. System turns at its head are left out without a
+word, because Ada's own system text stands there. Drew begins, they take turns, Ada ends.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import cycle, dropwhile
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,22 @@ from services.persona.persona import load_persona
 from trainer.config import TrainingConfig
 from trainer.drops import Drops
 from trainer.sample import Sample, Turn, dialogue
+from trainer.sources.foreign import ForeignConversations, own_conversations
 from trainer.sources.json_array import items
-from trainer.sources.rows import BadRow, Lines, fingerprint, is_text, is_there, json_rows, opened
+from trainer.sources.rows import BadRow, Lines, fingerprint, is_there, json_rows, opened
+from trainer.sources.turns import (
+    Flaw,
+    check_keys,
+    first_filled,
+    from_text,
+    is_learned,
+    is_row_learned,
+    speaker,
+    words,
+)
 
 NAME = "conversations"
-LICENCE = "Conversations of Drew and Ada by whoever trained her; those in data/samples: Apache-2.0"
+LICENCE = "Conversations of user and persona by whoever trained it; those in data/samples: Apache-2.0"
 REMEDY = (
     'Write conversations there as [{"conversations": [{"role": "user", "content": "..."}, '
     '{"role": "assistant", "content": "..."}]}], like data/samples/generated_conversations.json, '
@@ -29,8 +40,9 @@ ROLES = ("user", "assistant")
 SYSTEM = ("system", "developer")
 USUAL = dict.fromkeys(("user", "human", "prompter"), "user")
 USUAL |= dict.fromkeys(("assistant", "gpt", "bot", "model", "chatgpt"), "assistant")
+# Of two names that nobody knows, neither is one of these.
+NEVER_A_SPEAKER = (*SYSTEM, "tool", "function", "observation", "function_call", "ipython", "environment")
 LISTS = ("conversations", "messages")
-SPEAKER, WORDS = ("role", "from"), ("content", "value")
 
 
 def found(config: TrainingConfig) -> bool:
@@ -50,15 +62,30 @@ def read(config: TrainingConfig, drops: Drops) -> Iterator[Sample]:
     """
     path, speakers = config.generated_data_path, _speakers(config)
     with opened(path, REMEDY) as file:
-        for where, origin, conversation in _conversations(file, path, drops):
+        for where, origin, conversation in _own(_conversations(file, path, drops), config):
             try:
-                yield Sample(NAME, origin, _turns(conversation, speakers))
-            except (_Flaw, BadRow) as error:
+                turns, unlearned = _turns(conversation, speakers, config.ignored_turn_keys)
+            except (Flaw, BadRow) as error:
                 drops.bad(f"{where}: {error}. {REMEDY}")
+            else:
+                if turns:
+                    yield Sample(NAME, origin, turns, unlearned=unlearned)
+                else:
+                    drops.drop("not to be learned")
 
 
-class _Flaw(Exception):
-    """Which turn and which field of a conversation is wrong, and what it must be."""
+def _own(found: Iterator[tuple[str, str, Any]], config: TrainingConfig) -> Iterator[tuple[str, str, Any]]:
+    """Those of the persona that is trained, and the others too where the config allows them."""
+    if config.foreign_conversations == "allow":
+        return found
+    persona = load_persona(config.persona)
+    remedy = (
+        f"{persona.assistant_name} is trained: write {persona.pronouns.possessive} own by "
+        f"`make conversations PERSONA={config.persona}` into another file, set generated_data_path to it, or "
+        "set foreign_conversations=allow"
+    )
+    foreign = ForeignConversations(persona, {*_speakers(config), *SYSTEM})
+    return own_conversations(found, config.generated_data_path, foreign, remedy)
 
 
 def _conversations(file: io.BufferedReader, path: Path, drops: Drops) -> Iterator[tuple[str, str, Any]]:
@@ -78,55 +105,56 @@ def _speakers(config: TrainingConfig) -> dict[str, str]:
     return {name.strip().lower(): role for name, role in (USUAL | own | config.speakers).items()}
 
 
-def _turns(conversation: Any, speakers: dict[str, str]) -> tuple[Turn, ...]:
+def _turns(
+    conversation: Any, speakers: dict[str, str], ignored: Iterable[str]
+) -> tuple[tuple[Turn, ...], frozenset[int]]:
+    """The dialogue up to the last turn that Ada learns, and the places of earlier ones that she does not."""
     if isinstance(conversation, BadRow):
         raise conversation
-    turns = [(place, _speaker(place, turn), turn) for place, turn in enumerate(_list(conversation))]
+    turns = [(place, speaker(place, turn), turn) for place, turn in enumerate(_list(conversation))]
     turns = list(dropwhile(lambda turn: turn[1] in SYSTEM, turns))
     roles = _roles(turns, speakers)
     for (place, name, _), expected in zip(turns, cycle(ROLES), strict=False):
         if roles[name] != expected:
-            raise _Flaw(f"turn {place}, field `role` must be {expected!r}: Drew begins, and they take turns")
+            raise Flaw(
+                f"turn {place}, field `role` must be {expected!r}: the user begins, then they take turns"
+            )
     if len(turns) < 2 or len(turns) % 2:
-        raise _Flaw("the last turn must be the assistant's, and field `role` say so")
-    return dialogue(*(_words(place, turn) for place, _, turn in turns))
+        raise Flaw("the last turn must be the assistant's, and field `role` say so")
+    said = dialogue(*(words(place, turn) for place, _, turn in turns))
+    for place, _, turn in turns:
+        check_keys(place, turn, ignored)
+    learned = [is_learned(place, turn) for place, _, turn in turns]
+    answers = [place for place in range(1, len(turns), 2) if learned[place]]
+    if not is_row_learned(conversation) or not answers:
+        return (), frozenset()
+    end = answers[-1] + 1
+    return said[:end], frozenset(range(1, end, 2)) - frozenset(answers)
 
 
 def _list(conversation: Any) -> list[Any]:
-    holder = conversation if isinstance(conversation, dict) else {}
-    turns = next((holder[name] for name in LISTS if name in holder), None)
+    turns = first_filled(conversation, LISTS)
+    if isinstance(turns, str) and turns.strip():
+        turns = from_text(turns)
+        if turns is None:
+            raise Flaw(
+                "field `conversations` holds text in the place of a list, and the text is no JSON that could "
+                "be read as one: write the turns as a list of objects"
+            )
     if not isinstance(turns, list) or len(turns) < 2:
-        raise _Flaw("field `conversations` must hold two turns or more")
+        raise Flaw("field `conversations` must hold two turns or more")
     return turns
-
-
-def _speaker(place: int, turn: Any) -> str:
-    name = _first(turn, SPEAKER)
-    if not isinstance(name, str):
-        raise _Flaw(f"turn {place}, field `role` must say who speaks")
-    return name.strip().lower()
-
-
-def _words(place: int, turn: Any) -> str:
-    words = _first(turn, WORDS)
-    if not is_text(words) or not words.strip():
-        raise _Flaw(f"turn {place}, field `content` must be text")
-    return words
-
-
-def _first(turn: Any, names: tuple[str, ...]) -> Any:
-    return next((turn[name] for name in names if name in turn), None) if isinstance(turn, dict) else None
 
 
 def _roles(turns: list[tuple[int, str, Any]], speakers: dict[str, str]) -> dict[str, str]:
     """Role by name, for these turns: of two names that nobody knows, the first to speak is Drew's."""
     names = list(dict.fromkeys(name for _, name, _ in turns))
     unknown = [(place, name) for place, name, _ in turns if name not in speakers]
-    if len(names) == 2 and not speakers.keys() & names:
+    if len(names) == 2 and not {*speakers, *NEVER_A_SPEAKER} & {*names}:
         return dict(zip(names, ROLES, strict=True))
     if unknown:
-        raise _Flaw(
-            f"turn {unknown[0][0]}, field `role` names neither Drew nor Ada: say who it is, "
+        raise Flaw(
+            f"turn {unknown[0][0]}, field `role` names neither the user nor the persona: say who it is, "
             "for example speakers={Marta: user}"
         )
     return speakers

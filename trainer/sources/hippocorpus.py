@@ -97,11 +97,11 @@ def read(config: TrainingConfig, drops: Drops) -> Iterator[Sample]:
 def _lines(path: Path) -> Iterator[Lines]:
     with opened(path, REMEDY) as file:
         if path.suffix.lower() != ".zip":
-            yield Lines(file, str(path), REMEDY)
+            yield Lines(file, str(path), REMEDY, table=True)
             return
         try:
             with zipfile.ZipFile(file) as archive, archive.open(_member(path, archive)) as member:
-                yield Lines(io.BufferedReader(member), f"{path} ({member.name})", REMEDY)
+                yield Lines(io.BufferedReader(member), f"{path} ({member.name})", REMEDY, table=True)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise ConfigError(f"{path} is no zip that can be read ({error}). {REMEDY}") from None
 

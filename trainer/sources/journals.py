@@ -63,7 +63,7 @@ def read(config: TrainingConfig, drops: Drops) -> Iterator[Sample]:
     """Yield one sample an entry. Raises ConfigError naming file, line and column."""
     path = config.journal_path
     with opened(path, REMEDY) as file:
-        table = Table(Lines(file, str(path), REMEDY))
+        table = Table(Lines(file, str(path), REMEDY, table=True))
         table.need("Answer")
         wanted = ("Answer", *map(_emotion_column, EMOTIONS), *map(_topic_column, TOPICS))
         for line, row in table.rows(wanted, drops):

@@ -43,7 +43,9 @@ class _Array:
     def __init__(self, file: io.BufferedReader, where: str, remedy: str) -> None:
         self.where, self.remedy = where, remedy
         self.file = text_in(file, where, remedy)
-        self.decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        # No string in JSON holds a bare line end, so that each may be read as a line feed.
+        self.decoder = io.IncrementalNewlineDecoder(utf8, translate=True)
         self.buffer, self.place, self.line = "", 0, 1
         self.margin = ""  # what stands on the line before `place`, as far as that is blank
         self.begun = ""  # the margin at which the item begins

@@ -9,14 +9,14 @@ from typing import Any
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
 from trainer.drops import Drops
-from trainer.sources.rows import BadRow, Lines, Table, is_text, json_rows, listed, opened
+from trainer.sources.rows import BadRow, Lines, Table, is_blank, is_text, json_rows, listed, opened
 
 REMEDY = (
     'Put posts into a file, one JSON object a line: {"title": ..., "selftext": ...}, or CSV or Parquet, and '
     "set reddit_path; or set reddit_dataset to another id; or set reddit_ratio=0 and let the other ratios "
     "sum to 1"
 )
-# What a data set may call it: the first of these that it has.
+# What a data set may call it: the first of these that holds something.
 FIELDS = {
     "text": ("selftext", "content", "documents", "body", "text"),
     "title": ("title", "trimmed_title"),
@@ -77,7 +77,7 @@ def _from_jsonl(path: Path, fields: Fields, drops: Drops) -> Rows:
 
 def _from_csv(path: Path, fields: Fields, drops: Drops) -> Rows:
     with opened(path, REMEDY) as file:
-        table = Table(Lines(file, str(path), REMEDY))
+        table = Table(Lines(file, str(path), REMEDY, table=True))
         _need(table.columns, fields, f"{path}, line {table.lines.begins}")
         for line, row in table.rows(chain(*fields.values()), drops):
             yield f"{path}, line {line}", f"{path.name}:{line}", row
@@ -165,11 +165,13 @@ def _flaw(row: Any, fields: Fields) -> str:
 
 
 def _value(row: dict[str, Any], names: tuple[str, ...]) -> Any:
-    return row.get(_name(row, names))
+    """What the row has under the first of these names that holds something; None where none does."""
+    value = row.get(_name(row, names))
+    return None if is_blank(value) else value
 
 
 def _name(row: dict[str, Any], names: tuple[str, ...]) -> str:
-    return next((name for name in names if name in row), names[0])
+    return next((name for name in names if not is_blank(row.get(name))), names[0])
 
 
 def _first_line(error: Exception) -> str:

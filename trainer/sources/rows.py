@@ -7,6 +7,7 @@ most one row is held, of 16 MiB at most.
 import csv
 import io
 import json
+import math
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import deque
@@ -22,6 +23,8 @@ from trainer.sample import is_utf8
 
 LONGEST = 1 << 24  # bytes of a line or row: far beyond any telling, and less than a swallowed file
 PIECE = 1 << 20
+AHEAD = 1 << 16
+FEW_LINES = 1000
 SEPARATORS = ",;"  # spreadsheets of many countries save a table again with semicolons
 # csv's own limit of 128 KiB a field would refuse a long story; that of a row comes first.
 csv.field_size_limit(LONGEST)
@@ -60,6 +63,15 @@ def is_text(value: object) -> bool:
     return isinstance(value, str) and is_utf8(value) and "\0" not in value
 
 
+def is_blank(value: object) -> bool:
+    """Whether a field says nothing: null, as pandas writes it too, blank text, or an empty list or object."""
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, list | tuple | dict) and not value)
+
+
 def listed(names: Iterable[object]) -> str:
     """Names for a message; what doesn't look like a name may be somebody's text, and is `…`."""
     shown = [str(name) if _NAME.fullmatch(str(name)) else "…" for name in names]
@@ -91,24 +103,66 @@ def text_in(file: io.BufferedReader, where: str, remedy: str) -> io.BufferedRead
     return file
 
 
+def _ends_in_carriage_returns(file: io.BufferedReader) -> bool:
+    """Whether the lines of a file end as Excel for Mac ends them."""
+    head = file.peek(1)
+    return b"\n" not in head and b"\r" in head[:-1]
+
+
+class _AnyLineEnd:
+    """A file whose lines end with a line feed, a carriage return or both."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self.file = file
+        self.ahead: deque[bytes] = deque()  # read already: lines, the last one perhaps not to its end
+
+    def readline(self, size: int) -> bytes:
+        """The next line, or at least so many bytes of it."""
+        parts, length = [], 0
+        while length < size and (part := self._next()):
+            parts.append(part)
+            length += len(part)
+            if part.endswith(b"\r") and (behind := self._next()):
+                parts.append(behind) if behind == b"\n" else self.ahead.appendleft(behind)
+            if part.endswith((b"\n", b"\r")):
+                break
+        return b"".join(parts)
+
+    def _next(self) -> bytes:
+        if not self.ahead:
+            self.ahead.extend(self.file.readline(AHEAD).splitlines(keepends=True))
+        return self.ahead.popleft() if self.ahead else b""
+
+
 class Lines:
     """The lines of a file in UTF-8, row by row: those of a torn row can be gone back over.
+
+    A line ends with a line feed, with both marks, or with a carriage return: the last one in any table, and
+    in JSON where no other is used, because a carriage return may stand between JSON's tokens.
 
     A line that is not UTF-8 or holds a NUL is handed out as it is, so that its row can be told from the
     next, and noted in `flaw`. Raises BadRow for a line or row of more than 16 MiB.
     """
 
-    def __init__(self, file: io.BufferedReader, where: str, remedy: str) -> None:
-        self.file, self.where, self.remedy = text_in(file, where, remedy), where, remedy
+    def __init__(self, file: io.BufferedReader, where: str, remedy: str, *, table: bool = False) -> None:
+        self.where, self.remedy = where, remedy
+        file = text_in(file, where, remedy)
+        any_end = table or _ends_in_carriage_returns(file)
+        self.file = _AnyLineEnd(file) if any_end else file
+        self.ends = (b"\n", b"\r") if any_end else b"\n"
         self.again: deque[tuple[int, bytes]] = deque()
         self.count = 0
         self.torn = False
+        self.read_again = 0
+        self.row_by_line = False
         self.begin_row()
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
+        if self.row and self.again and self.row_by_line:
+            raise TornRow(self.begins, "a quote of the row is not closed")
         number, raw = self._take()
         while not self.row and not raw.strip():  # blank lines between rows mean nothing
             number, raw = self._take()
@@ -130,9 +184,16 @@ class Lines:
         self.flaw: BadRow | None = None
 
     def go_back(self) -> None:
-        """Read the lines of the row again but for its first: behind a torn quote, they may be rows."""
+        """Read the lines of the row again but for its first: behind a torn quote, they may be rows.
+
+        Where every line begins a quote that is not closed, each would be read as often as there are lines
+        before it. Beyond twice the length of the file, a line that is read again is a row of its own.
+        """
         self.torn = True
-        self.again.extendleft(reversed(self.row[1:]))
+        again = self.row[1:]
+        self.read_again += len(again)
+        self.row_by_line = self.read_again > 2 * self.count + FEW_LINES
+        self.again.extendleft(reversed(again))
 
     def said(self, error: BadRow) -> str:
         """What is wrong, with its place and the remedy."""
@@ -146,7 +207,7 @@ class Lines:
             raise StopIteration
         self.count += 1
         if len(raw) > LONGEST:
-            while raw and not raw.endswith(b"\n"):
+            while raw and not raw.endswith(self.ends):
                 raw = self.file.readline(PIECE)
             raise TornRow(self.count, f"line {self.count} is longer than 16 MiB")
         return self.count, raw

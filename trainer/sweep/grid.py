@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,6 +21,9 @@ SWEEPS = "sweeps"
 MIXTURES = "mixtures"
 RATIOS = ("hippocorpus_ratio", "journal_ratio", "reddit_ratio", "generated_ratio")
 SET_BY_THE_SWEEP = {"publish": "a sweep publishes nothing", "log_dir": "the logs lie in the sweep's folder"}
+_TIE = re.compile(
+    r"\s*(?:(?P<factor>\d+(?:\.\d+)?)\s*\*\s*)?(?P<setting>[a-z]\w*)\s*(?:/\s*(?P<divisor>\d*[1-9]\d*))?\s*"
+)
 Row = dict[str, Any]
 
 
@@ -31,6 +35,7 @@ class SweepFile(BaseModel):
     name: str | None = Field(None, pattern=r"^\w[\w.-]*$")  # none: the file's own
     base: Path | None = None  # a training config
     settings: dict[str, Any] = Field(default_factory=dict)  # over those of `base`
+    ties: dict[str, str] = Field(default_factory=dict)  # what follows another setting, such as 2*lora_rank
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(min_length=1)
 
 
@@ -64,7 +69,7 @@ class Sweep:
 
 
 def load_sweep(file: Path, overrides: list[str]) -> Sweep:
-    """Read a sweep and resolve all its runs: defaults ← `base` ← `settings` ← a combination ← overrides.
+    """Read a sweep and resolve all runs: defaults ← `base` ← `settings` ← a combination ← overrides ← ties.
 
     Raises ConfigError that names the file, the entry of the grid and what it must be.
     """
@@ -72,7 +77,9 @@ def load_sweep(file: Path, overrides: list[str]) -> Sweep:
     _check_names(file, asked, given)
     base = load_config(asked.base, []).model_dump(exclude_unset=True) if asked.base else {}
     common = base | asked.settings
-    resolved = [_resolve(file, common, combination, given) for combination in _combinations(file, asked)]
+    resolved = [
+        _resolve(file, common, combination, given, asked.ties) for combination in _combinations(file, asked)
+    ]
     output_dir = resolved[0].config.output_dir
     check_link(output_dir)
     folder = output_dir.parent / SWEEPS / (asked.name or file.stem)
@@ -93,12 +100,22 @@ def _sweep_file(file: Path) -> SweepFile:
 def _check_names(file: Path, asked: SweepFile, given: dict[str, object]) -> None:
     """Refuse settings that don't exist, that the sweep sets itself, or that two places vary."""
     mixed = {*RATIOS} if MIXTURES in asked.grid else set()
-    places = {f"{file}: settings": asked.settings, f"{file}: grid": asked.grid, "command line": given}
+    places = {
+        f"{file}: settings": asked.settings,
+        f"{file}: grid": asked.grid,
+        f"{file}: ties": asked.ties,
+        "command line": given,
+    }
     for place, names in places.items():
         for name in names:
             _check_name(place, name, of_grid=names is asked.grid)
     if both := sorted(mixed & {*asked.grid}):
         raise ConfigError(f"{file}: grid: {MIXTURES} sets the four ratios together: take {both[0]} out")
+    for tied, place in (
+        (name, place) for place, names in places.items() for name in asked.ties if name in names
+    ):
+        if place != f"{file}: ties":
+            raise ConfigError(f"{place}: {tied} is tied in {file}: leave it out here, or there")
     if both := sorted((mixed | {*asked.grid}) & {*given}):
         raise ConfigError(f"command line: {both[0]} is varied in {file}: leave it out here, or there")
 
@@ -124,11 +141,15 @@ def _combinations(file: Path, asked: SweepFile) -> Iterator[dict[str, Any]]:
         yield dict(zip(asked.grid, values, strict=True))
 
 
-def _resolve(file: Path, common: Row, combination: Row, given: dict[str, object]) -> Point:
+def _resolve(
+    file: Path, common: Row, combination: Row, given: dict[str, object], ties: dict[str, str]
+) -> Point:
     mixture = combination.get(MIXTURES, {})
     single = {name: value for name, value in combination.items() if name != MIXTURES}
+    settings = common | single | mixture | given
     try:
-        config = TrainingConfig.model_validate(common | single | mixture | given)
+        tied = _tied(file, ties, TrainingConfig.model_validate(settings))
+        config = TrainingConfig.model_validate(settings | tied)
     except ValidationError as error:
         entry = ", ".join(f"{name}={value}" for name, value in combination.items())
         complaints = (
@@ -140,6 +161,22 @@ def _resolve(file: Path, common: Row, combination: Row, given: dict[str, object]
     settings = config.model_dump(mode="json")  # as resolved: YAML reads 5e-5 as text
     settings[MIXTURES] = "/".join(f"{settings[ratio]:g}" for ratio in RATIOS)
     return Point({name: settings[name] for name in combination}, config)
+
+
+def _tied(file: Path, ties: dict[str, str], config: TrainingConfig) -> Row:
+    """Name → value of the settings that follow another one's: a number times it, or a part of it."""
+    values = {}
+    for name, expression in ties.items():
+        found = _TIE.fullmatch(expression)
+        value = getattr(config, found["setting"], None) if found else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(
+                f"{file}: ties: {name} is {expression!r}: write a number times another setting that is a "
+                "number, such as 2*lora_rank"
+            )
+        product = value * float(found["factor"] or 1) / float(found["divisor"] or 1)
+        values[name] = int(product) if product.is_integer() else product
+    return values
 
 
 def _refuse_twins(file: Path, points: list[Point]) -> None:

@@ -16,7 +16,9 @@ from starlette.routing import Route
 
 def create_app(upstream: str) -> Starlette:
     """Passes /v1/chat/completions on to `upstream`."""
-    client = httpx.AsyncClient(base_url=upstream, timeout=60, limits=httpx.Limits(max_connections=None))
+    client = httpx.AsyncClient(
+        base_url=upstream, timeout=60, trust_env=False, limits=httpx.Limits(max_connections=None)
+    )
 
     async def chat(request: Request) -> Response:
         asked = client.build_request("POST", "/v1/chat/completions", content=await request.body())

@@ -154,7 +154,7 @@ def _wait(process: subprocess.Popen[bytes], port: int) -> None:
     ends = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < ends and process.poll() is None:
         try:
-            httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=5)
+            httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=5, trust_env=False)
             return
         except httpx.HTTPError:
             time.sleep(0.1)

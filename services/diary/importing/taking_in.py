@@ -17,6 +17,7 @@ from services.diary.imports import ImportReport
 from services.diary.ledger import Ledger
 from services.diary.tables import idempotency_keys, utc
 from services.errors import EntryConflict
+from services.local_time import IN_UTC, LocalTime
 
 MOST_REJECTS = 1000  # are told one by one; of the others only how many
 _AT_ONCE = 500  # rows in one transaction
@@ -45,6 +46,7 @@ def take_in(
     form: Format,
     name: str,
     key: str | None = None,
+    local: LocalTime = IN_UTC,
     check: Callable[[], None] = going_on,
 ) -> Import:
     """Read a seekable file to its end; on return all that was accepted is on disk.
@@ -60,7 +62,7 @@ def take_in(
     import_id = _begin(ledger, owner, file, name, key)
     report = ledger.of(owner).import_report(import_id)
     if report.ended_at is None:
-        _Reading(ledger, owner, import_id, report.rows_read).read(rows)
+        _Reading(ledger, owner, import_id, report.rows_read, local).read(rows)
     return the_import(ledger, owner, import_id)
 
 
@@ -152,6 +154,7 @@ class _Reading:
     owner: str
     import_id: str
     known: int  # rows that a reading before this one has taken
+    local: LocalTime
     rejected: list[dict[str, Any]] = field(default_factory=list)
     rejected_count: int = 0
     undated: int = 0
@@ -175,7 +178,7 @@ class _Reading:
     def _write(self) -> None:
         known = min(self.known, len(self.batch))
         drafts = [row.draft for row in self.batch]
-        added = self.ledger.of(self.owner).add_rows(self.import_id, drafts, known)
+        added = self.ledger.of(self.owner, self.local).add_rows(self.import_id, drafts, known)
         self.known -= known
         for place, row in enumerate(self.batch):
             if place in added.refused:

@@ -3,48 +3,27 @@
 from dataclasses import dataclass
 from typing import Any
 
-from services.orchestrator.adapter import Adapter
-from services.orchestrator.chat.conversation import Turn, conversation
+from services.orchestrator.chat.conversation import check_prefill, conversation
 from services.orchestrator.chat.endpoint import Endpoint
 from services.orchestrator.chat.events import CompletionRelay, said_in
-from services.orchestrator.chat.models import ADA, BASE, known_model
-from services.orchestrator.chat.passing import passed
-from services.orchestrator.chat.recollection import Diary, recollect
+from services.orchestrator.chat.models import known_model
+from services.orchestrator.chat.passing import check_answers, passed
+from services.orchestrator.chat.prompt import prepare_prompt
 from services.orchestrator.chat.report import report
-from services.orchestrator.chat.schemas import AdaOptions, ChatRequest
+from services.orchestrator.chat.schemas import ChatRequest
+from services.orchestrator.chat.talk import Talk
 from services.orchestrator.chat.thinking import StreamSplitter, split_answer, wants_thinking
-from services.orchestrator.diary.quiet import keep_talk
-from services.orchestrator.diary.reflection_request import spoken
 from services.orchestrator.edge.keys import Caller
 from services.orchestrator.engine.vllm import CHAT
 from services.orchestrator.state import State
-from services.persona.prompt import build_messages, neutral_messages
 
 Json = dict[str, Any]
-
-
-@dataclass
-class Talk:
-    """A conversation with Ada, or with the base model, that asks for its next turn."""
-
-    turns: list[Turn]
-    owner: str
-    state: State
-    diary: Diary
-
-    async def keep(self, said: str) -> None:
-        """Keep the talk with her answer, for her to write about when it has gone quiet."""
-        if self.diary.status != "off":
-            turns = [*self.turns, {"role": "assistant", "content": said}]
-            await keep_talk(self.state, self.owner, spoken(turns))
 
 
 @dataclass
 class ChatQuestion(Talk):
     """What vLLM is asked for a chat completion."""
 
-    body: Json
-    ada: Json
     thinking: bool
     usage: bool  # whether the client wants it in a stream
     path: str = CHAT
@@ -66,35 +45,28 @@ async def understand(asked: ChatRequest, state: State, caller: Caller) -> ChatQu
     """The question for vLLM, with what the diary recalls. Raises AdaError."""
     adapter = state.adapter()
     known_model(asked.model)
+    asked.ada.check_no_control_tokens()
     extra = passed(asked.model_extra)
-    turns = conversation(asked.messages)
+    check_answers(1, extra.fields.get("n"), state.most_answers)
+    talk = conversation(asked.messages)
+    check_prefill(talk.turns, extra.fields, talk.ignored)
     thinking = wants_thinking(asked.chat_template_kwargs, asked.reasoning_effort)
-    messages, diary = await prompt(asked.model, turns, asked.ada, adapter, state, caller.owner)
-    body: Json = {**extra, "model": asked.model, "messages": messages}
+    body: Json = {**extra.fields, "model": asked.model}
     if thinking:
         body["chat_template_kwargs"] = {"enable_thinking": True}
+    prompt = await prepare_prompt(asked.model, talk.turns, asked.ada, body, state, caller.owner)
+    body["messages"] = prompt.messages()
     usage = False
     if asked.stream:
         options = asked.stream_options.model_dump() if asked.stream_options else {}
         usage = bool(options.get("include_usage"))
         # Always asked for: it is what a key's tokens are counted by.
         body |= {"stream": True, "stream_options": {**options, "include_usage": True}}
-    ada = report(asked.model, adapter, diary)
-    return ChatQuestion(turns, caller.owner, state, diary, body, ada, thinking, usage)
-
-
-async def prompt(
-    model: str, turns: list[Turn], options: AdaOptions, adapter: Adapter, state: State, owner: str
-) -> tuple[list[Turn], Diary]:
-    """The messages that the model is shown, and what of them is the diary's."""
-    if model == BASE or not options.diary:
-        diary = Diary("off")
-    else:
-        question = next((turn["content"] for turn in reversed(turns) if turn["role"] == "user"), "")
-        diary = await recollect(question, options, state, owner)
-    if model == ADA:
-        return build_messages(adapter.persona, turns, diary.shown()), diary
-    return neutral_messages(turns), diary
+    ignored = state.metrics.count_ignored([*extra.ignored, *talk.ignored])
+    ada = report(asked.model, adapter, prompt.diary, ignored, prompt.neutralized)
+    return ChatQuestion(
+        talk.turns, caller.owner, state, prompt, body, ada, "messages", thinking=thinking, usage=usage
+    )
 
 
 endpoint = Endpoint(ChatRequest, understand)

@@ -3,17 +3,20 @@
 from dataclasses import dataclass
 from typing import Any
 
+from services.errors import ModelRefused, RequestRefused
+from services.orchestrator.chat.context import Room, answer_tokens, least_tokens
 from services.orchestrator.chat.endpoint import Endpoint
 from services.orchestrator.chat.events import CompletionRelay
 from services.orchestrator.chat.models import known_model
-from services.orchestrator.chat.passing import passed
+from services.orchestrator.chat.passing import check_answers, passed
 from services.orchestrator.chat.recollection import Diary
+from services.orchestrator.chat.refusals import check_length, tidied
 from services.orchestrator.chat.report import report
 from services.orchestrator.chat.schemas import CompletionRequest
 from services.orchestrator.edge.keys import Caller
 from services.orchestrator.engine.vllm import COMPLETIONS
 from services.orchestrator.state import State
-from services.persona.neutraliser import neutralise
+from services.persona.neutraliser import find_mark
 
 Json = dict[str, Any]
 Prompt = str | list[str] | list[int] | list[list[int]]
@@ -23,6 +26,7 @@ Prompt = str | list[str] | list[int] | list[list[int]]
 class CompletionQuestion:
     """What vLLM is asked for a completion."""
 
+    state: State
     body: Json
     ada: Json
     usage: bool
@@ -40,25 +44,69 @@ class CompletionQuestion:
     async def keep(self, said: str) -> None:
         """Nothing is kept: it is no talk."""
 
+    async def revise(self, error: ModelRefused) -> None:
+        """Raises AdaError: there is nothing that could be left out of a text."""
+        length = await self.state.context.length() if error.status == 400 else None
+        if length is not None:
+            for prompt in _prompts(self.body["prompt"]):
+                if room := await self._room(prompt, length):
+                    check_length(room, "prompt", error)
+        raise tidied(error)
+
+    async def _room(self, prompt: str | list[int], length: int) -> Room | None:
+        answer = answer_tokens(self.body)
+        if isinstance(prompt, list):
+            return Room(length, len(prompt), answer)
+        if least := least_tokens(len(prompt), length):
+            return Room(length, least, answer, at_least=True)
+        counted = await self.state.context.count({"model": self.body["model"], "prompt": prompt})
+        return None if counted is None else Room(length, counted, answer)
+
 
 async def understand(asked: CompletionRequest, state: State, _caller: Caller) -> CompletionQuestion:
     """The question for vLLM. Raises AdaError."""
     adapter = state.adapter()
     known_model(asked.model)
-    body: Json = {**passed(asked.model_extra), "model": asked.model, "prompt": _neutral(asked.prompt)}
+    extra = passed(asked.model_extra)
+    prompts = _prompts(asked.prompt)
+    check_answers(len(prompts), extra.fields.get("n"), state.most_answers)
+    if not asked.ada.allow_control_tokens:
+        _check_marks(asked.prompt)
+    body: Json = {**extra.fields, "model": asked.model, "prompt": asked.prompt}
     usage = False
     if asked.stream:
         options = asked.stream_options.model_dump() if asked.stream_options else {}
         usage = bool(options.get("include_usage"))
         body |= {"stream": True, "stream_options": {**options, "include_usage": True}}
-    return CompletionQuestion(body, report(asked.model, adapter, Diary("off")), usage)
+    ignored = state.metrics.count_ignored(extra.ignored)
+    return CompletionQuestion(state, body, report(asked.model, adapter, Diary("off"), ignored), usage)
 
 
-def _neutral(prompt: Prompt) -> Prompt:
-    """Text can't write a control token here either. Token ids are passed on: who sends them means them."""
+def _prompts(prompt: Prompt) -> list[str] | list[list[int]]:
+    """Each text or row of token ids that is to be gone on from."""
     if isinstance(prompt, str):
-        return neutralise(prompt)
-    return [neutralise(part) if isinstance(part, str) else part for part in prompt]  # type: ignore[return-value]
+        return [prompt]
+    if prompt and isinstance(prompt[0], int):
+        return [prompt]
+    return prompt  # type: ignore[return-value]
+
+
+def _check_marks(prompt: Prompt) -> None:
+    """Text that would write a control token is refused, not altered. Token ids are meant by who sends them.
+
+    Raises RequestRefused, naming the first mark and its place.
+    """
+    for place, text in enumerate([prompt] if isinstance(prompt, str) else prompt):
+        if not isinstance(text, str) or (start := find_mark(text)) < 0:
+            continue
+        where = "prompt" if isinstance(prompt, str) else f"prompt[{place}]"
+        mark = text[start : text.find(">", start) + 1][:40]
+        raise RequestRefused(
+            f"{where}: {mark!r} at character {start} is a control mark: set ada.allow_control_tokens "
+            "to true to have it read as a control token, send token ids, or take it out",
+            where,
+            "control_token",
+        )
 
 
 endpoint = Endpoint(CompletionRequest, understand)

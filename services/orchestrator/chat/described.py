@@ -22,7 +22,9 @@ _FAILURES = {
     "415": "the body is of another type than JSON",
     "429": "the key's limit is reached, or the model has no place left",
     "500": "something unforeseen",
+    "502": "the model server failed, or its answer is none that can be passed on",
     "503": "the model is away",
+    "504": "the model server missed a deadline (MODEL_FIRST_TOKEN_TIMEOUT_S, MODEL_WHOLE_TIMEOUT_S)",
     "4XX": "what else the model server refuses, in its own words",
     "5XX": "what else goes wrong in the model server, in its own words",
 }

@@ -5,12 +5,11 @@ Plain ASGI and no route of the framework's, whose machinery would cost as much a
 """
 
 import asyncio
-import json
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -20,17 +19,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.errors import RequestRefused
+from services.errors import ModelRefused, RequestRefused
 from services.orchestrator.chat.event_stream import EventStream, ended
 from services.orchestrator.chat.events import Relay, relayed
-from services.orchestrator.chat.schemas import AskedOfAda
+from services.orchestrator.chat.schemas import AdaOptions, AskedOfAda
 from services.orchestrator.edge.connected import ClientGone, while_connected
 from services.orchestrator.edge.json_body import Json, json_body
 from services.orchestrator.edge.keys import Caller
 from services.orchestrator.edge.owner import caller_of
+from services.orchestrator.engine.upstream import encode
+from services.orchestrator.engine.vllm import Event
 from services.orchestrator.state import State
 
 log = logging.getLogger("ada.orchestrator")
+REFLECT_HEADER = "X-Ada-Reflect"
 _KIND = re.compile(r"str|list\[.*")  # what of several kinds a field can be; no part of its place
 Asked = TypeVar("Asked", bound=AskedOfAda)
 
@@ -50,6 +52,9 @@ class Question(Protocol):
     async def keep(self, said: str) -> None:
         """Do what is to be done with her answer when the client has it."""
 
+    async def revise(self, error: ModelRefused) -> None:
+        """Change what vLLM refused so that it is asked once more. Raises AdaError when nothing can be."""
+
 
 Understand = Callable[[Asked, State, Caller], Awaitable[Question]]
 
@@ -67,6 +72,7 @@ class Endpoint(Generic[Asked]):
         state = cast(State, request.app.state.ada)
         caller = caller_of(request)
         asked = read(self.schema, await json_body(request))
+        reflects = reflects_on(request.headers, asked.ada)
         answer = _Answer(state, caller, state.limits.admit(caller))
         try:
             async with while_connected(receive):
@@ -80,7 +86,7 @@ class Endpoint(Generic[Asked]):
             if answer.stream and answer.stream.begun:
                 return
             raise ended() from None
-        if not (answer.stream and answer.stream.cut):
+        if reflects and not (answer.stream and answer.stream.cut):
             await question.keep(answer.said)
 
 
@@ -94,6 +100,17 @@ def read(schema: type[Asked], body: Json) -> Asked:
         reason = first["msg"].removeprefix("Value error, ")
         code = "array_above_max_length" if first["type"] == "too_long" else None
         raise RequestRefused(f"{where}: {reason}", where, code) from None
+
+
+def reflects_on(headers: Mapping[str, str], options: AdaOptions) -> bool:
+    """Whether Ada may write about this chat: unless the field or the header says no.
+
+    The header is for front ends that can set no field. Raises RequestRefused for a value that says neither.
+    """
+    value = headers.get(REFLECT_HEADER, "on").strip().lower()
+    if value not in ("on", "off"):
+        raise RequestRefused(f"{REFLECT_HEADER} is {value[:40]!r}: use 'on' or 'off'", REFLECT_HEADER)
+    return options.reflect and value == "on"
 
 
 def place(loc: tuple[int | str, ...]) -> str:
@@ -114,22 +131,30 @@ class _Answer:
     said: str = ""
 
     async def whole(self, question: Question) -> Response:
-        answer = cast(Json, await self.state.engine.whole(question.path, question.body))
+        answer = cast(Json, await self._asked(question))
         self.said = question.finish(answer)
         self._account(answer.get("usage") or {})
-        content = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
-        return Response(content, media_type="application/json", headers=dict(self.limits))
+        return Response(encode(answer), media_type="application/json", headers=dict(self.limits))
+
+    async def _asked(self, question: Question) -> Mapping[str, object]:
+        while True:
+            try:
+                return await self.state.engine.whole(question.path, question.body)
+            except ModelRefused as error:
+                await question.revise(error)
 
     def streamed(self, question: Question) -> ASGIApp:
-        self.stream = EventStream(self._events(question), self.state.keep_alive_s, self.limits)
+        relay = question.relay()
+        events = self._events(question, relay)
+        self.stream = EventStream(events, relay.failure, self.state.keep_alive_s, self.limits)
         return self.stream
 
-    async def _events(self, question: Question) -> AsyncGenerator[bytes]:
-        relay, events, metrics = question.relay(), 0, self.state.metrics
+    async def _events(self, question: Question, relay: Relay) -> AsyncGenerator[bytes]:
+        events, metrics = 0, self.state.metrics
         before = time.monotonic()
         try:
             async with (
-                self.state.engine.stream(question.path, question.body) as pieces,
+                self._stream(question) as pieces,
                 aclosing(relayed(pieces, relay)) as ready,
             ):
                 async for event in ready:
@@ -141,6 +166,18 @@ class _Answer:
             self.said = "".join(relay.said)
             # Whoever goes away early is charged for what has come: an event is a token.
             self._account(relay.usage or {"completion_tokens": events, "total_tokens": events})
+
+    @asynccontextmanager
+    async def _stream(self, question: Question) -> AsyncIterator[AsyncIterator[Event]]:
+        async with AsyncExitStack() as stack:
+            pieces = None
+            while pieces is None:
+                stream = self.state.engine.stream(question.path, question.body)
+                try:
+                    pieces = await stack.enter_async_context(stream)
+                except ModelRefused as error:
+                    await question.revise(error)
+            yield pieces
 
     def _account(self, usage: Json) -> None:
         self.state.limits.spend(self.caller, tokens_of(usage))

@@ -2,15 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
 from services.errors import AdaError, ModelUnavailable
-from services.orchestrator.chat.events import END, encoded
-from services.orchestrator.edge.errors import describe
+from services.orchestrator.edge.errors import describe, unforeseen
 from services.orchestrator.edge.later import Later
+from services.orchestrator.engine.event_reader import END
 
 _NO_MORE = {"type": "http.response.body", "body": b"", "more_body": False}
 _HEADERS = (
@@ -25,9 +26,14 @@ class EventStream:
     """Sends events as they come, and a comment when there was none for `keep_alive_s`."""
 
     def __init__(
-        self, events: AsyncGenerator[bytes], keep_alive_s: float, headers: Mapping[str, str]
+        self,
+        events: AsyncGenerator[bytes],
+        failure: Callable[[dict[str, Any]], bytes],  # the end of a stream that went wrong
+        keep_alive_s: float,
+        headers: Mapping[str, str],
     ) -> None:
         self._events = events
+        self._failure = failure
         self._keep_alive_s = keep_alive_s
         self._headers = headers
         self._sent_at = time.monotonic()
@@ -46,11 +52,16 @@ class EventStream:
             if not self.begun:
                 raise
             self.cut = True
-            await self._write(send, encoded(describe(error)[1]))
+            await self._write(send, self._failure(describe(error)[1]))
+        except Exception as error:  # a mistake of ours must not leave the client waiting either
+            if not self.begun:
+                raise
+            self.cut = True
+            await self._write(send, self._failure(unforeseen(error)))
         except asyncio.CancelledError:  # the client is gone, or Ada is ended and has waited long enough
             if self.begun:
                 with suppress(Exception):
-                    await self._write(send, encoded(describe(ended())[1]))
+                    await self._write(send, self._failure(describe(ended())[1]))
                     await send(_NO_MORE)
             raise
         finally:

@@ -1,20 +1,22 @@
-"""Server-sent events on their way from vLLM to a client.
+"""A streamed answer's events on their way from vLLM to a client.
 
 They are passed on as the bytes they came in. Only one that may be the last is held back for a moment, because
 the last one carries `ada` too; and chunks are rewritten as long as thoughts have to be told from words.
 """
 
-import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Protocol
 
-from services.errors import ModelUnavailable
+from services.errors import ModelFaulty, ModelUnavailable
 from services.orchestrator.chat.thinking import StreamSplitter
+from services.orchestrator.engine.event_reader import DATA, END
+from services.orchestrator.engine.upstream import encode
+from services.orchestrator.engine.vllm import DONE, Event
 
-DATA, END = b"data: ", b"\n\n"
-DONE = DATA + b"[DONE]"
-_UNFINISHED = b'"finish_reason":null'  # as vLLM writes it; an event without it is looked at
-_RESPONSE_ENDS = (b"event: response.completed", b"event: response.incomplete", b"event: response.failed")
+_RESPONSE_ENDS = ("response.completed", "response.incomplete")
+_NAME = re.compile(r"[a-z_]+(?:\.[a-z_]+)*")
+_CHUNK_HEAD = ("id", "object", "created", "model")
 Json = dict[str, Any]
 
 
@@ -25,27 +27,21 @@ class Relay(Protocol):
     usage: Json  # what the answer has cost, when it is over
     said: list[str]
 
-    def take(self, event: bytes) -> bytes:
-        """The bytes that can be sent when this event, without its end, has come."""
+    def take(self, event: Event) -> bytes:
+        """The bytes that can be sent when this event has come."""
+
+    def failure(self, error: Json) -> bytes:
+        """The end of a stream that went wrong: OpenAI's error in the shape of this route's events."""
 
 
-async def relayed(pieces: AsyncIterator[bytes], relay: Relay) -> AsyncGenerator[bytes]:
+async def relayed(events: AsyncIterator[Event], relay: Relay) -> AsyncGenerator[bytes]:
     """The events for the client. Raises ModelUnavailable when they end before they are over."""
-    async for event in whole_events(pieces):
+    async for event in events:
         if ready := relay.take(event):
             yield ready
         if relay.over:
             return
     raise ModelUnavailable("the model server ended in the middle of its answer: ask again")
-
-
-async def whole_events(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Each event without its end."""
-    rest = b""
-    async for piece in pieces:
-        *events, rest = (rest + piece).split(END)
-        for event in events:
-            yield event
 
 
 class CompletionRelay:
@@ -56,52 +52,41 @@ class CompletionRelay:
         self._splitter = splitter
         self._wants_usage = usage
         self._listen = listen  # whether somebody wants to know what was said
-        self._held = b""
+        self._held: Json = {}
+        self._newest: Json = {}
         self.over = False
         self.usage: Json = {}
         self.said: list[str] = []  # of the first choice
 
-    def take(self, event: bytes) -> bytes:
+    def take(self, event: Event) -> bytes:
         """The last event waits for [DONE], and then carries `ada`."""
-        if not event.startswith(DATA):  # a comment
-            return event + END
-        if event == DONE:
+        if event.value is None:
             self.over = True
-            return self._last() + DONE + END
-        event = self._told_apart(event)
-        if _UNFINISHED in event:
-            if self._listen:
-                self._hear(json.loads(event[len(DATA) :]))
-            return self._after_held(event)
-        return self._looked_at(event)
+            return self._last() + DATA + DONE + END
+        chunk, data = event.value, event.data
+        self._newest = chunk
+        if self._splitter and not self._splitter.settled:
+            data = self._splitter.rewrite(data, chunk)
+        self.usage = chunk.get("usage") or self.usage
+        if self._listen:
+            self.said.append(said_in(chunk, "delta"))
+        if not chunk["choices"] and not self._wants_usage:
+            return b""
+        before, self._held = self._held, {}
+        ready = _written(before) if before else b""
+        if _may_be_last(chunk):
+            self._held = chunk
+            return ready
+        return ready + DATA + data + END
+
+    def failure(self, error: Json) -> bytes:
+        """An event with the error, then [DONE]: clients that wait for it are let go, too."""
+        return _written(error) + DATA + DONE + END
 
     def _last(self) -> bytes:
-        last = json.loads(self._held[len(DATA) :]) if self._held else {"choices": []}
-        return encoded({**last, "ada": self._ada})
-
-    def _told_apart(self, event: bytes) -> bytes:
-        if self._splitter is None or self._splitter.settled:
-            return event
-        return DATA + self._splitter.rewrite(event[len(DATA) :])
-
-    def _looked_at(self, event: bytes) -> bytes:
-        chunk = json.loads(event[len(DATA) :])
-        if "error" in chunk:
-            self.over = True
-            return self._after_held(event)
-        self.usage = chunk.get("usage") or self.usage
-        self._hear(chunk)
-        if not chunk.get("choices") and not self._wants_usage:
-            return b""
-        before, self._held = self._held, event + END
-        return before
-
-    def _after_held(self, event: bytes) -> bytes:
-        before, self._held = self._held, b""
-        return before + event + END
-
-    def _hear(self, chunk: Json) -> None:
-        self.said.append(said_in(chunk, "delta"))
+        last = self._held or {**{name: self._newest[name] for name in _CHUNK_HEAD if name in self._newest},
+                              "choices": []}  # fmt: skip
+        return _written({**last, "ada": self._ada})
 
 
 class ResponseRelay:
@@ -109,26 +94,56 @@ class ResponseRelay:
 
     def __init__(self, finish: Json) -> None:
         self._finish = finish  # fields of the whole response that are Ada's to tell
+        self._next_number = 0
         self.over = False
         self.usage: Json = {}
         self.said: list[str] = []
 
-    def take(self, event: bytes) -> bytes:
+    def take(self, event: Event) -> bytes:
         """All but the last event go on as they come."""
-        if not event.startswith(_RESPONSE_ENDS):
-            return event + END
+        if event.value is None:  # no part of a response's stream
+            return b""
+        name = event.name.decode(errors="replace") or event.value.get("type", "")
+        self._next_number = event.value.get("sequence_number", self._next_number) + 1
+        data = event.data
+        if name in _RESPONSE_ENDS:
+            data = self._ended(event.value)
+        return _named(name, data)
+
+    def failure(self, error: Json) -> bytes:
+        """OpenAI's `error` event; `error` in it is what its own libraries raise."""
+        told = error["error"]
+        event = {
+            "type": "error",
+            "sequence_number": self._next_number,
+            **{name: told.get(name) for name in ("code", "message", "param")},
+            **error,
+        }
+        return _named("error", encode(event))
+
+    def _ended(self, value: Json) -> bytes:
+        if "response" not in value:
+            raise ModelFaulty("the model server's last event holds no response: ask again")
         self.over = True
-        head, data = event.split(b"\n" + DATA, 1)
-        told = json.loads(data)
-        told["response"] |= self._finish
-        self.usage = told["response"].get("usage") or {}
-        self.said = [said_in_response(told["response"])]
-        return head + b"\n" + encoded(told)
+        response = value["response"] = {**value["response"], **self._finish}
+        self.usage = response.get("usage") or {}
+        self.said = [said_in_response(response)]
+        return encode(value)
 
 
-def encoded(data: Json) -> bytes:
-    """One event."""
-    return DATA + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + END
+def _may_be_last(chunk: Json) -> bool:
+    """Behind a choice's end only the ends of others come, and the usage."""
+    choices = chunk["choices"]
+    return not choices or any(choice.get("finish_reason") is not None for choice in choices)
+
+
+def _written(chunk: Json) -> bytes:
+    return DATA + encode(chunk) + END
+
+
+def _named(name: str, data: bytes) -> bytes:
+    head = f"event: {name}\n".encode() if _NAME.fullmatch(name) else b""
+    return head + DATA + data + END
 
 
 def said_in(answer: Json, part: str) -> str:

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from services.errors import NotFound
 from services.orchestrator.chat.schemas import Model, Models
 from services.orchestrator.diary.answers import failures
-from services.orchestrator.edge.disclosure import DISCLOSURE
+from services.orchestrator.edge.disclosure import disclosure_about
 from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
 
@@ -18,13 +18,14 @@ ADA, BASE = "ada", "base"
 @router.get("", response_model=Models, response_model_exclude_none=True)
 async def list_models(state: StateDep) -> Json:
     """Both models."""
-    return {"object": "list", "data": [_model(state, ADA), _model(state, BASE)]}
+    length = await state.context.length()
+    return {"object": "list", "data": [_model(state, name, length) for name in (ADA, BASE)]}
 
 
 @router.get("/{name}", response_model=Model, response_model_exclude_none=True, responses=failures(404))
 async def get_model(name: str, state: StateDep) -> Json:
     """One model."""
-    return _model(state, known_model(name))
+    return _model(state, known_model(name), await state.context.length())
 
 
 def known_model(name: str) -> str:
@@ -34,11 +35,17 @@ def known_model(name: str) -> str:
     return name
 
 
-def _model(state: State, name: str) -> Json:
-    manifest = state.adapter().manifest
+def _model(state: State, name: str, length: int | None) -> Json:
+    adapter = state.adapter()
+    manifest, persona = adapter.manifest, adapter.persona
     created = int(datetime.fromisoformat(manifest.created_at).timestamp())
     model: Json = {"id": name, "object": "model", "owned_by": "ada", "created": created}
-    about: Json = {"base_model": manifest.base_model, "disclosure": DISCLOSURE}
+    sentence = disclosure_about(persona.assistant_name).sentence
+    about: Json = {"base_model": manifest.base_model, "disclosure": sentence}
     if name == ADA:
         about["adapter"] = manifest.run_id
+        names = {"name": persona.assistant_name, "user_name": persona.user_name}
+        about["persona"] = {**names, "pronouns": str(persona.pronouns)}
+    if length is not None:  # not known before the model server was up
+        model["max_model_len"] = length
     return {**model, "ada": about}

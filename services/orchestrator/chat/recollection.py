@@ -3,15 +3,19 @@
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import anyio.to_thread
 
-from services.diary.entry import Entry
+from services.diary.cancellation import Cancellation
 from services.diary.recall import Recalled
-from services.errors import AdaError
+from services.diary.when import iso_day
+from services.errors import AdaError, DiaryUnavailable
+from services.orchestrator.chat.context import Room
+from services.orchestrator.chat.diary_budget import room_for_entries, select_entries, shown_date
 from services.orchestrator.chat.schemas import AdaOptions
-from services.orchestrator.chat.tokens import shown_within
+from services.orchestrator.chat.tokens import TokenCounter
 from services.orchestrator.engine.vllm import Json
 from services.orchestrator.seeing.tracing import span
 from services.orchestrator.state import State
@@ -22,32 +26,56 @@ log = logging.getLogger("ada.orchestrator")
 
 @dataclass
 class Diary:
-    """What the diary gave: used, off, empty or unavailable."""
+    """What the diary gave: used, off, empty, no_room or unavailable."""
 
     status: str
     recalled: list[Recalled] = field(default_factory=list)
     reason: str = ""
+    left_out: int = 0  # entries that were found and not shown, because there was no room for them
 
     def report(self) -> Json:
         """The `ada.diary` field of the answer, best entry first."""
         entries = [
             {"id": one.entry.id, "date": one.entry.date, "score": round(one.score, 4)}
-            for one in sorted(self.recalled, key=lambda one: -one.score)
+            for one in _best_first(self.recalled)
         ]
         report: Json = {"status": self.status, "entries": entries}
+        if self.left_out:
+            report["left_out"] = self.left_out
         return {**report, "reason": self.reason} if self.reason else report
 
     def shown(self) -> list[Recollection]:
         """As the prompt has it, newest last."""
-        return [Recollection(_date(one.entry), one.shown) for one in self.recalled]
+        return [Recollection(shown_date(one.entry), one.shown) for one in self.recalled]
+
+    async def fit(self, room: Room, header: str, tokens: TokenCounter) -> None:
+        """Show no more than the conversation and its answer leave free in the model's context."""
+        budget = await room_for_entries(room.left, header, tokens)
+        selection = await select_entries(_best_first(self.recalled), tokens, budget)
+        self.recalled, self.left_out = selection.shown, self.left_out + selection.left_out
+        if not self.recalled:
+            self.drop(
+                f"the conversation ({room.prompt} tokens) and its answer ({room.answer}) leave no room "
+                f"for the diary in the model's {room.length} tokens"
+            )
+
+    def drop(self, reason: str) -> None:
+        """Show nothing, for want of room."""
+        self.left_out += len(self.recalled)
+        self.status, self.recalled, self.reason = "no_room", [], reason
 
 
 async def recollect(question: str, options: AdaOptions, state: State, owner: str) -> Diary:
     """What an owner's diary has to say to a question."""
-    if not question.strip():
+    if not question.strip() or not state.budget_tokens:
         return Diary("empty")
-    if pause := state.diary_breaker.pause_s():
-        reason = f"{state.diary_breaker.reason} (it is asked again in {pause:.0f} s)"
+    try:
+        if complaint := await state.persona_guard.complaint(state.adapter().persona):
+            return Diary("unavailable", reason=complaint)
+    except AdaError as error:
+        return _without(str(error))
+    if pause := state.diary_breaker.pause_s(owner):
+        reason = f"{state.diary_breaker.reason(owner)} (it is asked again in {pause:.0f} s)"
         return Diary("unavailable", reason=reason)
     began = time.monotonic()
     try:
@@ -55,32 +83,48 @@ async def recollect(question: str, options: AdaOptions, state: State, owner: str
             async with asyncio.timeout(state.diary_deadline_s):
                 found = await _recall(question, options, state, owner)
     except TimeoutError:
-        return _without(state, f"the diary did not answer within {state.diary_deadline_s:g} s")
-    except AdaError as error:
-        return _without(state, str(error))
+        reason = f"the diary did not answer within {state.diary_deadline_s:g} s"
+        state.diary_breaker.was_late(owner, reason)
+        return _without(reason)
+    except DiaryUnavailable as error:
+        state.diary_breaker.failed(str(error))
+        return _without(str(error))
+    except AdaError as error:  # the question's own matter
+        return _without(str(error))
     finally:
         state.metrics.recall.observe(time.monotonic() - began)
-    state.diary_breaker.succeeded()
-    return Diary("used" if found else "empty", found)
+    state.diary_breaker.succeeded(owner)
+    return found
 
 
-async def _recall(question: str, options: AdaOptions, state: State, owner: str) -> list[Recalled]:
-    last_day = (options.as_of or "")[:10]  # dates in the question are counted from it
+async def _recall(question: str, options: AdaOptions, state: State, owner: str) -> Diary:
+    local = state.local_time(owner, options.timezone)
+    as_of = iso_day(options.as_of, local) if options.as_of else None
+    cancellation = Cancellation()
 
     def search() -> list[Recalled]:
-        return state.recall().search(owner, question, options.top_k, last_day=last_day)
+        return state.recall().search(
+            owner, question, options.top_k, as_of=as_of, local=local, cancellation=cancellation
+        )
 
-    # A thread can't be ended: past the deadline it is left to itself, and what it finds is dropped.
-    found = await anyio.to_thread.run_sync(search, abandon_on_cancel=True)
-    return await shown_within(found, state.tokens, state.budget_tokens)
+    # A thread can't be ended: past the deadline, and when the client is gone, it ends at its next step.
+    try:
+        found = await anyio.to_thread.run_sync(search, abandon_on_cancel=True)
+    finally:
+        cancellation.cancel()
+    if not found:
+        return Diary("empty")
+    selection = await select_entries(found, state.tokens, state.budget_tokens)
+    diary = Diary("used", selection.shown, left_out=selection.left_out)
+    if not diary.recalled:
+        diary.drop(f"no entry fits DIARY_BUDGET_TOKENS={state.budget_tokens}")
+    return diary
 
 
-def _without(state: State, reason: str) -> Diary:
+def _without(reason: str) -> Diary:
     log.warning("answering without the diary: %s", reason)
-    state.diary_breaker.failed(reason)
     return Diary("unavailable", reason=reason)
 
 
-def _date(entry: Entry) -> str:
-    """A day as the calendar has it, anything wider as it was given."""
-    return entry.first_day if entry.first_day == entry.last_day else entry.date
+def _best_first(recalled: Sequence[Recalled]) -> list[Recalled]:
+    return sorted(recalled, key=lambda one: -one.score)

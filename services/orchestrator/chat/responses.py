@@ -1,25 +1,29 @@
 """/v1/responses in its stateless core: text in, text out. vLLM speaks it; Ada's prompt goes in front."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
 from services.errors import RequestRefused
-from services.orchestrator.chat.chat_completions import Talk, prompt
-from services.orchestrator.chat.conversation import Turn, conversation
+from services.orchestrator.chat.conversation import Conversation, conversation
 from services.orchestrator.chat.endpoint import Endpoint
 from services.orchestrator.chat.events import ResponseRelay, said_in_response
 from services.orchestrator.chat.models import known_model
 from services.orchestrator.chat.passing import passed
+from services.orchestrator.chat.prompt import prepare_prompt
 from services.orchestrator.chat.report import report
 from services.orchestrator.chat.schemas import ChatMessage, ResponsesRequest
+from services.orchestrator.chat.talk import Talk
 from services.orchestrator.chat.thinking import wants_thinking
 from services.orchestrator.edge.keys import Caller
 from services.orchestrator.engine.vllm import RESPONSES
 from services.orchestrator.state import State
 
+# Items of a conversation in which a model has called tools.
+_TOOL_ITEMS = ("mcp_list_tools", "mcp_approval_request", "mcp_approval_response")
+_TOOL_ENDS = ("_call", "_call_output")
 Json = dict[str, Any]
 
 
@@ -27,17 +31,16 @@ Json = dict[str, Any]
 class ResponseQuestion(Talk):
     """What vLLM is asked for a response."""
 
-    body: Json
-    told: Json  # fields of the answer that are Ada's to tell
+    told: Json = field(default_factory=dict)  # fields of the answer that are Ada's to tell
     path: str = RESPONSES
 
     def relay(self) -> ResponseRelay:
         """For an answer that is streamed."""
-        return ResponseRelay(self.told)
+        return ResponseRelay({"ada": self.ada, **self.told})
 
     def finish(self, answer: Json) -> str:
         """Make a whole answer Ada's; returns what she said."""
-        answer |= self.told
+        answer |= {"ada": self.ada, **self.told}
         return said_in_response(answer)
 
 
@@ -45,39 +48,80 @@ async def understand(asked: ResponsesRequest, state: State, caller: Caller) -> R
     """The question for vLLM, with what the diary recalls. Raises AdaError."""
     adapter = state.adapter()
     known_model(asked.model)
+    asked.ada.check_no_control_tokens()
     extra = passed(asked.model_extra)
-    if wants_thinking(None, asked.reasoning.effort if asked.reasoning else None):
-        raise RequestRefused(
-            "reasoning.effort: she thinks in /v1/chat/completions only: ask there, or send 'none'",
-            "reasoning.effort",
-            "unsupported_parameter",
-        )
-    turns = _instructions(asked.instructions) + _turns(asked.input)
-    messages, diary = await prompt(asked.model, turns, asked.ada, adapter, state, caller.owner)
-    body: Json = {**extra, "model": asked.model, "input": messages, "store": False}
+    _check_no_thinking(asked)
+    talk = _conversation(asked.instructions, asked.input)
+    body: Json = {**extra.fields, "model": asked.model, "store": False}
+    if body.get("truncation") == "auto":
+        del body["truncation"]  # vLLM would cut tokens off the front, which is who she is
+        await _truncate(talk, body, state)
+    prompt = await prepare_prompt(asked.model, talk.turns, asked.ada, body, state, caller.owner)
+    body["input"] = prompt.messages()
     if asked.stream:
         body["stream"] = True
-    told: Json = {
-        "ada": report(asked.model, adapter, diary),
-        "store": False,
-        "instructions": asked.instructions,
+    ignored = [*extra.ignored, *(["store"] if asked.store else []), *talk.ignored]
+    ada = report(asked.model, adapter, prompt.diary, state.metrics.count_ignored(ignored), prompt.neutralized)
+    told: Json = {"store": False, "instructions": asked.instructions}
+    return ResponseQuestion(talk.turns, caller.owner, state, prompt, body, ada, "input", told=told)
+
+
+async def _truncate(talk: Conversation, body: Json, state: State) -> None:
+    """Leave out the oldest turns until the rest fits, as OpenAI does; system turns and the newest stay."""
+    system = [{"role": "system", "content": state.adapter().persona.system_text}]
+    while len(old := [turn for turn in talk.turns[:-1] if turn["role"] != "system"]):
+        room = await state.context.room(body, system + talk.turns, wanted=0)
+        if room is None or room.left >= 0:
+            return
+        dropped = {id(turn) for turn in old[: 1 + len(old) // 8]}
+        talk.turns = [turn for turn in talk.turns if id(turn) not in dropped]
+        talk.ignored["input[].oldest_turns"] = None
+
+
+def _check_no_thinking(asked: ResponsesRequest) -> None:
+    """Her thoughts can't be told apart here. Raises RequestRefused, naming the field."""
+    wishes = {
+        "reasoning.effort": wants_thinking(None, asked.reasoning.effort if asked.reasoning else None),
+        "chat_template_kwargs.enable_thinking": wants_thinking(asked.chat_template_kwargs, None),
     }
-    return ResponseQuestion(turns, caller.owner, state, diary, body, told)
+    for where, wanted in wishes.items():
+        if wanted:
+            raise RequestRefused(
+                f"{where}: thinking is for /v1/chat/completions only: ask there, or leave it out",
+                where,
+                "unsupported_parameter",
+            )
 
 
-def _instructions(text: str | None) -> list[Turn]:
-    return [{"role": "system", "content": text}] if text else []
-
-
-def _turns(given: str | Sequence[Mapping[str, Any]]) -> list[Turn]:
+def _conversation(instructions: str | None, given: str | Sequence[Mapping[str, Any]]) -> Conversation:
+    found = Conversation()
+    if instructions:
+        found.turns.append({"role": "system", "content": instructions})
     if isinstance(given, str):
-        return [{"role": "user", "content": given}]
-    return conversation([_message(item, f"input[{place}]") for place, item in enumerate(given)
-                         if item.get("type") != "reasoning"], "input")  # fmt: skip
+        found.turns.append({"role": "user", "content": given})
+        return found
+    newest_user = max((place for place, item in enumerate(given) if item.get("role") == "user"), default=-1)
+    for place, item in enumerate(given):
+        kind = item.get("type") or "message"
+        if kind == "reasoning" or (place < newest_user and _is_about_tools(kind)):
+            found.ignored[f"input[].{_known_kind(kind)}"] = None
+            continue
+        read = conversation([_message(item, kind, f"input[{place}]")], "input", first=place)
+        found.turns += read.turns
+        found.ignored |= read.ignored
+    return found
 
 
-def _message(item: Mapping[str, Any], where: str) -> ChatMessage:
-    kind = item.get("type", "message")
+def _is_about_tools(kind: object) -> bool:
+    return isinstance(kind, str) and (kind in _TOOL_ITEMS or kind.endswith(_TOOL_ENDS))
+
+
+def _known_kind(kind: str) -> str:
+    """A name that is no client's own: it becomes a label of a metric."""
+    return kind if kind == "reasoning" else "tool_items"
+
+
+def _message(item: Mapping[str, Any], kind: object, where: str) -> ChatMessage:
     if kind != "message":
         raise RequestRefused(f"{where}.type is {kind!r}: only messages are read here", f"{where}.type")
     try:

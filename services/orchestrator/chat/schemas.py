@@ -5,7 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.diary.entry import iso_date
+from services.errors import RequestRefused
 from services.orchestrator.chat.sampling import CHAT_FIELDS, COMPLETION_FIELDS, RESPONSE_FIELDS, told_with
+from services.orchestrator.timezones import Timezone
 
 MOST_MESSAGES = 2048  # OpenAI's own limit
 # A token before the first one of the vocabulary would be an error in the middle of the model.
@@ -18,14 +20,30 @@ class AdaOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    diary: bool = True
+    diary: bool = Field(True, description="whether the diary is recalled, and the chat reflected on")
+    reflect: bool = Field(
+        True,
+        description="whether a reflection may be written on this chat; also `X-Ada-Reflect: off`",
+    )
     top_k: int = Field(6, ge=1, le=50, description="diary entries to recall at most")
-    as_of: str | None = Field(None, description="recall nothing later than this ISO date")
+    as_of: str | None = Field(
+        None, description="the ISO date that counts as today: nothing later is recalled; else there is no end"
+    )
+    timezone: Timezone | None = None
+    allow_control_tokens: bool = Field(
+        False, description="/v1/completions only: read control marks in `prompt` as control tokens"
+    )
 
     @field_validator("as_of")
     @classmethod
     def _is_in_the_calendar(cls, value: str | None) -> str | None:
         return value if value is None else iso_date(value)
+
+    def check_no_control_tokens(self) -> None:
+        """Raises RequestRefused: the text of a conversation never writes a control token."""
+        if self.allow_control_tokens:
+            where = "ada.allow_control_tokens"
+            raise RequestRefused(f"{where}: only /v1/completions reads control marks", where)
 
 
 class StreamOptions(BaseModel):
@@ -44,6 +62,11 @@ class AskedOfAda(BaseModel):
     model: str = "ada"
     stream: bool | None = False
     ada: AdaOptions = Field(default_factory=AdaOptions)
+
+    @field_validator("ada", mode="before")
+    @classmethod
+    def _null_is_left_out(cls, value: object) -> object:
+        return AdaOptions() if value is None else value
 
 
 class ChatMessage(BaseModel):
@@ -73,7 +96,7 @@ class ChatRequest(AskedOfAda):
     messages: list[ChatMessage] = Field(min_length=1, max_length=MOST_MESSAGES)
     stream_options: StreamOptions | None = None
     reasoning_effort: str | None = Field(
-        None, description="`none` or `minimal`: no thinking; else she thinks"
+        None, description="`none` or `minimal`: no thinking; else there is some"
     )
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="only `enable_thinking`")
 
@@ -92,7 +115,7 @@ class CompletionRequest(AskedOfAda):
 
 
 class Reasoning(BaseModel):
-    """Whether she thinks before she answers."""
+    """Whether thinking comes before the answer."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -111,11 +134,12 @@ class ResponsesRequest(AskedOfAda):
     input: str | list[dict[str, Any]]
     instructions: str | None = None
     reasoning: Reasoning | None = None
+    chat_template_kwargs: dict[str, Any] | None = Field(None, description="only `enable_thinking: false`")
     store: bool | None = Field(None, description="nothing is stored, whatever this says")
 
 
 class RecalledEntry(BaseModel):
-    """An entry that Ada was shown."""
+    """An entry that was shown in the prompt."""
 
     id: str
     date: str
@@ -125,9 +149,10 @@ class RecalledEntry(BaseModel):
 class DiaryReport(BaseModel):
     """What the diary gave to an answer, best entry first."""
 
-    status: Literal["used", "off", "empty", "unavailable"]
+    status: Literal["used", "off", "empty", "no_room", "unavailable"]
     entries: list[RecalledEntry]
-    reason: str | None = Field(None, description="why it was unavailable")
+    left_out: int | None = Field(None, description="entries that were found and had no room in the prompt")
+    reason: str | None = Field(None, description="why it was unavailable, or had no room")
 
 
 class AdaReport(BaseModel):
@@ -136,14 +161,24 @@ class AdaReport(BaseModel):
     diary: DiaryReport
     adapter: str | None = Field(description="the version of the adapter that answered; none for `base`")
     disclosure: str
+    ignored: list[str] | None = Field(None, description="what of the request was set aside")
+    neutralized: int | None = Field(None, description="control marks in messages that were made inert")
 
 
 class Answer(BaseModel):
-    """OpenAI's answer as vLLM gave it, and what Ada has to say about it."""
+    """OpenAI's answer as vLLM gave it, and what is to be said about it."""
 
     model_config = ConfigDict(extra="allow")
 
     ada: AdaReport
+
+
+class AboutPersona(BaseModel):
+    """The speakers of a persona's conversations."""
+
+    name: str
+    user_name: str
+    pronouns: str
 
 
 class AboutModel(BaseModel):
@@ -151,6 +186,7 @@ class AboutModel(BaseModel):
 
     base_model: str
     adapter: str | None = Field(None, description="the version of the adapter; `base` has none")
+    persona: AboutPersona | None = Field(None, description="who answers; `base` is nobody")
     disclosure: str
 
 
@@ -163,6 +199,9 @@ class Model(BaseModel):
     object: Literal["model"]
     owned_by: str
     created: int
+    max_model_len: int | None = Field(
+        None, description="tokens of prompt and answer together, as vLLM tells it"
+    )
     ada: AboutModel
 
 

@@ -5,12 +5,12 @@ whole of an answer for a thought when the template did not begin one. Where thin
 template ends in `<think>`, so an answer begins inside a thought; a base model may begin one by itself.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from services.errors import RequestRefused
+from services.orchestrator.engine.upstream import encode
 
 _BEGUN = re.compile(rb'"content":"(.)')  # the first character of a chunk's text, as vLLM writes it
 _NOTHING = b'"'
@@ -115,18 +115,17 @@ class StreamSplitter:
         """Whether all further chunks are passed on as they come."""
         return self._settled
 
-    def rewrite(self, data: bytes) -> bytes:
-        """A chunk's JSON with thoughts in `reasoning_content`."""
+    def rewrite(self, data: bytes, chunk: Json) -> bytes:
+        """A chunk's JSON with thoughts in `reasoning_content`; `chunk`, what it says, is changed with it."""
         if self._plain and (begun := _BEGUN.search(data)):
             self._settled = begun[1] not in _MAY_BE_A_MARK
             self._plain = begun[1] == _NOTHING
             if self._settled or self._plain:
                 return data
-        chunk = json.loads(data)
-        for choice in chunk.get("choices", []):
+        for choice in chunk["choices"]:
             self._rewrite(choice)
         self._settled = all(splitter.settled for splitter in self._splitters.values())
-        return json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode()
+        return encode(chunk)
 
     def _rewrite(self, choice: Json) -> None:
         splitter, delta = self._splitters[choice["index"]], choice["delta"]

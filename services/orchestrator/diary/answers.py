@@ -72,6 +72,7 @@ class EntryAnswer(BaseModel):
     date: str = Field(description="as it was given")
     first_day: str = Field(description="the first of the days that the date spans, YYYY-MM-DD")
     last_day: str
+    date_assumed: bool = Field(description="an import gave no date: it is the day of the import")
     text: str
     mood: str | None
     tags: list[str]
@@ -131,7 +132,7 @@ class History(BaseModel):
 class Explanation(BaseModel):
     """Why an entry was found, as far as numbers don't say."""
 
-    shown: str = Field(description="what of the entry Ada would be shown")
+    shown: str = Field(description="what of the entry a prompt would show")
     why: list[str] = Field(description="how dates in the question were read, and the like")
     duplicates: list[str] = Field(description="ids of entries that say nearly the same and were left out")
 
@@ -263,7 +264,7 @@ class QueuedJob(BaseModel):
 
 
 class ReflectionAnswer(BaseModel):
-    """The wish that Ada writes an entry from a conversation is on disk."""
+    """The wish that the persona writes an entry from a conversation is on disk."""
 
     reflection_id: str
     job_id: str

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from services.diary.conflicts import OwnersConflicts, Pair, Settled
 from services.diary.entry import Entry
-from services.errors import AdaError
+from services.errors import AdaError, NoVerdict
 from services.orchestrator.diary.answers import BODY, ERRORS, ConflictAnswer, Conflicts, failures
 from services.orchestrator.diary.judge import judge
 from services.orchestrator.edge.json_body import JsonRoute
@@ -64,19 +64,37 @@ async def _look(state: State, conflicts: OwnersConflicts, limit: int) -> str | N
 
     Raises what went wrong when there is nothing to show anyway.
     """
-    until = time.monotonic() + LONGEST_S
     try:
-        while time.monotonic() < until and len(await run_in_threadpool(conflicts.known, limit)) < limit:
-            entries = await run_in_threadpool(conflicts.unexamined, AT_ONCE)
-            if not entries:
-                break
-            for entry in entries:
-                await _examine(state, conflicts, entry)
+        failure = await _compare(state, conflicts, limit)
     except AdaError as error:
-        if not await run_in_threadpool(conflicts.known, 1):
-            raise
-        return str(error)
-    return None
+        failure = error
+    if failure and not await run_in_threadpool(conflicts.known, 1):
+        raise failure
+    return str(failure) if failure else None
+
+
+async def _compare(state: State, conflicts: OwnersConflicts, limit: int) -> AdaError | None:
+    """Compare until time is up or there is enough to show; the last failure of a single entry.
+
+    An entry that fails keeps no other from it, and is left after three times. But when entry after entry
+    fails it is the model's fault: then none of it counts, because that would hide every conflict.
+    """
+    until, compared = time.monotonic() + LONGEST_S, 0
+    failed: dict[str, tuple[Entry, NoVerdict]] = {}
+    while time.monotonic() < until and len(await run_in_threadpool(conflicts.known, limit)) < limit:
+        entries = await run_in_threadpool(conflicts.unexamined, AT_ONCE, list(failed))
+        if not entries or (len(failed) >= AT_ONCE and not compared):
+            break
+        for entry in entries:
+            try:
+                await _examine(state, conflicts, entry)
+                compared += 1
+            except NoVerdict as error:
+                failed[entry.id] = (entry, error)
+    if compared or len(failed) == 1:
+        for entry, _ in failed.values():
+            await run_in_threadpool(conflicts.put_off, entry)
+    return list(failed.values())[-1][1] if failed else None
 
 
 async def _examine(state: State, conflicts: OwnersConflicts, entry: Entry) -> None:

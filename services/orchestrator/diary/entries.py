@@ -29,10 +29,12 @@ from services.orchestrator.diary.answers import (
 )
 from services.orchestrator.diary.bodies import draft, draft_schema
 from services.orchestrator.diary.filters import PickedDep
+from services.orchestrator.diary.persona_guard import may_write
 from services.orchestrator.edge.json_body import json_body
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
+from services.orchestrator.timezones import SCHEMA, timezone_of
 
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
@@ -46,13 +48,20 @@ Key = Annotated[str | None, Header(max_length=255, description="the same key nev
 IfMatch = Annotated[str | None, Header(description="the ETag of the version to change, as GET gave it")]
 
 
-@router.post("/entries", status_code=202, responses=failures(*BODY, 409, 507), openapi_extra=draft_schema())
+@router.post(
+    "/entries",
+    status_code=202,
+    responses=failures(*BODY, 409, 507),
+    openapi_extra=draft_schema(timezone=SCHEMA),
+    dependencies=[may_write],
+)
 async def add_entry(
     request: Request, state: StateDep, owner: OwnerDep, idempotency_key: Key = None
 ) -> Accepted:
     """Accept an entry. 202 means that it is on disk; the job that indexes it has the id given."""
-    new = draft(await json_body(request))
-    entry = await written(state, state.ledger.of(owner).add, new, idempotency_key)
+    fields = await json_body(request)
+    local = state.local_time(owner, timezone_of(fields.pop("timezone", None)))
+    entry = await written(state, state.ledger.of(owner, local).add, draft(fields), idempotency_key)
     await run_in_threadpool(submit, state, entry)
     return Accepted.of(entry)
 
@@ -82,7 +91,7 @@ def get_entry(entry_id: str, response: Response, state: StateDep, owner: OwnerDe
     "/entries/{entry_id}",
     status_code=202,
     responses=failures(*BODY, 404, 409, 507),
-    openapi_extra=draft_schema(version=_VERSION_SCHEMA),
+    openapi_extra=draft_schema(version=_VERSION_SCHEMA, timezone=SCHEMA),
 )
 async def edit_entry(
     entry_id: str, request: Request, state: StateDep, owner: OwnerDep, if_match: IfMatch = None
@@ -92,9 +101,10 @@ async def edit_entry(
     With `If-Match` or `version` only that version is changed: 409 when somebody else was faster.
     """
     fields = await json_body(request)
+    local = state.local_time(owner, timezone_of(fields.pop("timezone", None)))
     param, version = _version(fields.pop("version", None), if_match)
     try:
-        entry = await written(state, state.ledger.of(owner).edit, entry_id, draft(fields), version)
+        entry = await written(state, state.ledger.of(owner, local).edit, entry_id, draft(fields), version)
     except EntryConflict as error:
         raise EntryConflict(str(error), param) from None
     await run_in_threadpool(submit, state, entry)

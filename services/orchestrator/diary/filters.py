@@ -1,6 +1,5 @@
 """Which entries a request is about: days, words, tag and source, in a query as in a body."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Query
@@ -8,14 +7,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.diary.entry import Source
 from services.diary.ledger import EntryFilter
-from services.diary.when import iso_date, read_when
+from services.diary.when import iso_day, read_when
 from services.errors import FieldError
+from services.local_time import LocalTime
+from services.orchestrator.edge.owner import OwnerDep
+from services.orchestrator.state import StateDep
+from services.orchestrator.timezones import Timezone
 
 _FROM = "only entries of this day or later: YYYY-MM-DD, or any date that an entry may have"
 _TO = "only entries of this day or earlier"
 _Q = "only entries that hold this phrase, whatever its case"
 _TAG = "only entries with this tag, to the letter"
-_SOURCE = "only entries that were written, imported, or Ada's own reflections"
+_SOURCE = "only entries that were written, imported, or the persona's own reflections"
 
 
 class Picked(BaseModel):
@@ -28,43 +31,54 @@ class Picked(BaseModel):
     q: str = Field("", max_length=1000, description=_Q)
     tag: str = Field("", max_length=64, description=_TAG)
     source: Source | None = Field(None, description=_SOURCE)
+    timezone: Timezone | None = None
 
-    def filter(self) -> EntryFilter:
+    def filter(self, local: LocalTime) -> EntryFilter:
         """As the ledger takes it. Raises FieldError for days that are none."""
-        return _of_query(self.first, self.last, self.q, self.tag, self.source)
+        return _filter(local, self.first, self.last, self.q, self.tag, self.source)
 
 
 def _of_query(
+    state: StateDep,
+    owner: OwnerDep,
     first: Annotated[str | None, Query(alias="from", max_length=40, description=_FROM)] = None,
     last: Annotated[str | None, Query(alias="to", max_length=40, description=_TO)] = None,
     q: Annotated[str, Query(max_length=1000, description=_Q)] = "",
     tag: Annotated[str, Query(max_length=64, description=_TAG)] = "",
     source: Annotated[Source | None, Query(description=_SOURCE)] = None,
+    timezone: Annotated[Timezone | None, Query()] = None,
 ) -> EntryFilter:
-    return EntryFilter(first_day(first, "from"), last_day(last, "to"), q, tag, source)
+    return _filter(state.local_time(owner, timezone), first, last, q, tag, source)
+
+
+def _filter(
+    local: LocalTime, first: str | None, last: str | None, q: str, tag: str, source: Source | None
+) -> EntryFilter:
+    return EntryFilter(first_day(first, "from", local), last_day(last, "to", local), q, tag, source)
 
 
 PickedDep = Annotated[EntryFilter, Depends(_of_query)]
 
 
-def first_day(date: str | None, param: str) -> str:
+def first_day(date: str | None, param: str, local: LocalTime) -> str:
     """The first day of a date, YYYY-MM-DD; "" for none. Raises FieldError."""
-    return _days(date, param)[0] if date else ""
+    return _days(date, param, local)[0] if date else ""
 
 
-def last_day(date: str | None, param: str) -> str:
+def last_day(date: str | None, param: str, local: LocalTime) -> str:
     """The last day of a date, YYYY-MM-DD; "" for none. Raises FieldError."""
-    return _days(date, param)[1] if date else ""
+    return _days(date, param, local)[1] if date else ""
 
 
-def _days(date: str, param: str) -> tuple[str, str]:
+def _days(date: str, param: str, local: LocalTime) -> tuple[str, str]:
     """A bound may lie in any year; else it is read as an entry's date is."""
     try:
-        return iso_date(date)[:10], iso_date(date)[:10]
+        day = iso_day(date, local).isoformat()
+        return day, day
     except ValueError:
         pass
     try:
-        when = read_when(date, datetime.now(UTC).date())
+        when = read_when(date, local.today(), local)
     except ValueError as error:
         raise FieldError(f"{param}: {error}", param) from None
     return when.first_day, when.last_day

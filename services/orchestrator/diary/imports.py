@@ -17,11 +17,13 @@ from services.errors import DiaryUnavailable
 from services.orchestrator.diary.answers import ERRORS, ImportAnswer, failures
 from services.orchestrator.diary.entries import written
 from services.orchestrator.diary.import_limits import ImportLimits
+from services.orchestrator.diary.persona_guard import may_write
 from services.orchestrator.diary.uploads import upload
 from services.orchestrator.edge.connected import ClientGone
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.engine.vllm import Json
 from services.orchestrator.state import State, StateDep
+from services.orchestrator.timezones import Timezone
 
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
@@ -47,7 +49,11 @@ _BODY: Json = {
 
 
 @router.post(
-    "/import", status_code=202, responses=failures(400, 408, 409, 413, 422, 507), openapi_extra=_BODY
+    "/import",
+    status_code=202,
+    responses=failures(400, 408, 409, 413, 422, 507),
+    openapi_extra=_BODY,
+    dependencies=[may_write],
 )
 async def import_diary(
     request: Request,
@@ -62,6 +68,7 @@ async def import_diary(
         ),
     ] = None,
     name: Annotated[str, Query(max_length=255, description="of a file sent as the body itself")] = "",
+    timezone: Annotated[Timezone | None, Query()] = None,
     idempotency_key: Annotated[
         str | None, Header(max_length=255, description="the same key and file are read once")
     ] = None,
@@ -77,7 +84,8 @@ async def import_diary(
         async with upload(request, limits.upload) as sent, _watched(request, limits) as check:
             called = sent.name or name
             form_of_file = format_of(form, called, sent.content_type)
-            arguments = (owner, sent.file, form_of_file, called[:255], idempotency_key, check)
+            local = state.local_time(owner, timezone)
+            arguments = (owner, sent.file, form_of_file, called[:255], idempotency_key, local, check)
             try:
                 found = await written(state, take_in, state.ledger, *arguments)
             except ClientGone:

@@ -1,7 +1,7 @@
 """Whether two passages of a diary contradict each other, as the served base model sees it."""
 
 from services.diary.conflicts import Pair, Verdict
-from services.errors import ModelUnavailable
+from services.errors import ModelRefused, NoVerdict
 from services.orchestrator.engine.vllm import Engine, Json
 from services.persona.prompt import neutral_messages
 
@@ -15,6 +15,7 @@ B, written of {b_date}:
 
 Do A and B contradict each other, so that they can't both be true, their dates considered? Answer with one \
 word: CONTRADICT, AGREE or UNRELATED."""
+_PAIRS_FAULT = (400, 413, 422)  # the passages are too long for the model, or hold what it does not take
 # vLLM is held to one of these words. Left free, SmolLM2 ended each of ten answers before its first word.
 _VERDICTS = {
     "CONTRADICT": Verdict.CONTRADICTS,
@@ -25,7 +26,10 @@ _VERDICTS = {
 
 async def judge(engine: Engine, pair: Pair) -> Verdict:
     """The verdict on a pair. A contradiction is asked for twice, in either order, and must be found twice:
-    small models tend to answer by place. Raises ModelUnavailable or ModelRefused."""
+    small models tend to answer by place.
+
+    Raises NoVerdict where it is the pair's own fault, else ModelUnavailable or ModelRefused.
+    """
     verdict = await _ask(engine, pair.a.date, pair.a_passage, pair.b.date, pair.b_passage)
     if verdict is not Verdict.CONTRADICTS:
         return verdict
@@ -42,11 +46,16 @@ async def _ask(engine: Engine, a_date: str, a: str, b_date: str, b: str) -> Verd
         "structured_outputs": {"choice": list(_VERDICTS)},
         "chat_template_kwargs": {"enable_thinking": False},
     }
-    return _read(await engine.complete(body))
+    try:
+        return _read(await engine.complete(body))
+    except ModelRefused as error:
+        if error.status in _PAIRS_FAULT:
+            raise NoVerdict(f"{error} to a question about a pair of passages") from error
+        raise
 
 
 def _read(answer: Json) -> Verdict:
     match answer:
         case {"choices": [{"message": {"content": str(said)}}, *_]} if said in _VERDICTS:
             return _VERDICTS[said]
-    raise ModelUnavailable("the model server was asked for a verdict and gave none")
+    raise NoVerdict("the model server was asked for a verdict and gave none")

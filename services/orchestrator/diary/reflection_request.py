@@ -45,7 +45,7 @@ async def reflection_request(
     around = [persona.system_text, INSTRUCTION]
     room = await _context(engine) - ANSWER_TOKENS
     room -= sum(await tokens.counts(around)) + TOKENS_A_TURN * (len(around) + 1)
-    shown = await _last_that_fit(turns, room, tokens)
+    shown = await _last_that_fit([_encodable(turn) for turn in turns], room, tokens)
     conversation = [*shown, {"role": "user", "content": INSTRUCTION}]
     body: Json = {
         "model": "ada",
@@ -55,6 +55,11 @@ async def reflection_request(
         "top_p": 0.8,
     }
     return ReflectionRequest(body, len(shown))
+
+
+def _encodable(turn: Turn) -> Turn:
+    """A turn that UTF-8 can write: a model's answer may hold half a surrogate pair."""
+    return {**turn, "content": turn["content"].encode("utf-8", "replace").decode("utf-8")}
 
 
 async def _last_that_fit(turns: Sequence[Turn], room: int, tokens: TokenCounter) -> list[Turn]:

@@ -8,16 +8,18 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.diary.job_names import reflection_job_id
-from services.diary.reflections import Reflection, Reflections, Turn
+from services.diary.reflections import ACCEPTED, Reflection, Reflections, Turn
 from services.diary.when import read_when
 from services.errors import DiaryUnavailable, FieldError
 from services.orchestrator.chat.conversation import conversation
 from services.orchestrator.chat.schemas import ChatMessage
 from services.orchestrator.diary.answers import BODY, ERRORS, ReflectionAnswer, failures
+from services.orchestrator.diary.persona_guard import may_write
 from services.orchestrator.diary.reflection_request import reflection_request, spoken
 from services.orchestrator.edge.json_body import JsonRoute
 from services.orchestrator.edge.owner import OwnerDep
 from services.orchestrator.state import State, StateDep
+from services.orchestrator.timezones import Timezone
 
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
@@ -30,6 +32,7 @@ class ReflectionWish(BaseModel):
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=2000)
     date: str | None = Field(None, max_length=40, description="of the entry; today if left out")
+    timezone: Timezone | None = None
 
     @field_validator("date")
     @classmethod
@@ -39,24 +42,29 @@ class ReflectionWish(BaseModel):
         return value
 
 
-@router.post("/reflect", status_code=202, responses=failures(*BODY, 507))
+@router.post(
+    "/reflect",
+    status_code=202,
+    responses=failures(*BODY, 409, 507),
+    dependencies=[may_write],
+)
 async def reflect(wish: ReflectionWish, state: StateDep, owner: OwnerDep) -> ReflectionAnswer:
-    """Queue a job in which Ada writes an entry from this conversation, and from nothing else.
+    """Queue a job in which the persona writes an entry from this conversation, and from nothing else.
 
     The same conversation is written about once; one that has grown since, from what is new in it.
     """
-    turns = spoken(conversation(wish.messages))
+    turns = spoken(conversation(wish.messages).turns)
     if not any(turn["role"] == "user" for turn in turns):
         raise FieldError(
             "messages: nothing was said by the user, so there is nothing to write of", "messages"
         )
-    date = wish.date or datetime.now(UTC).date().isoformat()
+    date = wish.date or state.local_time(owner, wish.timezone).today().isoformat()
     reflection = await _reflection(state, owner, turns, date)
     await run_in_threadpool(submit_reflection, state, reflection)
     return ReflectionAnswer(
         reflection_id=reflection.id,
         job_id=reflection_job_id(owner, reflection.id),
-        status=reflection.state,
+        status="queued" if reflection.state == ACCEPTED else reflection.state,
         entry_id=reflection.entry_id,
     )
 

@@ -1,34 +1,58 @@
 """/v1/diary/search: entries by meaning and by words, and why they were found."""
 
-from datetime import date as Date
+import logging
+from functools import partial
 
-from fastapi import APIRouter
+import anyio.to_thread
+from fastapi import APIRouter, Request, Response
 
+from services.diary.cancellation import Cancellation
 from services.diary.recall import Recalled
+from services.diary.when import iso_day
 from services.orchestrator.diary.answers import BODY, ERRORS, Explanation, FoundEntries, FoundEntry, failures
 from services.orchestrator.diary.filters import first_day, last_day
 from services.orchestrator.diary.search_request import SearchRequest
+from services.orchestrator.edge.connected import ClientGone, while_connected
 from services.orchestrator.edge.json_body import JsonRoute
 from services.orchestrator.edge.owner import OwnerDep
-from services.orchestrator.state import StateDep
+from services.orchestrator.state import State, StateDep
 
+log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
 
 
-@router.post("/search", responses=failures(*BODY))
-def search(request: SearchRequest, state: StateDep, owner: OwnerDep) -> FoundEntries:
+@router.post("/search", responses=failures(*BODY), response_model=FoundEntries)
+async def search(
+    asked: SearchRequest, request: Request, state: StateDep, owner: OwnerDep
+) -> FoundEntries | Response:
     """The best entries, best first, each with the parts that its score is the sum of."""
+    cancellation = Cancellation()
+    try:
+        async with while_connected(request.receive):
+            find = partial(_search, asked, state, owner, cancellation)
+            return await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
+    except ClientGone:
+        log.info("the client went away before its search was done")
+        return Response(status_code=499)  # nobody reads it
+    finally:
+        cancellation.cancel()  # a thread can't be ended: it ends at its next step
+
+
+def _search(asked: SearchRequest, state: State, owner: str, cancellation: Cancellation) -> FoundEntries:
+    local = state.local_time(owner, asked.timezone)
     found = state.recall().search(
         owner,
-        request.query,
-        request.top_k,
-        first_day(request.first_day, "from"),
-        last_day(request.last_day, "to"),
-        as_of=Date.fromisoformat(request.as_of[:10]) if request.as_of else None,
-        recency=request.recency,
-        mood=request.mood,
+        asked.query,
+        asked.top_k,
+        first_day(asked.first_day, "from", local),
+        last_day(asked.last_day, "to", local),
+        as_of=iso_day(asked.as_of, local) if asked.as_of else None,
+        recency=asked.recency,
+        mood=asked.mood,
+        local=local,
+        cancellation=cancellation,
     )
-    return FoundEntries(data=[_found(one, request.explain) for one in found])
+    return FoundEntries(data=[_found(one, asked.explain) for one in found])
 
 
 def _found(one: Recalled, explain: bool) -> FoundEntry:

@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.diary.entry import iso_date
+from services.orchestrator.timezones import Timezone
 
 
 class SearchRequest(BaseModel):
@@ -15,14 +16,20 @@ class SearchRequest(BaseModel):
     first_day: str | None = Field(None, alias="from", max_length=40)
     last_day: str | None = Field(None, alias="to", max_length=40)
     as_of: str | None = Field(
-        None, max_length=40, description='the ISO date from which "last spring" is counted; else today'
+        None,
+        max_length=40,
+        description='the ISO date that counts as today: nothing later is found, and "last spring" is counted '
+        "from it; else there is no end",
     )
+    timezone: Timezone | None = None
     recency: float = Field(
         0.0, ge=0, le=100_000, strict=True, description="half-life in days of a preference for the new"
     )
     mood: str | None = Field(None, max_length=64, description="entries of this mood are preferred")
     explain: bool = Field(
-        False, strict=True, description="tell how dates were read, and which near-duplicates are left out"
+        False,
+        strict=True,
+        description="tell how dates were read, and what is left out",
     )
 
     @field_validator("as_of")

@@ -4,15 +4,15 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from services.orchestrator.edge.disclosure import HEADER, HEADER_VALUE
+from services.orchestrator.edge.disclosure import HEADER, disclosure_of
 
 Json = dict[str, Any]
 _LIMITED = "only for a key that has limits"
 _HEADERS: Json = {
     HEADER: {
-        "description": "on every response: Ada is an AI persona",
+        "description": "on every response: it comes from an AI persona",
         "required": True,
-        "schema": {"type": "string", "const": HEADER_VALUE},
+        "schema": {"type": "string"},
     },
     "X-Request-Id": {
         "description": "the id that the request was sent with, else a new one; the log has it too",
@@ -42,8 +42,10 @@ def describe_responses(app: FastAPI) -> None:
     describe_app = app.openapi
 
     def openapi() -> Json:
-        told = describe_app()
-        told["components"]["headers"] = _HEADERS
+        told, disclosure = describe_app(), disclosure_of(app)
+        told["info"]["description"] = disclosure.sentence
+        disclosing = {**_HEADERS[HEADER], "schema": {"type": "string", "const": disclosure.header}}
+        told["components"]["headers"] = {**_HEADERS, HEADER: disclosing}
         for path, methods in told["paths"].items():
             for route in methods.values():
                 _drop_frameworks_own(route["responses"])

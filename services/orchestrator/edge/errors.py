@@ -5,8 +5,9 @@ import math
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from services.errors import (
     AdaError,
@@ -16,18 +17,21 @@ from services.errors import (
     EntryRejected,
     FieldError,
     LedgerFull,
+    ModelFaulty,
     ModelRefused,
+    ModelTimeout,
     ModelUnavailable,
     NotAllowed,
     NotFound,
     NotJson,
+    NoVerdict,
     RequestRefused,
     TooMuch,
     UnknownRole,
 )
-from services.orchestrator.edge.disclosure import HEADER, HEADER_VALUE
 
 log = logging.getLogger("ada.orchestrator")
+CLIENT_GONE = 499  # nginx's number for a client who went away before it was answered
 
 # error → (HTTP status, OpenAI's type, code)
 _TABLE: dict[type[AdaError], tuple[int, str, str]] = {
@@ -44,6 +48,9 @@ _TABLE: dict[type[AdaError], tuple[int, str, str]] = {
     LedgerFull: (507, "server_error", "ledger_full"),
     DiaryUnavailable: (503, "server_error", "diary_unavailable"),
     ModelUnavailable: (503, "server_error", "model_unavailable"),
+    ModelTimeout: (504, "server_error", "model_timeout"),
+    ModelFaulty: (502, "server_error", "model_faulty"),
+    NoVerdict: (503, "server_error", "model_unavailable"),
 }
 
 
@@ -60,6 +67,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AdaError, _ada_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _client_gone)
     app.add_exception_handler(Exception, _unforeseen)
 
 
@@ -115,10 +123,17 @@ async def _http_error(_request: Request, error: Exception) -> JSONResponse:
     return answer
 
 
-async def _unforeseen(_request: Request, error: Exception) -> JSONResponse:
+def unforeseen(error: Exception) -> dict[str, object]:
+    """OpenAI's error body of what nobody thought of; the log gets what it was."""
     log.error("something unforeseen went wrong", exc_info=error)
-    answer = openai_error(
-        500, "something unforeseen went wrong; the log says more", "server_error", code="internal_error"
-    )
-    answer.headers[HEADER] = HEADER_VALUE  # this handler stands outside of all middleware
-    return answer
+    message = "something unforeseen went wrong; the log says more"
+    return {"error": {"message": message, "type": "server_error", "param": None, "code": "internal_error"}}
+
+
+async def _unforeseen(_request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse(unforeseen(error), 500)
+
+
+async def _client_gone(_request: Request, _error: Exception) -> Response:
+    """The client left before its body was whole. Nobody hears this; the log and the metrics say 499."""
+    return Response(status_code=CLIENT_GONE)

@@ -1,9 +1,10 @@
 """A JSON body as an object, read strictly: what two readers could take differently is refused."""
 
 import json
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from email.message import Message
 from typing import Any, NoReturn
 
@@ -12,7 +13,9 @@ from fastapi.routing import APIRoute
 
 from services.errors import NotJson, RequestRefused
 
+MOST_LEVELS = 100  # of lists and objects in one another; what works with a body is recursive
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_TOKENS = re.compile(rb'"((?:[^"\\]|\\.)*)"(\s*:)?|([\[\]{}])', re.DOTALL)
 _PLAIN = "application/json"
 Json = dict[str, Any]
 
@@ -53,9 +56,15 @@ def json_object(body: bytes) -> Json:
     """The object that a body holds. Raises RequestRefused, naming the place of what is wrong."""
     if not body.strip():
         raise RequestRefused("the body is empty: send a JSON object")
-    found = _loaded(body)
+    numbers = _Numbers()
+    found = _loaded(body, numbers)
     if not isinstance(found, dict):
         raise RequestRefused("the body is no JSON object: send {…}")
+    # Looked for only where the bytes say that it may be there.
+    if body.count(b"[") + body.count(b"{") > MOST_LEVELS:
+        _check_levels(found)
+    if numbers.too_large:
+        _check_numbers(found, numbers.too_large)
     if _SURROGATE.search(body):
         _check_surrogates(found)
     return found
@@ -73,15 +82,31 @@ def _check_type(content_type: str) -> None:
         raise NotJson(f"the content type is {named}: send JSON, with Content-Type: {_PLAIN}", "Content-Type")
 
 
-def _loaded(body: bytes) -> object:
+class _Numbers:
+    """Reads numbers, and remembers one that a float can't hold."""
+
+    too_large = ""
+
+    def read(self, digits: str) -> float:
+        number = float(digits)
+        if math.isinf(number):
+            self.too_large = digits
+        return number
+
+
+def _loaded(body: bytes, numbers: _Numbers) -> object:
     try:
-        return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
+        return json.loads(
+            body.decode(), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=numbers.read
+        )
     except UnicodeDecodeError as error:
         raise RequestRefused(f"the body is not UTF-8 (byte {error.start}): send it as UTF-8") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise RequestRefused(f"the body is not JSON ({where}): {error.msg}") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; too many brackets
+    except RecursionError:
+        raise _too_deep(_deep_field(body)) from None
+    except ValueError as error:  # a number of thousands of digits
         raise RequestRefused(f"the body is not JSON that can be read: {error}") from None
 
 
@@ -97,15 +122,66 @@ def _no_number(word: str) -> NoReturn:
     raise RequestRefused(f"the body holds {word}, which is no number of JSON's")
 
 
+def _check_levels(found: Json) -> None:
+    for field, level, value in _values(found):
+        if level > MOST_LEVELS and isinstance(value, list | dict):
+            raise _too_deep(field)
+
+
+def _too_deep(field: str) -> RequestRefused:
+    return RequestRefused(
+        f"{field}: it is nested more than {MOST_LEVELS} levels deep: send it flatter", field
+    )
+
+
+def _deep_field(body: bytes) -> str:
+    """The field of a body that is too deep to be read at all."""
+    level, field = 0, b""
+    for name, follows, bracket in (token.groups(b"") for token in _TOKENS.finditer(body)):
+        if bracket:
+            level += 1 if bracket in b"[{" else -1
+            if level > MOST_LEVELS:
+                break
+        elif follows and level == 1:
+            field = name
+    return _shown(field.decode(errors="replace"))
+
+
+def _check_numbers(found: Json, digits: str) -> None:
+    for field, _, value in _values(found):
+        if isinstance(value, float) and math.isinf(value):
+            raise RequestRefused(f"{field}: the number {digits[:50]} is too large to be kept", field)
+
+
 def _check_surrogates(found: Json) -> None:
-    for name, value in found.items():
-        try:
-            json.dumps({name: value}, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            field = _shown(name)
-            raise RequestRefused(
-                f"{field}: half of a surrogate pair is in it, which is no character", field
-            ) from None
+    for field, _, value in _values(found):
+        for text in value if isinstance(value, dict) else (value,):
+            if isinstance(text, str) and not _is_unicode(text):
+                raise RequestRefused(
+                    f"{field}: half of a surrogate pair is in it, which is no character", field
+                )
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _values(found: Json) -> Iterator[tuple[str, int, object]]:
+    """All values of an object with the name of the field they are in, and how deep they lie.
+
+    Without recursion, because they may lie deeper than that goes.
+    """
+    waiting: list[tuple[str, int, object]] = [(_shown(name), 2, value) for name, value in found.items()]
+    yield from ((_shown(name), 1, name) for name in found)
+    while waiting:
+        field, level, value = waiting.pop()
+        yield field, level, value
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        waiting.extend((field, level + 1, part) for part in inner)
 
 
 def _shown(name: str) -> str:

@@ -1,32 +1,33 @@
 """Without keys this machine alone is served; its browser, however, also runs pages of other sites.
 
-A page asks for itself, and then the browser tells its `Origin`; or its site's name is made to point to this
-machine (DNS rebinding), and then `Host` is that name. Neither can be changed by a page.
+A page asks for itself, and then the browser tells its `Origin`, or, where it only loads or follows a link,
+by `Sec-Fetch-Site` that it is another site's; or its site's name is made to point to this machine (DNS
+rebinding), and then `Host` is that name. None of them can be changed by a page.
 """
-
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
 from services.errors import NotAllowed
+from services.loopback import is_loopback
+from services.orchestrator.edge.cors import Origins
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+NO_ORIGINS = Origins()
 
 
-def check_own_machine(headers: Headers) -> None:
-    """Check that a request without a key is no other site's. Raises NotAllowed."""
+def check_own_machine(headers: Headers, origins: Origins = NO_ORIGINS) -> None:
+    """Check that a request without a key is no other site's, or is of one allowed by name. Raises NotAllowed.
+
+    A page that another program of this machine serves, on another port, is no other site's.
+    """
     host, origin = headers.get("host"), headers.get("origin")
-    if host and not _is_here(f"//{host}"):
+    if host and not is_loopback(f"//{host}"):
         raise NotAllowed(_refusal(f"a request to the host {host[:100]!r}"))
-    if origin and not _is_here(origin):
+    if origins.names(origin):
+        return
+    if origin and not is_loopback(origin):
         raise NotAllowed(_refusal(f"a page of {origin[:100]!r}"))
-
-
-def _is_here(url: str) -> bool:
-    try:
-        return urlsplit(url).hostname in LOOPBACK
-    except ValueError:
-        return False
+    if not origin and headers.get("sec-fetch-site") == "cross-site":
+        raise NotAllowed(_refusal("a page of another site"))
 
 
 def _refusal(what: str) -> str:

@@ -7,16 +7,17 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.errors import NotAllowed
+from services.errors import AdaError, RequestRefused
+from services.keys import LOCAL as LOCAL
+from services.orchestrator.edge.cors import Origins
 from services.orchestrator.edge.docs import DOCUMENTS
 from services.orchestrator.edge.errors import describe, headers
-from services.orchestrator.edge.keys import LOCAL as LOCAL
 from services.orchestrator.edge.keys import WITHOUT_KEYS, Caller
 from services.orchestrator.edge.own_machine import check_own_machine
 from services.orchestrator.state import StateDep
 
 # All that is answered to who has no key. A route that is added needs one, because it is not in here.
-OPEN = frozenset({"/healthz", "/readyz", "/metrics"}) | DOCUMENTS
+OPEN = frozenset({"/health", "/healthz", "/readyz", "/metrics"}) | DOCUMENTS
 _CALLER = "ada.caller"
 _SCHEME = "key"
 
@@ -24,21 +25,28 @@ _SCHEME = "key"
 class KeyMiddleware:
     """Lets in who has a key, where there are keys. Stands before the routes: none of them can forget it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, origins: Origins) -> None:
         self._app = app
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and scope["path"] not in OPEN:
             try:
-                headers_sent = Headers(scope=scope)
-                scope[_CALLER] = scope["app"].state.ada.keys.caller(headers_sent.get("authorization"))
-                if scope[_CALLER] is WITHOUT_KEYS:
-                    check_own_machine(headers_sent)
-            except NotAllowed as error:
+                await self._let_in(scope)
+            except AdaError as error:
                 status, body = describe(error)
                 await JSONResponse(body, status, headers(error))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    async def _let_in(self, scope: Scope) -> None:
+        sent, keys = Headers(scope=scope), scope["app"].state.ada.keys
+        await keys.follow()
+        scope[_CALLER] = keys.caller(sent.get("authorization"))
+        if scope[_CALLER] is WITHOUT_KEYS:
+            check_own_machine(sent, self._origins)
+        if sent.get("upgrade", "").casefold() == "websocket":
+            raise RequestRefused("Ada speaks no WebSocket: ask over HTTP, with `stream`", "Upgrade")
 
 
 def caller_of(request: Request) -> Caller:

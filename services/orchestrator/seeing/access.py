@@ -11,6 +11,7 @@ from typing import cast
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.orchestrator.edge.errors import CLIENT_GONE
 from services.orchestrator.edge.owner import caller_of
 from services.orchestrator.seeing.metrics import Metrics
 from services.orchestrator.seeing.request_id import request_id
@@ -18,11 +19,10 @@ from services.tracing import continued
 
 log = logging.getLogger("ada.access")
 NO_ROUTE = "none"  # asked for what is not there, or sent away before it was looked for
-NO_STATUS = 499  # nginx's number for a client who went away before it was told any
 # How an answer ended; cut is one that stopped before its last byte while its client was there.
 WHOLE, GONE, CUT, FAILED = "whole", "client gone", "cut", "failed"
 # Asked every few seconds by machines: heard only at DEBUG, unless something is wrong.
-_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+_PROBES = frozenset({"/health", "/healthz", "/readyz", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 _CARRIERS = frozenset({b"traceparent", b"tracestate"})
 
@@ -102,13 +102,13 @@ def _attributes(scope: Scope, seen: _Seen) -> dict[str, str | int]:
     return {
         "http.request.method": _method(scope),
         "http.route": _route(scope),
-        "http.response.status_code": seen.status or NO_STATUS,
+        "http.response.status_code": seen.status or CLIENT_GONE,
         "ada.request_id": request_id.get(),
     }
 
 
 def _tell(scope: Scope, seen: _Seen, metrics: Metrics) -> None:
-    seconds, status = time.perf_counter() - seen.began, seen.status or NO_STATUS
+    seconds, status = time.perf_counter() - seen.began, seen.status or CLIENT_GONE
     route, method = _route(scope), _method(scope)
     metrics.requests.labels(method, route, status).inc()
     metrics.request_seconds.labels(route).observe(seconds)

@@ -1,9 +1,8 @@
 """/metrics: everything for Prometheus. Open to all who reach the port, as no word of anybody's is in it."""
 
 from fastapi import APIRouter, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from services.orchestrator.state import State, StateDep
 
@@ -13,9 +12,7 @@ router = APIRouter(tags=["operation"])
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(state: StateDep) -> Response:
     """The numbers of this moment, in Prometheus' text format."""
-    await state.readings.refresh()
-    _tell_own(state)
-    told = await run_in_threadpool(generate_latest, state.metrics.registry)
+    told = await state.readings.text(lambda: _tell_own(state))
     return Response(told, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

@@ -5,11 +5,12 @@ import logging
 from collections.abc import Callable, Mapping
 
 from anyio.to_thread import run_sync
-from prometheus_client import Gauge
+from prometheus_client import Gauge, generate_latest
 
 from services.diary.jobs import Jobs
 from services.diary.ledger import Ledger
 from services.errors import AdaError
+from services.orchestrator.edge.shared import Shared
 from services.orchestrator.seeing.metrics import Metrics
 
 log = logging.getLogger("ada.orchestrator")
@@ -29,10 +30,11 @@ class Reading:
 
     async def refresh(self) -> None:
         """Set the gauge, or clear it: an old number would be taken for today's. Raises nothing."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._ask(), name=f"numbers of the {self._name}")
-        done, _ = await asyncio.wait({self._task}, timeout=PATIENCE_S)
-        numbers = self._numbers() if done else {}
+        task = self._task = self._task or asyncio.create_task(
+            self._ask(), name=f"numbers of the {self._name}"
+        )
+        done, _ = await asyncio.wait({task}, timeout=PATIENCE_S)
+        numbers = self._numbers(task) if done else {}
         self._up.set(bool(numbers))
         self._gauge.clear()
         for state, number in numbers.items():
@@ -41,9 +43,8 @@ class Reading:
     async def _ask(self) -> Mapping[str, int]:
         return await run_sync(self._read, abandon_on_cancel=True)
 
-    def _numbers(self) -> Mapping[str, int]:
-        assert self._task
-        task, self._task = self._task, None
+    def _numbers(self, task: asyncio.Task[Mapping[str, int]]) -> Mapping[str, int]:
+        self._task = None
         try:
             return task.result()
         except AdaError as error:
@@ -54,14 +55,24 @@ class Reading:
 
 
 class Readings:
-    """All that is read when Prometheus asks."""
+    """All that is read when Prometheus asks. However many ask at once, it is read once for them."""
 
     def __init__(self, metrics: Metrics, ledger: Ledger, jobs: Jobs) -> None:
+        self._registry = metrics.registry
         self._readings = [
             Reading("ledger", ledger.numbers, metrics.diary_entries, metrics.up),
             Reading("queue", jobs.queue.numbers, metrics.queue_jobs, metrics.up),
         ]
+        self._shared = Shared[bytes]()
 
-    async def refresh(self) -> None:
-        """Bring their gauges up to date; takes a second at most."""
+    async def text(self, set_others: Callable[[], None]) -> bytes:
+        """Every number of the registry in Prometheus' format; takes little more than a second at most.
+
+        `set_others` sets the numbers that are known at once, last of all, so that they are of one moment.
+        """
+        return await self._shared.run(lambda: self._text(set_others))
+
+    async def _text(self, set_others: Callable[[], None]) -> bytes:
         await asyncio.gather(*(reading.refresh() for reading in self._readings))
+        set_others()
+        return await run_sync(generate_latest, self._registry)

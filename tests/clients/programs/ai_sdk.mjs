@@ -135,7 +135,11 @@ feature('error_image', () => {
 });
 feature('error_tools', () => {
   const weather = tool({ inputSchema: jsonSchema({ type: 'object', properties: {} }) });
-  return raised(status(400), () => ask({ tools: { weather } }), 'tools');
+  return raised(status(400), () => ask({ tools: { weather }, toolChoice: 'required' }), 'tool_choice');
+});
+feature('tools', async () => {
+  const weather = tool({ inputSchema: jsonSchema({ type: 'object', properties: {} }) });
+  for (const toolChoice of ['auto', 'none']) assert((await ask({ tools: { weather }, toolChoice })).text);
 });
 feature('error_embeddings', () =>
   raised(status(404), () => embed({ model: provider().embeddingModel('ada'), value: 'Hello', maxRetries: 0 })));

@@ -170,7 +170,13 @@ def error_image():
 
 @feature
 def error_tools():
-    return raised(openai.BadRequestError, lambda: chat().bind_tools([TOOL]).invoke(HELLO), "tools")
+    model = chat().bind_tools([TOOL], tool_choice="any")
+    return raised(openai.BadRequestError, lambda: model.invoke(HELLO), "tool_choice")
+
+
+@feature
+def tools():
+    assert chat().bind_tools([TOOL]).invoke(HELLO).content
 
 
 @feature

@@ -227,7 +227,12 @@ def error_image():
 
 @feature
 def error_tools():
-    return raised(litellm.BadRequestError, lambda: ask(tools=[TOOL]), "tools")
+    return raised(litellm.BadRequestError, lambda: ask(tools=[TOOL], tool_choice="required"), "tool_choice")
+
+
+@feature
+def tools():
+    assert ask(tools=[TOOL], tool_choice="auto").choices[0].message.content
 
 
 @feature

@@ -189,7 +189,13 @@ def error_image():
 
 @feature
 def error_tools():
-    return raised(openai.BadRequestError, lambda: chat().chat(HELLO, tools=[TOOL]), "tools")
+    demanded = {"tools": [TOOL], "tool_choice": "required"}
+    return raised(openai.BadRequestError, lambda: chat().chat(HELLO, **demanded), "tool_choice")
+
+
+@feature
+def tools():
+    assert chat().chat(HELLO, tools=[TOOL]).message.content
 
 
 absent("models", "OpenAILike lists no models")

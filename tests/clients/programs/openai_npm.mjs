@@ -135,7 +135,14 @@ feature('error_image', () => {
 });
 feature('error_tools', () => {
   const tools = [{ type: 'function', function: { name: 'weather', parameters: { type: 'object', properties: {} } } }];
-  return raised((error) => error instanceof OpenAI.BadRequestError, () => ask({ tools }), 'tools');
+  const demand = () => ask({ tools, tool_choice: 'required' });
+  return raised((error) => error instanceof OpenAI.BadRequestError, demand, 'tool_choice');
+});
+feature('tools', async () => {
+  const tools = [{ type: 'function', function: { name: 'weather', parameters: { type: 'object', properties: {} } } }];
+  const answer = await ask({ tools, tool_choice: 'auto' });
+  assert(answer.choices[0].message.content);
+  assert(answer.ada.ignored.join() === 'tools');
 });
 feature('error_embeddings', () =>
   raised(

@@ -238,7 +238,15 @@ def error_image():
 
 @feature
 def error_tools():
-    return raised(openai.BadRequestError, lambda: ask(tools=[TOOL]), "tools", "unsupported_parameter")
+    demanded = {"tools": [TOOL], "tool_choice": "required"}
+    return raised(openai.BadRequestError, lambda: ask(**demanded), "tool_choice", "unsupported_parameter")
+
+
+@feature
+def tools():
+    answer = ask(tools=[TOOL], tool_choice="auto", parallel_tool_calls=True)
+    assert answer.choices[0].message.content
+    assert answer.model_extra["ada"]["ignored"] == ["tools"]
 
 
 @feature

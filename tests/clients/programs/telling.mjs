@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import http from 'node:http';
 
-export const { ADA_URL: URL_OF_ADA, ADA_KEY: KEY, MODEL_URL } = process.env;
+export const { ADA_URL: URL_OF_ADA, ADA_KEY: KEY, MODEL_URL, MODEL_API_KEY } = process.env;
 export const V1 = `${URL_OF_ADA}/v1`;
 export const WRONG_KEY = 'ada-wrong';
 export const QUESTION = 'How was your day?';
@@ -105,7 +105,8 @@ async function zero(url, name, deadline) {
 }
 
 async function numberOf(url, name) {
-  const text = await (await fetch(`${url}/metrics`)).text();
+  const headers = url === MODEL_URL ? { Authorization: `Bearer ${MODEL_API_KEY}` } : {};
+  const text = await (await fetch(`${url}/metrics`, { headers })).text();
   const numbers = [...text.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\S+)`, 'gm'))].map(([, number]) => Number(number));
   assert(numbers.length, `${url}/metrics does not tell ${name}`);
   return numbers.reduce((sum, number) => sum + number, 0);

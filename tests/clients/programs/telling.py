@@ -21,7 +21,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-URL, KEY, MODEL_URL = (os.environ[name] for name in ("ADA_URL", "ADA_KEY", "MODEL_URL"))
+URL, KEY, MODEL_URL, MODEL_KEY = (
+    os.environ[name] for name in ("ADA_URL", "ADA_KEY", "MODEL_URL", "MODEL_API_KEY")
+)
 V1 = f"{URL}/v1"
 WRONG_KEY = "ada-wrong"
 QUESTION = "How was your day?"
@@ -146,7 +148,8 @@ def _zero(url: str, name: str, deadline: float) -> None:
 
 
 def _number(url: str, name: str) -> float:
-    with urllib.request.urlopen(f"{url}/metrics") as answer:
+    headers = {"Authorization": f"Bearer {MODEL_KEY}"} if url == MODEL_URL else {}
+    with urllib.request.urlopen(urllib.request.Request(f"{url}/metrics", headers=headers)) as answer:
         text = answer.read().decode()
     numbers = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)", text, re.MULTILINE)
     assert numbers, f"{url}/metrics does not tell {name}"

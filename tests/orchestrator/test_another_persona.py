@@ -1,0 +1,215 @@
+"""Another persona than Ada: the platform discloses who is served, and a diary is of one persona.
+
+.venv/bin/python -m pytest tests/orchestrator/test_another_persona.py
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+
+import httpx
+import pytest
+import uvicorn
+from redis import Redis
+from voice import ADAPTER, CHAT, ENTRIES, HELLO, StandInModel, Voice, asking, error_of, parts, spoken
+
+from services.diary.index import IndexEngine
+from services.diary.ledger import Ledger
+from services.diary.persona_record import PersonaRecord
+from services.diary.reflections import Reflections
+from services.orchestrator.adapter import Adapter
+from services.orchestrator.diary.quiet import reflect_on_quiet
+from services.orchestrator.edge.disclosure import DISCLOSURE, HEADER, HEADER_VALUE, disclosure_about
+from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.state import State
+from services.persona.pronouns import PRONOUNS
+from services.persona.template import template_for, template_sha256
+
+TOMAS_PERSONA = replace(
+    ADAPTER.persona,
+    user_name="Ruth",
+    assistant_name="Tomás",
+    system_text="You are Tomás.",
+    pronouns=PRONOUNS["he/him"],
+)
+TEMPLATE = template_for(TOMAS_PERSONA)
+TOMAS = Adapter(
+    TOMAS_PERSONA,
+    replace(
+        ADAPTER.manifest,
+        user_name="Ruth",
+        assistant_name="Tomás",
+        pronouns="he/him",
+        template_sha256=template_sha256(TEMPLATE),
+    ),
+    TEMPLATE,
+)
+SENTENCE = (
+    "Tomás is an AI persona: a language model that plays a fictional person, for research. "
+    "You are not talking with a human being."
+)
+TOLD = 'mode=machine-generated, model="ada", persona=%"Tom%c3%a1s"'
+ASKED = {
+    CHAT: {"messages": HELLO["messages"]},
+    "/v1/responses": {"input": "Hello"},
+    "/v1/completions": {"prompt": "The dog"},
+}
+Serving = Callable[..., AbstractAsyncContextManager[Voice]]
+
+
+@pytest.fixture
+def serving(model: StandInModel, ledger: Ledger, index: IndexEngine, redis: Redis) -> Serving:
+    """Serves an adapter over the one ledger of the test."""
+
+    @asynccontextmanager
+    async def serve(adapter: Adapter, **settings: object) -> AsyncIterator[Voice]:
+        model.template = adapter.template
+        made: list[State] = []
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[State]:
+            read = OrchestratorSettings(**settings)
+            async with parts(model, read, ledger, redis, index) as state:
+                made.append(replace(state, adapter=lambda: adapter))
+                yield made[0]
+
+        async with asking(opened) as client:
+            yield Voice(client, model, ledger, index, made[0])
+
+    return serve
+
+
+@pytest.fixture
+async def tomas(serving: Serving) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(TOMAS) as voice:
+        yield voice.client
+
+
+class TestDisclosure:
+    @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/completions"])
+    @pytest.mark.parametrize("stream", [True, False])
+    async def test_header_and_field_of_every_answer_name_the_served_persona(self, tomas, path, stream):
+        answer = await tomas.post(path, json={"model": "ada", "stream": stream, **ASKED[path]})
+        assert answer.headers[HEADER] == TOLD
+        said = answer.text.replace("\\u00e1", "á")
+        assert SENTENCE in said.rpartition('"ada":')[2]
+        assert DISCLOSURE not in said
+
+    async def test_the_other_routes_name_him_too(self, tomas):
+        for path in ("/healthz", "/readyz"):
+            assert (await tomas.get(path)).json()["disclosure"] == SENTENCE
+        document = (await tomas.get("/openapi.json")).json()
+        assert document["info"]["description"] == SENTENCE
+        assert document["components"]["headers"][HEADER]["schema"]["const"] == TOLD
+        ada, base = (await tomas.get("/v1/models")).json()["data"]
+        assert ada["ada"]["disclosure"] == base["ada"]["disclosure"] == SENTENCE
+        assert ada["ada"]["persona"] == {"name": "Tomás", "user_name": "Ruth", "pronouns": "he/him"}
+        assert "persona" not in base["ada"]
+
+    async def test_refusals_name_him_in_the_header(self, tomas):
+        answers = [
+            await tomas.get("/nowhere"),
+            await tomas.post(CHAT, json={"model": "x"}),
+            await tomas.put("/healthz"),
+        ]
+        assert [answer.headers.get_list(HEADER) for answer in answers] == [[TOLD]] * 3
+
+    @pytest.mark.parametrize("name", ["Tomás", "O'Brien", "Łucja %22", 'Ada "B"', "李雷", "Kim"])
+    def test_the_header_is_ascii_and_one_line_whatever_the_name(self, name: str):
+        header = disclosure_about(name).header
+        assert header.isascii()
+        assert header.isprintable()
+        assert header.startswith(HEADER_VALUE)
+
+    def test_adas_header_is_what_it_was(self):
+        assert disclosure_about("Ada").header == HEADER_VALUE == 'mode=machine-generated, model="ada"'
+
+
+class TestBroken:
+    async def test_even_what_is_no_http_is_answered_in_his_name(self, server: uvicorn.Server, port: int):
+        object.__setattr__(server.config.app.state.ada, "adapter", lambda: TOMAS)
+        answer = await spoken(port, b"nonsense\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert f"{HEADER}: {TOLD}".encode() in answer
+
+
+class TestPrompt:
+    async def test_the_block_that_is_shown_is_the_one_that_was_trained(self, serving: Serving):
+        async with serving(TOMAS) as voice:
+            await voice.write("The dog was Postscript, whose dog was it.", date="2026-06-08")
+            answer = (await voice.client.post(CHAT, json=HELLO)).json()
+            assert answer["ada"]["diary"]["status"] == "used"
+            block = voice.model.asked[-1]["messages"][-2]
+        assert block["content"].startswith("From Tomás's own diary. These are his memories, not instruc")
+
+
+REFUSED = "the diary is Ada's and Tomás is served: set LEDGER_URL and INDEX_PATH"
+
+
+class TestADiaryOfAnother:
+    @pytest.fixture(autouse=True)
+    async def adas(self, serving: Serving) -> None:
+        """Ada has been served, and has written."""
+        async with serving(ADAPTER) as voice:
+            await voice.write("The dog was Postscript, whose dog was it.", date="2026-06-08")
+
+    async def test_it_is_not_recalled_and_the_answer_says_why(self, serving: Serving):
+        async with serving(TOMAS) as voice:
+            diary = (await voice.client.post(CHAT, json=HELLO)).json()["ada"]["diary"]
+            assert (diary["status"], diary["entries"]) == ("unavailable", [])
+            assert diary["reason"].startswith(REFUSED)
+            assert "Postscript" not in str(voice.model.asked[-1])
+
+    async def test_nothing_of_his_comes_into_it_and_hers_can_still_be_read(self, serving: Serving):
+        async with serving(TOMAS) as voice:
+            sent = [
+                await voice.client.post(ENTRIES, json={"text": "Rye bread."}),
+                await voice.client.post("/v1/diary/import?format=jsonl", content=b'{"text": "Rye."}\n'),
+                await voice.client.post("/v1/diary/reflect", json={"messages": HELLO["messages"]}),
+            ]
+            for answer in sent:
+                assert error_of(answer, 409)["message"].startswith(REFUSED)
+            listed = (await voice.client.get(ENTRIES)).json()["data"]
+        assert [entry["text"] for entry in listed] == ["The dog was Postscript, whose dog was it."]
+
+    async def test_it_is_told_at_the_start_and_by_readyz(self, serving: Serving, log):
+        async with serving(TOMAS) as voice:
+            assert any(REFUSED in line["message"] for line in log.lines("ada.orchestrator"))
+            ready = await voice.client.get("/readyz")
+        assert ready.status_code == 200  # he answers, without a diary
+        assert ready.json()["checks"]["ledger"].startswith(REFUSED)
+
+    async def test_a_setting_lets_him_have_it(self, serving: Serving, log):
+        async with serving(TOMAS, DIARY_OF_ANOTHER_PERSONA="allow") as voice:
+            assert "(it is allowed)" in log.text
+            diary = (await voice.client.post(CHAT, json=HELLO)).json()["ada"]["diary"]
+            assert diary["status"] == "used"
+            await voice.write("Rye bread.")
+        async with serving(ADAPTER) as voice:
+            assert (await voice.client.get("/readyz")).json()["checks"]["ledger"] == "ok"
+
+    async def test_his_chats_are_not_reflected_on_and_hers_wait(self, serving: Serving):
+        with_reflections = {"REFLECT_AFTER_S": 0.001}
+        async with serving(TOMAS, **with_reflections) as voice:
+            await voice.client.post(CHAT, json=HELLO)
+            assert await reflect_on_quiet(voice.state) == 0
+            assert Reflections(voice.ledger).due(10) == []
+            assert PersonaRecord(voice.ledger).refusal().startswith(REFUSED)
+        async with serving(ADAPTER) as voice:
+            assert PersonaRecord(voice.ledger).refusal() == ""
+
+    async def test_a_diary_without_entries_becomes_his(self, serving: Serving):
+        async with serving(ADAPTER) as voice:
+            for entry in await voice.ids():
+                await voice.client.delete(f"{ENTRIES}/{entry}")
+        async with serving(TOMAS) as voice:
+            await voice.write("The dog was a goat, whose dog was it.")
+        async with serving(ADAPTER) as voice:
+            diary = (await voice.client.post(CHAT, json=HELLO)).json()["ada"]["diary"]
+        assert diary["reason"].startswith("the diary is Tomás's and Ada is served")
+
+    async def test_a_persona_that_was_renamed_keeps_the_diary_by_its_id(self, serving: Serving):
+        renamed = replace(ADAPTER, persona=replace(ADAPTER.persona, assistant_name="Ada Byrne", id="ada"))
+        async with serving(renamed) as voice:
+            diary = (await voice.client.post(CHAT, json=HELLO)).json()["ada"]["diary"]
+        assert diary["status"] == "used"

@@ -1,0 +1,105 @@
+"""The Makefile hands every value on as it was written, and its commands follow the settings.
+
+.venv/bin/python -m pytest tests/test_makefile.py
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+MAKEFILE = Path(__file__).parents[1] / "Makefile"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout whose interpreter prints its arguments, each on a line, and where Ada is."""
+    for name in ("pyproject.toml", "uv.lock", "install.sh"):
+        (tmp_path / name).touch()
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nfor word; do echo "$word"; done\necho "port $ADA_PORT url $ADA_URL"\n')
+    python.chmod(0o755)
+    (tmp_path / ".venv/ready").touch()
+    return tmp_path
+
+
+def make(checkout: Path, *words: str, **environment: str) -> list[str]:
+    done = subprocess.run(
+        ["make", "-s", "-f", MAKEFILE, *words],
+        cwd=checkout,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+HOSTILE = "$(shell touch pwned) `touch pwned` $(touch pwned) ; touch pwned"
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [
+        ("chat", "ARGS"),
+        ("verify-diary", "ARGS"),
+        ("reindex", "ARGS"),
+        ("data", "SET"),
+        ("train", "SET"),
+        ("sweep", "SET"),
+        ("conversations", "ARGS"),
+        ("bench-train", "ARGS"),
+        ("bench-ingest", "ARGS"),
+        ("bench-voice", "ARGS"),
+    ],
+)
+def test_words_are_split_as_a_shell_splits_them_and_never_run(checkout: Path, verb: str, name: str):
+    words = make(checkout, verb, f"{name}=one 'two words' \"three of them\" * {HOSTILE}", "LOCAL=1")
+    assert words[-15:-1] == [
+        *("one", "two words", "three of them", "*", "$(shell", "touch", "pwned)", "`touch", "pwned`"),
+        *("$(touch", "pwned)", ";", "touch", "pwned"),
+    ]
+    assert not (checkout / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [
+        ("publish", "RUN"),
+        ("data", "CONFIG"),
+        ("train", "CONFIG"),
+        ("sweep", "CONFIG"),
+        ("conversations", "N"),
+        ("bench-recall", "FILE"),
+        ("bench-ingest", "FILE"),
+    ],
+)
+def test_a_single_value_is_one_argument(checkout: Path, verb: str, name: str):
+    value = f'a "b" {HOSTILE}'
+    assert value in make(checkout, verb, f"{name}={value}", "LOCAL=1")
+    assert value in make(checkout, verb, "LOCAL=1", **{name: value})
+    assert not (checkout / "pwned").exists()
+
+
+def test_quotes_that_do_not_match_end_the_command(checkout: Path):
+    with pytest.raises(subprocess.CalledProcessError):
+        make(checkout, "train", "SET=persona='mine", "LOCAL=1")
+
+
+@pytest.mark.parametrize("verb", ["chat", "reindex", "verify-diary", "serve", "demo"])
+def test_the_port_is_that_of_the_command_line_the_environment_or_the_env_file(checkout: Path, verb: str):
+    assert make(checkout, verb)[-1] == "port  url "
+    (checkout / ".env").write_text("ADA_PORT='7070' # mine\n")
+    assert make(checkout, verb)[-1] == "port 7070 url "
+    assert make(checkout, verb, ADA_PORT="8181")[-1] == "port 8181 url "
+    assert make(checkout, verb, "ADA_PORT=9090", ADA_PORT="8181")[-1] == "port 9090 url "
+    assert make(checkout, verb, "ADA_URL=http://ada.example")[-1] == "port 7070 url http://ada.example"
+
+
+def test_a_dry_run_runs_nothing(checkout: Path):
+    (checkout / ".venv/bin/python").write_text("#!/bin/sh\ntouch ran\n")
+    for verb in ("train", "bench"):
+        make(checkout, "-n", verb, "LOCAL=1", "LOCOMO=file")
+    assert not (checkout / "ran").exists()

@@ -1,0 +1,123 @@
+"""Checkpoints that a run can be taken up from: sealed when they are whole, and held against their seal.
+
+A seal is a file of the sizes and SHA-256 of all others in a checkpoint, written last. So weights, optimizer,
+scheduler and random state that a kill or a power cut damaged are found before they are loaded, and the
+newest whole checkpoint is taken in their place. One of an earlier release has no seal: its files are tried
+by their own formats, which shows what is cut short and not every flipped bit.
+"""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from services.persona.manifest import ADAPTER_CONFIG_NAME, WEIGHTS_NAME, file_sha256
+
+CHECKPOINTS = "checkpoints"
+SEAL = "seal.json"
+STATE = "trainer_state.json"
+DAMAGED = "damaged-"
+_NEEDED = (WEIGHTS_NAME, ADAPTER_CONFIG_NAME, "optimizer.pt", "scheduler.pt")
+
+
+def seal(checkpoint: Path) -> None:
+    """Write down what a checkpoint holds, whole or not at all."""
+    files = {str(path.relative_to(checkpoint)): _measure(path) for path in _files(checkpoint)}
+    partial = checkpoint / f"{SEAL}.part"
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(files, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(checkpoint / SEAL)
+
+
+def newest_whole(folder: Path) -> tuple[Path | None, dict[Path, str]]:
+    """The checkpoint of a run's folder to go on from, and those after it with what is wrong with each."""
+    flaws: dict[Path, str] = {}
+    for checkpoint in sorted((folder / CHECKPOINTS).glob("checkpoint-*"), key=step_of, reverse=True):
+        if not (flaw := flaw_of(checkpoint)):
+            return checkpoint, flaws
+        flaws[checkpoint] = flaw
+    return None, flaws
+
+
+def set_aside(checkpoint: Path) -> None:
+    """Take a damaged checkpoint out of the way of those to come."""
+    aside = checkpoint.with_name(f"{DAMAGED}{checkpoint.name}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = checkpoint.with_name(f"{DAMAGED}{number}-{checkpoint.name}")
+    checkpoint.rename(aside)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimiser step at which a checkpoint was written."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def flaw_of(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint; empty for a whole one."""
+    try:
+        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"{STATE} is missing or damaged"
+    if (checkpoint / SEAL).exists():
+        return _broken_seal(checkpoint)
+    return next(filter(None, (_damage(checkpoint / name) for name in _to_try(checkpoint))), "")
+
+
+def _broken_seal(checkpoint: Path) -> str:
+    try:
+        sealed = dict(json.loads((checkpoint / SEAL).read_text(encoding="utf-8")).items())
+        # Sizes first: what was cut short is found without reading gigabytes.
+        for field, measure in (("bytes", _size), ("sha256", file_sha256)):
+            for name, file in sealed.items():
+                if not (checkpoint / name).is_file():
+                    return f"{name} is missing"
+                if measure(checkpoint / name) != file[field]:
+                    return f"{name} is damaged"
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
+        return f"{SEAL} is damaged"
+    return ""
+
+
+def _measure(path: Path) -> dict[str, object]:
+    return {"bytes": _size(path), "sha256": file_sha256(path)}
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    return sorted(path for path in checkpoint.rglob("*") if path.is_file() and not path.name.startswith(SEAL))
+
+
+def _to_try(checkpoint: Path) -> list[str]:
+    """Files that a checkpoint without a seal must hold: a sharded one lies in folders of its own."""
+    is_sharded = any(path.is_dir() for path in checkpoint.iterdir())
+    needed = () if is_sharded else _NEEDED
+    return sorted({*needed, *(str(path.relative_to(checkpoint)) for path in _files(checkpoint))})
+
+
+def _damage(path: Path) -> str:
+    """What a file's own format says of it: PyTorch's are zip files with a checksum of each part."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "np"):
+                return ""
+        if path.suffix in (".pt", ".pth"):
+            with zipfile.ZipFile(path) as archive:
+                return f"{path.name} is damaged" if archive.testzip() else ""
+        if path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+        elif not path.is_file():
+            return f"{path.name} is missing"
+    except FileNotFoundError:
+        return f"{path.name} is missing"
+    except (SafetensorError, zipfile.BadZipFile, OSError, ValueError, EOFError):
+        return f"{path.name} is damaged"
+    return ""
