@@ -96,7 +96,7 @@ def test_one_whose_client_has_gone_ends_and_keeps_what_it_took(ledger: Ledger, m
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        take_in(ledger, OWNER, file_of(200), Format.JSONL, "d", "k", check)
+        take_in(ledger, OWNER, file_of(200), Format.JSONL, "d", "k", check=check)
     assert 0 < count(ledger) <= 10
     found = take_in(ledger, OWNER, file_of(200), Format.JSONL, "d", "k")
     assert (found.report.accepted, found.report.duplicates, count(ledger)) == (200, 0, 200)
