@@ -232,13 +232,13 @@ class OwnersConflicts:
         return told
 
 
-def _pair_id(a: Entry, b: Entry) -> str:
-    return f"{a.id}.{a.version}~{b.id}.{b.version}"
-
-
 def _passage(entry: Entry, hit: Hit) -> str:
     """What a chunk says; the index does not hold it."""
     return (chunks(entry.text)[hit.place :] or [entry.text])[0]
+
+
+def _pair_id(a: Entry, b: Entry) -> str:
+    return f"{a.id}.{a.version}~{b.id}.{b.version}"
 
 
 def _pair(entry: Entry, passage: str, other: Entry, others: str) -> Pair:

@@ -147,8 +147,8 @@ class _Batch:
         """Decide what becomes of one draft; of one that is known, what became of it."""
         # A microsecond apart, so that the entries of one day keep the file's order.
         now = utc(self._began + timedelta(microseconds=place))
-        new = revisions.first(draft, now, self._local) | {"date_assumed": draft.date is None}
-        row = rows.sealed({**self._fixed, "id": _id(draft), **new})
+        first = {**revisions.first(draft, now, self._local), "date_assumed": draft.date is None}
+        row = rows.sealed({**self._fixed, "id": _id(draft), **first})
         there = self._there(row, draft)
         if any(revisions.ever_said(self._connection, one, draft) for one in there if not one.removed):
             self._duplicates += not is_known

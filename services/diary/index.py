@@ -19,6 +19,7 @@ WORDS = "words"
 # Of what stands in a collection: payload, chunking, words. Raise it when one of them changes its meaning:
 # the next start makes a new collection in the place of the older one, and the ledger fills it.
 FORMAT = 3
+_FORMAT = re.compile(r"-f\d+(~\d+)?$")
 _NAMESPACE = uuid.UUID("5d3a7b5e-3c1f-5b6e-9a56-0adad1a12e70")
 
 
@@ -233,18 +234,14 @@ def numbered(name: str, after: str = "") -> str:
 def check_current(current: str, name: str, model: str) -> None:
     """Raises ConfigError when the collection that is searched, if any, is another model's than `name`.
 
-    One of an older format is no mistake: a new one takes its place, and the ledger fills it.
+    One of the same model in an older format is replaced.
     """
-    if current and _without_format(current) != _without_format(name):
+    if current and _FORMAT.sub("", current) != _FORMAT.sub("", name):
         raise ConfigError(
             f"EMBEDDING_MODEL {model!r} would search {name}, but the diary is indexed as "
             f"{current.split('~')[0]}: set EMBEDDING_MODEL back, or make the index anew by "
             "`python -m services.diary.reindexing`"
         )
-
-
-def _without_format(name: str) -> str:
-    return re.sub(r"-f\d+(~\d+)?$", "", name)
 
 
 class NoIndex:

@@ -59,11 +59,11 @@ class QdrantIndex:
         """
         self.server.check_version()
         if not self._current():
-            first = numbered(self.alias)
-            older = set(self.server.aliases().values())  # of an older format, with the texts of entries
+            first, older = numbered(self.alias), set(self.server.aliases().values())
             self.server.create(first, self._dimension)
             self.server.point(self.alias, first)
-            self._sweep(older)
+            for collection in older - {first}:  # in an older format, which nobody can search any more
+                self.server.delete(collection)
 
     def check(self) -> None:
         """Raises DiaryUnavailable when the server is the wrong one, or has nothing to search in yet.

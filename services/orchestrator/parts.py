@@ -63,12 +63,12 @@ def assemble(
         metrics=metrics,
         readings=Readings(metrics, ledger, jobs),
         diary_deadline_s=settings.diary_deadline_s,
-        local=settings.local_time,
         imports=ImportLimits(
             ImportSlots(settings.imports_at_once, settings.imports_an_owner),
             UploadLimits(settings.import_max_bytes, settings.import_timeout_s),
         ),
         writers=CapacityLimiter(WRITING_THREADS),
+        local=settings.local_time,
         keep_alive_s=settings.keep_alive_s,
     )
 

@@ -53,14 +53,14 @@ class OrchestratorSettings(DiarySettings):
     send_timeout_s: float = Field(30.0, gt=0, validation_alias="SEND_TIMEOUT_S")
     # Of a request's body; a file that is imported may be larger.
     max_body_bytes: int = Field(MAX_BODY_BYTES, ge=1024, validation_alias="MAX_BODY_BYTES")
-    # The prompts of one request times the answers to each.
-    most_answers: int = Field(256, ge=1, validation_alias="MAX_ANSWERS_A_REQUEST")
     # So many imports are read at once, of each owner and in all; another one is refused with 429.
     imports_at_once: int = Field(4, ge=1, validation_alias="IMPORTS_AT_ONCE")
     imports_an_owner: int = Field(2, ge=1, validation_alias="IMPORTS_AN_OWNER")
     # Of a file that is imported, and seconds for its upload, and again for reading it.
     import_max_bytes: int = Field(2**30, ge=1024, validation_alias="IMPORT_MAX_BYTES")
     import_timeout_s: float = Field(900.0, gt=0, validation_alias="IMPORT_TIMEOUT_S")
+    # The prompts of one request times the answers to each.
+    most_answers: int = Field(256, ge=1, validation_alias="MAX_ANSWERS_A_REQUEST")
     # On SIGTERM answers that are under way get so many seconds to end.
     drain_s: float = Field(20.0, ge=0, validation_alias="DRAIN_S")
     # So long an answer waits for the diary; then Ada answers without it, and says so.

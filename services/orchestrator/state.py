@@ -53,10 +53,10 @@ class State:
     metrics: Metrics
     readings: Readings
     diary_deadline_s: float  # for looking up the diary; past it she answers without
-    local: LocalTime  # the deployment's, for owners without a time zone of their own
     imports: ImportLimits
     # Threads for writing into the diary: those that wait for a locked ledger leave others to whoever reads.
     writers: CapacityLimiter
+    local: LocalTime  # the deployment's, for owners without a time zone of their own
     keep_alive_s: float  # of silence in a stream, then proxies are sent a comment
     diary_breaker: OwnersBreaker = field(default_factory=OwnersBreaker)
     readiness: Shared[dict[str, str]] = field(default_factory=Shared)

@@ -62,7 +62,7 @@ def take_in(
     import_id = _begin(ledger, owner, file, name, key)
     report = ledger.of(owner).import_report(import_id)
     if report.ended_at is None:
-        _Reading(ledger, owner, import_id, local, report.rows_read).read(rows)
+        _Reading(ledger, owner, import_id, report.rows_read, local).read(rows)
     return the_import(ledger, owner, import_id)
 
 
@@ -153,8 +153,8 @@ class _Reading:
     ledger: Ledger
     owner: str
     import_id: str
-    local: LocalTime
     known: int  # rows that a reading before this one has taken
+    local: LocalTime
     rejected: list[dict[str, Any]] = field(default_factory=list)
     rejected_count: int = 0
     undated: int = 0

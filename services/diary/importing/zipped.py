@@ -19,10 +19,8 @@ from services.errors import EntryRejected
 _DIRECTORY_BYTES = 4 << 20  # of the archive's own list of files, which is read into memory
 _FILES = 20_000
 _BYTES = 1 << 30  # of all files that are read
-_FREE_BYTES, _TIMES = (
-    16 << 20,
-    100,
-)  # may come out of any archive; of a larger one so many times it
+_FREE_BYTES = 8 << 20  # may come out of any archive
+_TIMES = 50  # may come out of a larger one, as often as its size
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
 _NEEDS_A_DAY = "its name is no day and no heading in it is: call it 2023-05-08.md, or write # 2023-05-08"

@@ -26,6 +26,12 @@ class SearchRequest(BaseModel):
         0.0, ge=0, le=100_000, strict=True, description="half-life in days of a preference for the new"
     )
     mood: str | None = Field(None, max_length=64, description="entries of this mood are preferred")
+    explain: bool = Field(
+        False,
+        strict=True,
+        description="tell how dates were read, and what is left out",
+    )
+    mood: str | None = Field(None, max_length=64, description="entries of this mood are preferred")
     explain: bool = Field(False, strict=True, description="tell how dates were read, and what is left out")
 
     @field_validator("as_of")
