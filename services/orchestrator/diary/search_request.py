@@ -31,8 +31,6 @@ class SearchRequest(BaseModel):
         strict=True,
         description="tell how dates were read, and what is left out",
     )
-    mood: str | None = Field(None, max_length=64, description="entries of this mood are preferred")
-    explain: bool = Field(False, strict=True, description="tell how dates were read, and what is left out")
 
     @field_validator("as_of")
     @classmethod
