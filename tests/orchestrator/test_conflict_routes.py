@@ -127,3 +127,28 @@ async def test_an_answer_that_is_no_verdict_is_told_and_not_kept_as_one(diary: V
     assert "gave none" in error_of(await diary.client.get(CONFLICTS), 503)["message"]
     diary.model.answer = judge
     assert len((await conflicts(diary))["data"]) == 2
+
+
+async def test_a_pair_without_a_verdict_keeps_no_other_from_being_compared(diary: Voice):
+    """It is told, asked for three times, and then left."""
+
+    def picky(body: dict) -> str:
+        content = body["messages"][0]["content"]
+        return "Hm." if "Sligo" in content and "Galway in spring" in content else judge(body)
+
+    diary.model.answer = picky
+    for left in (2, 2, 0):
+        found = await conflicts(diary)
+        assert [one["b"]["id"] for one in found["data"]] == ["galway"]
+        assert "gave none" in found["stopped_by"]
+        assert found["unexamined"] == left
+    number = len(diary.model.asked)
+    assert (await conflicts(diary))["stopped_by"] is None
+    assert len(diary.model.asked) == number
+
+
+async def test_a_pair_that_the_model_refuses_keeps_no_other_from_being_compared(diary: Voice):
+    diary.model.refused = "Galway in spring"
+    found = await conflicts(diary)
+    assert [one["b"]["id"] for one in found["data"]] == ["galway"]
+    assert "answered 400" in found["stopped_by"]

@@ -13,6 +13,7 @@ from redis import Redis
 from voice import CHAT, PERSONA, Voice, asking, error_of
 
 from services.diary import reflections
+from services.diary.conversations import Conversations
 from services.diary.job_queue import diary_queue
 from services.diary.reflections import Reflection, Reflections
 from services.orchestrator.diary.quiet import reflect_on_quiet
@@ -299,10 +300,9 @@ class TestWhenItFails:
         assert due(voice)[0].turns == bad
 
     async def test_half_a_character_in_an_answer_is_no_obstacle(self, voice: Voice):
-        voice.model.chunks = ["It was ", "\ud800", " Postscript."]
-        turns = [TALK[0], {"role": "assistant", "content": "It was"}, TALK[2]]
-        for some in (turns[:1], turns):
-            await voice.client.post(CHAT, json={"messages": some, "stream": True})
+        turns = [TALK[0], {"role": "assistant", "content": "It was \ud800 Postscript."}, TALK[2], TALK[3]]
+        for length in (2, 4):
+            Conversations(voice.ledger).heard("local", turns[:length])
         await TestByHerself.hour_later(voice)
         (kept,) = due(voice)
         json.dumps(kept.request, ensure_ascii=False).encode()

@@ -81,6 +81,7 @@ class StandInModel:
         self.more: dict = {}  # fields of its own in every answer
         self.finish_reason = "stop"
         self.told: object = None  # instead of its models and of a text's tokens
+        self.refused = ""  # what is asked with this in it
         self.down = False  # every connection is cut
         self.down_for = 0  # so many requests are cut
         self.hangs = False  # no request is answered
@@ -121,7 +122,7 @@ class StandInModel:
         if complaint := self.refusal or self._too_long(body):
             error = {"message": complaint, "type": "BadRequestError", "param": "input_tokens", "code": 400}
             return web.json_response({"error": error}, status=400)
-        if body.get("max_tokens") == 0:
+        if body.get("max_tokens") == 0 or (self.refused and self.refused in str(body)):
             error = {"message": "max_tokens must be at least 1", "type": "BadRequestError", "code": 400}
             return web.json_response({"error": error}, status=400)
         self.running += 1

@@ -5,7 +5,10 @@
 
 import json
 import re
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from fake_model import ModelServer, completion
@@ -24,6 +27,23 @@ def author(model: ModelServer) -> Iterator[Author]:
     author = Author(model.url)
     yield author
     author.close()
+
+
+@contextmanager
+def listening(answer: bytes) -> Iterator[str]:
+    """A server that says this to whoever asks; its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join(timeout=10)
 
 
 def test_the_request_goes_out_as_it_is_and_the_answer_is_the_entry(author: Author, model: ModelServer):
@@ -89,6 +109,15 @@ def test_a_model_that_is_not_ready_may_be_asked_again(author: Author, model: Mod
     model.status = status
     with pytest.raises(ModelUnavailable, match=str(status)):
         author.write(REQUEST)
+
+
+def test_what_a_broken_protocol_quotes_is_not_told():
+    with listening(b"the heron's name is Augustine\r\n\r\n") as url:
+        author = Author(url)
+        with pytest.raises(ModelUnavailable, match="can't be reached: RemoteProtocolError") as raised:
+            author.write(REQUEST)
+        author.close()
+    assert "heron" not in str(raised.value)
 
 
 def test_half_an_answer_may_be_asked_again(author: Author, model: ModelServer):

@@ -79,11 +79,11 @@ async def _compare(state: State, conflicts: OwnersConflicts, limit: int) -> AdaE
     An entry that fails keeps no other from it, and is left after three times. But when entry after entry
     fails it is the model's fault: then none of it counts, because that would hide every conflict.
     """
-    until, compared = time.monotonic() + LONGEST_S, 0
+    until, compared, is_models_fault = time.monotonic() + LONGEST_S, 0, False
     failed: dict[str, tuple[Entry, NoVerdict]] = {}
     while time.monotonic() < until and len(await run_in_threadpool(conflicts.known, limit)) < limit:
         entries = await run_in_threadpool(conflicts.unexamined, AT_ONCE, list(failed))
-        if not entries or (len(failed) >= AT_ONCE and not compared):
+        if not entries or (is_models_fault := not compared and len(failed) >= AT_ONCE):
             break
         for entry in entries:
             try:
@@ -91,7 +91,7 @@ async def _compare(state: State, conflicts: OwnersConflicts, limit: int) -> AdaE
                 compared += 1
             except NoVerdict as error:
                 failed[entry.id] = (entry, error)
-    if compared or len(failed) == 1:
+    if not is_models_fault:
         for entry, _ in failed.values():
             await run_in_threadpool(conflicts.put_off, entry)
     return list(failed.values())[-1][1] if failed else None
