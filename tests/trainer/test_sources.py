@@ -1263,7 +1263,7 @@ def test_text_in_the_place_of_a_list_is_named_as_that(tmp_path: Path, written_as
 @pytest.mark.parametrize("name", ["system", "developer", "tool", "function"])
 def test_of_two_unknown_names_neither_is_taken_for_a_speaker_that_is_none(tmp_path: Path, name: str):
     path = write(tmp_path, talk(("Tom", "A"), (name, "Be kind."), ("Tom", "B"), (name, "C")), "a.json")
-    assert "field `role` names neither Drew nor Ada" in refusal("conversations", path)
+    assert "field `role` names neither the user nor the persona" in refusal("conversations", path)
 
 
 # What is marked as not to be learned

@@ -150,21 +150,49 @@ def test_a_run_that_is_not_to_be_published_is_kept_and_the_link_stays(tiny_run):
 def test_a_run_worse_than_its_base_tells_the_step_that_it_kept_and_is_published_only_when_asked(
     tiny_run, caplog: pytest.LogCaptureFixture
 ):
-    """The best adapter has to be better than none, too."""
-    config = TrainingConfig(**tiny_run | {"learning_rate": 3.0, "max_steps": 2, "evaluations": 2})
-    final = run(config)
+    """The best adapter has to be better than none, too. 3.04 before, then 3.2, then 3.5."""
+    config = TrainingConfig(**tiny_run)
+    folder = trained_worse_and_worse(config)
+    final = one_run._train_and_finish(folder, config, config.model_name, folder / "log")
     manifest = check_adapter(final)
-    before, first, second = logged(final, "eval_all_loss")
-    assert before < first < second
-    assert (manifest.loss_before, manifest.loss_after, manifest.last_loss) == (before, first, second)
+    assert (manifest.loss_before, manifest.loss_after, manifest.last_loss) == (3.04, 3.2, 3.5)
     assert (manifest.served_step, manifest.steps) == (1, 2)
-    assert manifest.loss_by_source["journals"] == logged(final, "eval_journals_loss")[:2]
+    assert manifest.loss_by_source == {"journals": [3.0, 3.1]}
+    assert (final / "adapter_model.safetensors").read_text() == "best"
     card = (final / "README.md").read_text(encoding="utf-8")
-    assert "This adapter is that of step 1 of 2; the last step's, in `last/`" in card
+    assert "This adapter is that of step 1 of 2; the last step's, in `last/`, has a loss of 3.500" in card
     assert "it is worse than its base" in card
     assert not config.output_dir.exists()
     assert f"{final.name} is not published (it is worse than its base: held-out loss rose from" in caplog.text
     assert f"python -m trainer.publish {final.name} --output-dir {config.output_dir}" in caplog.text
+
+
+def trained_worse_and_worse(config: TrainingConfig) -> Path:
+    """A run's folder at the end of its training, whose held-out loss rose with each step."""
+    folder = run_folder.begin(config.output_dir, "run-1")
+    one_run._prepare(folder, config, mix(config), config.model_name, time.monotonic())
+    for place, which in ((folder, "last"), (folder / "best", "best")):
+        place.mkdir(exist_ok=True)
+        (place / "adapter_model.safetensors").write_text(which)
+        (place / "adapter_config.json").write_text(json.dumps({"r": config.lora_rank}))
+    run_folder.write_best(folder / "best", step=1, loss=3.2)
+    lines = [{"step": step, "eval_all_loss": loss} for step, loss in enumerate((3.04, 3.2, 3.5))]
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    measured = training.Outcome(
+        loss_before=3.04,
+        loss_after=3.5,
+        loss_by_source={"journals": [3.0, 3.6]},
+        steps=2,
+        tokens=100,
+        seconds=1.0,
+        tokens_per_s=100.0,
+        peak_memory_gib=1.0,
+        plan="",
+        best_step=1,
+        best_losses={"all": 3.2, "journals": 3.1},
+    )
+    (folder / "outcome.json").write_text(json.dumps(asdict(measured)))
+    return folder
 
 
 # A run that was killed
@@ -192,6 +220,9 @@ def test_a_killed_run_is_resumed_and_learns_what_an_unbroken_one_does(tiny_run, 
     assert (one.steps, one.tokens, one.loss_before) == (other.steps, other.tokens, other.loss_before)
     assert losses(resumed) == pytest.approx(losses(unbroken), abs=1e-3)
     assert answers(resumed) == answers(unbroken)
+    held_out = dict(zip((0, 4, 8, 12), logged(unbroken, "eval_all_loss"), strict=True))
+    assert one.loss_after == held_out[one.served_step] == min(list(held_out.values())[1:])
+    assert one.last_loss == held_out[12]
     assert losses(resumed_with_a_damaged_checkpoint(damaged)) == pytest.approx(losses(unbroken), abs=1e-3)
 
 
