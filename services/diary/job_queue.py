@@ -5,6 +5,7 @@ whoever can write a pickle into Redis can run code. No word of an entry lies in 
 """
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,7 @@ from rq.serializers import JSONSerializer
 from services.errors import DiaryUnavailable
 from services.tracing import carried, carried_id
 
+log = logging.getLogger("ada.diary")
 QUEUE_NAME = "diary"
 _WAITING = (JobStatus.QUEUED, JobStatus.STARTED)
 
@@ -166,4 +168,5 @@ def _named_failures() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise DiaryUnavailable(f"the diary's queue can't be reached: {error}") from error
+        log.warning("the diary's queue can't be reached: %s", error)  # it names the queue's address
+        raise DiaryUnavailable("the diary's queue can't be reached; the log says more") from error

@@ -1,5 +1,6 @@
 """A Qdrant server as the diary knows it: its collections, the aliases that stand for them, its refusals."""
 
+import logging
 import re
 from collections.abc import Callable
 from importlib.metadata import version as installed
@@ -12,6 +13,7 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 from services.diary.index import DENSE, WORDS
 from services.errors import DiaryUnavailable
 
+log = logging.getLogger("ada.diary")
 _OURS = re.compile(r".+-\d+-f\d+")  # the aliases that `collection_name` makes
 Asked = ParamSpec("Asked")
 Answer = TypeVar("Answer")
@@ -38,9 +40,11 @@ class QdrantServer:
         try:
             return call(*args, **kwargs)
         except UnexpectedResponse as error:
-            raise DiaryUnavailable(f"Qdrant at {self._url} refused: {_reason(error)}") from error
+            raise DiaryUnavailable(f"Qdrant refused: {_reason(error)}") from error
         except (ApiException, ResponseHandlingException, httpx.HTTPError, OSError) as error:
-            raise DiaryUnavailable(f"Qdrant at {self._url} can't be reached: {error}") from error
+            # Clients are told why there is no diary, and its servers' addresses are nobody's business.
+            log.warning("Qdrant at %s can't be reached: %s", self._url, error)
+            raise DiaryUnavailable("Qdrant can't be reached; the log says more") from error
 
     def check_version(self) -> None:
         """See that the server is one that this client is made for.
@@ -51,7 +55,7 @@ class QdrantServer:
         client = installed("qdrant-client")
         if not compatible(served, client):
             raise DiaryUnavailable(
-                f"Qdrant at {self._url} is version {served}, and this Ada speaks to {client} and its "
+                f"Qdrant is version {served}, and this Ada speaks to {client} and its "
                 f"neighbours: set QDRANT_IMAGE to v{client}"
             )
 
