@@ -37,7 +37,10 @@ def whole_run(output_dir: Path, run_id: str, **changes: object) -> Path:
     (folder / "adapter_model.safetensors").write_bytes(weights)
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": BASE}))
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
-    (folder / "persona.toml").write_bytes(DEFAULT_PERSONA.read_bytes())
+    name = changes.get("assistant_name", "Ada")
+    persona = DEFAULT_PERSONA.read_text(encoding="utf-8")
+    persona = persona.replace('assistant = "Ada"', f'assistant = "{name}"')
+    (folder / "persona.toml").write_text(persona, encoding="utf-8")
     manifest = Manifest(
         run_id=run_id,
         created_at="2026-11-22T11:45:02+00:00",
@@ -46,6 +49,7 @@ def whole_run(output_dir: Path, run_id: str, **changes: object) -> Path:
         lora_alpha=128,
         user_name="Drew",
         assistant_name="Ada",
+        pronouns="she/her",
         template_sha256=template_sha256(TEMPLATE),
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         seed=3407,
