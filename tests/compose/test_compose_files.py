@@ -3,6 +3,7 @@
 .venv/bin/python -m pytest tests/compose/test_compose_files.py
 """
 
+import ast
 import json
 import re
 import subprocess
@@ -182,3 +183,23 @@ def test_bind_mounts_are_labelled_for_selinux():
         for volume in service.get("volumes", []):
             if volume["type"] == "bind":
                 assert volume["bind"]["selinux"] == "z", (name, volume["target"])
+
+
+def imported(module: Path) -> set[Path]:
+    """Files of services/ that a module of ours imports by itself."""
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "services":
+            base = ROOT / str(node.module).replace(".", "/")
+            found |= {base.with_suffix(".py"), *(base / f"{name.name}.py" for name in node.names)}
+    return {path for path in found if path.is_file()}
+
+
+@pytest.mark.parametrize("room", ["trainer", "model"])
+def test_an_image_has_every_file_of_services_that_its_code_imports(room: str):
+    """A leaf that was added to a room and not to its image ends the container at its start."""
+    lines = re.findall(r"^COPY --chmod=755 (.*)$", (ROOT / f"docker/{room}.Dockerfile").read_text(), re.M)
+    sources = [ROOT / word for line in lines for word in line.split()[:-1]]
+    copied = {file for path in sources for file in (path.rglob("*.py") if path.is_dir() else [path])}
+    needed = {file for module in copied if module.suffix == ".py" for file in imported(module)}
+    assert {str(path.relative_to(ROOT)) for path in needed - copied} == set()
