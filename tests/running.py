@@ -51,6 +51,11 @@ def answers(url: str, status: int = 200) -> bool:
         return False
 
 
+def is_ready(process: subprocess.Popen[bytes], url: str) -> bool:
+    assert process.poll() is None, "Ada ended, as her log says"
+    return answers(f"{url}/readyz")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -66,7 +71,7 @@ def train(home: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 def train_a_little(home: Path) -> None:
     """An adapter that has learned something in a dozen steps."""
     short = ("target_size=24", "eval_size=4", "max_steps=12", "learning_rate=0.003", "questions=[]")
-    result = train(home, *short)
+    result = train(home, *short, "publish=true")  # so few steps at that rate may leave it worse than its base
     assert result.returncode == 0, result.stderr
 
 
@@ -92,7 +97,7 @@ def started(home: Path, **settings: str) -> Iterator[Running]:
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait(lambda: answers(f"{url}/readyz"), 180, f"Ada is not ready, see {home}/log")
+        wait(lambda: is_ready(process, url), 180, f"Ada is not ready, see {home}/log")
         model = environment["MODEL_URL"], environment["MODEL_API_KEY"]
         yield Running(home, url, *model, environment, process)
     finally:

@@ -53,7 +53,7 @@ def test_without_an_adapter_up_says_so_and_the_rest_stays_up(ada: Deployment):
 
 def test_a_few_steps_in_the_trainers_container_wake_her_up(ada: Deployment):
     with ada.timed("make train, 4 steps"):
-        done = ada.make("train", "SET=max_steps=4 target_size=24 eval_size=4")
+        done = ada.make("train", "SET=max_steps=4 target_size=24 eval_size=4 publish=true")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "training in the trainer's container, on the CPU" in done.stdout
     manifest = json.loads((ada.folder / "outputs/ada_model/MANIFEST.json").read_text())

@@ -32,7 +32,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-WITHOUT_INPUT = {"GET /healthz", "GET /readyz", "GET /metrics"}
+WITHOUT_INPUT = {"GET /health", "GET /healthz", "GET /readyz", "GET /metrics"}
 KNOWN = {"entry_id": "known", "name": "ada"}
 
 
