@@ -21,9 +21,11 @@ export $(VALUES)
 SPLIT = split=$$(xargs -r printf '%s\n' <<< "$$$(1)"); readarray -t words < <(printf '%s' "$$split")
 
 # The port in .env moves `make serve` and the commands that talk to her as it moves the containers.
-ADA_PORT ?= $(shell sed -n "s/^ADA_PORT=[\"']\{0,1\}\([0-9]*\).*/\1/p" .env 2>/dev/null | tail -n 1)
-ifneq ($(value ADA_PORT),)
-  export ADA_PORT
+ifeq ($(origin ADA_PORT),undefined)
+  ADA_PORT := $(shell sed -n "s/^ADA_PORT=[\"']\{0,1\}\([0-9]*\).*/\1/p" .env 2>/dev/null | tail -n 1)
+  ifneq ($(ADA_PORT),)
+    export ADA_PORT
+  endif
 endif
 
 # With an NVIDIA card: CUDA packages as the lock has them, and the full Ada. Without: a bare machine's.

@@ -69,8 +69,10 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave Ada up at the end")
     keep = parser.parse_args().keep
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends in order, as Ctrl-C does
-    port = int(os.environ.get("ADA_PORT", "8080"))
+    port = os.environ.get("ADA_PORT") or "8080"
     try:
+        if not port.isdecimal():
+            raise DemoFailed(f"ADA_PORT is {port!r}: it must be a whole number")
         run(f"http://127.0.0.1:{port}", keep)
     except KeyboardInterrupt:
         print("\ndemo: interrupted; all that it started has been stopped", file=sys.stderr)

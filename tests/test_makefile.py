@@ -19,7 +19,7 @@ def checkout(tmp_path: Path) -> Path:
         (tmp_path / name).touch()
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\nfor word; do echo "$word"; done\necho "port $ADA_PORT url $ADA_URL"\n')
+    python.write_text('#!/bin/sh\nfor word; do echo "$word"; done\necho "port ${ADA_PORT-unset} url ${ADA_URL-unset}"\n')
     python.chmod(0o755)
     (tmp_path / ".venv/ready").touch()
     return tmp_path
@@ -90,11 +90,11 @@ def test_quotes_that_do_not_match_end_the_command(checkout: Path):
 
 @pytest.mark.parametrize("verb", ["chat", "reindex", "verify-diary", "serve", "demo"])
 def test_the_port_is_that_of_the_command_line_the_environment_or_the_env_file(checkout: Path, verb: str):
-    assert make(checkout, verb)[-1] == "port  url "
+    assert make(checkout, verb)[-1] == "port unset url unset"
     (checkout / ".env").write_text("ADA_PORT='7070' # mine\n")
-    assert make(checkout, verb)[-1] == "port 7070 url "
-    assert make(checkout, verb, ADA_PORT="8181")[-1] == "port 8181 url "
-    assert make(checkout, verb, "ADA_PORT=9090", ADA_PORT="8181")[-1] == "port 9090 url "
+    assert make(checkout, verb)[-1] == "port 7070 url unset"
+    assert make(checkout, verb, ADA_PORT="8181")[-1] == "port 8181 url unset"
+    assert make(checkout, verb, "ADA_PORT=9090", ADA_PORT="8181")[-1] == "port 9090 url unset"
     assert make(checkout, verb, "ADA_URL=http://ada.example")[-1] == "port 7070 url http://ada.example"
 
 
