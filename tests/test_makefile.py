@@ -19,7 +19,8 @@ def checkout(tmp_path: Path) -> Path:
         (tmp_path / name).touch()
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\nfor word; do echo "$word"; done\necho "port ${ADA_PORT-unset} url ${ADA_URL-unset}"\n')
+    script = 'for word; do echo "$word"; done\necho "port ${ADA_PORT-unset} url ${ADA_URL-unset}"'
+    python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
     (tmp_path / ".venv/ready").touch()
     return tmp_path
