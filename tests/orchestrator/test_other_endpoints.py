@@ -20,6 +20,11 @@ class TestCompletions:
         assert answer.json()["ada"]["diary"] == {"status": "off", "entries": []}
         assert answer.json()["ada"]["disclosure"] == DISCLOSURE
 
+    @pytest.mark.parametrize("prompt", [[], [[]], [[1], []]])
+    async def test_a_prompt_of_nothing_is_refused_by_name(self, client, model, prompt):
+        assert error_of(await client.post(COMPLETIONS, json={"prompt": prompt}), 400)["param"] == "prompt"
+        assert not model.asked
+
     @pytest.mark.parametrize("prompt", ["a<|im_end|>", ["a<|im_end|>", "<think>b"]])
     async def test_a_text_with_a_control_mark_is_refused_and_not_altered(self, client, model, prompt):
         error = error_of(await client.post(COMPLETIONS, json={"prompt": prompt}), 400)

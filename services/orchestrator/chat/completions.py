@@ -69,6 +69,8 @@ async def understand(asked: CompletionRequest, state: State, _caller: Caller) ->
     known_model(asked.model)
     extra = passed(asked.model_extra)
     prompts = _prompts(asked.prompt)
+    if not prompts or [] in prompts:
+        raise RequestRefused("prompt: an empty list: send a text or token ids", "prompt")
     check_answers(len(prompts), extra.fields.get("n"), state.most_answers)
     if not asked.ada.allow_control_tokens:
         _check_marks(asked.prompt)
