@@ -380,8 +380,8 @@ def test_a_second_ada_is_refused_by_name(ada: Running, changed: dict[str, str], 
 
 def test_the_terminal_says_when_she_is_up_and_vllms_lines_are_in_a_file(ada: Running):
     assert f"an AI persona is up at {ada.url}" in ada.log
-    assert "Starting vLLM" in (ada.home / "vllm.log").read_text()
-    assert "vllm.entrypoints" not in ada.log
+    assert "Application startup complete" in (ada.home / "vllm.log").read_text()
+    assert "Application startup complete" not in ada.log
 
 
 def test_the_model_alone_refuses_a_taken_port_before_it_loads_anything(ada: Running):
