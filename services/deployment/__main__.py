@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -224,9 +225,14 @@ def train(*arguments: str) -> int:
         arguments = ("--config", CONFIGS.get(files, CONFIGS[GPU_FILES]), *arguments)
     options = ["--rm", "--env", f"ADA_CODE_REVISION={code_revision(os.environ)}"]
     options += [] if sys.stdin.isatty() else ["--no-TTY"]
-    for file in _own_files(arguments):
-        options += ["--volume", f"{file.absolute()}:{Path('/app', file)}:ro"]
-    return compose(files, "run", *options, "trainer", "python", "-m", "trainer", *arguments)
+    with tempfile.TemporaryDirectory(prefix="ada-train-") as folder:
+        # Copies: the trainer is another user than root, who may be the only one to read the files themselves.
+        for number, file in enumerate(_own_files(arguments)):
+            copy = Path(folder, f"{number}-{file.name}")
+            shutil.copyfile(file, copy)
+            copy.chmod(0o444)
+            options += ["--volume", f"{copy}:{Path('/app', file)}:ro,z"]
+        return compose(files, "run", *options, "trainer", "python", "-m", "trainer", *arguments)
 
 
 def _own_files(arguments: tuple[str, ...]) -> list[Path]:
