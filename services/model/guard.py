@@ -8,10 +8,11 @@ import hmac
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from services.loopback import is_loopback
-from services.model.settings import API_KEY, HOST
+from services.model.settings import API_KEY, HOST, SECRETS, api_key
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -26,9 +27,11 @@ class Guard:
     Without a key there is no check of keys. Only a server on loopback knows which hosts it can be asked as.
     """
 
-    def __init__(self, app: App, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, app: App, environment: Mapping[str, str] = os.environ, secrets: Path = SECRETS
+    ) -> None:
         self._app = app
-        self._key = environment.get(API_KEY, "").encode()
+        self._key = api_key(environment, secrets).encode()
         self._on_loopback = is_loopback(f"//{_bracketed(environment.get(HOST, '127.0.0.1'))}")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:

@@ -1,7 +1,7 @@
 """Where the adapter lies, where vLLM listens, and who may ask it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from services.errors import ConfigError
@@ -22,10 +22,9 @@ class ModelSettings:
     max_model_len: int  # tokens, prompt and answer together
     cpu_kv_cache_gib: int
     quantization: str  # of the base model, as vLLM calls it; empty: as it is stored
-    api_key: str = field(repr=False)  # that every request must carry; empty: none
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str], secrets: Path = SECRETS) -> "ModelSettings":
+    def from_environment(cls, environment: Mapping[str, str]) -> "ModelSettings":
         """Raises ConfigError naming a variable that is not the number it should be."""
         return cls(
             adapter=Path(environment.get("ADA_ADAPTER", "outputs/ada_model")).absolute(),
@@ -35,12 +34,13 @@ class ModelSettings:
             max_model_len=_whole(environment, "MODEL_MAX_LEN", 4096),
             cpu_kv_cache_gib=_whole(environment, "MODEL_CPU_KV_GIB", 1),
             quantization=environment.get("MODEL_QUANTIZATION", ""),
-            api_key=environment.get(API_KEY) or _secret(secrets / API_KEY),
         )
 
 
-def _secret(path: Path) -> str:
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+def api_key(environment: Mapping[str, str], secrets: Path = SECRETS) -> str:
+    """The key that every request must carry, of the environment or a container's file; empty: none."""
+    path = secrets / API_KEY
+    return environment.get(API_KEY) or (path.read_text(encoding="utf-8").strip() if path.is_file() else "")
 
 
 def _whole(environment: Mapping[str, str], name: str, default: int) -> int:

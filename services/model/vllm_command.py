@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.errors import ConfigError
-from services.model.settings import API_KEY, HOST, ModelSettings
+from services.model.settings import HOST, ModelSettings
 from services.persona.base_model import locate
 from services.persona.manifest import TEMPLATE_NAME, Manifest
 
@@ -61,8 +61,7 @@ def vllm_environment(
 ) -> dict[str, str]:
     """The environment for vLLM: no telemetry, no hub look-ups for a local model, all cores on a CPU."""
     added = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    # By the environment, which only this user's processes may read; a command line is open to all (`ps`).
-    told = {API_KEY: settings.api_key, HOST: settings.host}
+    told = {HOST: settings.host}  # for the guard, which finds the key where it is: no command line has it
     if base_is_local:
         added["HF_HUB_OFFLINE"] = "1"
     if on_cpu:

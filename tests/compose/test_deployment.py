@@ -3,6 +3,7 @@
 make test-compose
 """
 
+import hashlib
 import json
 import os
 import re
@@ -230,6 +231,10 @@ def _damage(folder, damage: str) -> None:
     if damage == "hub":
         values = json.loads(adapter.read_text())
         adapter.write_text(json.dumps(values | {"base_model_name_or_path": "Qwen/Qwen3-8B"}))
+        record = json.loads(manifest.read_text()) | {
+            "adapter_config_sha256": hashlib.sha256(adapter.read_bytes()).hexdigest()
+        }
+        manifest.write_text(json.dumps(record))
 
 
 def test_everything_is_still_there_after_down_and_up(ada: Deployment):
@@ -243,7 +248,7 @@ def test_everything_is_still_there_after_down_and_up(ada: Deployment):
 
 def test_no_secret_is_in_an_inspection_a_history_an_environment_or_a_log(ada: Deployment):
     values = ada.secrets()
-    assert len(values) == 3
+    assert len(values) == 4
     seen = {"logs": ada.compose("logs", "--no-color")}
     for service in SERVICES:
         container = ada.container(service)

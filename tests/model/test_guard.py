@@ -1,5 +1,7 @@
 """The model server's own door: a key on every route but /health, and on loopback only loopback's names."""
 
+from pathlib import Path
+
 import httpx
 import pytest
 from starlette.applications import Starlette
@@ -7,17 +9,20 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from services.model.guard import Guard
+from services.model.settings import SECRETS
 
 KEY = {"Authorization": "Bearer secret"}
 PATHS = ["/v1/models", "/tokenize", "/invocations", "/metrics", "/docs", "/health/x", "/healthz", "//health"]
 
 
-async def said(headers: dict[str, str], path: str = "/v1/models", **environment: str) -> httpx.Response:
+async def said(
+    headers: dict[str, str], path: str = "/v1/models", secrets: Path = SECRETS, **environment: str
+) -> httpx.Response:
     async def hello(_request) -> PlainTextResponse:
         return PlainTextResponse("hello")
 
     app = Starlette(routes=[Route("/{path:path}", hello, methods=["GET", "POST", "OPTIONS"])])
-    guarded = Guard(app, environment)
+    guarded = Guard(app, environment, secrets)
     transport = httpx.ASGITransport(guarded)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
         return await client.request("OPTIONS" if path == "/options" else "POST", path, headers=headers)
@@ -73,3 +78,10 @@ async def test_a_websocket_is_closed_before_it_is_open():
     scope = {"type": "websocket", "path": "/v1/realtime", "headers": [(b"host", b"localhost")]}
     await Guard(never, {"MODEL_API_KEY": "secret"})(scope, never, send)
     assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+async def test_in_a_container_the_key_is_read_from_its_file(tmp_path: Path):
+    """An environment can be read by `docker inspect` and in /proc."""
+    (tmp_path / "MODEL_API_KEY").write_text("secret\n")
+    assert (await said({}, secrets=tmp_path)).status_code == 401
+    assert (await said(KEY, secrets=tmp_path)).text == "hello"
