@@ -334,6 +334,11 @@ def test_a_key_made_and_revoked_on_the_host_counts_in_the_running_container(ada:
     finally:
         (ada.folder / "secrets/keys/keys.json").unlink()
         ada.compose("restart", "orchestrator")
+        refused = "set ADA_WITHOUT_KEYS=true"
+        until(lambda: refused in ada.compose("logs", "--tail", "5", "orchestrator"), 60, "keys are missed")
+        with (ada.folder / ".env").open("a") as settings:
+            settings.write("ADA_WITHOUT_KEYS=true\n")
+        ada.compose("up", "--detach", "--no-build", "--no-deps", "orchestrator")
         until(ada.is_ready, RECOVERY_S, "ready without keys")
 
 
