@@ -379,7 +379,7 @@ def test_a_second_ada_is_refused_by_name(ada: Running, changed: dict[str, str], 
 
 
 def test_the_terminal_says_when_she_is_up_and_vllms_lines_are_in_a_file(ada: Running):
-    assert f"an AI persona is up at {ada.url}" in ada.log
+    wait(lambda: f"an AI persona is up at {ada.url}" in ada.log, 30, "it was not said that she is up")
     assert "Application startup complete" in (ada.home / "vllm.log").read_text()
     assert "Application startup complete" not in ada.log
 
