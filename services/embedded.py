@@ -36,7 +36,7 @@ from services.orchestrator.seeing.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 from services.persona.manifest import check_adapter
-from services.port import check_port
+from services.port import check_port, http_url
 from services.start import CONFIG_EXIT
 from services.supervisor import keep_running
 from services.worker.author import Author
@@ -174,7 +174,7 @@ def _model_log(environment: Mapping[str, str]) -> Path:
 def announced(settings: OrchestratorSettings, model_log: Path, stopping: threading.Event) -> Iterator[None]:
     """Meanwhile, print one line when the start begins and one when Ada is ready."""
     host = "127.0.0.1" if settings.host in ("", "0.0.0.0", "::") else settings.host
-    url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    url = http_url(host, settings.port)
     print(f"starting: about a minute; what vLLM prints is in {model_log}", file=sys.stderr, flush=True)
 
     def run() -> None:

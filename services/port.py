@@ -6,6 +6,11 @@ import socket
 from services.errors import ConfigError
 
 
+def http_url(host: str, port: int | str) -> str:
+    """The address of a server; an IPv6 host has brackets around it."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def check_port(setting: str, host: str, port: int) -> None:
     """Raises ConfigError when nothing can listen on `host` and `port`."""
     if port < 1024 and os.geteuid():

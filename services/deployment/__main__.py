@@ -39,7 +39,7 @@ from services.deployment.keys import key
 from services.deployment.readiness import NotReady, wait_until_ready
 from services.errors import AdaError, ConfigError
 from services.keys import KEYS_FILE
-from services.port import check_port
+from services.port import check_port, http_url
 from services.revision import code_revision
 from services.start import CONFIG_EXIT
 
@@ -164,7 +164,7 @@ def _check_place(engine: DockerEngine, files: str, values: Mapping[str, str]) ->
         raise ConfigError(f"ADA_PORT is {port!r}: it must be a whole number from 1 to 65535")
     if not asked(files, "ps", "--quiet", "--status", "running", "orchestrator"):
         check_port("ADA_PORT", host, int(port))
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return http_url(host, port)
 
 
 def what_to_try(url: str) -> str:
