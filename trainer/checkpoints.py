@@ -13,6 +13,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from services.files import DAMAGED_ZIP
 from services.persona.manifest import ADAPTER_CONFIG_NAME, WEIGHTS_NAME, file_sha256
 
 CHECKPOINTS = "checkpoints"
@@ -118,6 +119,6 @@ def _damage(path: Path) -> str:
             return f"{path.name} is missing"
     except FileNotFoundError:
         return f"{path.name} is missing"
-    except (SafetensorError, zipfile.BadZipFile, OSError, ValueError, EOFError):
+    except (SafetensorError, *DAMAGED_ZIP):
         return f"{path.name} is damaged"
     return ""

@@ -3,7 +3,9 @@
 .venv/bin/python -m pytest tests/diary/test_other_programs.py
 """
 
+import contextlib
 import io
+import itertools
 import json
 import zipfile
 from pathlib import Path
@@ -297,15 +299,13 @@ class TestArchives:
         other = archive({"2023-05-08.md": "a"}, zipfile.ZIP_LZMA)
         assert "deflate" in reasons(rows(other, ZIP))[1]
 
-    @settings(max_examples=60, deadline=None)
-    @given(place=st.integers(0, 400), bit=st.integers(0, 7))
-    def test_no_flipped_bit_breaks_the_reader(self, place: int, bit: int):
-        packed = bytearray(archive({"2023-05-08.md": "a day", "2023-05-09.md": "b" * 500}))
-        packed[place % len(packed)] ^= 1 << bit
-        try:
-            rows(bytes(packed), ZIP)
-        except EntryRejected:
-            return
+    def test_no_flipped_bit_breaks_the_reader(self):
+        packed = archive({"2023-05-08.md": "a day", "2023-05-09.md": "b" * 500})
+        for offset, bit in itertools.product(range(len(packed)), range(8)):
+            damaged = bytearray(packed)
+            damaged[offset] ^= 1 << bit
+            with contextlib.suppress(EntryRejected):
+                rows(bytes(damaged), ZIP)
 
 
 class TestDaylio:

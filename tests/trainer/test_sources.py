@@ -3,9 +3,11 @@
 .venv/bin/python -m pytest tests/trainer/test_sources.py
 """
 
+import contextlib
 import csv
 import hashlib
 import io
+import itertools
 import json
 import re
 import tracemalloc
@@ -569,6 +571,16 @@ def test_a_damaged_zip_is_named(tmp_path: Path, damage: str):
     path = write(tmp_path, {"no zip": b"story\nOnce.\n", "cut": content[:300]}.get(damage, content), "b.zip")
     assert refusal("hippocorpus", path).startswith(f"{path}")
     assert "is no zip that can be read" in refusal("hippocorpus", path)
+
+
+def test_no_flipped_bit_of_a_zip_is_a_traceback(tmp_path: Path):
+    whole = zipped(tmp_path, {"hippoCorpusV2.csv": official(story="I went out. " * 500)}).read_bytes()
+    for offset, bit in itertools.product(range(len(whole)), range(8)):
+        content = bytearray(whole)
+        content[offset] ^= 1 << bit
+        path = write(tmp_path, content, "b.zip")
+        with contextlib.suppress(ConfigError):
+            read("hippocorpus", path)
 
 
 def test_a_bad_row_in_a_zip_is_named_by_member_and_line(tmp_path: Path):

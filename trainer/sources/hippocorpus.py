@@ -7,12 +7,12 @@ columns alone: those about the writers (worker id, age, gender, race) are read i
 import io
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from services.errors import ConfigError
+from services.files import DAMAGED_ZIP
 from trainer.config import TrainingConfig
 from trainer.drops import Drops
 from trainer.sample import Sample, told
@@ -102,7 +102,7 @@ def _lines(path: Path) -> Iterator[Lines]:
         try:
             with zipfile.ZipFile(file) as archive, archive.open(_member(path, archive)) as member:
                 yield Lines(io.BufferedReader(member), f"{path} ({member.name})", REMEDY, table=True)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        except DAMAGED_ZIP as error:
             raise ConfigError(f"{path} is no zip that can be read ({error}). {REMEDY}") from None
 
 

@@ -5,8 +5,8 @@ decompressed, and the bytes that come out are counted.
 """
 
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import IO, Any, BinaryIO, cast
@@ -15,6 +15,7 @@ from services.diary.importing.formats import Format, format_of
 from services.diary.importing.note_name import heading_of_name
 from services.diary.importing.row import Reject, Row
 from services.errors import EntryRejected
+from services.files import DAMAGED_ZIP
 
 _DIRECTORY_BYTES = 4 << 20  # of the archive's own list of files, which is read into memory
 _FILES = 20_000
@@ -34,7 +35,7 @@ def read_zip(file: BinaryIO, read: Read) -> Iterator[Row | Reject]:
     """
     try:
         archive = zipfile.ZipFile(cast(IO[bytes], _Bounded(file)))
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+    except DAMAGED_ZIP as error:
         raise EntryRejected(f"the file is no zip archive that can be read: {error}", "file") from None
     with archive:
         members = [member for member in archive.infolist() if _is_readable(member)]
@@ -56,6 +57,8 @@ def _size(file: BinaryIO) -> int:
 
 
 def _is_readable(member: zipfile.ZipInfo) -> bool:
+    if not member.filename:
+        return False
     path = PurePosixPath(member.filename)
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
     return not member.is_dir() and not hidden and _form(member) is not None
@@ -78,14 +81,22 @@ def _rows(
     form = _form(member)
     assert form is not None
     try:
-        with archive.open(member) as opened:
+        with _translated_damage():
+            opened = archive.open(member)
+        with opened:
             yield from _of_file(read(cast(BinaryIO, _Counted(opened, budget)), form, member.filename), member)
     except EntryRejected as error:
         if budget.is_spent:
             raise
         yield Reject(1, str(error))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        yield Reject(1, f"it is damaged: {error}")
+
+
+@contextmanager
+def _translated_damage() -> Iterator[None]:
+    try:
+        yield
+    except DAMAGED_ZIP as error:
+        raise EntryRejected(f"it is damaged: {error}", "file") from None
 
 
 def _of_file(rows: Iterator[Row | Reject], member: zipfile.ZipInfo) -> Iterator[Row | Reject]:
@@ -129,13 +140,18 @@ class _Counted:
         self._budget = budget
 
     def read(self, size: int = -1) -> bytes:
-        return self._taken(self._file.read(size))
+        with _translated_damage():
+            piece = self._file.read(size)
+        return self._taken(piece)
 
     def readline(self, size: int = -1) -> bytes:
-        return self._taken(self._file.readline(size))
+        with _translated_damage():
+            piece = self._file.readline(size)
+        return self._taken(piece)
 
     def seek(self, place: int) -> int:
-        return self._file.seek(place)
+        with _translated_damage():
+            return self._file.seek(place)
 
     def tell(self) -> int:
         return self._file.tell()
