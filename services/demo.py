@@ -25,7 +25,7 @@ import httpx
 from openai import DefaultHttpxClient, OpenAI
 
 from services.printable import printable
-from services.supervisor import end_with_parent
+from services.process.supervisor import end_with_parent
 
 ADAPTER = Path("outputs/ada_model")
 DIARY = Path("data/samples/diary.jsonl")

@@ -36,9 +36,9 @@ from services.orchestrator.seeing.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 from services.persona.manifest import check_adapter
-from services.port import check_port, http_url
-from services.start import CONFIG_EXIT
-from services.supervisor import keep_running
+from services.process.port import check_port, http_url
+from services.process.start import CONFIG_EXIT
+from services.process.supervisor import keep_running
 from services.worker.author import Author
 from services.worker.office import open_office
 from services.worker.work import Shift

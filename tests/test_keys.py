@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from services.api_keys import Key, add_key, digest, read_keys, revoke_keys
 from services.errors import ConfigError, FieldError
-from services.keys import Key, add_key, digest, read_keys, revoke_keys
 
 ROOT = Path(__file__).parents[1]
 GOOD = {"sha256": "a" * 64, "owner": "drew", "created_at": "2026-11-23T01:20:00Z"}
@@ -95,7 +95,7 @@ def test_names_and_addresses_are_owners(file: Path, owner: str):
 
 
 def test_commands_at_once_lose_nothing(file: Path):
-    code = "from pathlib import Path; from services.keys import add_key\n"
+    code = "from pathlib import Path; from services.api_keys import add_key\n"
     code += f"for _ in range(10): add_key(Path({str(file)!r}), 'drew', None, None, 0o600)"
     running = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(4)]
     assert [process.wait() for process in running] == [0] * 4

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-import services.start as how_to_start
+import services.process.start as how_to_start
 from services.errors import ConfigError, DiaryUnavailable
-from services.start import start
+from services.process.start import start
 
 ROOT = Path(__file__).parents[1]
 

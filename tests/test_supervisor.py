@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.errors import ConfigError
-from services.supervisor import keep_running
+from services.process.supervisor import keep_running
 
 EXIT_2 = "import sys; print('model: no adapter: run `make train`', file=sys.stderr); sys.exit(2)"
 

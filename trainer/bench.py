@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services import gpu_lock
 from services.errors import AdaError
 from services.persona.base_model import DEFAULT_MODEL_CACHE
+from services.process import gpu_lock
 
 if TYPE_CHECKING:
     from torch import Tensor

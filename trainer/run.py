@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from services import gpu_lock
 from services.errors import ConfigError
 from services.persona.manifest import (
     ADAPTER_CONFIG_NAME,
@@ -24,6 +23,7 @@ from services.persona.manifest import (
 )
 from services.persona.persona import load_persona
 from services.persona.template import template_for, template_sha256
+from services.process import gpu_lock
 from services.revision import code_revision
 from trainer import checkpoints, run_folder
 from trainer.config import TrainingConfig, load_config

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 from services.embedded import HOUSE, valkey_command
-from services.supervisor import end_with_parent
+from services.process.supervisor import end_with_parent
 
 READY_WITHIN_S = 120
 

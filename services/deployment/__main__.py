@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from services.api_keys import KEYS_FILE
 from services.deployment.engine import (
     CPU_FILES,
     GPU_FILES,
@@ -38,10 +39,9 @@ from services.deployment.images import pin_images
 from services.deployment.keys import key
 from services.deployment.readiness import NotReady, wait_until_ready
 from services.errors import AdaError, ConfigError
-from services.keys import KEYS_FILE
-from services.port import check_port, http_url
+from services.process.port import check_port, http_url
+from services.process.start import CONFIG_EXIT
 from services.revision import code_revision
-from services.start import CONFIG_EXIT
 
 BUILD_GIB = {GPU_FILES: 60, CPU_FILES: 12}
 RUN_GIB = 2

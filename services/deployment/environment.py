@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from services.api_keys import KEYS_FILE
 from services.errors import ConfigError
-from services.keys import KEYS_FILE
 
 ENV = Path(".env")
 SECRETS = Path("secrets")

@@ -5,9 +5,9 @@ import re
 import sys
 from pathlib import Path
 
+from services.api_keys import KEYS_FILE, LOCAL, MOST, Key, add_key, read_keys, revoke_keys
 from services.deployment.environment import make_secrets_folder
 from services.errors import ConfigError, FieldError
-from services.keys import KEYS_FILE, LOCAL, MOST, Key, add_key, read_keys, revoke_keys
 
 _WORDS = ("OWNER", "RPM", "TPM", "TIMEZONE", "REVOKE")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from services.deployment.engine import asked, run
 from services.errors import AdaError
-from services.start import TRY_EVERY_S
+from services.process.start import TRY_EVERY_S
 
 READY_WITHIN_S = 900  # weights of 16 GB from a slow disk
 MANY_RESTARTS = 3

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from services import gpu_lock
 from services.errors import ConfigError
 from services.model.base_weights import check_fetched
 from services.model.settings import ModelSettings
 from services.model.vllm_command import vllm_command, vllm_environment
 from services.persona.base_model import locate
 from services.persona.manifest import check_adapter
-from services.port import check_port
-from services.start import PATIENT, start
+from services.process import gpu_lock
+from services.process.port import check_port
+from services.process.start import PATIENT, start
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from services.orchestrator.parts import assemble, check_keys, gate_of
 from services.orchestrator.seeing.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
-from services.start import PATIENT, start
+from services.process.start import PATIENT, start
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from services.api_keys import LOCAL
 from services.diary.ledger import EntryFilter
 from services.errors import AdaError, ConfigError, DiaryUnavailable
-from services.keys import LOCAL
 from services.orchestrator.chat.models import ADA, BASE
 from services.orchestrator.edge.disclosure import disclosure_of
 from services.orchestrator.engine.vllm import Json

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from services.api_keys import KEYS_FILE, read_keys
 from services.diary.settings import SECRETS, DiarySettings
 from services.errors import ConfigError
-from services.keys import KEYS_FILE, read_keys
 from services.local_time import IN_UTC, LocalTime, read_zone
 from services.loopback import LOOPBACK
 from services.orchestrator.diary.persona_guard import Policy

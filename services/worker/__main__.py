@@ -13,7 +13,7 @@ from services.diary.jobs import queue_connection
 from services.diary.ledger import Ledger
 from services.diary.qdrant_index import QdrantIndex
 from services.errors import DiaryUnavailable
-from services.start import PATIENT, start
+from services.process.start import PATIENT, start
 from services.worker.author import Author
 from services.worker.office import open_office
 from services.worker.settings import WorkerSettings

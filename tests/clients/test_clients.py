@@ -19,7 +19,7 @@ from features import FEATURES
 from running import ROOT, Running, started, train_a_little
 from table import Cell, committed, write, written
 
-from services.keys import add_key
+from services.api_keys import add_key
 
 PROGRAMS = Path(__file__).parent / "programs"
 CLIENTS_PYTHON = ROOT / ".venv-clients/bin/python"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from test_front_door import ROOT, ask, refusal
 
-from services.keys import KEYS_FILE, digest, read_keys
+from services.api_keys import KEYS_FILE, digest, read_keys
 
 
 @pytest.fixture(autouse=True)

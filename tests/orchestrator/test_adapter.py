@@ -17,10 +17,10 @@ from redis import Redis
 from voice import CHAT, HELLO, MANIFEST, TEMPLATE, StandInModel, asking, parts
 
 import services.orchestrator.settings as voice_settings
+from services.api_keys import add_key
 from services.diary.index import IndexEngine
 from services.diary.ledger import Ledger
 from services.errors import ConfigError
-from services.keys import add_key
 from services.orchestrator.adapter import Published
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from voice import CHAT, HELLO, error_of, spoken, until
 
-from services.keys import add_key
+from services.api_keys import add_key
 from services.orchestrator.edge import slow_client
 from services.orchestrator.edge.slow_client import HEAD_BYTES, SLICE_BYTES, UNREAD_BYTES
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from voice import CHAT, ENTRIES, HELLO, JSON, error_of, spoken
 
+from services.api_keys import add_key
 from services.errors import ConfigError
-from services.keys import add_key
 from services.orchestrator.settings import MAX_BODY_BYTES, OrchestratorSettings
 
 PAGE, APP, OTHER = "https://chat.example", "tauri://localhost", "https://evil.example"

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import services.orchestrator.edge.keys as edge_keys
+from services.api_keys import add_key, digest, revoke_keys
 from services.errors import NotAllowed
-from services.keys import add_key, digest, revoke_keys
 from services.orchestrator.edge.keys import LOCAL, Caller, KeyRing
 
 

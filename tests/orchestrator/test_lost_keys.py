@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from voice import parts
 
+from services.api_keys import add_key
 from services.diary.entry import EntryDraft
 from services.diary.ledger import Ledger
 from services.errors import ConfigError, NotAllowed
-from services.keys import add_key
 from services.orchestrator.edge.keys import LOCAL, KeyHistory, KeyRing
 from services.orchestrator.parts import check_keys
 from services.orchestrator.settings import OrchestratorSettings

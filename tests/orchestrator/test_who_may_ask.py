@@ -14,7 +14,7 @@ from starlette.routing import Route
 from voice import CHAT, ENTRIES, HELLO, Voice, error_of
 
 import services.orchestrator.edge.keys as edge_keys
-from services.keys import add_key, revoke_keys
+from services.api_keys import add_key, revoke_keys
 from services.orchestrator.app import create_app
 from services.orchestrator.edge.owner import OPEN
 from services.orchestrator.state import State

@@ -12,12 +12,12 @@ from typing import TypeVar
 
 import httpx
 
+from services.api_keys import add_key
 from services.bench.house import House, environment, free_port, kept_house
-from services.keys import add_key
 from services.persona.manifest import PERSONA_NAME, TEMPLATE_NAME, Manifest
 from services.persona.persona import DEFAULT_PERSONA, load_persona
 from services.persona.template import template_for, template_sha256
-from services.supervisor import end_with_parent
+from services.process.supervisor import end_with_parent
 
 CLIENTS_CORE, GATEWAY_CORE = 0, 1
 READY_WITHIN_S = 120

@@ -10,9 +10,9 @@ from pathlib import Path
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
+from services.api_keys import ID_LENGTH, LOCAL, Key, digest, read_keys
 from services.diary.ledger import Ledger
 from services.errors import ConfigError, NotAllowed
-from services.keys import ID_LENGTH, LOCAL, Key, digest, read_keys
 
 log = logging.getLogger("ada.orchestrator")
 LOOKED_EVERY_S = 1.0

@@ -7,8 +7,8 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.api_keys import LOCAL as LOCAL
 from services.errors import AdaError, RequestRefused
-from services.keys import LOCAL as LOCAL
 from services.orchestrator.edge.cors import Origins
 from services.orchestrator.edge.docs import DOCUMENTS
 from services.orchestrator.edge.errors import describe, headers

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event
 
 from services.errors import ConfigError
-from services.start import CONFIG_EXIT
+from services.process.start import CONFIG_EXIT
 
 log = logging.getLogger("ada.supervisor")
 END_WITHIN_S = 25.0  # answers under way have DRAIN_S; vLLM, while it loads, hears nothing
