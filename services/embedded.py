@@ -23,11 +23,11 @@ from pathlib import Path
 import httpx
 
 from services import logs, tracing
-from services.diary.edge_index import EdgeIndex
-from services.diary.embedder import Embedder, open_embedder
-from services.diary.index import IndexEngine, NoIndex
+from services.diary.embedding.embedder import Embedder, open_embedder
+from services.diary.index.embedded.index import EdgeIndex
+from services.diary.index.types import IndexEngine, NoIndex
 from services.diary.jobs import queue_connection
-from services.diary.ledger import Ledger, check_room
+from services.diary.ledger.ledger import Ledger, check_room
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.orchestrator.app import serve
 from services.orchestrator.engine.vllm import open_engine

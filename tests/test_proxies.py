@@ -12,7 +12,7 @@ import pytest
 from services import demo
 from services.bench import house
 from services.client.ada_chat import AdaChat, InferenceConfig
-from services.diary.qdrant_server import QdrantServer
+from services.diary.index.qdrant.server import QdrantServer
 from services.worker.author import Author
 from trainer.author.endpoint import Endpoint
 from trainer.author.tally import Tally

@@ -28,7 +28,7 @@ GO_ON = (
 
 SHORT_END = 5  # the fifth part of a turn is none of its own: "Edit: thank you all"
 
-# Serving shows at most 6 entries, of 1,500 characters each and 6,000 together (services/diary/recall.py).
+# Serving shows at most 6 entries, of 1,500 characters each and 6,000 together (services/diary/recall/recall.py).
 OTHER_ENTRIES = 5
 OWN_CHARACTERS = 600
 OTHER_CHARACTERS = 300

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.bench.locomo import Conversation, Turn
-from services.diary.embedder import Embedder
+from services.diary.embedding.embedder import Embedder
 
 Scores = NDArray[np.float64]  # one row a question, one column a turn
 BM25, MINILM = "BM25", "MiniLM"

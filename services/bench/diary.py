@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from services.bench.locomo import Conversation, Question, Session, Turn
-from services.diary.chunking import spans
-from services.diary.embedder import Embedder
+from services.diary.embedding.embedder import Embedder
 from services.diary.entry import EntryDraft
-from services.diary.index import IndexEngine
-from services.diary.indexing import index_batch
-from services.diary.ledger import Ledger
-from services.diary.recall import Recall
+from services.diary.index.chunking import spans
+from services.diary.index.indexing import index_batch
+from services.diary.index.types import IndexEngine
+from services.diary.ledger.ledger import Ledger
+from services.diary.recall.recall import Recall
 
 TURNS = 10  # of a ranking
 CHUNKS = 4 * TURNS  # since a long turn is more than one

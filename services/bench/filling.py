@@ -8,11 +8,11 @@ import math
 import random
 from collections.abc import Sequence
 
-from services.diary import words
-from services.diary.embedder import Embedder, Vector
+from services.diary.embedding.embedder import Embedder, Vector
 from services.diary.entry import Entry, EntryDraft
-from services.diary.index import Chunk, IndexEngine
-from services.diary.ledger import Ledger
+from services.diary.index import bm25 as words
+from services.diary.index.types import Chunk, IndexEngine
+from services.diary.ledger.ledger import Ledger
 
 _AT_ONCE = 1000
 _RUNS, _RUN = 10, 10

@@ -25,11 +25,11 @@ import httpx
 
 from services.bench.filling import fill
 from services.bench.house import House, environment, kept_house
-from services.diary.edge_index import EdgeIndex
-from services.diary.embedder import Embedder, open_embedder
-from services.diary.index import IndexEngine
-from services.diary.ledger import EntryFilter, Ledger
-from services.diary.recall import Recall
+from services.diary.embedding.embedder import Embedder, open_embedder
+from services.diary.index.embedded.index import EdgeIndex
+from services.diary.index.types import IndexEngine
+from services.diary.ledger.ledger import EntryFilter, Ledger
+from services.diary.recall.recall import Recall
 from services.diary.settings import DiarySettings
 from services.orchestrator.edge.owner import LOCAL
 

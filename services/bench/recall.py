@@ -20,10 +20,10 @@ from typing import Any
 from services.bench import baselines, locomo
 from services.bench.diary import TURNS, TurnsDiary, write
 from services.bench.locomo import CATEGORIES, Conversation, Question
-from services.diary.edge_index import EdgeIndex
-from services.diary.embedder import Embedder, open_embedder
-from services.diary.ledger import Ledger
-from services.diary.recall import Recall
+from services.diary.embedding.embedder import Embedder, open_embedder
+from services.diary.index.embedded.index import EdgeIndex
+from services.diary.ledger.ledger import Ledger
+from services.diary.recall.recall import Recall
 from services.diary.settings import DiarySettings
 from services.errors import AdaError, ConfigError
 

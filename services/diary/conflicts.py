@@ -13,13 +13,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, and_, func, select, true, update
 
-from services.diary.chunking import chunks, spans
-from services.diary.database import insert_new
-from services.diary.embedder import Embedder
+from services.diary.embedding.embedder import Embedder
 from services.diary.entry import Entry
-from services.diary.index import DENSE, Asked, Hit, IndexEngine, Words
-from services.diary.ledger import Ledger
-from services.diary.tables import conflicts, entries, utc
+from services.diary.index.chunking import chunks, spans
+from services.diary.index.types import DENSE, Asked, Hit, IndexEngine, Words
+from services.diary.ledger.database import insert_new
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.tables import conflicts, entries, utc
 from services.errors import NotFound
 
 ALIKE = 0.5  # cosine from which on two passages may be about the same subject

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from services.diary.when import iso_date as iso_date
-from services.diary.when import read_when
+from services.diary.dates import iso_date as iso_date
+from services.diary.dates import read_when
 
 MAX_BYTES = 32 * 1024  # of an entry's text in UTF-8
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]

@@ -12,7 +12,7 @@ from redis import Redis
 from rq.job import JobStatus
 
 from services.diary.entry import Entry, IndexState
-from services.diary.job_names import (
+from services.diary.job_ids import (
     REINDEX_ID,
     JobName,
     Kind,
@@ -21,11 +21,11 @@ from services.diary.job_names import (
     read_job_id,
     reflection_job_id,
 )
-from services.diary.job_names import job_id as job_id
+from services.diary.job_ids import job_id as job_id
 from services.diary.job_queue import JobQueue
 from services.diary.job_queue import queue_connection as queue_connection
-from services.diary.ledger import ImportReport, Ledger
-from services.diary.reflections import ACCEPTED, DONE, FAILED, QUEUED, Reflection, Reflections
+from services.diary.ledger.ledger import ImportReport, Ledger
+from services.diary.reflection.reflections import ACCEPTED, DONE, FAILED, QUEUED, Reflection, Reflections
 from services.errors import DiaryUnavailable, EntryConflict, NotFound
 
 INDEX_ENTRY = "services.worker.tasks.index_entry"  # (owner, entry_id, version)

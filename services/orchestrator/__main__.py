@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services import logs, tracing
-from services.diary.embedder import open_embedder
+from services.diary.embedding.embedder import open_embedder
+from services.diary.index.qdrant.index import QdrantIndex
 from services.diary.jobs import queue_connection
-from services.diary.ledger import Ledger
-from services.diary.qdrant_index import QdrantIndex
+from services.diary.ledger.ledger import Ledger
 from services.orchestrator.app import Opener, serve
 from services.orchestrator.engine.vllm import open_engine
 from services.orchestrator.parts import assemble, check_keys, gate_of

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from services.api_keys import LOCAL
-from services.diary.ledger import EntryFilter
+from services.diary.ledger.ledger import EntryFilter
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.orchestrator.chat.models import ADA, BASE
 from services.orchestrator.edge.disclosure import disclosure_of

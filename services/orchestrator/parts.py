@@ -7,11 +7,11 @@ from functools import cache
 from anyio import CapacityLimiter
 from redis import Redis
 
-from services.diary.embedder import Embedder
-from services.diary.index import IndexEngine
+from services.diary.embedding.embedder import Embedder
+from services.diary.index.types import IndexEngine
 from services.diary.jobs import Jobs
-from services.diary.ledger import Ledger
-from services.diary.recall import Recall
+from services.diary.ledger.ledger import Ledger
+from services.diary.recall.recall import Recall
 from services.errors import ConfigError
 from services.orchestrator.adapter import Adapter, Published
 from services.orchestrator.chat.context import ContextWindow

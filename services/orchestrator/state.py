@@ -8,11 +8,11 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from services.diary.conflicts import OwnersConflicts
-from services.diary.embedder import Embedder
-from services.diary.index import IndexEngine
+from services.diary.embedding.embedder import Embedder
+from services.diary.index.types import IndexEngine
 from services.diary.jobs import Jobs
-from services.diary.ledger import Ledger
-from services.diary.recall import Recall
+from services.diary.ledger.ledger import Ledger
+from services.diary.recall.recall import Recall
 from services.local_time import LocalTime, read_zone
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.chat.context import ContextWindow

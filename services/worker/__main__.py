@@ -8,10 +8,10 @@ import sys
 from contextlib import suppress
 
 from services import logs, tracing
-from services.diary.embedder import open_embedder
+from services.diary.embedding.embedder import open_embedder
+from services.diary.index.qdrant.index import QdrantIndex
 from services.diary.jobs import queue_connection
-from services.diary.ledger import Ledger
-from services.diary.qdrant_index import QdrantIndex
+from services.diary.ledger.ledger import Ledger
 from services.errors import DiaryUnavailable
 from services.process.start import PATIENT, start
 from services.worker.author import Author

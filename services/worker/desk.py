@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from services.diary.entry import Entry, IndexState
-from services.diary.job_names import job_id
+from services.diary.job_ids import job_id
 from services.diary.jobs import Jobs
-from services.diary.ledger import Ledger
+from services.diary.ledger.ledger import Ledger
 from services.errors import DiaryUnavailable, NotFound
 from services.worker.alive import giving_signs
 from services.worker.reflecting import Reflecting

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from redis import Redis
 
-from services.diary.embedder import Embedder
-from services.diary.index import IndexEngine
+from services.diary.embedding.embedder import Embedder
+from services.diary.index.types import IndexEngine
 from services.diary.jobs import Jobs
-from services.diary.ledger import Ledger
+from services.diary.ledger.ledger import Ledger
 from services.worker.author import Author
 from services.worker.desk import Desk
 from services.worker.reflecting import Reflecting

@@ -7,11 +7,11 @@ from pydantic import ValidationError
 from rq.timeouts import JobTimeoutException
 
 from services.diary.entry import EntryDraft, Source
-from services.diary.importing.row import rejection
 from services.diary.jobs import Jobs
-from services.diary.ledger import Ledger
-from services.diary.persona_record import PersonaRecord
-from services.diary.reflections import Attempt, Reflection, Reflections, entry_text
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.persona_record import PersonaRecord
+from services.diary.reflection.reflections import Attempt, Reflection, Reflections, entry_text
+from services.diary.transfer.row import rejection
 from services.errors import DiaryUnavailable, EntryConflict, EntryRejected, ModelUnavailable, NotFound
 from services.worker.author import Author
 

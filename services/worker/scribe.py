@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 
 from rq.timeouts import JobTimeoutException
 
-from services.diary.embedder import Embedder
+from services.diary.embedding.embedder import Embedder
 from services.diary.entry import Entry
-from services.diary.index import EntryKey, IndexEngine
-from services.diary.indexing import index_batch
-from services.diary.ledger import Ledger
-from services.diary.reindexing import reindex
+from services.diary.index.indexing import index_batch
+from services.diary.index.reindexing import reindex
+from services.diary.index.types import EntryKey, IndexEngine
+from services.diary.ledger.ledger import Ledger
 
 log = logging.getLogger("ada.worker")
 

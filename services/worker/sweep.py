@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from services.diary.entry import Entry
-from services.diary.job_names import import_job_id, job_id, reflection_job_id
+from services.diary.job_ids import import_job_id, job_id, reflection_job_id
 from services.diary.jobs import Jobs
-from services.diary.ledger import Ledger
-from services.diary.reflections import Reflections
+from services.diary.ledger.ledger import Ledger
+from services.diary.reflection.reflections import Reflections
 from services.errors import AdaError
 from services.worker.scribe import Scribe
 

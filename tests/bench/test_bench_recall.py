@@ -13,7 +13,7 @@ from locomo_file import read
 
 from services.bench import diary, recall
 from services.bench.locomo import Session, Turn
-from services.diary.chunking import chunks
+from services.diary.index.chunking import chunks
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

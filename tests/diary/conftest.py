@@ -8,9 +8,9 @@ import pytest
 from fake_embedder import DIMENSION
 from postgresql_server import PostgresqlServer
 
-from services.diary.edge_index import EdgeIndex
-from services.diary.embedder import SentenceTransformerEmbedder
-from services.diary.ledger import Ledger
+from services.diary.embedding.embedder import SentenceTransformerEmbedder
+from services.diary.index.embedded.index import EdgeIndex
+from services.diary.ledger.ledger import Ledger
 
 
 @pytest.fixture(scope="session")

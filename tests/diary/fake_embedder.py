@@ -5,8 +5,8 @@ import random
 import zlib
 from collections.abc import Sequence
 
-from services.diary.embedder import Vector
-from services.diary.index import Asked, Words
+from services.diary.embedding.embedder import Vector
+from services.diary.index.types import Asked, Words
 
 DIMENSION = 16
 

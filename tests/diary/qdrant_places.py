@@ -15,9 +15,9 @@ from pathlib import Path
 import uvicorn
 from fake_embedder import DIMENSION, plain_words, unit_vector
 
-from services.diary.edge_index import EdgeIndex
-from services.diary.index import Chunk
-from services.diary.qdrant_index import QdrantIndex
+from services.diary.index.embedded.index import EdgeIndex
+from services.diary.index.qdrant.index import QdrantIndex
+from services.diary.index.types import Chunk
 
 STANDIN = Path(__file__).parents[1] / "compose" / "qdrant_standin.py"
 KEYS = {"api_key": "may-write", "read_only_api_key": "may-read"}

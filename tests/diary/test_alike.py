@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from services.diary.alike import Groups, alike, words_of
+from services.diary.recall.near_duplicates import Groups, alike, words_of
 
 DRAFT = "We walked along the prom in the rain and saw the grey seal again, close to the slip this time."
 SPOKEN = st.sampled_from(

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.diary.chunking import MANY_CHUNKS, WORDS_A_CHUNK, chunks, spans
-from services.diary.scripts import count, spaced
+from services.diary.index.chunking import MANY_CHUNKS, WORDS_A_CHUNK, chunks, spans
+from services.diary.index.scripts import count, spaced
 
 PIECES = [
     "sea",

@@ -9,10 +9,10 @@ import pytest
 from fake_embedder import FakeEmbedder
 
 from services.diary.conflicts import OwnersConflicts, Pair, Settled, Verdict
-from services.diary.edge_index import EdgeIndex
 from services.diary.entry import Entry, EntryDraft
-from services.diary.indexing import index_batch
-from services.diary.ledger import Ledger
+from services.diary.index.embedded.index import EdgeIndex
+from services.diary.index.indexing import index_batch
+from services.diary.ledger.ledger import Ledger
 from services.errors import NotFound
 
 OWNER = "drew"

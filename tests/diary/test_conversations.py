@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from services.diary import conversations as conversations_module
-from services.diary.conversations import Conversation, Conversations, gone_on
-from services.diary.ledger import Ledger
-from services.diary.reflections import Reflections
+from services.diary.ledger.ledger import Ledger
+from services.diary.reflection import conversations as conversations_module
+from services.diary.reflection.conversations import Conversation, Conversations, gone_on
+from services.diary.reflection.reflections import Reflections
 
 OWNER = "drew"
 

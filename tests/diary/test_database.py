@@ -15,10 +15,10 @@ import pytest
 from postgresql_server import PostgresqlServer
 from sqlalchemy import Connection, event
 
-from services.diary import ledger as ledger_module
 from services.diary.entry import EntryDraft
-from services.diary.ledger import Ledger
-from services.diary.listing import EntryFilter
+from services.diary.ledger import ledger as ledger_module
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.paging import EntryFilter
 from services.errors import ConfigError, DiaryUnavailable, LedgerFull
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +85,7 @@ class TestManyAtOnce:
         script = (
             "import sys\n"
             "from services.diary.entry import EntryDraft\n"
-            "from services.diary.ledger import Ledger\n"
+            "from services.diary.ledger.ledger import Ledger\n"
             "print('ready', flush=True)\n"
             "sys.stdin.readline()\n"
             "Ledger(sys.argv[1]).of('ada').add(EntryDraft(text=sys.argv[2]))\n"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.diary.dates_asked import DatesAsked, for_words
+from services.diary.recall.temporal_query import DatesAsked, for_words
 
 FRIDAY = Date(2023, 9, 1)
 BIRTHDAY = (3, 14)

@@ -13,9 +13,9 @@ import pytest
 from fake_embedder import DIMENSION, asked, plain_words
 from qdrant_places import chunk
 
-from services.diary import edge_index
-from services.diary.edge_index import EdgeIndex
-from services.diary.index import WORDS, Asked
+from services.diary.index.embedded import index as edge_index
+from services.diary.index.embedded.index import EdgeIndex
+from services.diary.index.types import WORDS, Asked
 from services.errors import DiaryUnavailable
 
 ROOT = Path(__file__).parents[2]
@@ -60,8 +60,8 @@ def test_what_was_written_is_there_after_closing(folder: Path):
 def test_what_was_written_is_there_after_the_writer_was_killed(folder: Path, request: pytest.FixtureRequest):
     write_for_ever = (
         "import itertools, pathlib, sys\n"
-        "from services.diary.edge_index import EdgeIndex\n"
-        "from services.diary.index import Chunk, Words\n"
+        "from services.diary.index.embedded.index import EdgeIndex\n"
+        "from services.diary.index.types import Chunk, Words\n"
         "dimension = int(sys.argv[2])\n"
         "index = EdgeIndex(pathlib.Path(sys.argv[1]), 'fake', dimension)\n"
         "for number in map(str, itertools.count()):\n"
@@ -95,7 +95,7 @@ def test_a_second_index_on_the_same_folder_is_refused(index: EdgeIndex, folder: 
 def test_another_process_on_the_same_folder_is_refused(index: EdgeIndex, folder: Path):
     open_it = (
         "import pathlib, sys\n"
-        "from services.diary.edge_index import EdgeIndex\n"
+        "from services.diary.index.embedded.index import EdgeIndex\n"
         "from services.errors import DiaryUnavailable\n"
         "try:\n"
         "    EdgeIndex(pathlib.Path(sys.argv[1]), 'fake', int(sys.argv[2]))\n"

@@ -12,8 +12,8 @@ import huggingface_hub.constants
 import pytest
 import torch
 
-from services.diary import embedder
-from services.diary.embedder import Backend, SentenceTransformerEmbedder, Vector, open_embedder
+from services.diary.embedding import embedder
+from services.diary.embedding.embedder import Backend, SentenceTransformerEmbedder, Vector, open_embedder
 from services.diary.settings import DiarySettings
 from services.errors import ConfigError
 
@@ -152,7 +152,7 @@ class TestWhatIsKeptOfOnnx:
     def test_the_second_start_makes_nothing(self, cache: Path, monkeypatch: pytest.MonkeyPatch):
         SentenceTransformerEmbedder(backend="onnx-int8", cache=cache)
         [kept] = cache.iterdir()
-        monkeypatch.setattr("services.diary.onnx_encoder.make_apart", pytest.fail)
+        monkeypatch.setattr("services.diary.embedding.onnx_encoder.make_apart", pytest.fail)
         SentenceTransformerEmbedder(backend="onnx-int8", cache=cache)
         assert list(cache.iterdir()) == [kept]
 
@@ -162,7 +162,8 @@ class TestWhatIsKeptOfOnnx:
         SentenceTransformerEmbedder(backend="onnx-int8", cache=cache)
         [kept] = cache.iterdir()
         monkeypatch.setattr(
-            "services.diary.onnx_encoder.make_apart", lambda name, path: path.write_bytes(kept.read_bytes())
+            "services.diary.embedding.onnx_encoder.make_apart",
+            lambda name, path: path.write_bytes(kept.read_bytes()),
         )
         (tmp_path / "file").write_text("")
         found = SentenceTransformerEmbedder(backend="onnx-int8", cache=tmp_path / "file" / "encoder")

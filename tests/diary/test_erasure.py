@@ -14,15 +14,15 @@ import pytest
 from fake_embedder import DIMENSION, FakeEmbedder
 from sqlalchemy import create_engine, text
 
-from services.diary.conversations import Conversations
-from services.diary.edge_index import EdgeIndex
 from services.diary.entry import EntryDraft, Source
-from services.diary.index import EntryKey
-from services.diary.indexing import index_batch
-from services.diary.ledger import EntryFilter, Ledger
-from services.diary.owners_ledger import OwnersLedger
-from services.diary.reflections import Reflections
-from services.diary.verification import verify
+from services.diary.index.embedded.index import EdgeIndex
+from services.diary.index.indexing import index_batch
+from services.diary.index.types import EntryKey
+from services.diary.index.verification import verify
+from services.diary.ledger.ledger import EntryFilter, Ledger
+from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.reflection.conversations import Conversations
+from services.diary.reflection.reflections import Reflections
 
 OWNER = "ada"
 SECRET = "The password of the harbour gate is velvet heron nineteen."
@@ -97,7 +97,7 @@ def test_a_reader_of_before_delays_it_and_it_is_finished_later(tmp_path: Path, l
 
 
 def test_a_large_file_is_left_to_the_worker_and_survives_a_crash(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("services.diary.owners_ledger.REWRITTEN_AT_ONCE", 0)
+    monkeypatch.setattr("services.diary.ledger.owner_ledger.REWRITTEN_AT_ONCE", 0)
     url = f"sqlite:///{tmp_path}/ledger.sqlite3"
     ledger = Ledger(url)
     entry = ledger.of(OWNER).add(EntryDraft(text=SECRET))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.diary.chunking import chunks
-from services.diary.excerpt import LEFT_OUT, MAX_ENTRY_CHARACTERS, excerpt
+from services.diary.index.chunking import chunks
+from services.diary.recall.excerpt import LEFT_OUT, MAX_ENTRY_CHARACTERS, excerpt
 
 LINES = [f"Line {number}: " + f"word{number} " * 40 + "end." for number in range(12)]
 LONG = "\n".join(LINES)

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.diary.entry import Entry, EntryDraft, Source
-from services.diary.exporting import PIECE, export
-from services.diary.importing.formats import Format
-from services.diary.importing.reading import read_rows
-from services.diary.importing.row import Row
+from services.diary.transfer.exporting import PIECE, export
+from services.diary.transfer.formats import Format
+from services.diary.transfer.reading import read_rows
+from services.diary.transfer.row import Row
 
 FORMS = [Format.JSONL, Format.JSON, Format.MARKDOWN]
 WRITTEN_AT = "2026-11-22T10:00:00.000000+00:00"

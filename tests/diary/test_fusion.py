@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.diary.dates_asked import Days
-from services.diary.fusion import (
+from services.diary.index.types import DENSE, WORDS, Hit, ends_in_a_question
+from services.diary.recall.ranking import (
     ANSWER,
     DATED,
     ENOUGH,
@@ -23,7 +23,7 @@ from services.diary.fusion import (
     Times,
     fused,
 )
-from services.diary.index import DENSE, WORDS, Hit, ends_in_a_question
+from services.diary.recall.temporal_query import Days
 
 TODAY = Date(2026, 6, 1)
 NO_TIMES = Times(TODAY)

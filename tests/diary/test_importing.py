@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.diary.importing.formats import Format, format_of
-from services.diary.importing.json_marks import marks
-from services.diary.importing.reading import read_rows
-from services.diary.importing.row import Reject, Row
+from services.diary.transfer.formats import Format, format_of
+from services.diary.transfer.json_marks import marks
+from services.diary.transfer.reading import read_rows
+from services.diary.transfer.row import Reject, Row
 from services.errors import EntryRejected
 
 JSONL, JSON, CSV, MARKDOWN = Format.JSONL, Format.JSON, Format.CSV, Format.MARKDOWN

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from services.diary.entry import EntryDraft, IndexState, Source
-from services.diary.imports import SAID, TAKEN, Added
-from services.diary.ledger import Ledger
-from services.diary.listing import EntryFilter
-from services.diary.owners_ledger import OwnersLedger
+from services.diary.ledger.imports import SAID, TAKEN, Added
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.paging import EntryFilter
 
 ROOT = Path(__file__).parents[2]
 ALL = EntryFilter()
@@ -179,7 +179,7 @@ class TestManyAtOnce:
         script = (
             "import os, sys\n"
             "from services.diary.entry import EntryDraft\n"
-            "from services.diary.ledger import Ledger\n"
+            "from services.diary.ledger.ledger import Ledger\n"
             "ledger = Ledger(sys.argv[1])\n"
             "hers = ledger.of('ada')\n"
             "imported = hers.begin_import('a')\n"

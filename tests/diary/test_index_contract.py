@@ -15,8 +15,19 @@ import pytest
 from fake_embedder import asked, unit_vector
 from qdrant_places import DAY, Folder, Server, chunk, standin
 
-from services.diary.embedder import Vector
-from services.diary.index import DENSE, WORDS, Asked, Chunk, EntryKey, Hit, Indexed, IndexEngine, Place, Words
+from services.diary.embedding.embedder import Vector
+from services.diary.index.types import (
+    DENSE,
+    WORDS,
+    Asked,
+    Chunk,
+    EntryKey,
+    Hit,
+    Indexed,
+    IndexEngine,
+    Place,
+    Words,
+)
 from services.errors import ConfigError, DiaryUnavailable
 
 ALL = 1000

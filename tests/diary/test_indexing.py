@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from fake_embedder import FakeEmbedder, unit_vector
 
-from services.diary import words
 from services.diary.entry import Entry
-from services.diary.indexing import index_batch, spelled_out
+from services.diary.index import bm25 as words
+from services.diary.index.indexing import index_batch, spelled_out
 
 
 def entry(

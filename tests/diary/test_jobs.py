@@ -18,7 +18,7 @@ from rq.job import JobStatus
 from rq.utils import import_attribute
 
 from services.diary.entry import Entry, EntryDraft
-from services.diary.job_names import (
+from services.diary.job_ids import (
     REINDEX_ID,
     JobName,
     Kind,
@@ -29,7 +29,7 @@ from services.diary.job_names import (
 )
 from services.diary.job_queue import QUEUE_NAME, JobQueue, diary_queue
 from services.diary.jobs import INDEX_ENTRY, INDEX_IMPORT, REFLECT, REINDEX, Jobs, queue_connection
-from services.diary.ledger import Ledger
+from services.diary.ledger.ledger import Ledger
 from services.errors import DiaryUnavailable, EntryConflict, NotFound
 from services.worker import tasks
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from services.diary import ledger as ledger_module
 from services.diary.entry import Entry, EntryDraft, IndexState, Source
-from services.diary.ledger import BACKOFF_S, Ledger
-from services.diary.listing import EntryFilter
-from services.diary.tables import conversations, entries, idempotency_keys, utc
+from services.diary.ledger import ledger as ledger_module
+from services.diary.ledger.ledger import BACKOFF_S, Ledger
+from services.diary.ledger.paging import EntryFilter
+from services.diary.ledger.tables import conversations, entries, idempotency_keys, utc
 from services.errors import ConfigError, NotFound
 
 ROOT = Path(__file__).parents[2]
@@ -209,7 +209,7 @@ class TestTheDatabase:
         accept = (
             "import os, sys\n"
             "from services.diary.entry import EntryDraft\n"
-            "from services.diary.ledger import Ledger\n"
+            "from services.diary.ledger.ledger import Ledger\n"
             "entry = Ledger(sys.argv[1]).of('ada').add(EntryDraft(text='Just in time.'), 'key')\n"
             "print(entry.id, flush=True)\n"
             "os.kill(os.getpid(), 9)\n"

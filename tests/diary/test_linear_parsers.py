@@ -17,14 +17,15 @@ from typing import Any
 
 import pytest
 
-from services.diary import importing, when
-from services.diary.importing import csv_records
-from services.diary.importing.csv_records import Records
-from services.diary.importing.formats import Format
-from services.diary.importing.lines import Line, lines
-from services.diary.importing.lookahead import Lookahead
-from services.diary.importing.reading import read_rows
-from services.diary.importing.row import Reject
+from services.diary import dates as when
+from services.diary import importing
+from services.diary.transfer import csv_records
+from services.diary.transfer.csv_records import Records
+from services.diary.transfer.formats import Format
+from services.diary.transfer.lines import Line, lines
+from services.diary.transfer.lookahead import Lookahead
+from services.diary.transfer.reading import read_rows
+from services.diary.transfer.row import Reject
 
 ALPHABET = [chr(code) for code in range(1, 128)] + ["é", "🐕", "月"]
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from services.diary.entry import Entry, EntryDraft, IndexState, Source
-from services.diary.ledger import Ledger
-from services.diary.listing import EntryFilter
-from services.diary.owners_ledger import OwnersLedger
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.paging import EntryFilter
 from services.errors import FieldError
 
 ALL = EntryFilter()

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.diary.entry import EntryDraft
-from services.diary.exporting import export
-from services.diary.importing import zipped
-from services.diary.importing.formats import Format
-from services.diary.importing.reading import read_rows
-from services.diary.importing.row import Reject, Row
-from services.diary.ledger import EntryFilter, Ledger
+from services.diary.ledger.ledger import EntryFilter, Ledger
+from services.diary.transfer import zip_archive as zipped
+from services.diary.transfer.exporting import export
+from services.diary.transfer.formats import Format
+from services.diary.transfer.reading import read_rows
+from services.diary.transfer.row import Reject, Row
 from services.errors import EntryRejected
 
 REGRESSIONS = Path(__file__).parents[1] / "regressions"

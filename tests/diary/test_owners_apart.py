@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from services.diary.entry import Entry, EntryDraft, IndexState
-from services.diary.imports import SAID, TAKEN
-from services.diary.ledger import Ledger
-from services.diary.listing import EntryFilter
-from services.diary.owners_ledger import OwnersLedger
+from services.diary.ledger.imports import SAID, TAKEN
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.paging import EntryFilter
 from services.errors import EntryConflict, FieldError, NotFound
 
 ALL = EntryFilter()

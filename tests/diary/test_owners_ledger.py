@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from services.diary.entry import Entry, EntryDraft, IndexState, Source
-from services.diary.ledger import Ledger
-from services.diary.listing import EntryFilter
-from services.diary.owners_ledger import OwnersLedger
-from services.diary.tables import entries
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.paging import EntryFilter
+from services.diary.ledger.tables import entries
 from services.errors import EntryConflict, NotFound
 
 ROOT = Path(__file__).parents[2]
@@ -255,7 +255,7 @@ class TestManyAtOnce:
         script = (
             "import sys\n"
             "from services.diary.entry import EntryDraft\n"
-            "from services.diary.ledger import Ledger\n"
+            "from services.diary.ledger.ledger import Ledger\n"
             "from services.errors import EntryConflict\n"
             "hers = Ledger(sys.argv[1]).of('ada')\n"
             "for number in range(60):\n"

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import select
 
 from services.diary.entry import EntryDraft
-from services.diary.ledger import Ledger
-from services.diary.persona_record import PersonaRecord
-from services.diary.tables import persona_record
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.persona_record import PersonaRecord
+from services.diary.ledger.tables import persona_record
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from fake_embedder import DIMENSION, asked
 from qdrant_client import models
 from qdrant_places import Server, chunk, standin
 
-from services.diary.index import EntryKey, Place
-from services.diary.qdrant_index import QdrantIndex
-from services.diary.qdrant_server import compatible
+from services.diary.index.qdrant.index import QdrantIndex
+from services.diary.index.qdrant.server import compatible
+from services.diary.index.types import EntryKey, Place
 from services.errors import ConfigError, DiaryUnavailable
 
 FIRST = f"fake-{DIMENSION}-f3~1"

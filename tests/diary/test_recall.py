@@ -12,15 +12,15 @@ from fake_embedder import FakeEmbedder, unit_vector
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.diary.edge_index import EdgeIndex
-from services.diary.embedder import Embedder, SentenceTransformerEmbedder
+from services.diary.embedding.embedder import Embedder, SentenceTransformerEmbedder
 from services.diary.entry import Entry, EntryDraft
-from services.diary.excerpt import MAX_ENTRY_CHARACTERS
-from services.diary.fusion import DATED, RECENT
-from services.diary.index import Chunk, EntryKey, IndexEngine, NoIndex, Words
-from services.diary.indexing import index_batch
-from services.diary.ledger import Ledger
-from services.diary.recall import BUDGET_CHARACTERS, CANDIDATES, MOOD, Recall, Recalled, within_budget
+from services.diary.index.embedded.index import EdgeIndex
+from services.diary.index.indexing import index_batch
+from services.diary.index.types import Chunk, EntryKey, IndexEngine, NoIndex, Words
+from services.diary.ledger.ledger import Ledger
+from services.diary.recall.excerpt import MAX_ENTRY_CHARACTERS
+from services.diary.recall.ranking import DATED, RECENT
+from services.diary.recall.recall import BUDGET_CHARACTERS, CANDIDATES, MOOD, Recall, Recalled, within_budget
 from services.errors import DiaryUnavailable
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples" / "diary.jsonl"

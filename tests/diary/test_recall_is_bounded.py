@@ -9,16 +9,16 @@ from collections.abc import Callable
 import pytest
 from fake_embedder import FakeEmbedder
 
-from services.diary.cancellation import Cancellation
-from services.diary.dates_asked import MOST_CHARACTERS, MOST_DAYS
-from services.diary.edge_index import EdgeIndex
 from services.diary.entry import EntryDraft
-from services.diary.index import Asked, Hit
-from services.diary.indexing import index_batch
-from services.diary.ledger import Ledger
-from services.diary.listing import EntryFilter
-from services.diary.recall import Recall
-from services.diary.repetition import without_repetition
+from services.diary.index.embedded.index import EdgeIndex
+from services.diary.index.indexing import index_batch
+from services.diary.index.types import Asked, Hit
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.paging import EntryFilter
+from services.diary.recall.cancellation import Cancellation
+from services.diary.recall.recall import Recall
+from services.diary.recall.temporal_query import MOST_CHARACTERS, MOST_DAYS
+from services.diary.reflection.repetition import without_repetition
 from services.errors import SearchCancelled
 
 FORMS: list[Callable[[int], str]] = [

@@ -13,12 +13,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from fake_embedder import DIMENSION, FakeEmbedder
 
-from services.diary.edge_index import EdgeIndex
 from services.diary.entry import Entry, EntryDraft
-from services.diary.indexing import index_batch
-from services.diary.ledger import Ledger
-from services.diary.listing import EntryFilter
-from services.diary.recall import Recall, Recalled
+from services.diary.index.embedded.index import EdgeIndex
+from services.diary.index.indexing import index_batch
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.paging import EntryFilter
+from services.diary.recall.recall import Recall, Recalled
 from services.local_time import IN_UTC, LocalTime
 
 TODAY = Date(2026, 11, 27)

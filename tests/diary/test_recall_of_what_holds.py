@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from fake_embedder import FakeEmbedder
 
-from services.diary.chunking import chunks
 from services.diary.conflicts import OwnersConflicts, Pair, Settled, Verdict
-from services.diary.edge_index import EdgeIndex
-from services.diary.embedder import Embedder, SentenceTransformerEmbedder
+from services.diary.embedding.embedder import Embedder, SentenceTransformerEmbedder
 from services.diary.entry import Entry, EntryDraft
-from services.diary.excerpt import LEFT_OUT
-from services.diary.indexing import index_batch
-from services.diary.ledger import Ledger
-from services.diary.recall import Recall
+from services.diary.index.chunking import chunks
+from services.diary.index.embedded.index import EdgeIndex
+from services.diary.index.indexing import index_batch
+from services.diary.ledger.ledger import Ledger
+from services.diary.recall.excerpt import LEFT_OUT
+from services.diary.recall.recall import Recall
 
 REGRESSIONS = Path(__file__).parents[1] / "regressions"
 

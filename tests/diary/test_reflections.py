@@ -9,9 +9,17 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from services.diary.entry import EntryDraft
-from services.diary.ledger import Ledger
-from services.diary.reflections import BACKOFF_S, DONE, FAILED, QUEUED, Reflections, entry_text, ids_of
-from services.diary.repetition import RUN, without_repetition
+from services.diary.ledger.ledger import Ledger
+from services.diary.reflection.reflections import (
+    BACKOFF_S,
+    DONE,
+    FAILED,
+    QUEUED,
+    Reflections,
+    entry_text,
+    ids_of,
+)
+from services.diary.reflection.repetition import RUN, without_repetition
 from services.errors import NotFound
 
 OWNER = "drew"

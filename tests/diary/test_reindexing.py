@@ -11,14 +11,14 @@ import pytest
 from fake_embedder import FakeEmbedder, asked
 from qdrant_places import Folder, Server, chunk, standin
 
-from services.diary import reindexing
-from services.diary.embedder import Vector
+from services.diary.embedding.embedder import Vector
 from services.diary.entry import EntryDraft, IndexState
-from services.diary.index import EntryKey, Hit, IndexEngine
-from services.diary.indexing import index_batch
-from services.diary.ledger import Ledger
-from services.diary.reindexing import reindex
-from services.diary.verification import verify
+from services.diary.index import reindexing
+from services.diary.index.indexing import index_batch
+from services.diary.index.reindexing import reindex
+from services.diary.index.types import EntryKey, Hit, IndexEngine
+from services.diary.index.verification import verify
+from services.diary.ledger.ledger import Ledger
 from services.errors import ConfigError, DiaryUnavailable, NotFound
 
 

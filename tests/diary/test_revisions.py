@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import select
 
 from services.diary.entry import Entry, EntryDraft, IndexState
-from services.diary.ledger import Ledger
-from services.diary.listing import EntryFilter
-from services.diary.owners_ledger import OwnersLedger
-from services.diary.tables import conflicts, metadata, reflections, utc
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.paging import EntryFilter
+from services.diary.ledger.tables import conflicts, metadata, reflections, utc
 from services.errors import EntryConflict, EntryRejected, NotFound
 
 ALL = EntryFilter()

@@ -9,11 +9,11 @@ import json
 import pytest
 
 from services.diary.entry import EntryDraft
-from services.diary.importing import taking_in
-from services.diary.importing.formats import Format
-from services.diary.importing.taking_in import take_in, the_import
-from services.diary.ledger import EntryFilter, Ledger
-from services.diary.owners_ledger import OwnersLedger
+from services.diary.ledger.ledger import EntryFilter, Ledger
+from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.transfer import importer as taking_in
+from services.diary.transfer.formats import Format
+from services.diary.transfer.importer import take_in, the_import
 from services.errors import DiaryUnavailable, EntryConflict, EntryRejected, NotFound
 
 OWNER = "drew"

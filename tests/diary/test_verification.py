@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from qdrant_places import chunk
 
-from services.diary.edge_index import EdgeIndex
 from services.diary.entry import Entry, EntryDraft
-from services.diary.index import EntryKey, Indexed
-from services.diary.indexing import index_batch
-from services.diary.ledger import Ledger
-from services.diary.verification import Difference, verify
+from services.diary.index.embedded.index import EdgeIndex
+from services.diary.index.indexing import index_batch
+from services.diary.index.types import EntryKey, Indexed
+from services.diary.index.verification import Difference, verify
+from services.diary.ledger.ledger import Ledger
 
 TWO_LINES = "The first line.\nAnd the second."
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.diary.when import When, iso_date, read_when
+from services.diary.dates import When, iso_date, read_when
 
 TODAY = Date(2026, 11, 22)
 days = st.dates(min_value=Date(1000, 1, 1), max_value=TODAY)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.diary import words
+from services.diary.index import bm25 as words
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=200)
 

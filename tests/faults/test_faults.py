@@ -22,12 +22,12 @@ import pytest
 from redis import Redis
 from stage import ROOT, Stage, staged, until
 
-from services.diary.embedder import DEFAULT_MODEL
+from services.diary.embedding.embedder import DEFAULT_MODEL
 from services.diary.entry import IndexState
+from services.diary.index.qdrant.index import QdrantIndex
+from services.diary.index.verification import verify
 from services.diary.job_queue import JobQueue
-from services.diary.ledger import EntryFilter, Ledger
-from services.diary.qdrant_index import QdrantIndex
-from services.diary.verification import verify
+from services.diary.ledger.ledger import EntryFilter, Ledger
 from services.orchestrator.edge.owner import LOCAL as OWNER
 
 pytestmark = pytest.mark.faults

@@ -15,10 +15,10 @@ import httpx
 import pytest
 from voice import ADAPTER, CHAT, StandInModel, asking, parts, until
 
-from services.diary.cancellation import Cancellation
-from services.diary.index import IndexEngine
-from services.diary.ledger import Ledger
-from services.diary.recall import Recalled
+from services.diary.index.types import IndexEngine
+from services.diary.ledger.ledger import Ledger
+from services.diary.recall.cancellation import Cancellation
+from services.diary.recall.recall import Recalled
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.state import State
 

@@ -13,10 +13,10 @@ import uvicorn
 from redis import Redis
 from voice import ADAPTER, CHAT, ENTRIES, HELLO, StandInModel, Voice, asking, error_of, parts, spoken
 
-from services.diary.index import IndexEngine
-from services.diary.ledger import Ledger
-from services.diary.persona_record import PersonaRecord
-from services.diary.reflections import Reflections
+from services.diary.index.types import IndexEngine
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.persona_record import PersonaRecord
+from services.diary.reflection.reflections import Reflections
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.diary.quiet import reflect_on_quiet
 from services.orchestrator.edge.disclosure import DISCLOSURE, HEADER, HEADER_VALUE, disclosure_about

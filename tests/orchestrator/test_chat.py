@@ -9,7 +9,7 @@ import threading
 import pytest
 from voice import CHAT, HELLO, PERSONA, USAGE, error_of
 
-from services.diary.index import IndexEngine, NoIndex
+from services.diary.index.types import IndexEngine, NoIndex
 from services.orchestrator.chat.recollection import recollect
 from services.orchestrator.chat.schemas import AdaOptions
 from services.orchestrator.edge.disclosure import DISCLOSURE

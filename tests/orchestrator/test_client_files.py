@@ -13,8 +13,8 @@ from voice import MANIFEST, WordsEmbedder
 
 from services.client import AdaChat, InferenceConfig
 from services.client.ada_chat import AdaError
-from services.diary.index import IndexEngine
-from services.diary.ledger import Ledger
+from services.diary.index.types import IndexEngine
+from services.diary.ledger.ledger import Ledger
 from services.worker.scribe import Scribe
 
 DIARY = [

@@ -10,7 +10,7 @@ import pytest
 from voice import ENTRIES, JSON, Voice, asking, error_of
 
 from services.diary.jobs import Jobs, queue_connection
-from services.diary.owners_ledger import OwnersLedger
+from services.diary.ledger.owner_ledger import OwnersLedger
 from services.errors import DiaryUnavailable, LedgerFull
 from services.orchestrator.state import State
 

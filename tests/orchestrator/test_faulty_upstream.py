@@ -22,8 +22,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from redis import Redis
 from voice import ADAPTER, WordsEmbedder
 
-from services.diary.edge_index import EdgeIndex
-from services.diary.ledger import Ledger
+from services.diary.index.embedded.index import EdgeIndex
+from services.diary.ledger.ledger import Ledger
 from services.orchestrator.app import create_app, server_config
 from services.orchestrator.engine.breaker import Breaker
 from services.orchestrator.engine.upstream import SizeLimits

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from voice import CHAT, Voice
 
-from services.diary.reflections import Reflection, Reflections
+from services.diary.reflection.reflections import Reflection, Reflections
 from services.orchestrator.diary.background import EXAMINED, conversation_in, is_about_conversation
 from services.orchestrator.diary.quiet import reflect_on_quiet
 

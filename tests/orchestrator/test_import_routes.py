@@ -14,9 +14,9 @@ import uvicorn
 from redis import Redis
 from voice import ENTRIES, Voice, error_of, until
 
-from services.diary.importing.taking_in import MOST_REJECTS
 from services.diary.job_queue import diary_queue
-from services.diary.ledger import EntryFilter, Ledger
+from services.diary.ledger.ledger import EntryFilter, Ledger
+from services.diary.transfer.importer import MOST_REJECTS
 from services.orchestrator.diary import uploads
 
 IMPORT = "/v1/diary/import"

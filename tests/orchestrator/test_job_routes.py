@@ -4,7 +4,7 @@ import pytest
 from redis import Redis
 from voice import ENTRIES, Voice, error_of
 
-from services.diary.index import EntryKey
+from services.diary.index.types import EntryKey
 from services.diary.job_queue import diary_queue
 
 

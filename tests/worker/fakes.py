@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from scribe_process import FakeEmbedder
 
-from services.diary.embedder import Vector
-from services.diary.index import Chunk, EntryKey, IndexEngine
+from services.diary.embedding.embedder import Vector
+from services.diary.index.types import Chunk, EntryKey, IndexEngine
 from services.errors import DiaryUnavailable
 
 

@@ -10,10 +10,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.diary.edge_index import EdgeIndex
-from services.diary.embedder import Vector
+from services.diary.embedding.embedder import Vector
+from services.diary.index.embedded.index import EdgeIndex
 from services.diary.jobs import queue_connection
-from services.diary.ledger import Ledger
+from services.diary.ledger.ledger import Ledger
 from services.worker.author import Author
 from services.worker.office import open_office
 

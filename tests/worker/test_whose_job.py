@@ -3,7 +3,7 @@
 .venv/bin/python -m pytest tests/worker/test_whose_job.py
 """
 
-from services.diary.reflections import Reflections
+from services.diary.reflection.reflections import Reflections
 from services.tracing import request_id
 
 TURNS = [{"role": "user", "content": "It rained."}]

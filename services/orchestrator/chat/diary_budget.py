@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.diary.entry import Entry
-from services.diary.excerpt import excerpt
-from services.diary.recall import Recalled, within_budget
+from services.diary.recall.excerpt import excerpt
+from services.diary.recall.recall import Recalled, within_budget
 from services.orchestrator.chat.context import TOKENS_A_TURN
 from services.orchestrator.chat.tokens import TokenCounter
 from services.persona.neutraliser import neutralise

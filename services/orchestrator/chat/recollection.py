@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import anyio.to_thread
 
-from services.diary.cancellation import Cancellation
-from services.diary.recall import Recalled
-from services.diary.when import iso_day
+from services.diary.dates import iso_day
+from services.diary.recall.cancellation import Cancellation
+from services.diary.recall.recall import Recalled
 from services.errors import AdaError, DiaryUnavailable
 from services.orchestrator.chat.context import Room
 from services.orchestrator.chat.diary_budget import room_for_entries, select_entries, shown_date

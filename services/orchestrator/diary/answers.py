@@ -6,8 +6,8 @@ from pydantic import BaseModel, Field
 
 from services.diary.conflicts import Conflict, Pair
 from services.diary.entry import Entry
-from services.diary.importing.taking_in import Import
 from services.diary.jobs import JobReport, job_id
+from services.diary.transfer.importer import Import
 
 
 class Error(BaseModel):

@@ -9,7 +9,7 @@ like that is not lost: it is part of the history of the next request, and is kep
 import re
 from collections.abc import Mapping, Sequence
 
-from services.diary.reflections import Turn
+from services.diary.reflection.reflections import Turn
 
 EXAMINED = 4000  # characters at either end of a text: instructions stand there, and the cost stays bounded
 

@@ -3,7 +3,7 @@
 from pydantic import ValidationError
 
 from services.diary.entry import EntryDraft
-from services.diary.importing.row import rejection
+from services.diary.transfer.row import rejection
 from services.orchestrator.engine.vllm import Json
 
 

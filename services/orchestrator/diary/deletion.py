@@ -5,7 +5,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from services.diary.entry import IndexState
-from services.diary.ledger import EntryFilter
+from services.diary.ledger.ledger import EntryFilter
 from services.errors import FieldError
 from services.orchestrator.diary.answers import BODY, ERRORS, Deletion, failures
 from services.orchestrator.diary.entries import submit, written

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from services.diary.exporting import MEDIA_TYPES, export
-from services.diary.importing.formats import Format
+from services.diary.transfer.exporting import MEDIA_TYPES, export
+from services.diary.transfer.formats import Format
 from services.orchestrator.diary.answers import ERRORS, failures
 from services.orchestrator.diary.filters import PickedDep
 from services.orchestrator.edge.owner import OwnerDep

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.diary.dates import iso_day, read_when
 from services.diary.entry import Source
-from services.diary.ledger import EntryFilter
-from services.diary.when import iso_day, read_when
+from services.diary.ledger.ledger import EntryFilter
 from services.errors import FieldError
 from services.local_time import LocalTime
 from services.orchestrator.edge.owner import OwnerDep

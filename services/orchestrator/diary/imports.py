@@ -10,9 +10,9 @@ from typing import Annotated
 from fastapi import APIRouter, Header, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
-from services.diary.importing.formats import format_of
-from services.diary.importing.taking_in import Import, take_in, the_import
-from services.diary.job_names import import_job_id
+from services.diary.job_ids import import_job_id
+from services.diary.transfer.formats import format_of
+from services.diary.transfer.importer import Import, take_in, the_import
 from services.errors import DiaryUnavailable
 from services.orchestrator.diary.answers import ERRORS, ImportAnswer, failures
 from services.orchestrator.diary.entries import written

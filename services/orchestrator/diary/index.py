@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Depends
 
-from services.diary.verification import verify
+from services.diary.index.verification import verify
 from services.orchestrator.diary.answers import ERRORS, DifferenceAnswer, QueuedJob, Verification
 from services.orchestrator.edge.owner import OwnerDep, count_request
 from services.orchestrator.state import StateDep

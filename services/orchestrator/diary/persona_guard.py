@@ -6,8 +6,8 @@ from typing import Literal
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
-from services.diary.ledger import Ledger
-from services.diary.persona_record import PersonaRecord, another_persona
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.persona_record import PersonaRecord, another_persona
 from services.errors import ConfigError, EntryConflict
 from services.persona.persona import Persona
 

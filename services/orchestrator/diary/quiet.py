@@ -8,8 +8,8 @@ from datetime import datetime
 
 from fastapi.concurrency import run_in_threadpool
 
-from services.diary.conversations import Conversation, Conversations
-from services.diary.reflections import ACCEPTED, Attempt, Reflections, Turn
+from services.diary.reflection.conversations import Conversation, Conversations
+from services.diary.reflection.reflections import ACCEPTED, Attempt, Reflections, Turn
 from services.errors import AdaError, DiaryUnavailable
 from services.orchestrator.diary.background import conversation_in
 from services.orchestrator.diary.reflection_request import reflection_request

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.diary.reflections import Turn
+from services.diary.reflection.reflections import Turn
 from services.errors import ModelRefused, ModelUnavailable
 from services.orchestrator.chat.tokens import TokenCounter
 from services.orchestrator.engine.vllm import Engine, Json

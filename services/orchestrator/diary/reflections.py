@@ -7,9 +7,9 @@ from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from services.diary.job_names import reflection_job_id
-from services.diary.reflections import ACCEPTED, Reflection, Reflections, Turn
-from services.diary.when import read_when
+from services.diary.dates import read_when
+from services.diary.job_ids import reflection_job_id
+from services.diary.reflection.reflections import ACCEPTED, Reflection, Reflections, Turn
 from services.errors import DiaryUnavailable, FieldError
 from services.orchestrator.chat.conversation import conversation
 from services.orchestrator.chat.schemas import ChatMessage

@@ -6,9 +6,9 @@ from functools import partial
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 
-from services.diary.cancellation import Cancellation
-from services.diary.recall import Recalled
-from services.diary.when import iso_day
+from services.diary.dates import iso_day
+from services.diary.recall.cancellation import Cancellation
+from services.diary.recall.recall import Recalled
 from services.orchestrator.diary.answers import BODY, ERRORS, Explanation, FoundEntries, FoundEntry, failures
 from services.orchestrator.diary.filters import first_day, last_day
 from services.orchestrator.diary.search_request import SearchRequest

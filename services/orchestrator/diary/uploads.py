@@ -19,7 +19,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.types import Message
 
-from services.diary.ledger import MIN_FREE_BYTES
+from services.diary.ledger.ledger import MIN_FREE_BYTES
 from services.errors import EntryRejected, LedgerFull
 
 PIECE = 1 << 20  # bytes written to disk at a time

@@ -11,7 +11,7 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
 from services.api_keys import ID_LENGTH, LOCAL, Key, digest, read_keys
-from services.diary.ledger import Ledger
+from services.diary.ledger.ledger import Ledger
 from services.errors import ConfigError, NotAllowed
 
 log = logging.getLogger("ada.orchestrator")

@@ -8,7 +8,7 @@ from anyio.to_thread import run_sync
 from prometheus_client import Gauge, generate_latest
 
 from services.diary.jobs import Jobs
-from services.diary.ledger import Ledger
+from services.diary.ledger.ledger import Ledger
 from services.errors import AdaError
 from services.orchestrator.edge.shared import Shared
 from services.orchestrator.seeing.metrics import Metrics

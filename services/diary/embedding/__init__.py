@@ -1,0 +1,1 @@
+"""Text embeddings: sentence-transformers, or the same model as quantized ONNX."""

@@ -1,1 +1,0 @@
-"""Whole diaries handed in: one small reader a format, each streaming, each naming the row that it refuses."""

@@ -1,0 +1,1 @@
+"""The index in Qdrant's embedded engine: one process, many threads."""

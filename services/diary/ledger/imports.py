@@ -1,0 +1,196 @@
+"""Imports: many entries from one file, and how far their reading and indexing is."""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+from sqlalchemy import Column, Connection, Row, func, select, text, update
+
+from services.diary.entry import EntryDraft, IndexState, Source
+from services.diary.ledger import revisions, rows
+from services.diary.ledger.database import insert_all_new
+from services.diary.ledger.tables import entries, imports, utc
+from services.errors import NotFound
+from services.local_time import IN_UTC, LocalTime
+
+TAKEN = "the diary has another entry with this id: change the id, or leave it out"
+SAID = "the diary has this text under this date, with another mood or other tags: edit that entry instead"
+_AT_ONCE = 500  # names in one question to the database
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of the drafts of one call; `refused` has the reason by place in the call."""
+
+    accepted: int
+    duplicates: int
+    refused: dict[int, str]
+    restored: int = 0  # of the accepted, had been removed
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """How an import stands. `rejected` says where and why; `ended_at` is none while it is being read.
+
+    `restored` entries had been removed before, and are accepted again; `rows_read` counts the rows that were
+    entries, so that a reading which was cut short can go on.
+    """
+
+    id: str
+    name: str
+    accepted: int
+    duplicates: int
+    rows_read: int
+    restored: int
+    rejected: list[dict[str, Any]]
+    indexed: int
+    failed: int
+    queued: int
+    created_at: str
+    ended_at: str | None
+
+
+def begin(connection: Connection, owner: str, name: str) -> str:
+    """A new import's id."""
+    import_id = secrets.token_hex(8)
+    row = {"owner": owner, "id": import_id, "name": name, "created_at": utc()}
+    connection.execute(imports.insert().values(**row, accepted=0, duplicates=0, rejected=[]))
+    return import_id
+
+
+def end(connection: Connection, owner: str, import_id: str, rejected: list[dict[str, Any]]) -> None:
+    """Note that the file was read to its end, and what of it was not taken. Raises NotFound."""
+    ended = update(imports).where(imports.c.owner == owner, imports.c.id == import_id)
+    if not connection.execute(ended.values(rejected=rejected, ended_at=utc())).rowcount:
+        raise _not_found(import_id)
+
+
+def report(connection: Connection, owner: str, import_id: str) -> ImportReport:
+    """How an import stands. Raises NotFound."""
+    query = select(imports).where(imports.c.owner == owner, imports.c.id == import_id)
+    found = connection.execute(query).first()
+    if found is None:
+        raise _not_found(import_id)
+    of_it = (entries.c.owner == owner, entries.c.import_id == import_id)
+    states = select(entries.c.state, func.count()).where(*of_it).group_by(entries.c.state)
+    number = {IndexState(state): count for state, count in connection.execute(states)}
+    fields = {name: value for name, value in found._mapping.items() if name != "owner"}
+    return ImportReport(**fields, **{state.value: number.get(state, 0) for state in IndexState})
+
+
+def add(
+    connection: Connection,
+    owner: str,
+    import_id: str,
+    drafts: Sequence[EntryDraft],
+    local: LocalTime = IN_UTC,
+    known: int = 0,
+) -> Added:
+    """Take the drafts that are new. Those without id get one made from date and text. Raises NotFound.
+
+    The first `known` were taken by a reading that was cut short: of them it is only told which were refused.
+    """
+    batch = _Batch(connection, owner, import_id, drafts, local)
+    for place, draft in enumerate(drafts):
+        batch.take(place, draft, place < known)
+    added = batch.insert()
+    of_it = update(imports).where(imports.c.owner == owner, imports.c.id == import_id)
+    more = {
+        "accepted": added.accepted,
+        "duplicates": added.duplicates,
+        "restored": added.restored,
+        "rows_read": len(drafts) - known,
+    }
+    sums = {name: imports.c[name] + number for name, number in more.items()}
+    counted = of_it.values(sums).returning(imports.c.accepted)
+    total = connection.execute(counted).scalar()
+    if total is None:
+        raise _not_found(import_id)
+    if total == added.accepted and connection.dialect.name == "postgresql":
+        # The first rows: of a table that was empty a moment ago the planner knows nothing, and would read
+        # all of it for every batch that follows (measured: six times slower after 25,000 rows).
+        connection.execute(text("ANALYZE entries"))
+    return added
+
+
+class _Batch:
+    """Some drafts of an import beside what the diary has of them already."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        owner: str,
+        import_id: str,
+        drafts: Sequence[EntryDraft],
+        local: LocalTime,
+    ) -> None:
+        self._connection = connection
+        self._fixed = {"owner": owner, "source": Source.IMPORT, "origin": None, "import_id": import_id}
+        self._local = local
+        self._began = datetime.now(UTC)
+        self._new: list[dict[str, Any]] = []
+        self._restored, self._duplicates = 0, 0
+        self._refused: dict[int, str] = {}
+        # Rows are locked, and further below written, in the order of their ids, as everybody does who takes
+        # more than one: otherwise two imports would wait for each other.
+        ids = sorted({_id(draft) for draft in drafts})
+        self._by_id: dict[str, Any] = {row.id: row for row in self._rows(ids, entries.c.id, lock=True)}
+        prints = sorted({rows.fingerprint(d.date, d.text) for d in drafts if d.date and not d.id})
+        self._by_print: dict[str, list[Any]] = {}
+        for there in self._rows(prints, entries.c.fingerprint, lock=False):
+            self._by_print.setdefault(rows.fingerprint(there.date, there.text), []).append(there)
+
+    def take(self, place: int, draft: EntryDraft, is_known: bool) -> None:
+        """Decide what becomes of one draft; of one that is known, what became of it."""
+        # A microsecond apart, so that the entries of one day keep the file's order.
+        now = utc(self._began + timedelta(microseconds=place))
+        first = {**revisions.first(draft, now, self._local), "date_assumed": draft.date is None}
+        row = rows.sealed({**self._fixed, "id": _id(draft), **first})
+        there = self._there(row, draft)
+        if any(revisions.ever_said(self._connection, one, draft) for one in there if not one.removed):
+            self._duplicates += not is_known
+        elif any(not one.removed for one in there):
+            self._refused[place] = TAKEN if draft.id else SAID
+        elif not is_known:
+            self._accept(row, there)
+
+    def _there(self, row: dict[str, Any], draft: EntryDraft) -> list[Any]:
+        """What the diary has, or will have of this batch, with the same id, or else date and text."""
+        if row["id"] in self._by_id:
+            return [self._by_id[row["id"]]]
+        return self._by_print.get(row["fingerprint"], []) if draft.date and not draft.id else []
+
+    def _accept(self, row: dict[str, Any], tombstones: list[Any]) -> None:
+        if tombstones:
+            revisions.restore(self._connection, tombstones[0], row)
+            self._restored += 1
+        else:
+            self._new.append(row)
+        self._by_id[row["id"]] = SimpleNamespace(**row)
+        self._by_print.setdefault(row["fingerprint"], []).append(self._by_id[row["id"]])
+
+    def insert(self) -> Added:
+        """Write what is new. What another process has written in this moment counts as a duplicate."""
+        self._new.sort(key=lambda row: str(row["id"]))
+        written = insert_all_new(self._connection, entries, self._new)
+        duplicates = self._duplicates + len(self._new) - written
+        return Added(self._restored + written, duplicates, self._refused, self._restored)
+
+    def _rows(self, values: list[str], column: Column[Any], lock: bool) -> Iterator[Row[Any]]:
+        mine = entries.c.owner == self._fixed["owner"]
+        for start in range(0, len(values), _AT_ONCE):
+            some = column.in_(values[start : start + _AT_ONCE])
+            query = select(*rows.ENTRY).where(mine, some).order_by(entries.c.id)
+            yield from self._connection.execute(query.with_for_update() if lock else query)
+
+
+def _id(draft: EntryDraft) -> str:
+    """The same row of a file has the same id, however often the file is read."""
+    return draft.id or f"row-{rows.fingerprint(draft.date or '', draft.text)[:24]}"
+
+
+def _not_found(import_id: str) -> NotFound:
+    return NotFound(f"there is no import {import_id[:80]!r}", "id")

@@ -1,0 +1,47 @@
+"""How the ledger's tables came to be, step by step; Alembic runs the steps that a database lacks.
+
+A step once released is never changed. It holds copies of what it needs, because services/diary/ledger/tables.py
+goes on. To add one: a new file in versions/, and the same in tables.py; a test compares the two.
+"""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+
+from services.errors import ConfigError
+
+_LOCK = 0x414441  # "ADA", as PostgreSQL numbers its advisory locks
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether a database lacks nothing."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    return MigrationContext.configure(connection).get_current_revision() == head
+
+
+def upgrade(connection: Connection) -> None:
+    """Run what is lacking within the connection's transaction: all of it, or nothing if it is killed.
+
+    Of several processes one does it while the others wait, and then find nothing to do: SQLite's writer
+    has the lock already. Raises ConfigError for a database that a later version of Ada has made.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    config = _config()
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise ConfigError(f"the ledger is of a later version of Ada, update Ada: {error}") from None
+
+
+def _config() -> Config:
+    config = Config()
+    # Where this package lies, whatever folder the process was started in.
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    return config

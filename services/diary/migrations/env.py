@@ -1,8 +1,0 @@
-"""What Alembic runs around the steps; the connection and its transaction are those of `upgrade`."""
-
-from alembic import context
-
-from services.diary.tables import metadata
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
-context.run_migrations()

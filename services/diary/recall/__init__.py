@@ -1,0 +1,1 @@
+"""Recall: hybrid search, ranking by time and neighbours, near-duplicates, and excerpts."""

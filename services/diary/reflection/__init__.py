@@ -1,0 +1,1 @@
+"""Reflections: entries that Ada writes herself about a conversation."""
