@@ -30,11 +30,11 @@ from services.diary.jobs import queue_connection
 from services.diary.ledger.ledger import Ledger, check_room
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.orchestrator.app import serve
-from services.orchestrator.engine.vllm import open_engine
-from services.orchestrator.parts import assemble, check_keys, gate_of
-from services.orchestrator.seeing.metrics import Metrics
+from services.orchestrator.assembly import assemble, check_keys, gate_of
+from services.orchestrator.dependencies import State
+from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.state import State
+from services.orchestrator.vllm.client import open_engine
 from services.persona.manifest import check_adapter
 from services.process.port import check_port, http_url
 from services.process.start import CONFIG_EXIT

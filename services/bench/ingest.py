@@ -31,7 +31,7 @@ from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import EntryFilter, Ledger
 from services.diary.recall.recall import Recall
 from services.diary.settings import DiarySettings
-from services.orchestrator.edge.owner import LOCAL
+from services.orchestrator.http.auth import LOCAL
 
 QUESTIONS, WORDS_A_QUESTION = 500, 8
 TOP_K = 6  # as a chat asks

@@ -13,11 +13,11 @@ from services.diary.index.qdrant.index import QdrantIndex
 from services.diary.jobs import queue_connection
 from services.diary.ledger.ledger import Ledger
 from services.orchestrator.app import Opener, serve
-from services.orchestrator.engine.vllm import open_engine
-from services.orchestrator.parts import assemble, check_keys, gate_of
-from services.orchestrator.seeing.metrics import Metrics
+from services.orchestrator.assembly import assemble, check_keys, gate_of
+from services.orchestrator.dependencies import State
+from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.state import State
+from services.orchestrator.vllm.client import open_engine
 from services.process.start import PATIENT, start
 
 

@@ -14,9 +14,7 @@ from starlette.types import ASGIApp
 
 from services.errors import AdaError
 from services.orchestrator import health
-from services.orchestrator.chat import chat_completions, completions, models, responses
-from services.orchestrator.chat.described import describe_endpoints
-from services.orchestrator.chat.endpoint import Endpoint
+from services.orchestrator.dependencies import State
 from services.orchestrator.diary import (
     conflicts,
     deletion,
@@ -28,22 +26,24 @@ from services.orchestrator.diary import (
     reflections,
     search,
 )
-from services.orchestrator.diary.quiet import listening
-from services.orchestrator.edge import errors
-from services.orchestrator.edge.body import BodyMiddleware
-from services.orchestrator.edge.cors import CorsMiddleware, Origins
-from services.orchestrator.edge.described import describe_responses
-from services.orchestrator.edge.disclosure import DISCLOSURE, DisclosureMiddleware
-from services.orchestrator.edge.docs import serve_docs
-from services.orchestrator.edge.owner import KeyMiddleware, describe_keys
-from services.orchestrator.edge.turnstile import Turnstile
-from services.orchestrator.edge.unread_answer import UnreadAnswerProtocol
-from services.orchestrator.engine.vllm import CHAT, COMPLETIONS, RESPONSES
-from services.orchestrator.seeing import metrics_route
-from services.orchestrator.seeing.access import AccessMiddleware
-from services.orchestrator.seeing.request_id import RequestIdMiddleware
+from services.orchestrator.http import errors
+from services.orchestrator.http.admission import Turnstile
+from services.orchestrator.http.auth import KeyMiddleware, describe_keys
+from services.orchestrator.http.body import BodyMiddleware
+from services.orchestrator.http.cors import CorsMiddleware, Origins
+from services.orchestrator.http.disclosure import DISCLOSURE, DisclosureMiddleware
+from services.orchestrator.http.docs import serve_docs
+from services.orchestrator.http.openapi import describe_responses
+from services.orchestrator.http.unread_answer import UnreadAnswerProtocol
+from services.orchestrator.observability import metrics_route
+from services.orchestrator.observability.access_log import AccessMiddleware
+from services.orchestrator.observability.request_id import RequestIdMiddleware
+from services.orchestrator.openai import chat_completions, completions, models, responses
+from services.orchestrator.openai.endpoint import Endpoint
+from services.orchestrator.openai.openapi import describe_endpoints
+from services.orchestrator.reflection.idle_reflection import listening
 from services.orchestrator.settings import MAX_BODY_BYTES, OrchestratorSettings
-from services.orchestrator.state import State
+from services.orchestrator.vllm.client import CHAT, COMPLETIONS, RESPONSES
 
 _ROUTES = (
     models,
@@ -144,7 +144,7 @@ def server_config(app: FastAPI, settings: OrchestratorSettings) -> uvicorn.Confi
         port=settings.port,
         log_config=None,  # services/logs.py is for uvicorn's lines, too
         log_level="warning",
-        access_log=False,  # services/orchestrator/seeing/access.py tells more, and less of what was asked
+        access_log=False,  # services/orchestrator/observability/access_log.py tells more, and less of what was asked
         timeout_graceful_shutdown=int(settings.drain_s),
         loop="uvloop",
         http=cast(type[asyncio.Protocol], connection),

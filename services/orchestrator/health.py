@@ -12,10 +12,10 @@ from pydantic import BaseModel, Field
 from services.api_keys import LOCAL
 from services.diary.ledger.ledger import EntryFilter
 from services.errors import AdaError, ConfigError, DiaryUnavailable
-from services.orchestrator.chat.models import ADA, BASE
-from services.orchestrator.edge.disclosure import disclosure_of
-from services.orchestrator.engine.vllm import Json
-from services.orchestrator.state import State, StateDep
+from services.orchestrator.dependencies import State, StateDep
+from services.orchestrator.http.disclosure import disclosure_of
+from services.orchestrator.openai.models import ADA, BASE
+from services.orchestrator.vllm.client import Json
 from services.persona.template import render, template_sha256
 
 router = APIRouter(tags=["operation"])

@@ -11,8 +11,8 @@ from services.errors import ConfigError
 from services.local_time import IN_UTC, LocalTime, read_zone
 from services.loopback import LOOPBACK
 from services.orchestrator.diary.persona_guard import Policy
-from services.orchestrator.edge.cors import origin_of
-from services.orchestrator.engine.deadlines import Deadlines
+from services.orchestrator.http.cors import origin_of
+from services.orchestrator.vllm.deadlines import Deadlines
 
 MAX_BODY_BYTES = 4 << 20
 

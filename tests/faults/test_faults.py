@@ -28,7 +28,7 @@ from services.diary.index.qdrant.index import QdrantIndex
 from services.diary.index.verification import verify
 from services.diary.job_queue import JobQueue
 from services.diary.ledger.ledger import EntryFilter, Ledger
-from services.orchestrator.edge.owner import LOCAL as OWNER
+from services.orchestrator.http.auth import LOCAL as OWNER
 
 pytestmark = pytest.mark.faults
 ENTRIES = 2000

@@ -17,9 +17,9 @@ from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.local_time import Clock, utc_now
 from services.orchestrator.app import create_app, server_config
-from services.orchestrator.parts import recall_of
+from services.orchestrator.assembly import recall_of
+from services.orchestrator.dependencies import State
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.state import State
 
 
 @pytest.fixture

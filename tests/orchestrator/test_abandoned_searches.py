@@ -19,8 +19,8 @@ from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.diary.recall.cancellation import Cancellation
 from services.diary.recall.recall import Recalled
+from services.orchestrator.dependencies import State
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.state import State
 
 SEARCH = "/v1/diary/search"
 HELLO = {"messages": [{"role": "user", "content": "Hello."}]}

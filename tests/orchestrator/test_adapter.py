@@ -22,8 +22,8 @@ from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.errors import ConfigError
 from services.orchestrator.adapter import Published
+from services.orchestrator.dependencies import State
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.state import State
 from services.persona.manifest import Manifest
 from services.persona.persona import DEFAULT_PERSONA
 

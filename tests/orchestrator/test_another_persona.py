@@ -18,10 +18,10 @@ from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.persona_record import PersonaRecord
 from services.diary.reflection.reflections import Reflections
 from services.orchestrator.adapter import Adapter
-from services.orchestrator.diary.quiet import reflect_on_quiet
-from services.orchestrator.edge.disclosure import DISCLOSURE, HEADER, HEADER_VALUE, disclosure_about
+from services.orchestrator.dependencies import State
+from services.orchestrator.http.disclosure import DISCLOSURE, HEADER, HEADER_VALUE, disclosure_about
+from services.orchestrator.reflection.idle_reflection import reflect_on_quiet
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.state import State
 from services.persona.pronouns import PRONOUNS
 from services.persona.template import template_for, template_sha256
 

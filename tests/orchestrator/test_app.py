@@ -6,7 +6,7 @@
 import pytest
 from voice import CHAT, ENTRIES, HELLO, TEMPLATE, error_of
 
-from services.orchestrator.edge.disclosure import DISCLOSURE
+from services.orchestrator.http.disclosure import DISCLOSURE
 
 
 async def test_readyz_names_each_dependency(client, model):

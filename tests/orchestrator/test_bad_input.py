@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from voice import CHAT, ENTRIES, HELLO, JSON, error_of, spoken
 
 from services.errors import RequestRefused
-from services.orchestrator.edge.json_body import MOST_LEVELS, json_object
+from services.orchestrator.http.json_body import MOST_LEVELS, json_object
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
 REGRESSIONS = Path(__file__).parents[1] / "regressions"

@@ -10,9 +10,9 @@ import pytest
 from voice import CHAT, HELLO, PERSONA, USAGE, error_of
 
 from services.diary.index.types import IndexEngine, NoIndex
-from services.orchestrator.chat.recollection import recollect
-from services.orchestrator.chat.schemas import AdaOptions
-from services.orchestrator.edge.disclosure import DISCLOSURE
+from services.orchestrator.http.disclosure import DISCLOSURE
+from services.orchestrator.openai.diary_context import recollect
+from services.orchestrator.openai.schemas import AdaOptions
 from services.persona.template import render
 
 

@@ -17,8 +17,8 @@ import pytest
 from voice import CHAT, HELLO, error_of, spoken, until
 
 from services.api_keys import add_key
-from services.orchestrator.edge import slow_client
-from services.orchestrator.edge.slow_client import HEAD_BYTES, SLICE_BYTES, UNREAD_BYTES
+from services.orchestrator.http import protocol as slow_client
+from services.orchestrator.http.protocol import HEAD_BYTES, SLICE_BYTES, UNREAD_BYTES
 
 IMPORT = "/v1/diary/import"
 READ_AT_ONCE = 256 << 10  # bytes that uvloop reads

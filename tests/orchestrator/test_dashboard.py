@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.orchestrator.seeing.metrics import Metrics
+from services.orchestrator.observability.metrics import Metrics
 
 DASHBOARD = json.loads((Path(__file__).parents[2] / "docs/grafana/ada.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]

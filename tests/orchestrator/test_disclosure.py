@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from voice import CHAT, HELLO
 
-from services.orchestrator.edge.disclosure import DISCLOSURE, HEADER, HEADER_VALUE
+from services.orchestrator.http.disclosure import DISCLOSURE, HEADER, HEADER_VALUE
 from services.orchestrator.settings import OrchestratorSettings
 
 ASKED = {

@@ -12,7 +12,7 @@ from voice import ENTRIES, JSON, Voice, asking, error_of
 from services.diary.jobs import Jobs, queue_connection
 from services.diary.ledger.owner_ledger import OwnersLedger
 from services.errors import DiaryUnavailable, LedgerFull
-from services.orchestrator.state import State
+from services.orchestrator.dependencies import State
 
 
 class TestWriting:

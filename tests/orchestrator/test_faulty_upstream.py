@@ -25,12 +25,12 @@ from voice import ADAPTER, WordsEmbedder
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.ledger.ledger import Ledger
 from services.orchestrator.app import create_app, server_config
-from services.orchestrator.engine.breaker import Breaker
-from services.orchestrator.engine.upstream import SizeLimits
-from services.orchestrator.engine.vllm import Engine, open_engine
-from services.orchestrator.parts import assemble, gate_of
-from services.orchestrator.seeing.metrics import Metrics
+from services.orchestrator.assembly import assemble, gate_of
+from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.vllm.circuit_breaker import Breaker
+from services.orchestrator.vllm.client import Engine, open_engine
+from services.orchestrator.vllm.upstream import SizeLimits
 
 ASKED = {
     CHAT: {"messages": [{"role": "user", "content": "Hello"}]},

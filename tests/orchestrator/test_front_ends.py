@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from voice import CHAT, Voice
 
 from services.diary.reflection.reflections import Reflection, Reflections
-from services.orchestrator.diary.background import EXAMINED, conversation_in, is_about_conversation
-from services.orchestrator.diary.quiet import reflect_on_quiet
+from services.orchestrator.reflection.front_end_prompts import (
+    EXAMINED,
+    conversation_in,
+    is_about_conversation,
+)
+from services.orchestrator.reflection.idle_reflection import reflect_on_quiet
 
 GARLIC, CLOCK = "I planted garlic along the south wall.", "Did you mend the clock?"
 HISTORY = f"""<chat_history>

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from services.errors import TooMuch
-from services.orchestrator.engine.breaker import FAILURES, PAUSE_S, Breaker, OwnersBreaker
-from services.orchestrator.engine.gate import Gate
+from services.orchestrator.vllm.circuit_breaker import FAILURES, PAUSE_S, Breaker, OwnersBreaker
+from services.orchestrator.vllm.concurrency import Gate
 
 
 async def test_no_more_than_its_places_are_in_work_and_they_come_in_order():

@@ -6,10 +6,10 @@ import pytest
 from voice import CHAT, HELLO, error_of
 
 from services.errors import ModelRefused, RequestRefused
-from services.orchestrator.chat.conversation import conversation
-from services.orchestrator.chat.passing import passed
-from services.orchestrator.chat.refusals import tidied
-from services.orchestrator.chat.schemas import ChatMessage
+from services.orchestrator.openai.messages import conversation
+from services.orchestrator.openai.parameters import passed
+from services.orchestrator.openai.refusals import tidied
+from services.orchestrator.openai.schemas import ChatMessage
 
 RESPONSES = "/v1/responses"
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import services.orchestrator.edge.keys as edge_keys
+import services.orchestrator.http.api_keys as edge_keys
 from services.api_keys import add_key, digest, revoke_keys
 from services.errors import NotAllowed
-from services.orchestrator.edge.keys import LOCAL, Caller, KeyRing
+from services.orchestrator.http.api_keys import LOCAL, Caller, KeyRing
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from services.errors import TooMuch
-from services.orchestrator.edge.keys import Caller
-from services.orchestrator.edge.limits import Limits
+from services.orchestrator.http.api_keys import Caller
+from services.orchestrator.http.limits import Limits
 
 DREW, MILA = Caller("drew", "drews"), Caller("mila", "milas")
 

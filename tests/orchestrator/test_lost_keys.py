@@ -13,8 +13,8 @@ from services.api_keys import add_key
 from services.diary.entry import EntryDraft
 from services.diary.ledger.ledger import Ledger
 from services.errors import ConfigError, NotAllowed
-from services.orchestrator.edge.keys import LOCAL, KeyHistory, KeyRing
-from services.orchestrator.parts import check_keys
+from services.orchestrator.assembly import check_keys
+from services.orchestrator.http.api_keys import LOCAL, KeyHistory, KeyRing
 from services.orchestrator.settings import OrchestratorSettings
 
 

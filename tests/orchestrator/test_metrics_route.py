@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisAway
 from voice import CHAT, ENTRIES, HELLO, Voice
 
 from services.errors import DiaryUnavailable
-from services.orchestrator.seeing import readings
+from services.orchestrator.observability import collectors as readings
 
 
 async def scraped(client) -> dict[tuple[str, ...], float]:

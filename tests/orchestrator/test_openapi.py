@@ -6,7 +6,7 @@ import pytest
 from openapi_spec_validator import validate
 from voice import CHAT, ENTRIES, Voice
 
-from services.orchestrator.edge.disclosure import DISCLOSURE, HEADER_VALUE
+from services.orchestrator.http.disclosure import DISCLOSURE, HEADER_VALUE
 
 Json = dict
 DIARY = "/v1/diary"

@@ -5,7 +5,7 @@ import json
 import pytest
 from voice import CHAT, PERSONA, error_of
 
-from services.orchestrator.edge.disclosure import DISCLOSURE
+from services.orchestrator.http.disclosure import DISCLOSURE
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
 TURNS = [{"role": "user", "content": "Hello"}]

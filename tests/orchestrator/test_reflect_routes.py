@@ -16,8 +16,8 @@ from services.diary.job_queue import diary_queue
 from services.diary.reflection import reflections
 from services.diary.reflection.conversations import Conversations
 from services.diary.reflection.reflections import Reflection, Reflections
-from services.orchestrator.diary.quiet import reflect_on_quiet
-from services.orchestrator.diary.reflection_request import ANSWER_TOKENS, INSTRUCTION
+from services.orchestrator.reflection.idle_reflection import reflect_on_quiet
+from services.orchestrator.reflection.request import ANSWER_TOKENS, INSTRUCTION
 
 REFLECT = "/v1/diary/reflect"
 TALK = [

@@ -251,8 +251,8 @@ class TestSlowAndLarge:
 
     @pytest.fixture(autouse=True)
     def _impatient(self, monkeypatch):
-        monkeypatch.setattr("services.orchestrator.edge.slow_client.HEAD_S", 0.2)
-        monkeypatch.setattr("services.orchestrator.edge.body.SILENCE_S", 0.2)
+        monkeypatch.setattr("services.orchestrator.http.protocol.HEAD_S", 0.2)
+        monkeypatch.setattr("services.orchestrator.http.body.SILENCE_S", 0.2)
 
     @pytest.mark.parametrize("sent", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nHost: ada\r\nX-A"])
     async def test_a_head_that_does_not_come_is_408(self, server, port, sent: bytes):

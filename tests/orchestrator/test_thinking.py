@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import RequestRefused
-from services.orchestrator.chat.thinking import Splitter, StreamSplitter, split_answer, wants_thinking
+from services.orchestrator.openai.reasoning import Splitter, StreamSplitter, split_answer, wants_thinking
 
 texts = st.text(alphabet="ab <>/think\n", max_size=40)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from voice import CHAT
 
-from services.orchestrator.edge.turnstile import Turnstile
+from services.orchestrator.http.admission import Turnstile
 
 
 def begun(pieces: int, failing: frozenset[int] = frozenset()) -> list[list[int]]:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from voice import CHAT, HELLO, data_of, error_of
 
 from services.errors import ModelFaulty, ModelRefused, ModelTimeout, ModelUnavailable, TooMuch
-from services.orchestrator.engine.event_reader import read_events
-from services.orchestrator.engine.shapes import check_choices, choices_asked
-from services.orchestrator.engine.upstream import cleaned, decode, encode, refusal
+from services.orchestrator.vllm.event_reader import read_events
+from services.orchestrator.vllm.response_shapes import check_choices, choices_asked
+from services.orchestrator.vllm.upstream import cleaned, decode, encode, refusal
 
 STREAM = (
     b"\xef\xbb\xbfdata: 1\n\n: a comment\n\nid: 7\ndata: two\ndata:  lines\n\n\n\n"

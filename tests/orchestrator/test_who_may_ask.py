@@ -13,11 +13,11 @@ import pytest
 from starlette.routing import Route
 from voice import CHAT, ENTRIES, HELLO, Voice, error_of
 
-import services.orchestrator.edge.keys as edge_keys
+import services.orchestrator.http.api_keys as edge_keys
 from services.api_keys import add_key, revoke_keys
 from services.orchestrator.app import create_app
-from services.orchestrator.edge.owner import OPEN
-from services.orchestrator.state import State
+from services.orchestrator.dependencies import State
+from services.orchestrator.http.auth import OPEN
 
 JOBS = "/v1/jobs"
 

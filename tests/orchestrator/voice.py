@@ -19,11 +19,11 @@ from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.app import Opener, create_app
-from services.orchestrator.engine.vllm import open_engine
-from services.orchestrator.parts import assemble, gate_of
-from services.orchestrator.seeing.metrics import Metrics
+from services.orchestrator.assembly import assemble, gate_of
+from services.orchestrator.dependencies import State
+from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.state import State
+from services.orchestrator.vllm.client import open_engine
 from services.persona.manifest import Manifest
 from services.persona.persona import load_persona
 from services.persona.template import render, template_for, template_sha256

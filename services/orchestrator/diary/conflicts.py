@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from services.diary.conflicts import OwnersConflicts, Pair, Settled
 from services.diary.entry import Entry
 from services.errors import AdaError, NoVerdict
-from services.orchestrator.diary.answers import BODY, ERRORS, ConflictAnswer, Conflicts, failures
-from services.orchestrator.diary.judge import judge
-from services.orchestrator.edge.json_body import JsonRoute
-from services.orchestrator.edge.owner import OwnerDep
-from services.orchestrator.state import State, StateDep
+from services.orchestrator.dependencies import State, StateDep
+from services.orchestrator.diary.contradiction_classifier import judge
+from services.orchestrator.diary.schemas import BODY, ERRORS, ConflictAnswer, Conflicts, failures
+from services.orchestrator.http.auth import OwnerDep
+from services.orchestrator.http.json_body import JsonRoute
 
 router = APIRouter(prefix="/v1/diary/conflicts", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
 LONGEST_S = 20.0  # one request looks for new conflicts; the next goes on where it ended

@@ -7,12 +7,12 @@ from pydantic import Field
 from services.diary.entry import IndexState
 from services.diary.ledger.ledger import EntryFilter
 from services.errors import FieldError
-from services.orchestrator.diary.answers import BODY, ERRORS, Deletion, failures
+from services.orchestrator.dependencies import State, StateDep
 from services.orchestrator.diary.entries import submit, written
 from services.orchestrator.diary.filters import Picked
-from services.orchestrator.edge.json_body import JsonRoute
-from services.orchestrator.edge.owner import OwnerDep
-from services.orchestrator.state import State, StateDep
+from services.orchestrator.diary.schemas import BODY, ERRORS, Deletion, failures
+from services.orchestrator.http.auth import OwnerDep
+from services.orchestrator.http.json_body import JsonRoute
 
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
 _TOLD = 100  # ids

@@ -13,7 +13,11 @@ from fastapi.concurrency import run_in_threadpool
 from services.diary.entry import Entry, IndexState
 from services.diary.jobs import job_id
 from services.errors import DiaryUnavailable, EntryConflict, FieldError
-from services.orchestrator.diary.answers import (
+from services.orchestrator.dependencies import State, StateDep
+from services.orchestrator.diary.bodies import draft, draft_schema
+from services.orchestrator.diary.filters import PickedDep
+from services.orchestrator.diary.persona_guard import may_write
+from services.orchestrator.diary.schemas import (
     BODY,
     ERRORS,
     Accepted,
@@ -27,14 +31,10 @@ from services.orchestrator.diary.answers import (
     Tags,
     failures,
 )
-from services.orchestrator.diary.bodies import draft, draft_schema
-from services.orchestrator.diary.filters import PickedDep
-from services.orchestrator.diary.persona_guard import may_write
-from services.orchestrator.edge.json_body import json_body
-from services.orchestrator.edge.owner import OwnerDep
-from services.orchestrator.engine.vllm import Json
-from services.orchestrator.state import State, StateDep
+from services.orchestrator.http.auth import OwnerDep
+from services.orchestrator.http.json_body import json_body
 from services.orchestrator.timezones import SCHEMA, timezone_of
+from services.orchestrator.vllm.client import Json
 
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)

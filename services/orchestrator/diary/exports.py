@@ -7,11 +7,11 @@ from fastapi.responses import StreamingResponse
 
 from services.diary.transfer.exporting import MEDIA_TYPES, export
 from services.diary.transfer.formats import Format
-from services.orchestrator.diary.answers import ERRORS, failures
+from services.orchestrator.dependencies import StateDep
 from services.orchestrator.diary.filters import PickedDep
-from services.orchestrator.edge.owner import OwnerDep
-from services.orchestrator.engine.vllm import Json
-from services.orchestrator.state import StateDep
+from services.orchestrator.diary.schemas import ERRORS, failures
+from services.orchestrator.http.auth import OwnerDep
+from services.orchestrator.vllm.client import Json
 
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
 _CONTENT: dict[str, Json] = {media_type.partition(";")[0]: {} for media_type in MEDIA_TYPES.values()}

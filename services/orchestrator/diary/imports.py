@@ -14,16 +14,16 @@ from services.diary.job_ids import import_job_id
 from services.diary.transfer.formats import format_of
 from services.diary.transfer.importer import Import, take_in, the_import
 from services.errors import DiaryUnavailable
-from services.orchestrator.diary.answers import ERRORS, ImportAnswer, failures
+from services.orchestrator.dependencies import State, StateDep
 from services.orchestrator.diary.entries import written
 from services.orchestrator.diary.import_limits import ImportLimits
 from services.orchestrator.diary.persona_guard import may_write
+from services.orchestrator.diary.schemas import ERRORS, ImportAnswer, failures
 from services.orchestrator.diary.uploads import upload
-from services.orchestrator.edge.connected import ClientGone
-from services.orchestrator.edge.owner import OwnerDep
-from services.orchestrator.engine.vllm import Json
-from services.orchestrator.state import State, StateDep
+from services.orchestrator.http.auth import OwnerDep
+from services.orchestrator.http.disconnect import ClientGone
 from services.orchestrator.timezones import Timezone
+from services.orchestrator.vllm.client import Json
 
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from services.orchestrator.diary.answers import ERRORS, JobAnswer, JobPage, failures
-from services.orchestrator.edge.owner import OwnerDep
-from services.orchestrator.state import StateDep
+from services.orchestrator.dependencies import StateDep
+from services.orchestrator.diary.schemas import ERRORS, JobAnswer, JobPage, failures
+from services.orchestrator.http.auth import OwnerDep
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=ERRORS)
 

@@ -11,14 +11,14 @@ from services.diary.dates import read_when
 from services.diary.job_ids import reflection_job_id
 from services.diary.reflection.reflections import ACCEPTED, Reflection, Reflections, Turn
 from services.errors import DiaryUnavailable, FieldError
-from services.orchestrator.chat.conversation import conversation
-from services.orchestrator.chat.schemas import ChatMessage
-from services.orchestrator.diary.answers import BODY, ERRORS, ReflectionAnswer, failures
+from services.orchestrator.dependencies import State, StateDep
 from services.orchestrator.diary.persona_guard import may_write
-from services.orchestrator.diary.reflection_request import reflection_request, spoken
-from services.orchestrator.edge.json_body import JsonRoute
-from services.orchestrator.edge.owner import OwnerDep
-from services.orchestrator.state import State, StateDep
+from services.orchestrator.diary.schemas import BODY, ERRORS, ReflectionAnswer, failures
+from services.orchestrator.http.auth import OwnerDep
+from services.orchestrator.http.json_body import JsonRoute
+from services.orchestrator.openai.messages import conversation
+from services.orchestrator.openai.schemas import ChatMessage
+from services.orchestrator.reflection.request import reflection_request, spoken
 from services.orchestrator.timezones import Timezone
 
 log = logging.getLogger("ada.orchestrator")

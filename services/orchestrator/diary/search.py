@@ -9,13 +9,13 @@ from fastapi import APIRouter, Request, Response
 from services.diary.dates import iso_day
 from services.diary.recall.cancellation import Cancellation
 from services.diary.recall.recall import Recalled
-from services.orchestrator.diary.answers import BODY, ERRORS, Explanation, FoundEntries, FoundEntry, failures
+from services.orchestrator.dependencies import State, StateDep
 from services.orchestrator.diary.filters import first_day, last_day
+from services.orchestrator.diary.schemas import BODY, ERRORS, Explanation, FoundEntries, FoundEntry, failures
 from services.orchestrator.diary.search_request import SearchRequest
-from services.orchestrator.edge.connected import ClientGone, while_connected
-from services.orchestrator.edge.json_body import JsonRoute
-from services.orchestrator.edge.owner import OwnerDep
-from services.orchestrator.state import State, StateDep
+from services.orchestrator.http.auth import OwnerDep
+from services.orchestrator.http.disconnect import ClientGone, while_connected
+from services.orchestrator.http.json_body import JsonRoute
 
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)

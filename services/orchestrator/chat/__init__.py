@@ -1,1 +1,0 @@
-"""Ada's answers over HTTP, as OpenAI's API has them."""

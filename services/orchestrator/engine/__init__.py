@@ -1,1 +1,0 @@
-"""vLLM as the orchestrator sees it."""

@@ -1,0 +1,1 @@
+"""HTTP below the routes: authentication, limits, bodies, errors, disclosure and connections."""

@@ -1,0 +1,1 @@
+"""Access log, metrics, request ids and traces."""

@@ -1,0 +1,116 @@
+"""Chats that have gone quiet: Ada writes about them by herself, where REFLECT_AFTER_S says so."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from fastapi.concurrency import run_in_threadpool
+
+from services.diary.reflection.conversations import Conversation, Conversations
+from services.diary.reflection.reflections import ACCEPTED, Attempt, Reflections, Turn
+from services.errors import AdaError, DiaryUnavailable
+from services.orchestrator.dependencies import State
+from services.orchestrator.diary.reflections import submit_reflection
+from services.orchestrator.reflection.front_end_prompts import conversation_in
+from services.orchestrator.reflection.request import reflection_request
+from services.persona.persona import Persona
+
+log = logging.getLogger("ada.orchestrator")
+LOOKED_EVERY_S = 10.0
+AT_ONCE = 20  # talks
+
+
+@asynccontextmanager
+async def listening(state: State) -> AsyncIterator[None]:
+    """Look after chats that have gone quiet as long as the block runs.
+
+    Without REFLECT_AFTER_S no chat is looked for; reflections that were accepted before are finished.
+    """
+    task = asyncio.create_task(_look(state), name="quiet chats")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def keep_talk(state: State, owner: str, turns: Sequence[Turn], answer: str) -> None:
+    """Keep what was said, for later. What goes wrong must not spoil an answer that is given already."""
+    if not state.reflect_after_s or not (talk := conversation_in(turns, answer)):
+        return
+    try:
+        if not await state.persona_guard.complaint(state.adapter().persona):
+            await run_in_threadpool(Conversations(state.ledger).heard, owner, talk)
+    except AdaError as error:
+        log.warning("a chat was not kept: %s", error)
+
+
+async def reflect_on_quiet(state: State) -> int:
+    """Accept a reflection for each chat that has been quiet long enough; returns how many were looked at.
+
+    Two orchestrators over one ledger accept each of them once. Raises AdaError.
+    """
+    if await state.persona_guard.complaint(state.adapter().persona):
+        return 0  # these talks were another's; they wait
+    conversations = Conversations(state.ledger)
+    quiet = await run_in_threadpool(conversations.quiet, state.reflect_after_s, AT_ONCE)
+    for talk in quiet:
+        await run_in_threadpool(_accept, state, conversations, talk)
+    await run_in_threadpool(conversations.forget_old)
+    await prepare_accepted(state)
+    return len(quiet)
+
+
+async def prepare_accepted(state: State) -> None:
+    """Build the request of each accepted reflection, and queue it. One that fails keeps no other waiting.
+
+    Raises AdaError where the next one would fail too.
+    """
+    reflections = Reflections(state.ledger)
+    for due in await run_in_threadpool(reflections.unprepared, AT_ONCE):
+        persona = state.adapter().persona  # none yet: that is no fault of this one, and is not counted
+        if attempt := await run_in_threadpool(reflections.begin, due.owner, due.id, ACCEPTED):
+            await _prepare(state, persona, attempt)
+
+
+async def _look(state: State) -> None:
+    while True:
+        try:
+            if state.reflect_after_s:
+                await reflect_on_quiet(state)
+            else:
+                await prepare_accepted(state)
+        except AdaError as error:  # no adapter yet, or no ledger: the talks wait
+            log.warning("reflecting on quiet chats is put off: %s", error)
+        except Exception:  # the boundary of the task: without it nothing would ever be reflected on
+            log.exception("reflecting on quiet chats failed")
+        await asyncio.sleep(min(LOOKED_EVERY_S, state.reflect_after_s or LOOKED_EVERY_S))
+
+
+def _accept(state: State, conversations: Conversations, talk: Conversation) -> None:
+    known = Reflections(state.ledger).known(talk.owner, talk.turns)
+    turns = talk.turns[max(known, talk.written) :]
+    if talk.grown and any(turn["role"] == "user" for turn in turns):
+        last_word = datetime.fromisoformat(talk.changed_at)
+        day = state.local_time(talk.owner).day_of(last_word)
+        conversations.reflect(talk, len(turns), day.isoformat())
+    else:
+        conversations.pass_over(talk)
+
+
+async def _prepare(state: State, persona: Persona, attempt: Attempt) -> None:
+    reflections = Reflections(state.ledger)
+    try:
+        reflection = await run_in_threadpool(reflections.get, attempt.owner, attempt.id)
+        request = await reflection_request(persona, reflection.turns, state.engine, state.tokens)
+        await run_in_threadpool(reflections.prepare, attempt, request.turns, request.body)
+        queued = await run_in_threadpool(reflections.get, attempt.owner, attempt.id)
+        await run_in_threadpool(submit_reflection, state, queued)
+    except DiaryUnavailable:
+        raise
+    except Exception as error:  # the boundary of one reflection: counted, and told by its job
+        log.exception("the request of reflection %s could not be built", attempt.id)
+        why = str(error) if isinstance(error, AdaError) else type(error).__name__
+        await run_in_threadpool(reflections.put_off, attempt, f"its request could not be built: {why}")

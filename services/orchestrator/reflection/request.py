@@ -1,0 +1,84 @@
+"""What Ada is asked when she is to write an entry of her own from a conversation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from services.diary.reflection.reflections import Turn
+from services.errors import ModelRefused, ModelUnavailable
+from services.orchestrator.vllm.client import Engine, Json
+from services.orchestrator.vllm.token_counter import TokenCounter
+from services.persona.persona import Persona
+from services.persona.prompt import build_messages
+
+ANSWER_TOKENS = 600
+TOKENS_A_TURN = 8  # a turn's header and end
+CONTEXT_TOKENS = 4096  # when the model server does not say how many it takes
+INSTRUCTION = (
+    "Our talk ends here. Now write the entry of this day in your diary about it: in the first person, in "
+    "your own words, a few sentences, from this talk alone. Write down nothing that was not said in it. No "
+    "title, no date and no greeting: only the entry itself."
+)
+
+
+@dataclass(frozen=True)
+class ReflectionRequest:
+    """The body of a chat completion, and how many of the turns, counted from the last, it shows."""
+
+    body: Json
+    turns: int
+
+
+def spoken(messages: Sequence[Mapping[str, str]]) -> list[Turn]:
+    """What the two said to each other. System turns, and so whatever was recalled, are left out."""
+    said = ("user", "assistant")
+    return [
+        {"role": message["role"], "content": message["content"]}
+        for message in messages
+        if message["role"] in said and message["content"].strip()
+    ]
+
+
+async def reflection_request(
+    persona: Persona, turns: Sequence[Turn], engine: Engine, tokens: TokenCounter
+) -> ReflectionRequest:
+    """The request for the entry of these turns; of a talk that is too long for the model, the last ones."""
+    around = [persona.system_text, INSTRUCTION]
+    room = await _context(engine) - ANSWER_TOKENS
+    room -= sum(await tokens.counts(around)) + TOKENS_A_TURN * (len(around) + 1)
+    shown = await _last_that_fit([_encodable(turn) for turn in turns], room, tokens)
+    conversation = [*shown, {"role": "user", "content": INSTRUCTION}]
+    body: Json = {
+        "model": "ada",
+        "messages": build_messages(persona, conversation),
+        "max_tokens": ANSWER_TOKENS,
+        "temperature": 0.7,
+        "top_p": 0.8,
+    }
+    return ReflectionRequest(body, len(shown))
+
+
+def _encodable(turn: Turn) -> Turn:
+    """A turn that UTF-8 can write: a model's answer may hold half a surrogate pair."""
+    return {**turn, "content": turn["content"].encode("utf-8", "replace").decode("utf-8")}
+
+
+async def _last_that_fit(turns: Sequence[Turn], room: int, tokens: TokenCounter) -> list[Turn]:
+    shown: list[Turn] = []
+    for turn in reversed(turns):
+        number = await tokens.count(turn["content"]) + TOKENS_A_TURN
+        if number > room and not shown:  # one turn that is too long for the model: its end
+            kept = len(turn["content"]) * max(room, 1) // number
+            return [{**turn, "content": turn["content"][-kept:]}]
+        if number > room:
+            break
+        shown.insert(0, turn)
+        room -= number
+    return shown
+
+
+async def _context(engine: Engine) -> int:
+    try:
+        lengths = [model.get("max_model_len") for model in await engine.models()]
+    except (ModelUnavailable, ModelRefused):
+        return CONTEXT_TOKENS
+    return min((length for length in lengths if isinstance(length, int)), default=CONTEXT_TOKENS)

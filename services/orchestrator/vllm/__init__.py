@@ -1,0 +1,1 @@
+"""The client of the vLLM server, with its limits, deadlines and response validation."""
