@@ -39,9 +39,9 @@ from services.persona.manifest import check_adapter
 from services.process.port import check_port, http_url
 from services.process.start import CONFIG_EXIT
 from services.process.supervisor import keep_running
-from services.worker.author import Author
-from services.worker.office import open_office
-from services.worker.work import Shift
+from services.worker.build import open_office
+from services.worker.completion_client import Author
+from services.worker.worker import Shift
 
 log = logging.getLogger("ada.embedded")
 HOUSE = "--house"

@@ -13,7 +13,7 @@ from services import demo
 from services.bench import house
 from services.client.ada_chat import AdaChat, InferenceConfig
 from services.diary.index.qdrant.server import QdrantServer
-from services.worker.author import Author
+from services.worker.completion_client import Author
 from trainer.author.endpoint import Endpoint
 from trainer.author.tally import Tally
 

@@ -1,7 +1,7 @@
 """The job contract: all that the orchestrator and the worker know of each other.
 
 A job says that there is work; the ledger says what, how often it was tried, and why it failed. So a queue
-may be lost at any time: `services/worker/sweep.py` queues again what the ledger still waits for.
+may be lost at any time: `services/worker/outbox.py` queues again what the ledger still waits for.
 """
 
 from collections.abc import Collection

@@ -14,10 +14,10 @@ from services.diary.jobs import queue_connection
 from services.diary.ledger.ledger import Ledger
 from services.errors import DiaryUnavailable
 from services.process.start import PATIENT, start
-from services.worker.author import Author
-from services.worker.office import open_office
+from services.worker.build import open_office
+from services.worker.completion_client import Author
 from services.worker.settings import WorkerSettings
-from services.worker.work import Shift, nothing
+from services.worker.worker import Shift, nothing
 
 WRITE_TIMEOUT_S = 30
 

@@ -17,7 +17,7 @@ from rq.timeouts import JobTimeoutException
 
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.tracing import carrying
-from services.worker.desk import Desk
+from services.worker.handlers import Desk
 
 log = logging.getLogger("ada.worker")
 REST_S = 5.0  # for so long no job is tried after the index or the ledger was away

@@ -10,7 +10,7 @@ from voice import CHAT, ENTRIES, HELLO, JSON, Voice
 from services.errors import DiaryUnavailable
 from services.orchestrator.app import server_config
 from services.orchestrator.settings import OrchestratorSettings
-from services.worker.scribe import Scribe
+from services.worker.indexer import Scribe
 
 MARKER = "Zwergseeschwalbe"
 ACCESS = "ada.access"

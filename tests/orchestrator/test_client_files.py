@@ -15,7 +15,7 @@ from services.client import AdaChat, InferenceConfig
 from services.client.ada_chat import AdaError
 from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import Ledger
-from services.worker.scribe import Scribe
+from services.worker.indexer import Scribe
 
 DIARY = [
     {"date": "2023-05-08", "content": "A stray dog followed me home along the prom."},

@@ -27,7 +27,7 @@ from services.orchestrator.vllm.client import open_engine
 from services.persona.manifest import Manifest
 from services.persona.persona import load_persona
 from services.persona.template import render, template_for, template_sha256
-from services.worker.scribe import Scribe
+from services.worker.indexer import Scribe
 
 PERSONA = load_persona()
 TEMPLATE = template_for(PERSONA)

@@ -20,12 +20,12 @@ from services.diary.index.types import IndexEngine
 from services.diary.jobs import Jobs, queue_connection
 from services.errors import DiaryUnavailable
 from services.worker import tasks
-from services.worker.author import Author
-from services.worker.desk import Desk
-from services.worker.reflecting import Reflecting
-from services.worker.scribe import Scribe
-from services.worker.sweep import Sweep
-from services.worker.work import Shift
+from services.worker.completion_client import Author
+from services.worker.handlers import Desk
+from services.worker.indexer import Scribe
+from services.worker.outbox import Sweep
+from services.worker.reflection import Reflecting
+from services.worker.worker import Shift
 
 OWNER = "ada"
 

@@ -14,8 +14,8 @@ from services.diary.embedding.embedder import Vector
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.jobs import queue_connection
 from services.diary.ledger.ledger import Ledger
-from services.worker.author import Author
-from services.worker.office import open_office
+from services.worker.build import open_office
+from services.worker.completion_client import Author
 
 DIMENSION = 16
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import EntryRejected, ModelUnavailable
-from services.worker.author import Author, cleaned
+from services.worker.completion_client import Author, cleaned
 
 REQUEST = {"model": "ada", "messages": [{"role": "user", "content": "Write today's entry."}], "max_tokens": 9}
 MARKS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>", "</s>", "<|x|>")

@@ -14,8 +14,9 @@ from scribe_process import FakeEmbedder
 from services.diary.entry import Entry, EntryDraft, IndexState
 from services.diary.job_queue import diary_queue
 from services.errors import ConfigError
-from services.worker import desk, tasks
-from services.worker.desk import BATCH_CHARACTERS, BATCH_ENTRIES, together
+from services.worker import handlers as desk
+from services.worker import tasks
+from services.worker.handlers import BATCH_CHARACTERS, BATCH_ENTRIES, together
 
 ENTRIES = st.lists(
     st.builds(

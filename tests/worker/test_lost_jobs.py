@@ -13,7 +13,7 @@ from services.diary.job_ids import import_job_id, job_id
 from services.diary.job_queue import diary_queue
 from services.diary.ledger import ledger
 from services.errors import DiaryUnavailable
-from services.worker import sweep
+from services.worker import outbox as sweep
 
 AT_ONCE = timedelta(microseconds=1)  # lost after no time at all
 

@@ -18,7 +18,9 @@ from services.diary.ledger.persona_record import PersonaRecord
 from services.diary.reflection import reflections
 from services.diary.reflection.reflections import Reflection, Reflections
 from services.errors import DiaryUnavailable, LedgerFull, NotFound
-from services.worker import alive, sweep, tasks
+from services.worker import heartbeat as alive
+from services.worker import outbox as sweep
+from services.worker import tasks
 
 TURNS = [{"role": "user", "content": "It rained."}, {"role": "assistant", "content": "All day, here too."}]
 REQUEST = {"model": "ada", "messages": [*TURNS, {"role": "user", "content": "Write."}], "max_tokens": 200}

@@ -10,7 +10,8 @@ from services.diary.entry import EntryDraft, IndexState
 from services.diary.job_ids import REINDEX_ID
 from services.diary.job_queue import diary_queue
 from services.errors import DiaryUnavailable
-from services.worker import desk, tasks
+from services.worker import handlers as desk
+from services.worker import tasks
 
 
 def test_a_new_index_has_what_the_old_one_had(house, until):

@@ -18,7 +18,9 @@ from services.diary.job_ids import job_id
 from services.diary.job_queue import JobQueue, diary_queue
 from services.diary.ledger import ledger
 from services.diary.reflection.reflections import Reflections
-from services.worker import desk, sweep, tasks
+from services.worker import handlers as desk
+from services.worker import outbox as sweep
+from services.worker import tasks
 
 AT_ONCE = timedelta(microseconds=1)
 

@@ -13,7 +13,7 @@ from services.diary.ledger.persona_record import PersonaRecord
 from services.diary.reflection.reflections import Attempt, Reflection, Reflections, entry_text
 from services.diary.transfer.row import rejection
 from services.errors import DiaryUnavailable, EntryConflict, EntryRejected, ModelUnavailable, NotFound
-from services.worker.author import Author
+from services.worker.completion_client import Author
 
 log = logging.getLogger("ada.worker")
 NOTHING_NEW = "all that was written stands in the diary already"

@@ -12,7 +12,7 @@ from services.diary.jobs import Jobs
 from services.diary.ledger.ledger import Ledger
 from services.diary.reflection.reflections import Reflections
 from services.errors import AdaError
-from services.worker.scribe import Scribe
+from services.worker.indexer import Scribe
 
 log = logging.getLogger("ada.worker")
 SWEEP_EVERY_S = 5.0

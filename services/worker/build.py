@@ -8,13 +8,13 @@ from services.diary.embedding.embedder import Embedder
 from services.diary.index.types import IndexEngine
 from services.diary.jobs import Jobs
 from services.diary.ledger.ledger import Ledger
-from services.worker.author import Author
-from services.worker.desk import Desk
-from services.worker.reflecting import Reflecting
-from services.worker.scribe import Scribe
-from services.worker.sweep import Sweep
+from services.worker.completion_client import Author
+from services.worker.handlers import Desk
+from services.worker.indexer import Scribe
+from services.worker.outbox import Sweep
+from services.worker.reflection import Reflecting
 from services.worker.tasks import employ
-from services.worker.work import Shift, nothing
+from services.worker.worker import Shift, nothing
 
 
 def open_office(

@@ -10,7 +10,7 @@ from rq.serializers import JSONSerializer
 
 from services.diary.job_queue import JobQueue, diary_queue
 from services.errors import DiaryUnavailable
-from services.worker.sweep import Sweep
+from services.worker.outbox import Sweep
 from services.worker.thread_worker import ThreadWorker
 
 log = logging.getLogger("ada.worker")

@@ -14,9 +14,9 @@ from services.diary.job_ids import job_id
 from services.diary.jobs import Jobs
 from services.diary.ledger.ledger import Ledger
 from services.errors import DiaryUnavailable, NotFound
-from services.worker.alive import giving_signs
-from services.worker.reflecting import Reflecting
-from services.worker.scribe import Scribe
+from services.worker.heartbeat import giving_signs
+from services.worker.indexer import Scribe
+from services.worker.reflection import Reflecting
 
 log = logging.getLogger("ada.worker")
 BATCH_ENTRIES = 64
