@@ -86,7 +86,7 @@ check: .venv/ready ## ruff, mypy, import-linter, hadolint, compose files
 
 data: .venv/ready ## the mixture as a table and a page of samples, before training on it (CONFIG=…, SET="…")
 	@$(call SPLIT,SET)
-	$(PYTHON) -m trainer.data --config "$${CONFIG:-$(LOCAL_CONFIG)}" $${PERSONA:+"persona=$$PERSONA"} "$${words[@]}"
+	$(PYTHON) -m trainer.data.report --config "$${CONFIG:-$(LOCAL_CONFIG)}" $${PERSONA:+"persona=$$PERSONA"} "$${words[@]}"
 
 train: ## data to adapter in outputs/, in the trainer's container or here (CONFIG=…, SET="…", RESUME=1, LOCAL=1)
 	@$(call SPLIT,SET)
@@ -119,7 +119,7 @@ check-persona: .venv/ready ## everything that is wrong with a persona file (FILE
 
 conversations: .venv/ready ## new Drew/Ada conversations by any OpenAI-compatible model (N=…, ARGS="--url … --model …")
 	@$(call SPLIT,ARGS)
-	$(PYTHON) -m trainer.author --number "$${N:-10}" $${PERSONA:+--persona "$$PERSONA"} "$${words[@]}"
+	$(PYTHON) -m trainer.synthetic --number "$${N:-10}" $${PERSONA:+--persona "$$PERSONA"} "$${words[@]}"
 
 bench: bench-train bench-voice ## every benchmark; those of the diary with LOCOMO=a LoCoMo JSON, DIARY=JSONL of {date, text}
 	@[ -z "$$LOCOMO" ] || $(AGAIN) bench-recall FILE="$$LOCOMO"

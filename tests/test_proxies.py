@@ -14,8 +14,8 @@ from services.bench import house
 from services.client.ada_chat import AdaChat, InferenceConfig
 from services.diary.index.qdrant.server import QdrantServer
 from services.worker.completion_client import Author
-from trainer.author.endpoint import Endpoint
-from trainer.author.tally import Tally
+from trainer.synthetic.endpoint import Endpoint
+from trainer.synthetic.stats import Tally
 
 CHAT = {
     "choices": [{"finish_reason": "stop", "index": 0, "message": {"role": "assistant", "content": "Yes."}}]

@@ -14,7 +14,7 @@ from services.persona.base_model import DEFAULT_MODEL_CACHE
 from trainer.config import load_config, origin
 from trainer.log import log, log_to, speak
 from trainer.run import resume, run
-from trainer.run_folder import last_checkpoint, unfinished
+from trainer.runs.folder import last_checkpoint, unfinished
 
 
 def main() -> int:

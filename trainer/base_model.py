@@ -19,7 +19,7 @@ from transformers import (
 from services.errors import ConfigError
 from services.persona.base_model import PACKAGE_PREFIX, locate
 from trainer.config import TrainingConfig
-from trainer.plan import Shape
+from trainer.training.plan import Shape
 
 # Models that package indexes carry as GGUF: our name → (package, its module, file).
 PACKAGED = {

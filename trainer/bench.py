@@ -159,10 +159,10 @@ def _ours(name: str, location: str, place: Path, arguments: argparse.Namespace) 
     from services.persona.manifest import PERSONA_NAME, TEMPLATE_NAME
     from services.persona.persona import DEFAULT_PERSONA, load_persona
     from services.persona.template import template_for
-    from trainer import run_folder
     from trainer.config import load_config
-    from trainer.metrics import METRICS, read_lines
-    from trainer.training import train_on_all_cards
+    from trainer.runs import folder as run_folder
+    from trainer.runs.metrics import METRICS, read_lines
+    from trainer.training.train import train_on_all_cards
 
     settings = {
         "model_name": location, "max_seq_length": arguments.tokens, "lora_rank": arguments.rank,
@@ -196,7 +196,7 @@ def _others(name: str, location: str, place: str, arguments: argparse.Namespace)
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from trainer.training import peak_memory_gib
+    from trainer.training.train import peak_memory_gib
 
     packed = name != "plain TRL"
     model, tokenizer, adapter = (

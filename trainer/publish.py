@@ -13,7 +13,7 @@ from typing import Literal
 from services.errors import AdaError, ConfigError
 from services.persona.manifest import Manifest, check_adapter, read_manifest
 from trainer.log import log
-from trainer.run_folder import RUNS
+from trainer.runs.folder import RUNS
 
 DEFAULT_OUTPUT_DIR = Path("outputs/ada_model")
 

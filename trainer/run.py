@@ -25,19 +25,20 @@ from services.persona.persona import load_persona
 from services.persona.template import template_for, template_sha256
 from services.process import gpu_lock
 from services.revision import code_revision
-from trainer import checkpoints, run_folder
 from trainer.config import TrainingConfig, load_config
-from trainer.data import table
+from trainer.data.mixture import Mixture, check_sources, mix
+from trainer.data.report import table
 from trainer.log import log
-from trainer.metrics import ALL_SOURCES, plot_loss
-from trainer.mixture import Mixture, check_sources, mix
-from trainer.model_card import model_card
 from trainer.publish import check_link, publish_if_fit
 from trainer.reports import check_reports
+from trainer.runs import checkpoints
+from trainer.runs import folder as run_folder
+from trainer.runs.metrics import ALL_SOURCES, plot_loss
+from trainer.runs.model_card import model_card
 
 # torch and transformers take seconds to import: a mistake in config or data is told before that.
 if TYPE_CHECKING:
-    from trainer.training import Outcome
+    from trainer.training.train import Outcome
 
 
 def run(config: TrainingConfig, cache: Path, log_file: Path) -> Path:
@@ -104,7 +105,7 @@ def _prepare(folder: Path, config: TrainingConfig, mixture: Mixture, location: s
     from datasets import disable_progress_bars
 
     from trainer.base_model import load_tokenizer
-    from trainer.tokens import encode
+    from trainer.data.tokens import encode
 
     disable_progress_bars()
     persona = load_persona(config.persona)
@@ -132,7 +133,7 @@ def _prepare(folder: Path, config: TrainingConfig, mixture: Mixture, location: s
 
 
 def _train_and_finish(folder: Path, config: TrainingConfig, location: str, log_file: Path) -> Path:
-    from trainer.training import train_on_all_cards
+    from trainer.training.train import train_on_all_cards
 
     outcome = train_on_all_cards(folder, location, log_file)
     run_folder.choose_adapter(folder, config.keep, outcome.loss_after)

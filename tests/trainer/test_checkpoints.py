@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from trainer.checkpoints import flaw_of, newest_whole, seal, set_aside
+from trainer.runs.checkpoints import flaw_of, newest_whole, seal, set_aside
 
 PARTS = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "adapter_config.json")
 

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.errors import ConfigError
-from trainer.cleaning import (
+from trainer.config import TrainingConfig
+from trainer.data.cleaning import (
     IN_PROCESSES,
     STAND_INS,
     TOO_LONG,
@@ -27,8 +28,7 @@ from trainer.cleaning import (
     cores,
     mend,
 )
-from trainer.config import TrainingConfig
-from trainer.sample import Sample, dialogue, told
+from trainer.data.sample import Sample, dialogue, told
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "data" / "samples"
@@ -161,7 +161,7 @@ import sys
 asked = []
 NETWORK = ("socket.connect", "socket.getaddrinfo")
 sys.addaudithook(lambda event, _: asked.append(event) if event in NETWORK else None)
-from trainer.cleaning import Scrubber
+from trainer.data.cleaning import Scrubber
 print(Scrubber().scrub("Write to jane@gmail.com."))
 print("torch" in sys.modules, "transformers" in sys.modules, asked)
 import torch

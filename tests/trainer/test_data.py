@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from services.errors import ConfigError
 from services.persona.persona import load_persona
 from services.persona.prompt import build_messages
-from trainer.cleaning import cores
 from trainer.config import TrainingConfig
-from trainer.data import (
+from trainer.data.cleaning import cores
+from trainer.data.mixture import Mixture, mix
+from trainer.data.report import (
     BARS,
     EXAMPLES,
     Encoder,
@@ -39,8 +40,7 @@ from trainer.data import (
     summary,
     table,
 )
-from trainer.mixture import Mixture, mix
-from trainer.sample import Sample, dialogue, told
+from trainer.data.sample import Sample, dialogue, told
 
 ROOT = Path(__file__).parents[2]
 MODEL_CACHE = ROOT / ".cache" / "models"
@@ -120,7 +120,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_before_torch_is_imported(confi
     config.reddit_path.unlink()
     names = ("hippocorpus_path", "journal_path", "reddit_path", "generated_data_path", "output_dir")
     given = [f"{name}={getattr(config, name)}" for name in names]
-    program = "import sys; from trainer.data import main; print(main(), 'torch' in sys.modules)"
+    program = "import sys; from trainer.data.report import main; print(main(), 'torch' in sys.modules)"
     command = [sys.executable, "-c", program, *given]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     said, ended = result.stdout.splitlines()
@@ -141,7 +141,7 @@ def test_an_interrupt_while_processes_clean_is_one_line(write_sources, smollm2_l
         f"model_name={smollm2_location}",
     ]
     given += ["journal_ratio=0", "reddit_ratio=0", "generated_ratio=0"]
-    command = [sys.executable, "-m", "trainer.data", *given]
+    command = [sys.executable, "-m", "trainer.data.report", *given]
     with subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -255,7 +255,7 @@ def test_a_source_of_which_nothing_fits_has_no_tokens():
 
 
 def test_what_had_to_be_cut_is_counted_over_all_samples(config, encoder, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("trainer.data.AT_ONCE", 7)
+    monkeypatch.setattr("trainer.data.report.AT_ONCE", 7)
     mixture = mix(config)
     whole = measure(mixture.taught, encoder)
     assert (len(whole.of(None)), whole.cut) == (len(mixture.taught), Counter())

@@ -16,8 +16,8 @@ from services.orchestrator.openai.schemas import ChatRequest
 from services.persona.persona import load_persona
 from services.persona.prompt import build_messages
 from trainer.config import TrainingConfig
-from trainer.dialogue import FIRST_DAY, FITTING, GO_ON, LAST_DAY, SHORT_END, opening, split, tell
-from trainer.sample import Sample, dialogue, told
+from trainer.data.dialogue import FIRST_DAY, FITTING, GO_ON, LAST_DAY, SHORT_END, opening, split, tell
+from trainer.data.sample import Sample, dialogue, told
 
 ASKINGS = ("How was your day?", "What did you do?", "Tell me.")
 PLAIN = TrainingConfig(diary_share=0)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.duplicates import EXACT, NEAR, Duplicates, triples, words_told
-from trainer.sample import Sample, dialogue, told
+from trainer.data.duplicates import EXACT, NEAR, Duplicates, triples, words_told
+from trainer.data.sample import Sample, dialogue, told
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
 some_words = st.lists(st.sampled_from(["The", "sea", "was", "cold", "and", "I", "swam", "out"]), max_size=60)

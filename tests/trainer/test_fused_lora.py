@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from trainer.fused_lora import fuse
+from trainer.training.fused_lora import fuse
 
 LAYERS = 2
 LINEAR = 7 * LAYERS  # q, k, v, o, gate, up, down

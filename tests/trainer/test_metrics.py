@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.metrics import held_out_losses, keep_lines, plot_loss, read_lines, usual_speed
+from trainer.runs.metrics import held_out_losses, keep_lines, plot_loss, read_lines, usual_speed
 
 LINES = [{"step": 0, "eval_all_loss": 3.5}, {"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.5}]
 

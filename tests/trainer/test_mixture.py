@@ -20,11 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import ConfigError
-from trainer import cleaning
 from trainer.config import TrainingConfig
-from trainer.mixture import Draw, Mixture, apportion, mix
-from trainer.sample import Sample, told
-from trainer.sources import conversations, hippocorpus, journals, reddit
+from trainer.data import cleaning
+from trainer.data.mixture import Draw, Mixture, apportion, mix
+from trainer.data.sample import Sample, told
+from trainer.data.sources import conversations, hippocorpus, journals, reddit
 
 ROOT = Path(__file__).parents[2]
 PATHS = {
@@ -144,7 +144,7 @@ def test_another_run_of_python_gives_the_same_mixture(settings):
     program = """
 import sys, hashlib
 from trainer.config import load_config
-from trainer.mixture import mix
+from trainer.data.mixture import mix
 mixture = mix(load_config(None, sys.argv[1:]))
 print(hashlib.sha256(repr((mixture.taught, mixture.held_out)).encode()).hexdigest())
 """

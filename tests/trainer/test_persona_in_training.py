@@ -14,13 +14,13 @@ from services.persona.manifest import Manifest
 from services.persona.persona import load_persona
 from services.persona.prompt import Recollection, diary_block
 from services.persona.template import template_for
-from trainer.author.__main__ import main as author
 from trainer.config import TrainingConfig, load_config
-from trainer.drops import Drops
-from trainer.model_card import model_card
-from trainer.sample import Sample, dialogue
-from trainer.sources import conversations
-from trainer.tokens import encode
+from trainer.data.rejections import Drops
+from trainer.data.sample import Sample, dialogue
+from trainer.data.sources import conversations
+from trainer.data.tokens import encode
+from trainer.runs.model_card import model_card
+from trainer.synthetic.__main__ import main as author
 
 SAMPLES = Path("data/samples/generated_conversations.json")
 TOMAS = """

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
-from trainer.plan import GIB, Plan, Shape, estimate, plan_for_cards, plan_for_cpu
+from trainer.training.plan import GIB, Plan, Shape, estimate, plan_for_cards, plan_for_cpu
 
 QWEN3_8B = Shape(
     layers=36,

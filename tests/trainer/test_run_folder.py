@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from services.errors import ConfigError
-from trainer.checkpoints import seal
-from trainer.run_folder import (
+from trainer.runs.checkpoints import seal
+from trainer.runs.folder import (
     begin,
     best_loss,
     best_step,
@@ -36,7 +36,7 @@ WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 HOLD = """
 import sys, time
 from pathlib import Path
-from trainer.run_folder import held
+from trainer.runs.folder import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

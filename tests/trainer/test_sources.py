@@ -25,10 +25,10 @@ from pyarrow import parquet
 
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
-from trainer.drops import Drops
-from trainer.sample import Sample
-from trainer.sources import conversations, hippocorpus, journals, reddit, rows
-from trainer.sources.turns import LEARN_FLAGS, ROW_LISTS
+from trainer.data.rejections import Drops
+from trainer.data.sample import Sample
+from trainer.data.sources import conversations, hippocorpus, journals, reddit, rows
+from trainer.data.sources.turns import LEARN_FLAGS, ROW_LISTS
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
 REGRESSIONS = Path(__file__).parents[1] / "regressions"

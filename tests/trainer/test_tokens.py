@@ -15,8 +15,8 @@ from services.persona.neutraliser import neutralise
 from services.persona.persona import load_persona
 from services.persona.prompt import Recollection, diary_block
 from services.persona.template import template_for
-from trainer.sample import Sample, dialogue, told
-from trainer.tokens import NO_LOSS, WrongMask, encode
+from trainer.data.sample import Sample, dialogue, told
+from trainer.data.tokens import NO_LOSS, WrongMask, encode
 
 # Without control characters, which cleaning takes away: SmolLM2's tokenizer has no token for some of them.
 WORDS = st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\n\t")

@@ -27,12 +27,13 @@ from services.persona.manifest import Manifest, check_adapter, read_manifest
 from services.persona.persona import DEFAULT_PERSONA, load_persona
 from services.persona.template import template_for
 from trainer import run as one_run
-from trainer import run_folder, training
 from trainer.base_model import load_tokenizer
 from trainer.config import TrainingConfig, load_config
-from trainer.mixture import mix
-from trainer.model_card import model_card
-from trainer.training import TrainingFailed
+from trainer.data.mixture import mix
+from trainer.runs import folder as run_folder
+from trainer.runs.model_card import model_card
+from trainer.training import train as training
+from trainer.training.train import TrainingFailed
 
 ROOT = Path(__file__).parents[2]
 MODEL_CACHE = ROOT / ".cache" / "models"
@@ -295,7 +296,14 @@ def test_two_processes_learn_what_one_does(tiny_run, tmp_path: Path, sharding: s
     alone, together = (prepared(config, tmp_path / name) for name in ("alone", "together"))
     training.train(alone, config.model_name)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, "-m", "trainer.training", str(together), config.model_name, str(tmp_path / "log")]
+    command = [
+        *launch,
+        "-m",
+        "trainer.training.train",
+        str(together),
+        config.model_name,
+        str(tmp_path / "log"),
+    ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300, env=one_thread())
     for name in ("loss", "grad_norm"):
         assert logged(together, name) == pytest.approx(logged(alone, name), rel=0.01), name

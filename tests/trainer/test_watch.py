@@ -26,9 +26,9 @@ from transformers import (
 
 from services.persona.persona import load_persona
 from services.persona.template import template_for
-from trainer.metrics import held_out_losses, keep_lines, read_lines, usual_speed
-from trainer.run_folder import best_loss
-from trainer.watch import (
+from trainer.runs.folder import best_loss
+from trainer.runs.metrics import held_out_losses, keep_lines, read_lines, usual_speed
+from trainer.training.callbacks import (
     BestAdapter,
     MetricsFile,
     Progress,

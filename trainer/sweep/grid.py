@@ -13,9 +13,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.errors import ConfigError
-from trainer import run_folder
 from trainer.config import TrainingConfig, argument, load_config, read_yaml
 from trainer.publish import check_link
+from trainer.runs import folder as run_folder
 
 SWEEPS = "sweeps"
 MIXTURES = "mixtures"

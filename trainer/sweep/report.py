@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.persona.manifest import read_manifest
-from trainer.metrics import ALL_SOURCES, METRICS, read_lines, usual_speed
+from trainer.runs.metrics import ALL_SOURCES, METRICS, read_lines, usual_speed
 from trainer.sweep.grid import Point, Row, Sweep
 from trainer.sweep.state import State, complete_run, write
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import yaml
 
 from services.errors import ConfigError
-from trainer import run_folder
 from trainer.log import log
+from trainer.runs import folder as run_folder
 from trainer.sweep.grid import Point, Sweep
 from trainer.sweep.report import report, table
 from trainer.sweep.state import State, complete_run, runs_of, write

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from services.errors import ConfigError
 from services.persona.manifest import MANIFEST_NAME
-from trainer import run_folder
 from trainer.config import load_config
+from trainer.runs import folder as run_folder
 from trainer.sweep.grid import Point, Sweep
 
 

@@ -1,6 +1,6 @@
 """The backstory: what the facts fix can't be said otherwise, and what they leave open can.
 
-.venv/bin/python -m pytest tests/trainer/author/test_author_backstory.py
+.venv/bin/python -m pytest tests/trainer/synthetic/test_author_backstory.py
 """
 
 import json
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from services.persona.persona import Persona, load_persona
-from trainer.author.backstory import Backstory
-from trainer.author.faults import check_line
+from trainer.synthetic.backstory import Backstory
+from trainer.synthetic.rejection_reasons import check_line
 
 SAMPLES = Path(__file__).parents[3] / "data" / "samples"
 TODAY = date(2026, 11, 22)

@@ -1,6 +1,6 @@
-"""`python -m trainer.author`, whole, against a server over real HTTP.
+"""`python -m trainer.synthetic`, whole, against a server over real HTTP.
 
-.venv/bin/python -m pytest tests/trainer/author/test_author_command.py
+.venv/bin/python -m pytest tests/trainer/synthetic/test_author_command.py
 """
 
 import json
@@ -17,10 +17,10 @@ import pytest
 from model_server import ModelServer, completion, role
 from starlette.responses import Response
 
-from trainer.author.__main__ import main
 from trainer.config import TrainingConfig
-from trainer.drops import Drops
-from trainer.sources import conversations
+from trainer.data.rejections import Drops
+from trainer.data.sources import conversations
+from trainer.synthetic.__main__ import main
 
 ROOT = Path(__file__).parents[3]
 
@@ -48,7 +48,7 @@ def arguments(server: ModelServer, out: Path) -> list[str]:
 
 
 def start(server: ModelServer, out: Path, *given: str, **more) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "trainer.author", *arguments(server, out), *given]
+    command = [sys.executable, "-m", "trainer.synthetic", *arguments(server, out), *given]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, **more)
 

@@ -1,6 +1,6 @@
 """The endpoint: what servers take and refuse, over real HTTP.
 
-.venv/bin/python -m pytest tests/trainer/author/test_author_endpoint.py
+.venv/bin/python -m pytest tests/trainer/synthetic/test_author_endpoint.py
 """
 
 import pytest
@@ -8,9 +8,9 @@ from model_server import ModelServer, completion
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from services.errors import AdaError, ConfigError, ModelUnavailable
-from trainer.author.endpoint import Endpoint, Wish
-from trainer.author.faults import CUT_OFF, REFUSED, Rejected
-from trainer.author.tally import Tally
+from trainer.synthetic.endpoint import Endpoint, Wish
+from trainer.synthetic.rejection_reasons import CUT_OFF, REFUSED, Rejected
+from trainer.synthetic.stats import Tally
 
 WISH = Wish(max_tokens=50, temperature=0.9, seed=7, stop=("\nDrew:",))
 HELLO = [{"role": "user", "content": "Hello."}]

@@ -1,13 +1,13 @@
 """Faults that a line shows by itself, and near-duplicates.
 
-.venv/bin/python -m pytest tests/trainer/author/test_author_faults.py
+.venv/bin/python -m pytest tests/trainer/synthetic/test_author_faults.py
 """
 
 import pytest
 
-from trainer.author.duplicates import Told
-from trainer.author.faults import AI, DUPLICATE, EMPTY, HOLE, LONG, SHORT, Rejected, check_line
-from trainer.sample import dialogue
+from trainer.data.sample import dialogue
+from trainer.synthetic.near_duplicates import Told
+from trainer.synthetic.rejection_reasons import AI, DUPLICATE, EMPTY, HOLE, LONG, SHORT, Rejected, check_line
 
 STORY = "On Monday I went down to the sea with Marta before work and the water was so cold that neither spoke"
 

@@ -1,13 +1,13 @@
 """A line: what models write around a speaker's words is gone, the words are as they were.
 
-.venv/bin/python -m pytest tests/trainer/author/test_author_line.py
+.venv/bin/python -m pytest tests/trainer/synthetic/test_author_line.py
 """
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.author.line import spoken
+from trainer.synthetic.clean_line import spoken
 
 ADA, DREW = ("Ada", "assistant", "AI"), ("Drew", "user", "human")
 noise = st.text(st.characters()) | st.text(st.sampled_from("Ada: Drew \n*()[]\"'“”<think>|_.?"), max_size=60)

@@ -1,6 +1,6 @@
 """The manuscript: what was finished is never lost, and what the user had stays as it was.
 
-.venv/bin/python -m pytest tests/trainer/author/test_author_manuscript.py
+.venv/bin/python -m pytest tests/trainer/synthetic/test_author_manuscript.py
 """
 
 import json
@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.errors import ConfigError
-from trainer.author.manuscript import Item, Manuscript
-from trainer.sample import dialogue
+from trainer.data.sample import dialogue
+from trainer.synthetic.output_store import Item, Manuscript
 
 SEED, PERSONA = 3407, "abc"
 OWN = [{"conversations": [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": "Bríd."}]}]

@@ -1,6 +1,6 @@
 """Plans: the same for the same seed, varied, and fair to every fact.
 
-.venv/bin/python -m pytest tests/trainer/author/test_author_plan.py
+.venv/bin/python -m pytest tests/trainer/synthetic/test_author_plan.py
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.persona.persona import Fact, Persona
-from trainer.author.plan import MOODS, OPENINGS, plans
+from trainer.synthetic.plan import MOODS, OPENINGS, plans
 
 words = st.sampled_from(["Tom", "Nuala", "Sligo", "sea", "bread", "I", "went", "with", "to", "and"])
 facts = st.lists(

@@ -1,1 +1,0 @@
-"""THE AUTHOR: any language model writes new conversations of a fictional persona, for training."""

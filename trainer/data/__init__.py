@@ -1,0 +1,1 @@
+"""Training data: sources, cleaning, de-duplication, the mixture and its tokens."""

@@ -1,0 +1,148 @@
+"""Hippocorpus: short autobiographical stories (Sap et al., ACL 2020; O-UDA 1.0).
+
+Reads the official `hippoCorpusV2.csv` or `hcV3-stories.csv`, unpacked or in the official zip, by five
+columns alone: those about the writers (worker id, age, gender, race) are read into nothing.
+"""
+
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from services.errors import ConfigError
+from services.files import DAMAGED_ZIP
+from trainer.config import TrainingConfig
+from trainer.data.rejections import Drops
+from trainer.data.sample import Sample, told
+from trainer.data.sources.rows import Lines, Table, fingerprint, is_there, listed, opened
+
+NAME = "hippocorpus"
+LICENCE = (
+    "Hippocorpus (Sap, Horvitz, Choi, Smith and Pennebaker, ACL 2020; Microsoft), "
+    "Open Use of Data Agreement 1.0 (O-UDA-1.0)"
+)
+REMEDY = (
+    "Hippocorpus no longer loads from the hub: download hippocorpus-u20220112.zip from "
+    "https://www.microsoft.com/en-us/download/details.aspx?id=105291, unpack hippoCorpusV2.csv to "
+    "this path, or set hippocorpus_path to the zip or the CSV"
+)
+COLUMNS = ("story", "memType", "summary", "mainEvent", "timeSinceEvent")
+MEMBERS = ("hippoCorpusV2.csv", "hcV3-stories.csv")
+
+PLAIN = (
+    "Tell me about something that happened to you.",
+    "Can you share a memory with me?",
+    "What's a day you still think about?",
+    "Tell me a story from your life.",
+    "Has anything happened lately that stayed with you?",
+    "I'd like to hear about a time that mattered to you.",
+)
+TIMED = (
+    "Tell me about something that happened {when}.",
+    "Something happened to you {when}, didn't it? Tell me.",
+    "What were you up to {when}?",
+    "Cast your mind back: what happened {when}?",
+    "Do you remember anything from {when}?",
+)
+ABOUT = (
+    "Tell me about {event}.",
+    "What was it like, {event}?",
+    "Do you still think about {event}?",
+    "Remind me of {event}. How was it?",
+)
+NUMBERS = (
+    *("no", "one", "two", "three", "four", "five", "six"),
+    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
+)
+UNITS = (("week", 7, 25), ("month", 30.4, 350), ("year", 365, 12.5 * 365))  # its days; up to so many days
+
+# A phrase reads well behind "Tell me about" when it is a thing of hers or something done: "my sister's
+# wedding", "getting lost in Rome". A clause ("I got married") or a bare noun ("concert") does not.
+_EVENT = re.compile(r"(?:(?:my|our|a|an|the)|[a-z]{2,}ing)(?: [\w'’-]+){1,7}", re.IGNORECASE)
+_NOT_DONE = re.compile(r"(?:during|evening|everything|morning|nothing|something|wedding)\b", re.IGNORECASE)
+_CLAUSE = re.compile(r"\b(?:i|i'm|he|she|it|we|they|was|were|is|are|am|had|got|went)\b", re.IGNORECASE)
+_HERS = {"my": "your", "our": "your", "me": "you", "us": "you", "mine": "yours", "ours": "yours"}
+_HERS |= {"myself": "yourself", "ourselves": "yourselves"}
+
+
+def found(config: TrainingConfig) -> bool:
+    """Whether there is a file."""
+    return is_there(config.hippocorpus_path)
+
+
+def provenance(config: TrainingConfig) -> dict[str, object]:
+    """Which file it was."""
+    return fingerprint(config.hippocorpus_path)
+
+
+def read(config: TrainingConfig, drops: Drops) -> Iterator[Sample]:
+    """Yield one sample a story. Raises ConfigError naming file, line and column."""
+    path, chosen = config.hippocorpus_path, config.hippocorpus_mem_types
+    with _lines(path) as lines:
+        table = Table(lines)
+        for column in ("story", "memType") if chosen else ("story",):
+            table.need(column)
+        for line, row in table.rows(COLUMNS, drops):
+            if chosen and row["memType"].strip() not in chosen:
+                drops.drop("memType not chosen")
+            elif not (story := row["story"].strip()):
+                drops.drop("empty")
+            else:
+                yield told(NAME, f"{path.name}:{line}", _askings(row), story, row.get("summary", "").strip())
+
+
+@contextmanager
+def _lines(path: Path) -> Iterator[Lines]:
+    with opened(path, REMEDY) as file:
+        if path.suffix.lower() != ".zip":
+            yield Lines(file, str(path), REMEDY, table=True)
+            return
+        try:
+            with zipfile.ZipFile(file) as archive, archive.open(_member(path, archive)) as member:
+                yield Lines(io.BufferedReader(member), f"{path} ({member.name})", REMEDY, table=True)
+        except DAMAGED_ZIP as error:
+            raise ConfigError(f"{path} is no zip that can be read ({error}). {REMEDY}") from None
+
+
+def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """The stories' table in a zip, in whatever folder it lies there."""
+    held = {PurePosixPath(info.filename).name: info for info in archive.infolist()}
+    for name in MEMBERS:
+        if name in held:
+            if held[name].flag_bits & 1:
+                raise ConfigError(f"{path} is locked by a password: unpack {name} yourself. {REMEDY}")
+            return held[name]
+    raise ConfigError(f"{path} holds neither {' nor '.join(MEMBERS)}, but: {listed(held)}. {REMEDY}")
+
+
+def _askings(row: dict[str, str]) -> tuple[str, ...]:
+    """How Drew may ask for this story: by when it happened, by what it was, or just so."""
+    when, event = _when(row.get("timeSinceEvent", "")), _event(row.get("mainEvent", ""))
+    timed = tuple(asking.format(when=when) for asking in TIMED if when)
+    return timed + tuple(asking.format(event=event) for asking in ABOUT if event) + PLAIN
+
+
+def _when(days: str) -> str:
+    """`90.0` as a friend would say it: around three months ago; blank for what is no time."""
+    try:
+        since = float(days)
+    except ValueError:
+        return ""
+    if 0 < since < 5:
+        return "a few days ago"
+    for unit, length, most in UNITS:
+        if 0 < since < most:
+            number = max(1, round(since / length))
+            return f"around {NUMBERS[number]} {unit}s ago" if number > 1 else f"around a {unit} ago"
+    return ""
+
+
+def _event(phrase: str) -> str:
+    """The main event in Drew's mouth: `my sister's wedding` is your sister's; blank where that reads ill."""
+    phrase = phrase.strip().rstrip(".")
+    if not _EVENT.fullmatch(phrase) or _NOT_DONE.match(phrase) or _CLAUSE.search(phrase):
+        return ""
+    first, *rest = phrase.split()
+    return " ".join(_HERS.get(word.lower(), word) for word in (first.lower(), *rest))

@@ -1,0 +1,177 @@
+"""A run's folder: prepared under a provisional name, named when complete, taken up again if it was killed."""
+
+import fcntl
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from services.errors import ConfigError
+from services.persona.manifest import ADAPTER_CONFIG_NAME, MANIFEST_NAME, WEIGHTS_NAME, file_sha256
+from trainer.runs import checkpoints
+from trainer.runs.checkpoints import CHECKPOINTS
+
+RUNS = "runs"
+PART = ".part"
+CONFIG_NAME = "config.yaml"
+ACCOUNT = "mixture.json"
+PREPARED = "prepared"  # written when everything that training needs lies in the folder
+TAUGHT_ROWS = "rows/taught"
+HELD_OUT_ROWS = "rows/held_out"
+BEST, LAST = "best", "last"  # the adapter that is not served lies in the one or the other
+BEST_LOSS = "held_out.json"
+OUTCOME = "outcome.json"  # written when training has ended: what is left is to finish
+FAILURE = "failure"  # the words of a process of several that failed
+# What training needs or TRL leaves, and nobody reads afterwards.
+_LEFTOVERS = (
+    *(CHECKPOINTS, f"{BEST}{PART}", "rows"),
+    *("training_args.bin", "tokenizer.json", "tokenizer_config.json"),
+)
+_MARKS = (PREPARED, OUTCOME, FAILURE, "lock")
+_ADAPTER = (WEIGHTS_NAME, ADAPTER_CONFIG_NAME)
+
+
+def new_run_id() -> str:
+    """A name that sorts by time and never repeats, such as 20261122-114502-9f3a."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def begin(output_dir: Path, run_id: str) -> Path:
+    """Make the folder to fill, `runs/<run-id>.part`. Raises ConfigError when that can't be."""
+    folder = output_dir.parent / RUNS / f"{run_id}{PART}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"output_dir {output_dir}: can't write there ({error.strerror})") from None
+    return folder
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[Path]:
+    """Hold a folder for this process; if it fails, the folder goes, unless steps are in it that count."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{folder} is being trained by another process: wait for it, or end it"
+            ) from None
+        try:
+            yield folder
+        except BaseException:
+            if last_checkpoint(folder) is None and not (folder / OUTCOME).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def unfinished(output_dir: Path) -> Path:
+    """The newest run that was prepared and not finished. Raises ConfigError when there is none."""
+    runs = output_dir.parent / RUNS
+    parts = sorted(part for part in runs.glob(f"*{PART}") if (part / PREPARED).exists())
+    if not parts:
+        raise ConfigError(f"{runs} holds no run that could be resumed: start one with `make train`")
+    return parts[-1]
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint."""
+    return checkpoints.newest_whole(folder)[0]
+
+
+def check_disk(output_dir: Path, needed: int) -> None:
+    """Refuse a run that has no room for what it will leave; `needed` in bytes."""
+    place = next(p for p in (output_dir, *output_dir.absolute().parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise ConfigError(
+            f"output_dir {output_dir} has {free / 2**30:.1f} GiB free and this run needs "
+            f"{needed / 2**30:.1f}: free some disk, or set output_dir"
+        )
+
+
+def best_loss(adapter: Path) -> float:
+    """The held-out loss that an adapter was kept for, or infinity when there is none."""
+    try:
+        return float(json.loads((adapter / BEST_LOSS).read_text())["loss"])
+    except (OSError, ValueError):
+        return math.inf
+
+
+def write_best(adapter: Path, step: int, loss: float) -> None:
+    """Note in an adapter's folder what it was kept for, and which weights those are."""
+    noted = {"step": step, "loss": loss, "sha256": file_sha256(adapter / WEIGHTS_NAME)}
+    (adapter / BEST_LOSS).write_text(json.dumps(noted), encoding="utf-8")
+
+
+def best_step(adapter: Path) -> int | None:
+    """The step at which an adapter was kept, or None when there is none or it is damaged."""
+    try:
+        noted = json.loads((adapter / BEST_LOSS).read_text(encoding="utf-8"))
+        whole = noted.get("sha256") in (None, file_sha256(adapter / WEIGHTS_NAME))
+        return int(noted["step"]) if whole else None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+def choose_adapter(folder: Path, keep: str, last_loss: float) -> None:
+    """Put the adapter that is to be served at the top, and the other one, if it is another, beside it.
+
+    A best one whose weights are damaged counts as none.
+    """
+    best = folder / BEST
+    if best_step(best) is None or best_loss(best) >= last_loss:  # the last one is the best
+        shutil.rmtree(best, ignore_errors=True)
+        return
+    for name in set(os.listdir(best)) - {*_ADAPTER, BEST_LOSS}:
+        leftover = best / name
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    if keep == "best":
+        _swap(folder, best, folder / LAST)
+
+
+def _swap(folder: Path, best: Path, last: Path) -> None:
+    """The last adapter into `last`, the best one to the top; whenever killed, doing it again completes it."""
+    if not last.exists():
+        partial = folder / f"{LAST}{PART}"
+        partial.mkdir(exist_ok=True)
+        for name in _ADAPTER:
+            shutil.copyfile(folder / name, partial / name)
+        partial.rename(last)
+    for name in _ADAPTER:
+        shutil.copyfile(best / name, folder / f"{name}{PART}")
+        (folder / f"{name}{PART}").replace(folder / name)
+    shutil.rmtree(best)
+
+
+def complete(folder: Path, base_model: str) -> None:
+    """Tidy what the trainer saved; the adapter names its base as the manifest does."""
+    for name in _LEFTOVERS:
+        leftover = folder / name
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    for path in folder.rglob(ADAPTER_CONFIG_NAME):
+        adapter = json.loads(path.read_text(encoding="utf-8"))
+        adapter["base_model_name_or_path"] = base_model
+        path.write_text(json.dumps(adapter, indent=2) + "\n", encoding="utf-8")
+    open_to_all(folder)
+
+
+def open_to_all(folder: Path) -> None:
+    """PEFT saves weights readable by their owner alone, as a umask may all; the server is somebody else."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def name_run(folder: Path) -> Path:
+    """Give a complete run its name, which is there only if the run is whole."""
+    if not (folder / MANIFEST_NAME).is_file():
+        raise ConfigError(f"{folder} has no {MANIFEST_NAME}: the run is not complete")
+    final = folder.with_suffix("")
+    folder.rename(final)
+    for mark in _MARKS:
+        (final / mark).unlink(missing_ok=True)
+    return final

@@ -1,0 +1,1 @@
+"""Synthetic conversations of a persona, written by any OpenAI-compatible model."""

@@ -1,0 +1,146 @@
+"""Write new conversations of a fictional persona, as training data for it.
+
+python -m trainer.synthetic --number 500 [--url http://127.0.0.1:8000/v1] [--model NAME] [--key-env NAME]
+
+Any OpenAI-compatible model writes them, from the persona's backstory. The persona is invented, and so is
+everything that is said here: it is for teaching a model who it is to be, in research on AI identity. It is
+not for showing to people as the words of somebody who lives; what speaks as her says that it is an AI.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from datetime import date
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+
+from services.errors import AdaError, ConfigError
+from services.persona.manifest import file_sha256
+from services.persona.persona import DEFAULT_PERSONA, Persona, load_persona
+from services.printable import printable
+from trainer.data.sources.foreign import ForeignConversations
+from trainer.synthetic.backstory import Backstory
+from trainer.synthetic.endpoint import Endpoint
+from trainer.synthetic.near_duplicates import Told
+from trainer.synthetic.output_store import Manuscript
+from trainer.synthetic.plan import plans
+from trainer.synthetic.stats import Tally
+from trainer.synthetic.writer import Models, Writer
+
+
+def main() -> int:
+    """Entry point; a mistake of the user's is one line on stderr and exit code 2."""
+    given = _arguments()
+    try:
+        tally = run(given)
+    except AdaError as error:
+        print(printable(f"author: {error}"), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("author: interrupted; what was finished is kept, the same command goes on", file=sys.stderr)
+        return 130
+    print(printable(tally.table()))
+    return 0
+
+
+def run(given: argparse.Namespace) -> Tally:
+    """One whole run, straight through. Raises AdaError."""
+    persona = load_persona(given.persona)
+    if not persona.facts:
+        raise ConfigError(f"{given.persona} has no [[facts]]: there is nothing to talk about")
+    with Manuscript(given.out, given.seed, file_sha256(given.persona)) as manuscript:
+        _check_persona(given.out, manuscript, persona)
+        tally = Tally(given.number, found=len(manuscript.written), given_up=len(manuscript.given_up))
+        asyncio.run(_write(given, persona, manuscript, tally))
+        manuscript.publish()
+    return tally
+
+
+def _check_persona(out: Path, manuscript: Manuscript, persona: Persona) -> None:
+    """One file is of one persona. Raises ConfigError when it holds another's."""
+    foreign = ForeignConversations(persona)
+    verdict = ""
+    try:
+        for item in manuscript.published:
+            foreign.check(item)
+    except ConfigError as error:
+        verdict = str(error)
+    if verdict := verdict or foreign.verdict():
+        name = persona.assistant_name
+        raise ConfigError(
+            f"{out}: {verdict}. For those of {name} name another file by --out, or move this away"
+        )
+
+
+async def _write(given: argparse.Namespace, persona: Persona, manuscript: Manuscript, tally: Tally) -> None:
+    asked = islice(plans(persona.facts, given.seed), manuscript.first, manuscript.first + given.number)
+    todo = [plan for plan in asked if plan.number not in manuscript.finished]
+    if not todo:
+        return
+    known = [*manuscript.published, *manuscript.written.values()]
+    told = Told(item["conversations"] for item in known)
+    async with Endpoint(given.url, _key(given.key_env), tally) as endpoint:
+        models = await _models(given, endpoint)
+        writer = Writer(persona, Backstory(persona, date.today()), endpoint, models, given.seed, told)
+        done = given.number - len(todo)
+        # On a terminal only: in a log every step would be a line.
+        with tqdm(
+            total=given.number, initial=done, desc=printable(models.author), unit="conv", disable=None
+        ) as bar:
+
+            def finished() -> None:
+                bar.set_postfix_str(f"{tally.thrown_away.total()} thrown away", refresh=False)
+                bar.update()
+
+            await writer.write(todo, manuscript, tally, given.concurrency, finished)
+
+
+async def _models(given: argparse.Namespace, endpoint: Endpoint) -> Models:
+    """The models asked for; by default the first that the server lists, which also judges."""
+    served = await endpoint.models()
+    author = given.model or next(iter(served), None)
+    if author is None:
+        raise ConfigError(f"{given.url} lists no models: name one with --model, and see that it ends in /v1")
+    return Models(author, "" if given.no_judge else given.judge_model or author, given.max_tokens)
+
+
+def _key(name: str | None) -> str:
+    if name is None:
+        return "none"
+    if not os.environ.get(name):
+        raise ConfigError(f"--key-env {name}: no such variable is set")
+    return os.environ[name]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m trainer.synthetic", description=__doc__.splitlines()[0])
+    parser.add_argument("--number", type=_count, required=True, help="so many new conversations")
+    parser.add_argument("--out", type=Path, default=Path("data/generated_conversations.json"))
+    parser.add_argument("--persona", type=Path, default=DEFAULT_PERSONA)
+    parser.add_argument("--url", default="http://127.0.0.1:8000/v1", help="an OpenAI-compatible server")
+    parser.add_argument("--model", help="who writes (default: the first that the server lists)")
+    parser.add_argument("--judge-model", help="who looks for contradictions (default: who writes)")
+    parser.add_argument("--no-judge", action="store_true", help="let the rules alone look for them")
+    parser.add_argument("--key-env", metavar="NAME", help="environment variable that holds the API key")
+    parser.add_argument("--seed", type=int, default=3407)
+    parser.add_argument("--concurrency", type=_count, default=4, help="conversations at once")
+    parser.add_argument(
+        "--max-tokens",
+        type=_count,
+        default=0,
+        help="for each line (default: what the plan needs); a model that thinks first needs thousands",
+    )
+    return parser.parse_args()
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""The manuscript: what is written so far, one line a finished conversation, until all of it is published.
+
+`<out>.part.jsonl` is on disk line by line, so that a run may be killed at any time; the file that the
+trainer reads is written whole, at the end, and keeps all that it held.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from services.errors import ConfigError
+from trainer.data.sample import is_utf8
+
+Item = dict[str, object]
+
+
+class Manuscript:
+    """The conversations of one run by their plans' numbers, from `first` on; held until the run ends.
+
+    Raises ConfigError when a file is not ours, another run holds it, or it can't be written.
+    """
+
+    def __init__(self, out: Path, seed: int, persona_sha256: str) -> None:
+        self.out = out.resolve()  # a link stays a link
+        self.path = self.out.with_name(f"{self.out.name}.part.jsonl")
+        self.written: dict[int, Item] = {}
+        self.given_up: set[int] = set()
+        self.published = _published(self.out)
+        self._beginning = {"seed": seed, "persona": persona_sha256, "first": _first(self.published, seed)}
+        with _told(self.path):
+            self._file = _open_alone(self.path)
+        try:
+            self._take_up(list(self._lines()))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "Manuscript":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_empty():
+            self.path.unlink(missing_ok=True)
+        self._file.close()
+
+    @property
+    def first(self) -> int:
+        """The number of the run's first plan: those before it are published."""
+        return self._beginning["first"]
+
+    @property
+    def finished(self) -> set[int]:
+        """Numbers of the plans that need no more work."""
+        return {*self.written, *self.given_up}
+
+    def keep(self, number: int, item: Item) -> None:
+        """Put a finished conversation on disk."""
+        self._append({"number": number, "item": item})
+        self.written[number] = item
+
+    def give_up(self, number: int) -> None:
+        """Put on disk that this plan will not be written."""
+        self._append({"number": number})
+        self.given_up.add(number)
+
+    def publish(self) -> None:
+        """Add what is written to the file that the trainer reads, then let go of the part file.
+
+        A run that was killed in between finds its conversations published, and adds none twice.
+        """
+        items = _published(self.out)  # somebody may have added to it meanwhile
+        present = set(_numbers(items, self._beginning["seed"]))
+        new = [self.written[number] for number in sorted(self.written) if number not in present]
+        with _told(self.out):
+            if new:
+                _replace(self.out, [*items, *new])
+            self.path.unlink()
+
+    def _take_up(self, lines: list[dict]) -> None:
+        """What an earlier run left; its first line is what it began with."""
+        if not lines:
+            return
+        left, begun = lines[0], self._beginning
+        if (left.get("seed"), left.get("persona")) != (begun["seed"], begun["persona"]):
+            raise ConfigError(
+                f"{self.path} was begun with another --seed or --persona: go on with those, or move it away"
+            )
+        self._beginning = left
+        for line in lines[1:]:
+            if "item" in line:
+                self.written[line["number"]] = line["item"]
+            else:
+                self.given_up.add(line["number"])
+
+    def _lines(self) -> Iterator[dict]:
+        """Whole lines; one that was torn by a kill or a full disk is cut off the file."""
+        content = self._file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        with _told(self.path):
+            self._file.truncate(len(whole))
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                yield _checked(json.loads(line), number)
+            except ValueError:
+                raise ConfigError(f"{self.path}, line {number} is damaged: move the file away") from None
+
+    def _append(self, line: Item) -> None:
+        lines = [self._beginning, line] if self._is_empty() else [line]
+        content = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
+        with _told(self.path):
+            if self._file.write(content) < len(content):  # the system writes what there is room for
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
+
+    def _is_empty(self) -> bool:
+        return os.fstat(self._file.fileno()).st_size == 0
+
+
+def _checked(line: object, number: int) -> dict:
+    """A line as it was written. Raises ValueError."""
+    field = "first" if number == 1 else "number"
+    if not isinstance(line, dict) or not isinstance(line.get(field), int):
+        raise ValueError
+    return line
+
+
+def _open_alone(path: Path) -> BinaryIO:
+    """The part file, unbuffered, with its name on disk too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+b", buffering=0)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ConfigError(f"{path} is being written by another run: wait for it, or end it") from None
+    _sync_folder(path.parent)
+    file.seek(0)
+    return file
+
+
+def _published(out: Path) -> list[Item]:
+    """What the trainer's file holds already. Raises ConfigError when it holds anything else."""
+    if out.suffix.lower() == ".jsonl":
+        raise ConfigError(f"--out {out} is named like a file of one object a line: name it .json")
+    remedy = 'it must be [{"conversations": [...]}, ...] to be added to. Move it away, or set --out'
+    try:
+        items = json.loads(out.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigError(f"{out} can't be read ({error.strerror})") from None
+    except ValueError as error:
+        where = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise ConfigError(f"{out}{where} is not JSON in UTF-8: {remedy}") from None
+    if not isinstance(items, list):
+        raise ConfigError(f"{out} holds no list: {remedy}")
+    for number, item in enumerate(items):
+        if not isinstance(item, dict) or not _are_turns(item.get("conversations")):
+            raise ConfigError(f"{out}, conversation {number}: {remedy}")
+    return items
+
+
+def _are_turns(turns: object) -> bool:
+    return isinstance(turns, list) and all(
+        isinstance(turn, dict) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
+        for turn in turns
+    )
+
+
+def _numbers(items: list[Item], seed: int) -> Iterator[int]:
+    """The plans of this seed by which published conversations were written."""
+    for item in items:
+        plan = item.get("plan")
+        if item.get("seed") == seed and isinstance(plan, dict) and isinstance(plan.get("number"), int):
+            yield plan["number"]
+
+
+def _first(items: list[Item], seed: int) -> int:
+    return 1 + max(_numbers(items, seed), default=-1)
+
+
+def _replace(out: Path, items: list[Item]) -> None:
+    """All of it or nothing, with the rights that the file had."""
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(_as_json(items))
+            file.flush()
+            os.fsync(file.fileno())
+        if out.exists():
+            shutil.copymode(out, temporary)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(out.parent)
+
+
+def _as_json(items: list[Item]) -> str:
+    text = json.dumps(items, ensure_ascii=False, indent=2) + "\n"
+    # A file of the user's may hold half a surrogate pair, which only an escape can write.
+    return text if is_utf8(text) else json.dumps(items, indent=2) + "\n"
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name is on disk only when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{path} can't be written ({error.strerror}): make room or mend it, then run the same command "
+            "again; what was finished is kept"
+        ) from None

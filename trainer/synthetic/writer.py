@@ -1,0 +1,150 @@
+"""The writer: from plans to conversations, line by line, each held against its plan and the backstory."""
+
+import asyncio
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from services.persona.persona import Persona
+from trainer.data.sample import Turn
+from trainer.synthetic.backstory import Backstory
+from trainer.synthetic.clean_line import spoken
+from trainer.synthetic.endpoint import Endpoint, Wish
+from trainer.synthetic.near_duplicates import Told
+from trainer.synthetic.output_store import Item, Manuscript
+from trainer.synthetic.plan import Plan
+from trainer.synthetic.prompts import ada_messages, drew_messages, drew_words, judge_messages
+from trainer.synthetic.rejection_reasons import BACKSTORY, JUDGED, UNDECIDED, Rejected, check_line
+from trainer.synthetic.stats import Tally
+
+DRAWS = 4  # a plan is tried so often before it is given up
+_WRITING, _JUDGING = 0.9, 0.0  # temperatures
+_TOKENS_A_WORD = 4  # with room for languages and names that take many
+_JUDGEMENT_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Models:
+    """Who writes, who judges (nobody: empty), and a limit in tokens other than a plan's own (none: 0)."""
+
+    author: str
+    judge: str
+    max_tokens: int = 0
+
+
+class Writer:
+    """Writes plan after plan, `concurrency` of them at once."""
+
+    def __init__(
+        self,
+        persona: Persona,
+        backstory: Backstory,
+        endpoint: Endpoint,
+        models: Models,
+        seed: int,
+        told: Told,
+    ) -> None:
+        self.persona, self.backstory, self.endpoint = persona, backstory, endpoint
+        self.models, self.seed, self.told = models, seed, told
+        self._users = (persona.user_name, "user", "human")
+        self._assistants = (persona.assistant_name, "assistant", "AI")
+
+    async def write(
+        self,
+        todo: Iterable[Plan],
+        manuscript: Manuscript,
+        tally: Tally,
+        concurrency: int,
+        finished: Callable[[], None],
+    ) -> None:
+        """Write all plans; `finished` is called after each. Raises the first AdaError."""
+        plans = iter(todo)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(concurrency):
+                    group.create_task(self._work(plans, manuscript, tally, finished))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _work(
+        self, plans: Iterator[Plan], manuscript: Manuscript, tally: Tally, finished: Callable[[], None]
+    ) -> None:
+        for plan in plans:
+            item = await self._item(plan, tally)
+            if item is None:
+                manuscript.give_up(plan.number)
+                tally.given_up += 1
+            else:
+                manuscript.keep(plan.number, item)
+                tally.written += 1
+            finished()
+
+    async def _item(self, plan: Plan, tally: Tally) -> Item | None:
+        """The conversation with where it came from, or nothing when every draw was thrown away."""
+        for draw in range(DRAWS):
+            try:
+                turns = await self._conversation(plan, random.Random(f"{self.seed} {plan.number} {draw}"))
+                self.told.add(turns)  # again: another may have been finished during the judgement
+            except Rejected as rejected:
+                tally.thrown_away[rejected.reason] += 1
+                continue
+            return {
+                "conversations": turns,
+                "persona": self.persona.assistant_name,
+                "topic": plan.topic,
+                "mood": plan.mood,
+                "model": self.models.author,
+                "seed": self.seed,
+                "plan": plan.as_json(),
+            }
+        return None
+
+    async def _conversation(self, plan: Plan, draw: random.Random) -> list[Turn]:
+        """One draw of a plan. Raises Rejected."""
+        turns: list[Turn] = []
+        for _ in range(plan.exchanges):
+            turns.append({"role": "user", "content": await self._drew(plan, turns, draw)})
+            turns.append({"role": "assistant", "content": await self._ada(plan, turns, draw)})
+        self.told.check(turns)
+        if self.models.judge:
+            await self._judge(plan, turns, draw)
+        return turns
+
+    async def _drew(self, plan: Plan, turns: list[Turn], draw: random.Random) -> str:
+        asked = drew_words(plan, turns)
+        raw = await self._line(drew_messages(self.persona, plan, turns), asked, self._assistants[0], draw)
+        words = spoken(raw, self._users, self._assistants)
+        check_line(words, asked)
+        _reject(self.backstory.misnaming(words))
+        return words
+
+    async def _ada(self, plan: Plan, turns: list[Turn], draw: random.Random) -> str:
+        messages = ada_messages(self.persona, plan, self.backstory.basics, turns)
+        raw = await self._line(messages, plan.answer_words, self._users[0], draw)
+        words = spoken(raw, self._assistants, self._users)
+        check_line(words, plan.answer_words)
+        _reject(self.backstory.contradiction(words))
+        return words
+
+    async def _line(
+        self, messages: list[Turn], asked: tuple[int, int], other: str, draw: random.Random
+    ) -> str:
+        limit = self.models.max_tokens or 50 + _TOKENS_A_WORD * asked[1]
+        wish = Wish(limit, _WRITING, draw.getrandbits(31), stop=(f"\n{other}:",))
+        return await self.endpoint.ask(self.models.author, messages, wish)
+
+    async def _judge(self, plan: Plan, turns: list[Turn], draw: random.Random) -> None:
+        messages = judge_messages(self.persona, plan, self.backstory.basics, turns)
+        wish = Wish(self.models.max_tokens or _JUDGEMENT_TOKENS, _JUDGING, draw.getrandbits(31))
+        raw = await self.endpoint.ask(self.models.judge, messages, wish)
+        verdict = re.search(r"\b(yes|no)\b", re.sub(r"<think>.*?</think>", "", raw, flags=re.DOTALL).lower())
+        if verdict is None:
+            raise Rejected(UNDECIDED)
+        if verdict[0] == "yes":
+            raise Rejected(JUDGED)
+
+
+def _reject(contradiction: str) -> None:
+    if contradiction:
+        raise Rejected(f"{BACKSTORY} ({contradiction})")

@@ -1,0 +1,1 @@
+"""Training: the base model with LoRA, how a step fits the memory, and callbacks."""

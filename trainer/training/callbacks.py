@@ -1,0 +1,244 @@
+"""What is seen of a run while it runs, and what ends it at once."""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import (
+    PreTrainedTokenizerBase,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from services.errors import AdaError
+from services.persona.persona import Persona
+from services.persona.prompt import build_messages
+from trainer.log import log
+from trainer.runs.checkpoints import seal
+from trainer.runs.folder import BEST, PART, best_loss, write_best
+from trainer.runs.metrics import HELD_OUT, keep_lines
+
+if TYPE_CHECKING:
+    from trl import SFTTrainer
+
+ANSWERS = "answers.jsonl"
+
+
+class TrainingFailed(AdaError):
+    """The run learned nothing that may be served; the message says what went wrong."""
+
+
+class MetricsFile(TrainerCallback):
+    """Writes one JSON line a log: step, seconds, loss, tokens a second; goes on where a run is taken up."""
+
+    def __init__(self, path: Path, from_step: int = -1) -> None:
+        self.path = path
+        earlier = keep_lines(path, from_step)
+        self.before = earlier[-1]["seconds"] if earlier else 0.0
+        self.tokens_before = max((line.get("num_tokens", 0) for line in earlier), default=0)
+        self.started = time.monotonic()
+        self.mark: tuple[float, float] | None = None  # seconds and tokens of the last step that was logged
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, without the time between a kill and its resumption."""
+        return self.before + time.monotonic() - self.started
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
+        if not logs or not any(name == "loss" or name.endswith("_loss") for name in logs):
+            return
+        if "loss" in logs and "num_tokens" in logs:
+            logs["num_tokens"] += self.tokens_before
+            logs |= self._speed(logs["num_tokens"])
+        if not state.is_world_process_zero or "train_loss" in logs:
+            return
+        line = {"step": state.global_step, "of": state.max_steps, "seconds": round(self.seconds, 2)}
+        line |= {
+            name: value
+            for name, value in logs.items()
+            if not name.startswith("eval_") or name.endswith("_loss")
+        }
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        log.debug("%s", line)
+
+    def _speed(self, tokens: float) -> dict[str, float]:
+        now, before = (self.seconds, tokens), self.mark
+        self.mark = now
+        return {"tokens_per_s": round((now[1] - before[1]) / (now[0] - before[0]), 1)} if before else {}
+
+    def on_evaluate(self, *args: object, **kwargs: object) -> None:
+        """An evaluation is not part of the speed of training."""
+        self.mark = None
+
+
+class Sanity(TrainerCallback):
+    """Ends a run at the first sign that it learns nothing."""
+
+    LEARNS_BY = 3  # optimiser steps; the first of a warm-up has a learning rate of 0
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
+        for name, value in (logs or {}).items():
+            if (name.endswith("loss") or name == "grad_norm") and not math.isfinite(float(value)):
+                raise TrainingFailed(f"{name} is {value} at step {state.global_step}: lower learning_rate")
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: torch.nn.Module | None = None,
+        **kwargs: object,
+    ) -> None:
+        if state.global_step == min(self.LEARNS_BY, state.max_steps) and model is not None:
+            check_that_it_learns(model, state.global_step)
+
+
+def check_that_it_learns(model: torch.nn.Module, step: int) -> None:
+    """Raise TrainingFailed while every LoRA's B is zero, as it was made: such an adapter changes nothing."""
+    ups = [weight for name, weight in model.named_parameters() if "lora_B" in name]
+    if not ups:
+        raise TrainingFailed("the model has no LoRA layers: there is nothing to train")
+    if not any(bool(weight.detach().any()) for weight in ups):
+        raise TrainingFailed(
+            f"after {step} steps the LoRA still changes nothing: learning_rate is 0, or so small that all "
+            "of them are warmup_steps"
+        )
+
+
+class Progress(ProgressCallback):
+    """The bar with the time that is left, and beside it the loss and the speed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: dict[str, str] = {}
+
+    def on_prediction_step(self, *args: object, **kwargs: object) -> None:
+        """No bar of its own for each of an evaluation's data sets."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
+        names = {"loss": "loss", HELD_OUT: "held out", "tokens_per_s": "tokens/s"}
+        for name, value in (logs or {}).items():
+            if name in names:
+                self.shown[names[name]] = f"{value:,.0f}" if name == "tokens_per_s" else f"{value:.3f}"
+        if self.training_bar is not None:
+            self.training_bar.set_postfix(self.shown)
+
+
+class BestAdapter(TrainerCallback):
+    """Keeps the adapter of the lowest held-out loss in `best/`, as each evaluation finds it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / BEST
+        self.partial = folder / f"{BEST}{PART}"
+        self.trainer: SFTTrainer | None = None
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
+        loss = (metrics or {}).get(HELD_OUT)
+        if loss is None or state.global_step == 0 or self.trainer is None or loss >= best_loss(self.folder):
+            return
+        if state.is_world_process_zero:
+            shutil.rmtree(self.partial, ignore_errors=True)
+        self.trainer.save_model(
+            str(self.partial)
+        )  # beside the best one so far, which a kill must leave whole
+        if state.is_world_process_zero:
+            write_best(self.partial, state.global_step, loss)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.partial.rename(self.folder)
+
+
+class SealedCheckpoints(TrainerCallback):
+    """Seals each checkpoint when all processes have written their part of it."""
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()
+        if state.is_world_process_zero:
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+class SampleAnswers(TrainerCallback):
+    """Asks the same questions at every evaluation and writes her answers to answers.jsonl."""
+
+    def __init__(
+        self,
+        folder: Path,
+        tokenizer: PreTrainedTokenizerBase,
+        persona: Persona,
+        questions: tuple[str, ...],
+        max_new_tokens: int,
+        from_step: int = -1,
+    ) -> None:
+        self.path = folder / ANSWERS
+        self.tokenizer, self.persona = tokenizer, persona
+        self.questions, self.max_new_tokens = questions, max_new_tokens
+        keep_lines(self.path, from_step)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: torch.nn.Module | None = None,
+        metrics: Mapping[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
+        if model is None or not state.is_world_process_zero or HELD_OUT not in (metrics or {}):
+            return
+        model.eval()
+        for question in self.questions:
+            line = {"step": state.global_step, "question": question, "answer": self._answer(model, question)}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            log.debug("%s", line)
+
+    @torch.no_grad()
+    def _answer(self, model: torch.nn.Module, question: str) -> str:
+        """Greedy: it draws no random number, so that a resumed run draws the same ones as an unbroken one."""
+        prompt = self.tokenizer.apply_chat_template(
+            build_messages(self.persona, [{"role": "user", "content": question}]),
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+        ).to(next(model.parameters()).device)
+        output = model.generate(**prompt, max_new_tokens=self.max_new_tokens, do_sample=False, use_cache=True)
+        return self.tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
