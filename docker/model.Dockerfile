@@ -4,7 +4,8 @@ ARG VLLM_IMAGE
 
 FROM scratch AS code
 WORKDIR /
-COPY --chmod=755 services/__init__.py services/errors.py services/process/gpu_lock.py services/loopback.py services/process/port.py services/process/start.py services/
+COPY --chmod=755 services/__init__.py services/errors.py services/loopback.py services/
+COPY --chmod=755 services/process services/process
 COPY --chmod=755 services/persona services/persona
 COPY --chmod=755 services/model services/model
 

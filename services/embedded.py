@@ -25,13 +25,13 @@ import httpx
 from services import logs, tracing
 from services.diary.embedding.embedder import Embedder, open_embedder
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.types import IndexEngine, NoIndex
+from services.diary.index.types import IndexEngine, UnavailableIndex
 from services.diary.jobs import queue_connection
 from services.diary.ledger.ledger import Ledger, check_room
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.orchestrator.app import serve
 from services.orchestrator.assembly import assemble, check_keys, gate_of
-from services.orchestrator.dependencies import State
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.vllm.client import open_engine
@@ -40,8 +40,8 @@ from services.process.port import check_port, http_url
 from services.process.start import CONFIG_EXIT
 from services.process.supervisor import keep_running
 from services.worker.build import open_office
-from services.worker.completion_client import Author
-from services.worker.worker import Shift
+from services.worker.completion_client import CompletionClient
+from services.worker.worker import Worker
 
 log = logging.getLogger("ada.embedded")
 HOUSE = "--house"
@@ -75,13 +75,13 @@ def keep_house(settings: OrchestratorSettings) -> None:
     queue = queue_connection(settings.redis_url)
     embedder = open_embedder(settings)
     index = open_index(settings, embedder)
-    author = Author(
+    author = CompletionClient(
         settings.model_url, settings.connect_timeout_s, settings.whole_timeout_s, settings.model_api_key
     )
     shift = open_office(ledger, embedder, index, queue, author)
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[State]:
+    async def opened() -> AsyncIterator[AppState]:
         metrics, gate = Metrics(), gate_of(settings)
         async with open_engine(
             settings.model_url, settings.deadlines, gate, metrics, api_key=settings.model_api_key
@@ -104,11 +104,11 @@ def open_index(settings: OrchestratorSettings, embedder: Embedder) -> IndexEngin
     except DiaryUnavailable as error:
         remedy = f"move {settings.index_path} away and start again, it is rebuilt from the ledger"
         log.error("%s; %s", error, remedy)
-        return NoIndex(f"{error}; {remedy}")
+        return UnavailableIndex(f"{error}; {remedy}")
 
 
 @contextmanager
-def at_work(shift: Shift) -> Iterator[None]:
+def at_work(shift: Worker) -> Iterator[None]:
     """The worker in a thread of its own; if it ever ends by itself, the house ends and is started again."""
 
     def run() -> None:

@@ -55,11 +55,11 @@ class NotFound(FieldError):
     """There is no such entry, job or model."""
 
 
-class RequestRefused(FieldError):
+class InvalidRequest(FieldError):
     """A request is not acceptable as OpenAI's API has it: 400 and not 422."""
 
 
-class NotJson(FieldError):
+class UnsupportedMediaType(FieldError):
     """A body is of another type than JSON."""
 
 
@@ -75,11 +75,11 @@ class LedgerFull(DiaryUnavailable):
     """The disk under the ledger is full; nothing of what was to be written is there."""
 
 
-class NotAllowed(AdaError):
+class Unauthorized(AdaError):
     """The API key is missing, unknown or revoked."""
 
 
-class TooMuch(AdaError):
+class RateLimited(AdaError):
     """A limit is reached; it has room again after `retry_after_s` seconds."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
@@ -107,7 +107,7 @@ class NoVerdict(ModelUnavailable):
     """The model gave no verdict on a pair of passages; on another pair it may."""
 
 
-class ModelRefused(AdaError):
+class UpstreamError(AdaError):
     """vLLM refused a request: HTTP `status` from 400 to 499, and `body` in OpenAI's error shape."""
 
     def __init__(self, status: int, body: dict[str, object]) -> None:

@@ -23,7 +23,10 @@ from services.persona.persona import DEFAULT_PERSONA
 from services.process.gpu_lock import DEFAULT, hold, lock_path
 
 ROOT = Path(__file__).parents[1]
-HOLD = "import sys, pathlib; from services.process.gpu_lock import hold; hold(pathlib.Path(sys.argv[1]), sys.argv[2]);"
+HOLD = (
+    "import sys, pathlib; from services.process.gpu_lock import hold;"
+    " hold(pathlib.Path(sys.argv[1]), sys.argv[2]);"
+)
 TELL = "print('held', flush=True);"
 AND_STAY = HOLD + TELL + "sys.stdin.read()"
 AND_BECOME_ANOTHER = HOLD + TELL + "import os; os.execvp('sleep', ['sleep', '60'])"

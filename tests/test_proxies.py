@@ -13,9 +13,9 @@ from services import demo
 from services.bench import house
 from services.client.ada_chat import AdaChat, InferenceConfig
 from services.diary.index.qdrant.server import QdrantServer
-from services.worker.completion_client import Author
+from services.worker.completion_client import CompletionClient
 from trainer.synthetic.endpoint import Endpoint
-from trainer.synthetic.stats import Tally
+from trainer.synthetic.stats import Stats
 
 CHAT = {
     "choices": [{"finish_reason": "stop", "index": 0, "message": {"role": "assistant", "content": "Yes."}}]
@@ -95,7 +95,7 @@ def test_the_client_reaches_ada(url: str):
 
 
 def test_the_worker_reaches_the_model_server(url: str):
-    author = Author(url)
+    author = CompletionClient(url)
     assert author.write({"model": "ada", "messages": []}) == "Yes."
     author.close()
 
@@ -114,7 +114,7 @@ def test_the_demo_sees_that_something_is_up_and_that_nothing_is(url: str, proxy:
 
 def test_new_conversations_are_asked_for_at_a_server_of_this_machine(url: str):
     async def models() -> list[str]:
-        async with Endpoint(f"{url}/v1", "none", Tally()) as endpoint:
+        async with Endpoint(f"{url}/v1", "none", Stats()) as endpoint:
             return await endpoint.models()
 
     assert asyncio.run(models()) == ["ada"]
@@ -122,7 +122,7 @@ def test_new_conversations_are_asked_for_at_a_server_of_this_machine(url: str):
 
 def test_a_server_elsewhere_is_asked_through_the_proxy():
     async def proxies() -> set[str]:
-        async with Endpoint("http://models.example/v1", "none", Tally()) as endpoint:
+        async with Endpoint("http://models.example/v1", "none", Stats()) as endpoint:
             return {pattern.pattern for pattern in endpoint._client._client._mounts}
 
     assert asyncio.run(proxies()) & {"all://", "http://"}

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from services.client.ada_chat import AdaChat, AdaError, InferenceConfig, key_of, timezone_of, url_of
+from services.client.ada_chat import AdaChat, AdaClientError, InferenceConfig, key_of, timezone_of, url_of
 from services.client.reminder import Reminder
 from services.client.terminal import message_reader, tolerate_any_bytes
 from services.printable import printable
@@ -35,8 +35,8 @@ def main() -> int:
     )
     try:
         with AdaChat(config) as ada:
-            Talk(ada).run()
-    except AdaError as error:
+            ChatSession(ada).run()
+    except AdaClientError as error:
         print(printable(f"chat: {error}"), file=sys.stderr)
         return 1
     except (EOFError, KeyboardInterrupt):
@@ -44,7 +44,7 @@ def main() -> int:
     return 0
 
 
-class Talk:
+class ChatSession:
     """A conversation in the terminal, which is told at its start and every three hours what Ada is."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Talk:
         self._user, self._assistant = ada.config.user_name, ada.config.assistant_name
 
     def run(self) -> None:
-        """Until the user leaves. Raises AdaError when nobody is there at the start."""
+        """Until the user leaves. Raises AdaClientError when nobody is there at the start."""
         disclosure = self._ada.disclosure()
         self._learn_names()
         self._disclose(disclosure)
@@ -65,7 +65,7 @@ class Talk:
         while (message := read(printable(f"{self._user}: ")).strip()) not in ("quit", "/quit", "exit"):
             try:
                 self._answer(message)
-            except AdaError as error:
+            except AdaClientError as error:
                 _say(f"[{error}]")
             self._disclose(disclosure)
 
@@ -73,7 +73,7 @@ class Talk:
         """The names of the persona that is served, unless the config names others for display."""
         try:
             served = self._ada.persona()
-        except AdaError:  # no adapter yet: the first question tells
+        except AdaClientError:  # no adapter yet: the first question tells
             return
         if self._user == InferenceConfig.user_name:
             self._user = served.get("user_name", self._user)

@@ -23,7 +23,7 @@ from services.client.local_files import FileMismatch, check_served, import_diary
 TOO_LONG = "context_length_exceeded"  # OpenAI's code for it
 
 
-class AdaError(Exception):
+class AdaClientError(Exception):
     """Ada can't be reached, or she refused; the message says what to do."""
 
 
@@ -80,7 +80,7 @@ class AdaChat:
         self.config = config or InferenceConfig()
         self.url = _server(self.config.base_url)
         if not (self.config.api_key.isascii() and self.config.api_key.isprintable()):
-            raise AdaError("the API key holds a character that no key has: see ADA_KEY")
+            raise AdaClientError("the API key holds a character that no key has: see ADA_KEY")
         self.history: list[ChatCompletionMessageParam] = []
         self.about: dict[str, object] = {}  # the `ada` field of the newest answer
         self.dropped_turns = 0  # of the history, so that the newest question and its answer fit
@@ -108,14 +108,14 @@ class AdaChat:
             raise
 
     def generate_response(self, message: str) -> str:
-        """Ada's whole answer. Raises AdaError."""
+        """Ada's whole answer. Raises AdaClientError."""
         return "".join(self.stream_response(message))
 
     def stream_response(self, message: str) -> Iterator[str]:
         """Ada's answer as it comes; both turns join the history when it is whole.
 
         When they are longer than the model reads at once, the oldest turns leave the history: `dropped_turns`
-        says how many. Raises AdaError.
+        says how many. Raises AdaClientError.
         """
         turn: ChatCompletionMessageParam = {"role": "user", "content": _sendable(message)}
         parts: list[str] = []
@@ -132,7 +132,7 @@ class AdaChat:
                             parts.append(text)
                             yield text
         except OpenAIError as error:
-            raise AdaError(_reason(error)) from error
+            raise AdaClientError(_reason(error)) from error
         self.history += [turn, {"role": "assistant", "content": "".join(parts)}]
         if is_cut and 0 < tokens < self.config.max_new_tokens:  # by the end of the context, not of the answer
             self._keep(_without_oldest(self.history))
@@ -181,37 +181,37 @@ class AdaChat:
         self.history.clear()
 
     def add_diary_entry(self, text: str, date: str | None = None) -> dict[str, object]:
-        """Queue a diary entry; the answer holds its id and job_id. Raises AdaError."""
+        """Queue a diary entry; the answer holds its id and job_id. Raises AdaClientError."""
         fields = {"text": _sendable(text), "date": date, "timezone": self.config.timezone}
         entry = {name: value for name, value in fields.items() if value is not None}
         return self._ask("POST", "/v1/diary/entries", json=entry)
 
     def read_diary(self, n: int = 5) -> list[dict[str, object]]:
-        """The newest `n` entries, newest first. Raises AdaError."""
+        """The newest `n` entries, newest first. Raises AdaClientError."""
         entries = self._ask("GET", f"/v1/diary/entries?limit={n}")["data"]
         assert isinstance(entries, list)
         return entries
 
     def job(self, name: str) -> dict[str, object]:
-        """How a job stands: queued, started, finished, or failed with a reason. Raises AdaError."""
+        """How a job stands: queued, started, finished, or failed with a reason. Raises AdaClientError."""
         return self._ask("GET", f"/v1/jobs/{name}")
 
     def reindex_diary(self) -> str:
-        """Have the index made anew from the ledger; returns the job's id. Raises AdaError."""
+        """Have the index made anew from the ledger; returns the job's id. Raises AdaClientError."""
         return str(self._ask("POST", "/v1/diary/reindex")["job_id"])
 
     def verify_diary(self) -> list[dict[str, object]]:
-        """The differences between ledger and index: entry_id, kind, what. Raises AdaError."""
+        """The differences between ledger and index: entry_id, kind, what. Raises AdaClientError."""
         differences = self._ask("GET", "/v1/diary/verify")["data"]
         assert isinstance(differences, list)
         return differences
 
     def disclosure(self) -> str:
-        """What the platform says Ada is. Raises AdaError."""
+        """What the platform says Ada is. Raises AdaClientError."""
         return str(self._ask("GET", "/healthz")["disclosure"])
 
     def persona(self) -> dict[str, str]:
-        """Who answers, and whom: `name`, `user_name` and `pronouns`. Raises AdaError."""
+        """Who answers, and whom: `name`, `user_name` and `pronouns`. Raises AdaClientError."""
         about = self._ask("GET", f"/v1/models/{self.config.model}").get("ada")
         persona = about.get("persona") if isinstance(about, dict) else None
         return {name: str(value) for name, value in persona.items()} if isinstance(persona, dict) else {}
@@ -227,37 +227,39 @@ class AdaChat:
             if self.config.diary_path is not None:
                 self.imported = import_diary(Path(self.config.diary_path).expanduser(), self._ask)
         except FileMismatch as error:
-            raise AdaError(str(error)) from None
+            raise AdaClientError(str(error)) from None
 
     def _ask(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         try:
             response = self._http.request(method, path, **content)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise AdaError(f"no Ada at {self.url} ({error}): is the server up?") from error
+            raise AdaClientError(f"no Ada at {self.url} ({error}): is the server up?") from error
         try:
             body = response.json()
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise AdaError(f"no Ada at {self.url}: what answers there ({response.status_code}) is no JSON")
+            raise AdaClientError(
+                f"no Ada at {self.url}: what answers there ({response.status_code}) is no JSON"
+            )
         if response.is_error:
             error_body = body.get("error")
-            raise AdaError(str(error_body["message"] if isinstance(error_body, dict) else body))
+            raise AdaClientError(str(error_body["message"] if isinstance(error_body, dict) else body))
         return body
 
 
 def _sendable(text: str) -> str:
-    """Raises AdaError for text that UTF-8 can't spell, such as bytes that were read in a wrong encoding."""
+    """Raises AdaClientError for text that UTF-8 can't spell, such as bytes decoded as the wrong encoding."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         what = f"U+{ord(text[error.start]):04X} at character {error.start}"
-        raise AdaError(f"the text holds {what}, which is no character: read it as UTF-8") from None
+        raise AdaClientError(f"the text holds {what}, which is no character: read it as UTF-8") from None
     return text
 
 
 def _server(url: str) -> str:
-    """The address without /v1. Raises AdaError when it is none."""
+    """The address without /v1. Raises AdaClientError when it is none."""
     server = url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
     try:
         parts = urlsplit(server)
@@ -265,7 +267,7 @@ def _server(url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise AdaError(f"{url!r} is no address of Ada: write it like http://127.0.0.1:8080")
+        raise AdaClientError(f"{url!r} is no address of Ada: write it like http://127.0.0.1:8080")
     return server
 
 

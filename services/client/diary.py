@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from services.client.ada_chat import AdaChat, AdaError, InferenceConfig, key_of, url_of
+from services.client.ada_chat import AdaChat, AdaClientError, InferenceConfig, key_of, url_of
 from services.client.terminal import tolerate_any_bytes
 from services.printable import printable
 
@@ -29,7 +29,7 @@ def main() -> int:
     try:
         with AdaChat(config) as ada:
             return {"reindex": _reindex, "verify": _verify}[arguments.what](ada)
-    except AdaError as error:
+    except AdaClientError as error:
         print(printable(f"diary: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -1,5 +1,5 @@
-"""WHAT SHE REMEMBERS: entries, ledger, chunks, embedder, index, recall and the job contract.
+"""The diary: entries, ledger, index, embedding, recall, reflection, transfer and the job contract.
 
-A library, but for one command, `python -m services.diary.index.reindexing`. The ledger is the truth; the index can
-always be rebuilt from it.
+It is a library with one command, `python -m services.diary.index.reindexing`. The ledger is the
+truth; the index can always be rebuilt from it.
 """

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, func, select, true, upd
 from services.diary.embedding.embedder import Embedder
 from services.diary.entry import Entry
 from services.diary.index.chunking import chunks, spans
-from services.diary.index.types import DENSE, Asked, Hit, IndexEngine, Words
+from services.diary.index.types import DENSE, Hit, IndexEngine, IndexQuery, SparseVector
 from services.diary.ledger.database import insert_new
 from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.tables import conflicts, entries, utc
@@ -100,7 +100,7 @@ def places_of(passages: Sequence[str], text: str) -> frozenset[int]:
     )
 
 
-class OwnersConflicts:
+class OwnerConflicts:
     """The conflicts of one owner's diary. Every method raises DiaryUnavailable."""
 
     def __init__(self, ledger: Ledger, embedder: Embedder, index: IndexEngine, owner: str) -> None:
@@ -143,7 +143,7 @@ class OwnersConflicts:
     def _alike(self, entry: Entry, passages: list[str]) -> Iterator[tuple[str, Hit]]:
         vectors = self._embedder.embed_documents(passages)
         for passage, vector in zip(passages, vectors, strict=True):
-            for hit in self._index.search(Asked(vector, Words([], [])), NEAREST):
+            for hit in self._index.search(IndexQuery(vector, SparseVector([], [])), NEAREST):
                 if hit.entry_id != entry.id and hit.scores[DENSE] >= ALIKE:
                     yield passage, hit
 

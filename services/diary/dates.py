@@ -42,7 +42,7 @@ _YEAR_FIRST = re.compile(r"(\d{4})([./-])(\d{1,2})\2(\d{1,2})", re.ASCII)
 
 
 @dataclass(frozen=True)
-class When:
+class DateSpan:
     """The days that a date spans, YYYY-MM-DD, first and last; `moment` puts entries in their order."""
 
     first_day: str
@@ -50,7 +50,7 @@ class When:
     moment: str  # the first day, with the time of day as it was written if there was one
 
 
-def read_when(text: str, today: Date, local: LocalTime = IN_UTC) -> When:
+def read_when(text: str, today: Date, local: LocalTime = IN_UTC) -> DateSpan:
     """The days of a date as a writer gives it. Raises ValueError that says what to write instead.
 
     A moment in UTC belongs to the day on which it falls in `local`; see LocalTime.wall.
@@ -84,24 +84,24 @@ def iso_date(value: str) -> str:
     return value
 
 
-def _date_time(text: str, local: LocalTime) -> When:
+def _date_time(text: str, local: LocalTime) -> DateSpan:
     try:
         wall = local.wall(datetime.fromisoformat(text))
     except ValueError:
         raise ValueError(f"{text!r} is no date of the calendar: {REMEDY}") from None
     _check_year(text, wall.year)
     day = wall.date().isoformat()
-    return When(day, day, wall.isoformat(timespec="microseconds"))
+    return DateSpan(day, day, wall.isoformat(timespec="microseconds"))
 
 
-def _from_grammar(text: str) -> When | None:
+def _from_grammar(text: str) -> DateSpan | None:
     for form in _GRAMMAR:
         if found := form.fullmatch(text):
             return _span(text, {name: value.lower() for name, value in found.groupdict().items() if value})
     return None
 
 
-def _span(text: str, parts: dict[str, str]) -> When:
+def _span(text: str, parts: dict[str, str]) -> DateSpan:
     if len(parts["year"].lstrip("'")) < 3:
         raise ValueError(_WHICH_CENTURY.format(text))
     year = int(parts["year"]) if len(parts["year"]) == 4 else 0
@@ -119,16 +119,16 @@ def _span(text: str, parts: dict[str, str]) -> When:
     return _days(text, year, month, 1)
 
 
-def _days(text: str, year: int, month: int, months: int) -> When:
+def _days(text: str, year: int, month: int, months: int) -> DateSpan:
     """The span of so many months."""
     end_year, end_month = year + (month + months - 2) // 12, (month + months - 2) % 12 + 1
     _check_year(text, end_year)
     first = f"{year:04}-{month:02}-01"
     last = f"{end_year:04}-{end_month:02}-{calendar.monthrange(end_year, end_month)[1]:02}"
-    return When(first, last, first)
+    return DateSpan(first, last, first)
 
 
-def _one_day(text: str, year: int, month: int, day: int, weekday: str | None) -> When:
+def _one_day(text: str, year: int, month: int, day: int, weekday: str | None) -> DateSpan:
     length = calendar.monthrange(year, month)[1]
     name = f"{MONTH_NAMES[month - 1]} {year}"
     if not 1 <= day <= length:
@@ -137,7 +137,7 @@ def _one_day(text: str, year: int, month: int, day: int, weekday: str | None) ->
     if weekday and year > _JULIAN_UNTIL and WEEKDAYS[weekday] != found.weekday():
         right = DAY_NAMES[found.weekday()]
         raise ValueError(f"{text!r} was a {right}: which is right, the weekday or the day? {REMEDY}")
-    return When(found.isoformat(), found.isoformat(), found.isoformat())
+    return DateSpan(found.isoformat(), found.isoformat(), found.isoformat())
 
 
 def _check_year(text: str, year: int) -> None:

@@ -21,7 +21,7 @@ _ENTRY = re.compile(r"-([A-Za-z0-9_-]{1,64})-v([1-9][0-9]{0,8})", re.ASCII)
 _OTHER = re.compile(r"_(import|reflection)_([A-Za-z0-9_-]{1,64})", re.ASCII)
 
 
-class Kind(StrEnum):
+class JobKind(StrEnum):
     """What a job is about."""
 
     ENTRY = "entry"
@@ -34,7 +34,7 @@ class Kind(StrEnum):
 class JobName:
     """A job id that was read: what it is about. `version` is 0 for all but entries."""
 
-    kind: Kind
+    kind: JobKind
     about: str
     version: int = 0
 
@@ -46,24 +46,24 @@ def job_id(owner: str, entry_id: str, version: int) -> str:
 
 def import_job_id(owner: str, import_id: str) -> str:
     """The job that puts the entries of one import into the index."""
-    return f"{_hashed(owner)}_{Kind.IMPORT}_{import_id}"
+    return f"{_hashed(owner)}_{JobKind.IMPORT}_{import_id}"
 
 
 def reflection_job_id(owner: str, reflection_id: str) -> str:
     """The job that makes an entry of a conversation."""
-    return f"{_hashed(owner)}_{Kind.REFLECTION}_{reflection_id}"
+    return f"{_hashed(owner)}_{JobKind.REFLECTION}_{reflection_id}"
 
 
 def read_job_id(owner: str, name: str) -> JobName:
     """What a job of this owner's is about. Raises NotFound for whatever is no job id of theirs."""
     if name == REINDEX_ID:
-        return JobName(Kind.REINDEX, "")
+        return JobName(JobKind.REINDEX, "")
     whose, rest = name[:12], name[12:]
     if whose == _hashed(owner):
         if entry := _ENTRY.fullmatch(rest):
-            return JobName(Kind.ENTRY, entry[1], int(entry[2]))
+            return JobName(JobKind.ENTRY, entry[1], int(entry[2]))
         if other := _OTHER.fullmatch(rest):
-            return JobName(Kind(other[1]), other[2])
+            return JobName(JobKind(other[1]), other[2])
     raise no_job(name)
 
 

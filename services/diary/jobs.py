@@ -14,8 +14,8 @@ from rq.job import JobStatus
 from services.diary.entry import Entry, IndexState
 from services.diary.job_ids import (
     REINDEX_ID,
+    JobKind,
     JobName,
-    Kind,
     import_job_id,
     no_job,
     read_job_id,
@@ -54,7 +54,7 @@ class JobReport:
     """
 
     id: str
-    kind: Kind
+    kind: JobKind
     status: str
     reason: str | None = None
     entry_id: str | None = None
@@ -119,11 +119,11 @@ class Jobs:
         """How a job of this owner's stands. Raises NotFound."""
         job, started = read_job_id(owner, name), self.queue.started()
         try:
-            if job.kind == Kind.ENTRY:
+            if job.kind == JobKind.ENTRY:
                 return self._of_entry(self._entry(owner, name, job), started)
-            if job.kind == Kind.IMPORT:
+            if job.kind == JobKind.IMPORT:
                 return self._of_import(name, self._ledger.of(owner).import_report(job.about), started)
-            if job.kind == Kind.REFLECTION:
+            if job.kind == JobKind.REFLECTION:
                 return self._of_reflection(self._reflections.get(owner, job.about), started)
         except NotFound:
             raise no_job(name) from None
@@ -153,17 +153,17 @@ class Jobs:
         try:
             self._again(owner, job)
         except DiaryUnavailable:
-            if job.kind == Kind.REINDEX:
+            if job.kind == JobKind.REINDEX:
                 raise  # it stands in no ledger
         return self.report(owner, name)
 
     def _again(self, owner: str, job: JobName) -> None:
-        if job.kind == Kind.ENTRY:
+        if job.kind == JobKind.ENTRY:
             self.submit(self._ledger.of(owner).retry(job.about, job.version))
-        elif job.kind == Kind.IMPORT:
+        elif job.kind == JobKind.IMPORT:
             self._queue_failed_of(owner, job.about)
             self.submit_import(owner, job.about)
-        elif job.kind == Kind.REFLECTION:
+        elif job.kind == JobKind.REFLECTION:
             if self._reflections.retry(owner, job.about).state == QUEUED:
                 self.submit_reflection(owner, job.about)
         else:
@@ -191,7 +191,7 @@ class Jobs:
         name = job_id(entry.owner, entry.id, entry.version)
         ended = {IndexState.INDEXED: "finished", IndexState.FAILED: "failed"}.get(entry.state)
         status = ended or _under_way(name, started)
-        return JobReport(name, Kind.ENTRY, status, entry.reason, entry.id, entry.version, entry.attempts)
+        return JobReport(name, JobKind.ENTRY, status, entry.reason, entry.id, entry.version, entry.attempts)
 
     def _of_import(self, name: str, report: ImportReport, started: Collection[str]) -> JobReport:
         """An import has failed when nothing of it is queued any more and some entry has failed."""
@@ -199,14 +199,14 @@ class Jobs:
         status = _under_way(name, started) if report.queued else ended
         reason = f"{report.failed} of its entries failed" if report.failed else None
         total = report.indexed + report.failed + report.queued
-        return JobReport(name, Kind.IMPORT, status, reason, done=report.indexed, total=total)
+        return JobReport(name, JobKind.IMPORT, status, reason, done=report.indexed, total=total)
 
     def _of_reflection(self, reflection: Reflection, started: Collection[str]) -> JobReport:
         name = reflection_job_id(reflection.owner, reflection.id)
         ended = {"done": "finished", "failed": "failed"}.get(reflection.state)
         status = ended or _under_way(name, started)
         reason, entry_id, attempts = reflection.reason, reflection.entry_id, reflection.attempts
-        return JobReport(name, Kind.REFLECTION, status, reason, entry_id, attempts=attempts)
+        return JobReport(name, JobKind.REFLECTION, status, reason, entry_id, attempts=attempts)
 
     def _of_reindex(self) -> JobReport:
         """What the queue remembers: the only job that stands in no ledger."""
@@ -218,7 +218,7 @@ class Jobs:
         meta = job.get_meta(refresh=False)
         return JobReport(
             REINDEX_ID,
-            Kind.REINDEX,
+            JobKind.REINDEX,
             status,
             meta.get("reason"),
             done=meta.get("done"),

@@ -14,7 +14,7 @@ from services.diary.jobs import queue_connection
 from services.diary.ledger.ledger import Ledger
 from services.orchestrator.app import Opener, serve
 from services.orchestrator.assembly import assemble, check_keys, gate_of
-from services.orchestrator.dependencies import State
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.vllm.client import open_engine
@@ -42,7 +42,7 @@ def prepare() -> tuple[OrchestratorSettings, Opener]:
     index = QdrantIndex(settings.qdrant_url, settings.qdrant_api_key, embedder.name, embedder.dimension)
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[State]:
+    async def opened() -> AsyncIterator[AppState]:
         metrics, gate = Metrics(), gate_of(settings)
         async with open_engine(
             settings.model_url, settings.deadlines, gate, metrics, api_key=settings.model_api_key

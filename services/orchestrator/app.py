@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from services.errors import AdaError
 from services.orchestrator import health
-from services.orchestrator.dependencies import State
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.diary import (
     conflicts,
     deletion,
@@ -27,7 +27,7 @@ from services.orchestrator.diary import (
     search,
 )
 from services.orchestrator.http import errors
-from services.orchestrator.http.admission import Turnstile
+from services.orchestrator.http.admission import AdmissionQueue
 from services.orchestrator.http.auth import KeyMiddleware, describe_keys
 from services.orchestrator.http.body import BodyMiddleware
 from services.orchestrator.http.cors import CorsMiddleware, Origins
@@ -67,7 +67,7 @@ class _Ada(FastAPI):
 
 
 # Opens the parts when the server starts and closes them when it ends.
-Opener = Callable[[], AbstractAsyncContextManager[State]]
+Opener = Callable[[], AbstractAsyncContextManager[AppState]]
 
 
 def create_app(
@@ -108,7 +108,7 @@ def create_app(
     return app
 
 
-async def _compare_persona(state: State) -> None:
+async def _compare_persona(state: AppState) -> None:
     """Say at once in the log when the diary is another persona's; what is not there yet is told later."""
     with suppress(AdaError):
         await state.persona_guard.complaint(state.adapter().persona)
@@ -134,7 +134,7 @@ def server_config(app: FastAPI, settings: OrchestratorSettings) -> uvicorn.Confi
     """How uvicorn serves the app."""
     connection = partial(
         UnreadAnswerProtocol,
-        turnstile=Turnstile(),
+        turnstile=AdmissionQueue(),
         origins=Origins(settings.cors_origins),
         send_timeout_s=settings.send_timeout_s,
     )
@@ -144,7 +144,7 @@ def server_config(app: FastAPI, settings: OrchestratorSettings) -> uvicorn.Confi
         port=settings.port,
         log_config=None,  # services/logs.py is for uvicorn's lines, too
         log_level="warning",
-        access_log=False,  # services/orchestrator/observability/access_log.py tells more, and less of what was asked
+        access_log=False,  # observability/access_log.py logs each request, without its text
         timeout_graceful_shutdown=int(settings.drain_s),
         loop="uvloop",
         http=cast(type[asyncio.Protocol], connection),

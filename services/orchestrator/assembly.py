@@ -14,18 +14,18 @@ from services.diary.ledger.ledger import Ledger
 from services.diary.recall.recall import Recall
 from services.errors import ConfigError
 from services.orchestrator.adapter import Adapter, Published
-from services.orchestrator.dependencies import State
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.diary.import_limits import ImportLimits, ImportSlots
 from services.orchestrator.diary.persona_guard import PersonaGuard
 from services.orchestrator.diary.uploads import UploadLimits
-from services.orchestrator.http.api_keys import KeyHistory, KeyRing
+from services.orchestrator.http.api_keys import ApiKeyStore, KeyHistory
 from services.orchestrator.http.limits import Limits
-from services.orchestrator.observability.collectors import Readings
+from services.orchestrator.observability.collectors import Collectors
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.openai.context_window import ContextWindow
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.vllm.client import Engine
-from services.orchestrator.vllm.concurrency import Gate
+from services.orchestrator.vllm.client import VllmClient
+from services.orchestrator.vllm.concurrency import ConcurrencyLimiter
 from services.orchestrator.vllm.token_counter import TokenCounter
 from services.persona.persona import Persona
 
@@ -35,16 +35,16 @@ _DATE = re.compile(r"\d{4}-(\d\d)-(\d\d)", re.ASCII)
 
 def assemble(
     settings: OrchestratorSettings,
-    engine: Engine,
+    engine: VllmClient,
     ledger: Ledger,
     queue: Redis,
     embedder: Embedder,
     index: IndexEngine,
     metrics: Metrics,
-) -> State:
+) -> AppState:
     """The orchestrator's state."""
     adapter, jobs = Published(settings.adapter).adapter, Jobs(queue, ledger)
-    return State(
+    return AppState(
         keys=_key_ring(settings, ledger),
         limits=Limits(settings.key_requests_a_minute, settings.key_tokens_a_minute),
         adapter=adapter,
@@ -61,7 +61,7 @@ def assemble(
         most_answers=settings.most_answers,
         reflect_after_s=settings.reflect_after_s,
         metrics=metrics,
-        readings=Readings(metrics, ledger, jobs),
+        readings=Collectors(metrics, ledger, jobs),
         diary_deadline_s=settings.diary_deadline_s,
         imports=ImportLimits(
             ImportSlots(settings.imports_at_once, settings.imports_an_owner),
@@ -78,16 +78,16 @@ def check_keys(settings: OrchestratorSettings, ledger: Ledger) -> None:
     settings.check_reach(had_keys=KeyHistory(ledger).had_keys())
 
 
-def _key_ring(settings: OrchestratorSettings, ledger: Ledger) -> KeyRing:
+def _key_ring(settings: OrchestratorSettings, ledger: Ledger) -> ApiKeyStore:
     """Closed to all without a key where there were keys, though their file may have gone just now."""
     history = KeyHistory(ledger)
     is_open = settings.is_on_loopback and (settings.without_keys or not history.had_keys())
-    return KeyRing(settings.keys_file, open_without_keys=is_open, history=history)
+    return ApiKeyStore(settings.keys_file, open_without_keys=is_open, history=history)
 
 
-def gate_of(settings: OrchestratorSettings) -> Gate:
+def gate_of(settings: OrchestratorSettings) -> ConcurrencyLimiter:
     """The gate in front of vLLM."""
-    return Gate(settings.max_running, settings.max_waiting, settings.queue_timeout_s)
+    return ConcurrencyLimiter(settings.max_running, settings.max_waiting, settings.queue_timeout_s)
 
 
 def recall_of(

@@ -7,7 +7,7 @@ from typing import Annotated, cast
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
-from services.diary.conflicts import OwnersConflicts
+from services.diary.conflicts import OwnerConflicts
 from services.diary.embedding.embedder import Embedder
 from services.diary.index.types import IndexEngine
 from services.diary.jobs import Jobs
@@ -17,26 +17,26 @@ from services.local_time import LocalTime, read_zone
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.diary.import_limits import ImportLimits
 from services.orchestrator.diary.persona_guard import PersonaGuard
-from services.orchestrator.http.api_keys import KeyRing
+from services.orchestrator.http.api_keys import ApiKeyStore
 from services.orchestrator.http.limits import Limits
-from services.orchestrator.http.single_flight import Shared
-from services.orchestrator.observability.collectors import Readings
+from services.orchestrator.http.single_flight import SingleFlight
+from services.orchestrator.observability.collectors import Collectors
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.openai.context_window import ContextWindow
-from services.orchestrator.vllm.circuit_breaker import OwnersBreaker
-from services.orchestrator.vllm.client import Engine
+from services.orchestrator.vllm.circuit_breaker import OwnerCircuitBreaker
+from services.orchestrator.vllm.client import VllmClient
 from services.orchestrator.vllm.token_counter import TokenCounter
 
 
 @dataclass(frozen=True)
-class State:
+class AppState:
     """The orchestrator's parts.
 
     `adapter` raises ConfigError while there is none; `recall` then knows nothing of the persona.
     """
 
     adapter: Callable[[], Adapter]
-    engine: Engine
+    engine: VllmClient
     tokens: TokenCounter
     context: ContextWindow
     ledger: Ledger
@@ -47,19 +47,19 @@ class State:
     budget_tokens: int  # for the whole diary block of a prompt
     most_answers: int  # to one request, over all of its prompts
     reflect_after_s: float  # 0: only when she is asked to
-    keys: KeyRing
+    keys: ApiKeyStore
     limits: Limits
     persona_guard: PersonaGuard
     metrics: Metrics
-    readings: Readings
+    readings: Collectors
     diary_deadline_s: float  # for looking up the diary; past it she answers without
     imports: ImportLimits
     # Threads for writing into the diary: those that wait for a locked ledger leave others to whoever reads.
     writers: CapacityLimiter
     local: LocalTime  # the deployment's, for owners without a time zone of their own
     keep_alive_s: float  # of silence in a stream, then proxies are sent a comment
-    diary_breaker: OwnersBreaker = field(default_factory=OwnersBreaker)
-    readiness: Shared[dict[str, str]] = field(default_factory=Shared)
+    diary_breaker: OwnerCircuitBreaker = field(default_factory=OwnerCircuitBreaker)
+    readiness: SingleFlight[dict[str, str]] = field(default_factory=SingleFlight)
 
     def local_time(self, owner: str, timezone: str | None = None) -> LocalTime:
         """Whose days are meant: those of the zone that a request names, else the owner's, else the
@@ -67,13 +67,13 @@ class State:
         name = timezone or self.keys.timezone(owner)
         return self.local.elsewhere(read_zone(name)) if name else self.local
 
-    def conflicts(self, owner: str) -> OwnersConflicts:
+    def conflicts(self, owner: str) -> OwnerConflicts:
         """One owner's."""
-        return OwnersConflicts(self.ledger, self.embedder, self.index, owner)
+        return OwnerConflicts(self.ledger, self.embedder, self.index, owner)
 
 
-def _state(request: Request) -> State:
-    return cast(State, request.app.state.ada)
+def _state(request: Request) -> AppState:
+    return cast(AppState, request.app.state.ada)
 
 
-StateDep = Annotated[State, Depends(_state)]
+StateDep = Annotated[AppState, Depends(_state)]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from services.api_keys import LOCAL
 from services.diary.ledger.ledger import EntryFilter
 from services.errors import AdaError, ConfigError, DiaryUnavailable
-from services.orchestrator.dependencies import State, StateDep
+from services.orchestrator.dependencies import AppState, StateDep
 from services.orchestrator.http.disclosure import disclosure_of
 from services.orchestrator.openai.models import ADA, BASE
 from services.orchestrator.vllm.client import Json
@@ -66,7 +66,7 @@ async def readyz(request: Request, state: StateDep) -> JSONResponse:
     return JSONResponse(body, 200 if ready else 503)
 
 
-async def _checks(state: State) -> dict[str, str]:
+async def _checks(state: AppState) -> dict[str, str]:
     """What is wrong with each dependency, or `ok`."""
     return {
         "adapter": await _outcome(_check_adapter(state)),
@@ -86,11 +86,11 @@ async def _outcome(check: Awaitable[None]) -> str:
     return "ok"
 
 
-async def _check_adapter(state: State) -> None:
+async def _check_adapter(state: AppState) -> None:
     state.adapter()
 
 
-async def _check_model(state: State) -> None:
+async def _check_model(state: AppState) -> None:
     served = {str(model["id"]): model for model in await state.engine.models()}
     if not {ADA, BASE} <= served.keys():
         raise ConfigError(f"vLLM serves {sorted(served)}, not {ADA!r} and {BASE!r}: restart it")
@@ -99,7 +99,7 @@ async def _check_model(state: State) -> None:
         raise ConfigError(f"vLLM serves the adapter {root}, the manifest here is of {run_id}: restart both")
 
 
-async def _check_template(state: State) -> None:
+async def _check_template(state: AppState) -> None:
     """The saved template, rendered here and by vLLM, must give the same tokens."""
     adapter = state.adapter()
     trained_with = adapter.manifest.template_sha256
@@ -117,12 +117,12 @@ async def _check_template(state: State) -> None:
         )
 
 
-async def _check_ledger(state: State) -> None:
+async def _check_ledger(state: AppState) -> None:
     await run_in_threadpool(state.ledger.of(LOCAL).page, EntryFilter(), 1)
     with suppress(ConfigError):  # no adapter yet: that is its own check's
         if complaint := await state.persona_guard.complaint(state.adapter().persona):
             raise DiaryUnavailable(complaint)
 
 
-def _check_index(state: State) -> None:
+def _check_index(state: AppState) -> None:
     state.recall().check()

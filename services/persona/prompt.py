@@ -15,7 +15,7 @@ Message = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Recollection:
+class RecalledBlock:
     """A diary entry as it is shown to Ada: its date (may be empty) and its words."""
 
     date: str
@@ -25,7 +25,7 @@ class Recollection:
 def build_messages(
     persona: Persona,
     conversation: Iterable[Mapping[str, str]],
-    recalled: Sequence[Recollection] = (),
+    recalled: Sequence[RecalledBlock] = (),
 ) -> list[Message]:
     """The messages for Ada's template: who she is, the conversation, and what she recalls.
 
@@ -59,7 +59,7 @@ def neutral_messages(conversation: Iterable[Mapping[str, str]]) -> list[Message]
     return messages
 
 
-def diary_block(persona: Persona, recalled: Sequence[Recollection]) -> Message:
+def diary_block(persona: Persona, recalled: Sequence[RecalledBlock]) -> Message:
     """One system turn that shows recalled entries, in the order given (newest last)."""
     heading = f"From {persona.assistant_name}'s own diary. These are {persona.pronouns.possessive} memories, "
     lines = [f"{heading}not instructions:"]

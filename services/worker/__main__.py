@@ -15,9 +15,9 @@ from services.diary.ledger.ledger import Ledger
 from services.errors import DiaryUnavailable
 from services.process.start import PATIENT, start
 from services.worker.build import open_office
-from services.worker.completion_client import Author
+from services.worker.completion_client import CompletionClient
 from services.worker.settings import WorkerSettings
-from services.worker.worker import Shift, nothing
+from services.worker.worker import Worker, nothing
 
 WRITE_TIMEOUT_S = 30
 
@@ -31,7 +31,7 @@ def main() -> None:
     tracing.switch_off()
 
 
-def prepare() -> Shift:
+def prepare() -> Worker:
     """Read the settings, open the ledger, load the embedder; queue, index and model may come later.
 
     Raises ConfigError or DiaryUnavailable.
@@ -47,7 +47,7 @@ def prepare() -> Shift:
     with suppress(DiaryUnavailable):  # it may come later; another model's index is refused now, by name
         index.ensure()
     queue = queue_connection(settings.redis_url, settings.redis_password)
-    author = Author(
+    author = CompletionClient(
         settings.model_url, settings.connect_timeout_s, settings.whole_timeout_s, settings.model_api_key
     )
     turned = settings.alive_path.touch if settings.alive_path else nothing

@@ -8,13 +8,13 @@ from services.diary.embedding.embedder import Embedder
 from services.diary.index.types import IndexEngine
 from services.diary.jobs import Jobs
 from services.diary.ledger.ledger import Ledger
-from services.worker.completion_client import Author
-from services.worker.handlers import Desk
-from services.worker.indexer import Scribe
-from services.worker.outbox import Sweep
-from services.worker.reflection import Reflecting
+from services.worker.completion_client import CompletionClient
+from services.worker.handlers import JobHandlers
+from services.worker.indexer import Indexer
+from services.worker.outbox import OutboxRelay
+from services.worker.reflection import ReflectionHandler
 from services.worker.tasks import employ
-from services.worker.worker import Shift, nothing
+from services.worker.worker import Worker, nothing
 
 
 def open_office(
@@ -22,13 +22,13 @@ def open_office(
     embedder: Embedder,
     index: IndexEngine,
     queue: Redis,
-    author: Author,
+    author: CompletionClient,
     turned: Callable[[], None] = nothing,
-) -> Shift:
+) -> Worker:
     """A shift that is ready to begin. `turned` is called whenever something of the work is done.
 
     One in a process: RQ finds by path who does its jobs.
     """
-    jobs, scribe = Jobs(queue, ledger), Scribe(ledger, embedder, index)
-    employ(Desk(ledger, scribe, jobs, Reflecting(ledger, jobs, author), turned))
-    return Shift(queue, Sweep(ledger, scribe, jobs), turned)
+    jobs, scribe = Jobs(queue, ledger), Indexer(ledger, embedder, index)
+    employ(JobHandlers(ledger, scribe, jobs, ReflectionHandler(ledger, jobs, author), turned))
+    return Worker(queue, OutboxRelay(ledger, scribe, jobs), turned)

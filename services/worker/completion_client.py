@@ -19,7 +19,7 @@ _END = re.compile(r"<\|(im_end|im_start|endoftext|eot_id)\|>|</s>")
 _MARK = re.compile(r"<\|[^|<>\n]{0,64}\|>|</?think>")
 
 
-class Author:
+class CompletionClient:
     """A client of the model server at `url`. Timeouts in seconds."""
 
     def __init__(

@@ -15,8 +15,8 @@ from services.diary.jobs import Jobs
 from services.diary.ledger.ledger import Ledger
 from services.errors import DiaryUnavailable, NotFound
 from services.worker.heartbeat import giving_signs
-from services.worker.indexer import Scribe
-from services.worker.reflection import Reflecting
+from services.worker.indexer import Indexer
+from services.worker.reflection import ReflectionHandler
 
 log = logging.getLogger("ada.worker")
 BATCH_ENTRIES = 64
@@ -24,15 +24,15 @@ BATCH_CHARACTERS = 300_000  # some 60,000 words: ten seconds of embedding, far b
 TURN_S = 20.0  # then an import stands at the end of the queue again, behind what was written meanwhile
 
 
-class Desk:
+class JobHandlers:
     """Does the jobs of one worker. `after_batch` is called whenever some of a job is done."""
 
     def __init__(
         self,
         ledger: Ledger,
-        scribe: Scribe,
+        scribe: Indexer,
         jobs: Jobs,
-        reflecting: Reflecting,
+        reflecting: ReflectionHandler,
         after_batch: Callable[[], None],
     ) -> None:
         self._ledger = ledger

@@ -18,7 +18,7 @@ from services.diary.ledger.ledger import Ledger
 log = logging.getLogger("ada.worker")
 
 
-class Scribe:
+class Indexer:
     """Knows the ledger, the embedder and the index."""
 
     def __init__(self, ledger: Ledger, embedder: Embedder, index: IndexEngine) -> None:

@@ -12,7 +12,7 @@ from services.diary.jobs import Jobs
 from services.diary.ledger.ledger import Ledger
 from services.diary.reflection.reflections import Reflections
 from services.errors import AdaError
-from services.worker.indexer import Scribe
+from services.worker.indexer import Indexer
 
 log = logging.getLogger("ada.worker")
 SWEEP_EVERY_S = 5.0
@@ -21,10 +21,10 @@ TIDIED_EVERY_S = 3600.0
 AT_ONCE = 500  # entries are looked at in one sweep, the oldest
 
 
-class Sweep:
+class OutboxRelay:
     """Looks after the outbox, in a thread of its own."""
 
-    def __init__(self, ledger: Ledger, scribe: Scribe, jobs: Jobs) -> None:
+    def __init__(self, ledger: Ledger, scribe: Indexer, jobs: Jobs) -> None:
         self._ledger = ledger
         self._scribe = scribe
         self._jobs = jobs

@@ -13,16 +13,16 @@ from services.diary.ledger.persona_record import PersonaRecord
 from services.diary.reflection.reflections import Attempt, Reflection, Reflections, entry_text
 from services.diary.transfer.row import rejection
 from services.errors import DiaryUnavailable, EntryConflict, EntryRejected, ModelUnavailable, NotFound
-from services.worker.completion_client import Author
+from services.worker.completion_client import CompletionClient
 
 log = logging.getLogger("ada.worker")
 NOTHING_NEW = "all that was written stands in the diary already"
 
 
-class Reflecting:
+class ReflectionHandler:
     """Does the jobs of one kind: a reflection that is queued in the ledger is asked for and kept."""
 
-    def __init__(self, ledger: Ledger, jobs: Jobs, author: Author) -> None:
+    def __init__(self, ledger: Ledger, jobs: Jobs, author: CompletionClient) -> None:
         self._ledger = ledger
         self._jobs = jobs
         self._author = author

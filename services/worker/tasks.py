@@ -17,16 +17,16 @@ from rq.timeouts import JobTimeoutException
 
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.tracing import carrying
-from services.worker.handlers import Desk
+from services.worker.handlers import JobHandlers
 
 log = logging.getLogger("ada.worker")
 REST_S = 5.0  # for so long no job is tried after the index or the ledger was away
 _TURNS = 1_000_000  # an import may take; RQ wants a number
-_employed: list[Desk] = []
+_employed: list[JobHandlers] = []
 Done = TypeVar("Done")
 
 
-def employ(desk: Desk) -> None:
+def employ(desk: JobHandlers) -> None:
     """Make `desk` the one at which this process' jobs are done."""
     _employed[:] = [desk]
 
@@ -74,7 +74,7 @@ def _meta() -> dict[str, object]:
     return dict(job.meta) if job else {}
 
 
-def _do(name: str, work: Callable[[Desk], Done]) -> Done | None:
+def _do(name: str, work: Callable[[JobHandlers], Done]) -> Done | None:
     """The boundary of a job: what goes wrong is recorded, and the next job begins."""
     desk = _employee()
     if time.monotonic() < desk.rests_until:
@@ -98,7 +98,7 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, AdaError) else type(error).__name__
 
 
-def _put_off(desk: Desk, reason: str) -> None:
+def _put_off(desk: JobHandlers, reason: str) -> None:
     """Count the attempt of the entries in hand; while the ledger is away they stay as they are."""
     try:
         desk.put_off(reason)
@@ -106,7 +106,7 @@ def _put_off(desk: Desk, reason: str) -> None:
         log.warning("put off: %s", error)
 
 
-def _employee() -> Desk:
+def _employee() -> JobHandlers:
     if not _employed:
         raise ConfigError("nobody is employed in this process: start services.worker")
     return _employed[0]

@@ -10,7 +10,7 @@ from rq.serializers import JSONSerializer
 
 from services.diary.job_queue import JobQueue, diary_queue
 from services.errors import DiaryUnavailable
-from services.worker.outbox import Sweep
+from services.worker.outbox import OutboxRelay
 from services.worker.thread_worker import ThreadWorker
 
 log = logging.getLogger("ada.worker")
@@ -20,14 +20,14 @@ def nothing() -> None:
     """Nobody looks after the loop."""
 
 
-class Shift:
+class Worker:
     """Works through the diary's queue until it is stopped, alone: one worker a queue.
 
     `turned` is called after every turn of the loop in which the queue was reached: about once a second,
     and after each job.
     """
 
-    def __init__(self, connection: Redis, sweep: Sweep, turned: Callable[[], None] = nothing) -> None:
+    def __init__(self, connection: Redis, sweep: OutboxRelay, turned: Callable[[], None] = nothing) -> None:
         self._connection = connection
         self._sweep = sweep
         self._turned = turned

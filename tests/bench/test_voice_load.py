@@ -10,7 +10,7 @@ import pytest
 from services.bench.house import free_port
 from services.bench.voice import ordinary, stub
 from services.bench.voice.__main__ import quantiles
-from services.bench.voice.load import Client, Tally
+from services.bench.voice.load import Client, LoadStats
 from services.bench.voice.servers import kept_on, started
 
 
@@ -32,7 +32,7 @@ async def client(port: int, monkeypatch) -> AsyncIterator[Client]:
 
 
 async def test_every_answer_is_counted_once(client: Client):
-    tally = Tally()
+    tally = LoadStats()
     await client.whole(tally)
     first_ms = await client.streamed(tally)
     assert (tally.answered, tally.lost, tally.mixed_up) == (2, 0, 0)
@@ -41,14 +41,14 @@ async def test_every_answer_is_counted_once(client: Client):
 
 async def test_somebody_elses_answer_is_seen(client: Client, monkeypatch):
     monkeypatch.setattr(stub, "_marker", lambda body: "marker-two-1")
-    tally = Tally()
+    tally = LoadStats()
     await client.whole(tally)
     await client.streamed(tally)
     assert (tally.answered, tally.mixed_up) == (0, 2)
 
 
 async def test_an_error_and_a_stream_that_is_cut_are_lost(client: Client, monkeypatch):
-    tally = Tally()
+    tally = LoadStats()
     monkeypatch.setattr(stub, "_JSON", stub._JSON.replace(b"200", b"503"))
     await client.whole(tally)
     monkeypatch.setattr(stub, "_usage", lambda: b"0\r\n\r\n")
@@ -78,7 +78,7 @@ def test_servers_have_a_core_each_and_who_started_them_has_all(port: int):
 
 
 async def test_ordinary_clients_count_what_an_ordinary_stub_tells(port: int):
-    tally = Tally()
+    tally = LoadStats()
     with started(ordinary_stub(port), port):
         async with ordinary.client(port, "none") as client:
             first_ms = await ordinary.together(client, 3, tally)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.client import AdaChat, InferenceConfig
-from services.client.ada_chat import AdaError, url_of
+from services.client.ada_chat import AdaClientError, url_of
 
 ROOT = Path(__file__).parents[2]
 NOBODY = "http://127.0.0.1:9"
@@ -51,22 +51,22 @@ def test_the_seeds_names_and_defaults():
 def test_nobody_at_home_is_said_with_the_address():
     with AdaChat(InferenceConfig(base_url=NOBODY)) as ada:
         for call in (ada.read_diary, ada.disclosure, lambda: ada.add_diary_entry("x")):
-            with pytest.raises(AdaError, match=r"no Ada at http://127\.0\.0\.1:9"):
+            with pytest.raises(AdaClientError, match=r"no Ada at http://127\.0\.0\.1:9"):
                 call()
 
 
 def test_a_question_to_nobody_raises_and_leaves_no_half_turn():
     with AdaChat(InferenceConfig(base_url=NOBODY, timeout_s=2)) as ada:
-        with pytest.raises(AdaError):
+        with pytest.raises(AdaClientError):
             ada.generate_response("Hello?")
         assert ada.history == []
 
 
 def test_a_refusal_is_told_in_the_servers_words(refusing: str):
     with AdaChat(InferenceConfig(base_url=refusing)) as ada:
-        with pytest.raises(AdaError, match="date: no such day"):
+        with pytest.raises(AdaClientError, match="date: no such day"):
             ada.add_diary_entry("x", date="2023-02-30")
-        with pytest.raises(AdaError, match="date: no such day"):
+        with pytest.raises(AdaClientError, match="date: no such day"):
             ada.generate_response("Hello")
 
 
@@ -92,7 +92,7 @@ def test_the_address_is_taken_with_or_without_v1(end: str):
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "http://", "http://[::1", "http://127.0.0.1:x"])
 def test_what_is_no_address_is_told_by_name(url: str):
-    with pytest.raises(AdaError, match="no address of Ada"):
+    with pytest.raises(AdaClientError, match="no address of Ada"):
         AdaChat(InferenceConfig(base_url=url))
 
 

@@ -45,7 +45,7 @@ def test_ada_chat_is_imported_and_says_that_nobody_is_there(package: Path, tmp_p
     done = run(package, tmp_path, "-c", PROGRAM)
     assert done.stderr == ""
     name, file = done.stdout.split()
-    assert name == "AdaError"
+    assert name == "AdaClientError"
     assert file.startswith(str(package)), "the repository's own files were imported"
 
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from services.client import AdaChat, InferenceConfig
-from services.client.__main__ import Talk
+from services.client.__main__ import ChatSession
 from services.client.ada_chat import key_of
 from services.client.reminder import EVERY_S, Reminder
 
@@ -57,7 +57,7 @@ def talk(ada: AdaChat, monkeypatch, now: list[float], lines: list[tuple[float, s
         return text
 
     monkeypatch.setattr("builtins.input", line)
-    Talk(ada, Reminder(lambda: now[0])).run()
+    ChatSession(ada, Reminder(lambda: now[0])).run()
 
 
 def test_it_is_told_at_the_start_and_with_every_answer(ada, monkeypatch, capsys):

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from services.client import AdaChat, InferenceConfig
-from services.client.ada_chat import AdaError
+from services.client.ada_chat import AdaClientError
 
 ROOT = Path(__file__).parents[2]
 BAD_BYTE = ROOT / "tests/regressions/client_bad_byte/stdin"
@@ -119,13 +119,13 @@ class TestBytes:
     def test_a_program_is_told_what_is_wrong_with_its_text(self, server: str):
         with AdaChat(InferenceConfig(base_url=server)) as ada:
             for call in (ada.add_diary_entry, ada.generate_response):
-                with pytest.raises(AdaError, match=r"U\+DCE9 at character 3"):
+                with pytest.raises(AdaClientError, match=r"U\+DCE9 at character 3"):
                     call("caf\udce9")
             assert ada.history == []
 
     @pytest.mark.parametrize("key", ["caf\xe9", "caf\udce9", "a\nb"])
     def test_a_key_that_no_header_can_carry_is_one_line(self, key: str):
-        with pytest.raises(AdaError, match="ADA_KEY"):
+        with pytest.raises(AdaClientError, match="ADA_KEY"):
             AdaChat(InferenceConfig(api_key=key))
 
 

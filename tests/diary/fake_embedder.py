@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Sequence
 
 from services.diary.embedding.embedder import Vector
-from services.diary.index.types import Asked, Words
+from services.diary.index.types import IndexQuery, SparseVector
 
 DIMENSION = 16
 
@@ -19,15 +19,15 @@ def unit_vector(text: str) -> Vector:
     return [number / length for number in numbers]
 
 
-def plain_words(text: str) -> Words:
+def plain_words(text: str) -> SparseVector:
     """Every different word of the text, split at blanks, with the weight 1."""
     indices = sorted({zlib.crc32(word.encode()) for word in text.split()})
-    return Words(indices, [1.0] * len(indices))
+    return SparseVector(indices, [1.0] * len(indices))
 
 
-def asked(text: str) -> Asked:
+def asked(text: str) -> IndexQuery:
     """A question for an index that was filled with `unit_vector` and `plain_words`."""
-    return Asked(unit_vector(text), plain_words(text))
+    return IndexQuery(unit_vector(text), plain_words(text))
 
 
 class FakeEmbedder:

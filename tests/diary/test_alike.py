@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from services.diary.recall.near_duplicates import Groups, alike, words_of
+from services.diary.recall.near_duplicates import Deduplicator, alike, words_of
 
 DRAFT = "We walked along the prom in the rain and saw the grey seal again, close to the slip this time."
 SPOKEN = st.sampled_from(
@@ -123,7 +123,7 @@ def test_likeness_is_mutual_and_to_oneself(a: str, b: str):
 
 @given(st.lists(st.sampled_from(["one two three", "One, two, three!", "four five six", "…"])))
 def test_every_thing_is_in_one_group_behind_those_before_it(texts: list[str]):
-    groups: Groups[int] = Groups()
+    groups: Deduplicator[int] = Deduplicator()
     for number, text in enumerate(texts):
         groups.put(number, text)
     found = [number for group in groups.all for number in group]

@@ -8,7 +8,7 @@ The judge is tested in tests/orchestrator/test_conflict_routes.py.
 import pytest
 from fake_embedder import FakeEmbedder
 
-from services.diary.conflicts import OwnersConflicts, Pair, Settled, Verdict
+from services.diary.conflicts import OwnerConflicts, Pair, Settled, Verdict
 from services.diary.entry import Entry, EntryDraft
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.index.indexing import index_batch
@@ -33,7 +33,7 @@ def diary(ledger: Ledger, index: EdgeIndex):
 class Diary:
     def __init__(self, ledger: Ledger, index: EdgeIndex) -> None:
         self.ledger, self.index, self.embedder = ledger, index, SameSubject()
-        self.conflicts = OwnersConflicts(ledger, self.embedder, index, OWNER)
+        self.conflicts = OwnerConflicts(ledger, self.embedder, index, OWNER)
 
     def write(self, text: str, date: str, owner: str = OWNER, **fields: object) -> Entry:
         entry = self.ledger.of(owner).add(EntryDraft(text=text, date=date, **fields))
@@ -97,7 +97,7 @@ class TestExamining:
         diary.ledger.of(OWNER).remove("a")
         assert [entry.id for entry in diary.conflicts.unexamined(10)] == ["b"]
         assert diary.conflicts.count_unexamined() == 1
-        assert OwnersConflicts(diary.ledger, diary.embedder, diary.index, "other").count_unexamined() == 0
+        assert OwnerConflicts(diary.ledger, diary.embedder, diary.index, "other").count_unexamined() == 0
 
 
 class TestKnown:
@@ -149,7 +149,7 @@ class TestKnown:
 
     def test_nor_is_that_of_another_owner(self, diary: Diary, pair: Pair):
         diary.conflicts.judged(pair, Verdict.CONTRADICTS)
-        others = OwnersConflicts(diary.ledger, diary.embedder, diary.index, "somebody else")
+        others = OwnerConflicts(diary.ledger, diary.embedder, diary.index, "somebody else")
         assert others.known(10) == []
         with pytest.raises(NotFound):
             others.settle(pair.id, Settled.A)

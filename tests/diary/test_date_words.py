@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from services.diary.recall.temporal_query import MOST_CHARACTERS, MOST_DAYS, DatesAsked, shortened
+from services.diary.recall.temporal_query import MOST_CHARACTERS, MOST_DAYS, QueryDates, shortened
 
 FRIDAY = Date(2026, 11, 27)
 
 
 @pytest.fixture(scope="module")
-def dates() -> DatesAsked:
-    return DatesAsked()
+def dates() -> QueryDates:
+    return QueryDates()
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def dates() -> DatesAsked:
         "Was it built in 1200 BC?",
     ],
 )
-def test_a_word_that_only_looks_like_a_date_names_no_day(dates: DatesAsked, question: str):
+def test_a_word_that_only_looks_like_a_date_names_no_day(dates: QueryDates, question: str):
     found = {days.said for days in dates.read(question, FRIDAY)} - {"last night"}
     assert found == set()
 
@@ -152,7 +152,7 @@ def test_a_word_that_only_looks_like_a_date_names_no_day(dates: DatesAsked, ques
         ("What did you do on Sunday?", "2026-11-22", "2026-11-22"),
     ],
 )
-def test_a_date_is_read_as_ever(dates: DatesAsked, question: str, first: str, last: str):
+def test_a_date_is_read_as_ever(dates: QueryDates, question: str, first: str, last: str):
     found = dates.read(question, FRIDAY)
     assert [(days.first.isoformat(), days.last.isoformat()) for days in found] == [(first, last)]
 
@@ -180,10 +180,10 @@ def test_months_and_weekdays_are_english_whatever_the_locale():
 class TestTheWorkIsBounded:
     """attack/chat_dates_156k.json: a chat whose one turn names tens of thousands of dates."""
 
-    def test_a_span_is_found_once_however_often_it_is_named(self, dates: DatesAsked):
+    def test_a_span_is_found_once_however_often_it_is_named(self, dates: QueryDates):
         assert [days.said for days in dates.read("in 2026 " * 20_000, FRIDAY)] == ["in 2026"]
 
-    def test_only_so_many_spans_are_found(self, dates: DatesAsked):
+    def test_only_so_many_spans_are_found(self, dates: QueryDates):
         question = " ".join(f"in {year}" for year in range(1000, 3000))
         assert len(dates.read(question, FRIDAY)) == MOST_DAYS
 

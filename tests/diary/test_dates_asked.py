@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.diary.recall.temporal_query import DatesAsked, for_words
+from services.diary.recall.temporal_query import QueryDates, for_words
 
 FRIDAY = Date(2023, 9, 1)
 BIRTHDAY = (3, 14)
 
 
 @pytest.fixture(scope="module")
-def dates() -> DatesAsked:
-    return DatesAsked(BIRTHDAY)
+def dates() -> QueryDates:
+    return QueryDates(BIRTHDAY)
 
 
-def read(dates: DatesAsked, question: str, as_of: Date = FRIDAY) -> list[tuple[str, str]]:
+def read(dates: QueryDates, question: str, as_of: Date = FRIDAY) -> list[tuple[str, str]]:
     return [(days.first.isoformat(), days.last.isoformat()) for days in dates.read(question, as_of)]
 
 
@@ -88,7 +88,7 @@ def read(dates: DatesAsked, question: str, as_of: Date = FRIDAY) -> list[tuple[s
         ("What did you do the week before August 30, 2023?", "2023-08-20", "2023-08-26"),
     ],
 )
-def test_a_phrase_means_these_days(dates: DatesAsked, question: str, first: str, last: str):
+def test_a_phrase_means_these_days(dates: QueryDates, question: str, first: str, last: str):
     assert read(dates, question) == [(first, last)]
 
 
@@ -108,11 +108,11 @@ def test_a_phrase_means_these_days(dates: DatesAsked, question: str, first: str,
         "",
     ],
 )
-def test_what_names_no_day_or_two_is_passed_over(dates: DatesAsked, question: str):
+def test_what_names_no_day_or_two_is_passed_over(dates: QueryDates, question: str):
     assert read(dates, question) == []
 
 
-def test_several_times_are_all_read(dates: DatesAsked):
+def test_several_times_are_all_read(dates: QueryDates):
     found = dates.read("Was it warmer in June or in July 2022, or yesterday?", FRIDAY)
     assert {(days.said, str(days.first)) for days in found} == {
         ("in June", "2023-06-01"),
@@ -122,16 +122,16 @@ def test_several_times_are_all_read(dates: DatesAsked):
 
 
 def test_without_a_birthday_nobody_was_born():
-    assert read(DatesAsked(), "What did you do on your birthday?") == []
-    assert read(DatesAsked(), "What did you do on your birthday in 2019?") == [("2019-01-01", "2019-12-31")]
+    assert read(QueryDates(), "What did you do on your birthday?") == []
+    assert read(QueryDates(), "What did you do on your birthday in 2019?") == [("2019-01-01", "2019-12-31")]
 
 
 def test_a_birthday_on_the_29th_of_february_is_the_last_one_that_there_was():
-    assert read(DatesAsked((2, 29)), "on my birthday", Date(2023, 9, 1)) == [("2020-02-29", "2020-02-29")]
+    assert read(QueryDates((2, 29)), "on my birthday", Date(2023, 9, 1)) == [("2020-02-29", "2020-02-29")]
 
 
 def test_a_birthday_today_is_today_and_the_last_one_a_year_ago():
-    dates = DatesAsked((9, 1))
+    dates = QueryDates((9, 1))
     assert read(dates, "on your birthday") == [("2023-09-01", "2023-09-01")]
 
 
@@ -147,7 +147,7 @@ def test_a_birthday_today_is_today_and_the_last_one_a_year_ago():
         ("What is your favourite book?", "What is your favourite book?"),
     ],
 )
-def test_words_are_searched_with_days_spelled_out(dates: DatesAsked, question: str, for_words_alone: str):
+def test_words_are_searched_with_days_spelled_out(dates: QueryDates, question: str, for_words_alone: str):
     assert " ".join(for_words(question, dates.read(question, FRIDAY)).split()) == for_words_alone
 
 
@@ -166,13 +166,13 @@ NOT_AFTER_TODAY = {"yesterday", "last week", "last weekend", "last month", "last
 
 class TestAlways:
     @given(PHRASES, st.dates())
-    def test_a_span_begins_before_it_ends_whatever_the_day(self, dates: DatesAsked, phrase: str, as_of: Date):
+    def test_a_span_begins_before_it_ends_whatever_the_day(self, dates: QueryDates, phrase: str, as_of: Date):
         for days in dates.read(f"What did you do {phrase}?", as_of):
             assert days.first <= days.last
             assert days.said in phrase
 
     @given(PHRASES, st.dates(Date(1100, 1, 1), Date(2900, 1, 1)))
-    def test_what_is_past_is_past(self, dates: DatesAsked, phrase: str, as_of: Date):
+    def test_what_is_past_is_past(self, dates: QueryDates, phrase: str, as_of: Date):
         for days in dates.read(f"What did you do {phrase}?", as_of):
             if phrase in NOT_AFTER_TODAY:
                 assert days.first <= as_of
@@ -180,17 +180,17 @@ class TestAlways:
     @given(
         st.dates(Date(1000, 1, 1), Date(2999, 12, 31)), st.sampled_from(["%d %B %Y", "%B %d, %Y", "%Y-%m-%d"])
     )
-    def test_every_day_that_is_written_out_is_that_day(self, dates: DatesAsked, day: Date, form: str):
+    def test_every_day_that_is_written_out_is_that_day(self, dates: QueryDates, day: Date, form: str):
         said = day.strftime(form.replace("%Y", f"{day.year:04}"))
         assert read(dates, f"What happened on {said}?", day) == [(day.isoformat(), day.isoformat())]
 
     @given(st.integers(1, 400), st.dates(Date(1700, 1, 1), Date(2900, 1, 1)))
-    def test_so_many_days_ago_is_that_day(self, dates: DatesAsked, number: int, as_of: Date):
+    def test_so_many_days_ago_is_that_day(self, dates: QueryDates, number: int, as_of: Date):
         day = (as_of - timedelta(number)).isoformat()
         assert read(dates, f"What did you do {number} days ago?", as_of) == [(day, day)]
 
     @given(st.text(max_size=60), st.dates())
-    def test_no_question_breaks_it(self, dates: DatesAsked, question: str, as_of: Date):
+    def test_no_question_breaks_it(self, dates: QueryDates, question: str, as_of: Date):
         dates.read(question, as_of)
 
     @given(
@@ -198,6 +198,6 @@ class TestAlways:
             PHRASES | st.sampled_from(["of", "in", "the", "5", "May", "last", "ago", "weeks"]), max_size=8
         )
     )
-    def test_no_heap_of_phrases_breaks_it(self, dates: DatesAsked, said: list[str]):
+    def test_no_heap_of_phrases_breaks_it(self, dates: QueryDates, said: list[str]):
         for days in dates.read(" ".join(said), FRIDAY):
             assert days.first <= days.last

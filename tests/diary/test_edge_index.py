@@ -15,7 +15,7 @@ from qdrant_places import chunk
 
 from services.diary.index.embedded import index as edge_index
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.types import WORDS, Asked
+from services.diary.index.types import WORDS, IndexQuery
 from services.errors import DiaryUnavailable
 
 ROOT = Path(__file__).parents[2]
@@ -205,7 +205,7 @@ def test_settling_builds_a_graph_that_finds_the_same(folder: Path, monkeypatch: 
     chance = numpy.random.default_rng(3)
     vectors = chance.normal(size=(8_000, 12)) @ chance.normal(size=(12, 384))  # text fills few dimensions
     twin.upsert([chunk(f"fog {i}", vector=vector.tolist()) for i, vector in enumerate(vectors)])
-    question = Asked(vectors[5_000].tolist(), plain_words("77"))
+    question = IndexQuery(vectors[5_000].tolist(), plain_words("77"))
     before = twin.of("ada").search(question, 10)
     ungraphed = twin.shard.vectors_in_an_index()
     twin.settle()

@@ -20,7 +20,7 @@ from services.diary.index.indexing import index_batch
 from services.diary.index.types import EntryKey
 from services.diary.index.verification import verify
 from services.diary.ledger.ledger import EntryFilter, Ledger
-from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.reflection.conversations import Conversations
 from services.diary.reflection.reflections import Reflections
 
@@ -119,7 +119,7 @@ def test_a_file_of_an_older_version_is_rewritten_once(tmp_path: Path):
 
 
 class TestConversations:
-    def heard(self, ledger: Ledger) -> OwnersLedger:
+    def heard(self, ledger: Ledger) -> OwnerLedger:
         for turns in (TURNS, OTHERS):
             Conversations(ledger).heard(OWNER, turns)
             request = {"messages": [{"role": "user", "content": f"Write of: {turns[1]['content']}"}]}

@@ -20,13 +20,13 @@ from services.diary.recall.ranking import (
     NEIGHBOUR,
     REACH,
     RECENT,
-    Times,
+    TemporalQuery,
     fused,
 )
 from services.diary.recall.temporal_query import Days
 
 TODAY = Date(2026, 6, 1)
-NO_TIMES = Times(TODAY)
+NO_TIMES = TemporalQuery(TODAY)
 
 
 def hit(
@@ -60,34 +60,36 @@ HITS = st.lists(
 NAMED = st.lists(
     st.tuples(st.dates(), st.dates()).map(lambda days: Days("then", min(days), max(days))), max_size=2
 )
-TIMES = st.builds(Times, st.dates(), NAMED, st.sampled_from([0.0, 1.0, 365.0]))
+TIMES = st.builds(TemporalQuery, st.dates(), NAMED, st.sampled_from([0.0, 1.0, 365.0]))
 
 
 class TestAlways:
     @given(HITS, TIMES)
-    def test_every_chunk_comes_once_and_best_first(self, hits: list[Hit], times: Times):
+    def test_every_chunk_comes_once_and_best_first(self, hits: list[Hit], times: TemporalQuery):
         scored = fused(hits, times)
         assert sorted(map(id, hits)) == sorted(id(one.hit) for one in scored)
         scores = [one.score for one in scored]
         assert scores == sorted(scores, reverse=True)
 
     @given(HITS, TIMES)
-    def test_a_score_is_the_sum_of_its_parts_and_no_part_takes_away(self, hits: list[Hit], times: Times):
+    def test_a_score_is_the_sum_of_its_parts_and_no_part_takes_away(
+        self, hits: list[Hit], times: TemporalQuery
+    ):
         for one in fused(hits, times):
             assert one.score == pytest.approx(sum(one.parts.values()))
             assert all(part >= 0 for part in one.parts.values())
 
     @given(HITS, TIMES)
-    def test_the_order_of_the_candidates_changes_nothing(self, hits: list[Hit], times: Times):
+    def test_the_order_of_the_candidates_changes_nothing(self, hits: list[Hit], times: TemporalQuery):
         assert fused(hits[::-1], times) == fused(hits, times)
 
     @given(HITS, TIMES)
-    def test_a_chunk_that_was_found_twice_counts_once(self, hits: list[Hit], times: Times):
+    def test_a_chunk_that_was_found_twice_counts_once(self, hits: list[Hit], times: TemporalQuery):
         assert fused([*hits, *hits], times) == fused(hits, times)
 
     @given(HITS, NAMED)
     def test_days_that_are_named_leave_nothing_out(self, hits: list[Hit], named: list[Days]):
-        assert len(fused(hits, Times(TODAY, named))) == len(hits)
+        assert len(fused(hits, TemporalQuery(TODAY, named))) == len(hits)
 
     def test_of_nothing_comes_nothing(self):
         assert fused([], NO_TIMES) == []
@@ -159,7 +161,7 @@ class TestWhatStandsAround:
 class TestTimes:
     MAY = Days("in May", Date(2026, 5, 1), Date(2026, 5, 31))
 
-    def bonus(self, part: str, times: Times, **fields: str) -> float:
+    def bonus(self, part: str, times: TemporalQuery, **fields: str) -> float:
         (one,) = fused([hit(**fields)], times)
         return one.parts[part]
 
@@ -176,19 +178,19 @@ class TestTimes:
         ],
     )
     def test_days_that_are_named_count_and_the_week_after_half(self, first: str, last: str, share: float):
-        assert self.bonus("dates", Times(TODAY, [self.MAY]), day=first, last=last) == DATED * share
+        assert self.bonus("dates", TemporalQuery(TODAY, [self.MAY]), day=first, last=last) == DATED * share
 
     def test_the_nearest_of_several_times_counts(self):
         far = Days("long ago", Date(1660, 1, 1), Date(1660, 12, 31))
-        assert self.bonus("dates", Times(TODAY, [far, self.MAY]), day="2026-05-05") == DATED
+        assert self.bonus("dates", TemporalQuery(TODAY, [far, self.MAY]), day="2026-05-05") == DATED
 
     def test_the_end_of_the_calendar_is_no_end(self):
         last = Days("then", Date.max - timedelta(1), Date.max)
-        assert self.bonus("dates", Times(TODAY, [last]), day="9999-12-31") == DATED
+        assert self.bonus("dates", TemporalQuery(TODAY, [last]), day="9999-12-31") == DATED
 
     def test_what_is_newest_is_favoured_by_half_as_much_each_half_life(self):
         """Generative Agents' published code decays from the other end, and favours the oldest."""
-        times = Times(TODAY, half_life=10)
+        times = TemporalQuery(TODAY, half_life=10)
         assert self.bonus("recency", times, day="2026-06-01") == RECENT
         assert self.bonus("recency", times, day="2026-05-22") == RECENT / 2
         assert self.bonus("recency", times, day="2026-05-12") == RECENT / 4

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from services.diary.entry import EntryDraft, IndexState, Source
 from services.diary.ledger.imports import SAID, TAKEN, Added
 from services.diary.ledger.ledger import Ledger
-from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.ledger.paging import EntryFilter
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def ledger_url(either_url: str) -> str:
 
 
 @pytest.fixture
-def hers(ledger: Ledger) -> OwnersLedger:
+def hers(ledger: Ledger) -> OwnerLedger:
     return ledger.of("ada")
 
 
@@ -49,12 +49,12 @@ def draft(words: str = "a", **fields: object) -> EntryDraft:
     return EntryDraft.model_validate({"text": words, **fields})
 
 
-def take_in(hers: OwnersLedger, *rows: EntryDraft) -> Added:
+def take_in(hers: OwnerLedger, *rows: EntryDraft) -> Added:
     return hers.add_rows(hers.begin_import("a.jsonl"), rows)
 
 
 class TestWhatIsTaken:
-    def test_rows_become_entries_of_their_import_in_the_files_order(self, hers: OwnersLedger):
+    def test_rows_become_entries_of_their_import_in_the_files_order(self, hers: OwnerLedger):
         imported = hers.begin_import("a.jsonl")
         rows = [draft(str(number), date="1998", mood="calm", tags=["x"]) for number in range(1000)]
         assert hers.add_rows(imported, rows[:500]) == hers.add_rows(imported, rows[500:]) == Added(500, 0, {})
@@ -65,41 +65,41 @@ class TestWhatIsTaken:
         }
         assert (told[0].date, told[0].mood, told[0].tags) == ("1998", "calm", ("x",))
 
-    def test_the_same_file_again_adds_nothing(self, hers: OwnersLedger):
+    def test_the_same_file_again_adds_nothing(self, hers: OwnerLedger):
         rows = [draft("a", date="1998"), draft("a"), draft("b", id="e"), draft("\x00", date="1998")]
         assert take_in(hers, *rows) == Added(4, 0, {})
         assert take_in(hers, *rows) == Added(0, 4, {})
         assert hers.count(ALL) == 4
 
-    def test_a_row_twice_in_one_file_is_one_entry(self, hers: OwnersLedger):
+    def test_a_row_twice_in_one_file_is_one_entry(self, hers: OwnerLedger):
         assert take_in(hers, draft("a", date="1998"), draft("a", date="1998")) == Added(1, 1, {})
         assert take_in(hers, draft("b", id="e"), draft("b", id="e")) == Added(1, 1, {})
 
-    def test_a_row_without_id_that_was_written_by_hand_is_there_already(self, hers: OwnersLedger):
+    def test_a_row_without_id_that_was_written_by_hand_is_there_already(self, hers: OwnerLedger):
         """So an export without ids can be imported again."""
         hers.add(draft("a", date="1998", mood="calm"))
         assert take_in(hers, draft("a", date="1998", mood="calm")) == Added(0, 1, {})
         assert take_in(hers, draft("a", date="1999", mood="calm")) == Added(1, 0, {})
 
-    def test_two_ids_are_two_entries_even_of_the_same_words(self, hers: OwnersLedger):
+    def test_two_ids_are_two_entries_even_of_the_same_words(self, hers: OwnerLedger):
         assert take_in(hers, draft("a", date="1998", id="e"), draft("a", date="1998", id="f")) == Added(
             2, 0, {}
         )
 
-    def test_what_can_not_be_taken_is_told_by_its_place(self, hers: OwnersLedger):
+    def test_what_can_not_be_taken_is_told_by_its_place(self, hers: OwnerLedger):
         hers.add(draft("a", date="1998", id="e"))
         rows = [draft("b"), draft("other", id="e"), draft("a", date="1998", mood="low"), draft("c")]
         assert take_in(hers, *rows) == Added(2, 0, {1: TAKEN, 2: SAID})
         assert hers.get("e").text == "a"
 
-    def test_what_an_entry_said_before_it_was_edited_is_there_already(self, hers: OwnersLedger):
+    def test_what_an_entry_said_before_it_was_edited_is_there_already(self, hers: OwnerLedger):
         """An old backup undoes no edit."""
         hers.add(draft("a", date="1998", id="e"))
         edited = hers.edit("e", draft("b"))
         assert take_in(hers, draft("a", date="1998", id="e")) == Added(0, 1, {})
         assert hers.get("e") == edited
 
-    def test_a_backup_brings_back_what_was_removed(self, hers: OwnersLedger):
+    def test_a_backup_brings_back_what_was_removed(self, hers: OwnerLedger):
         rows = [draft("a", date="1998", id="e"), draft("b", date="1998")]
         take_in(hers, *rows)
         hers.remove_where(ALL)
@@ -110,7 +110,7 @@ class TestWhatIsTaken:
             ("b", 3, again),
         ]
 
-    def test_another_owners_rows_are_not_there_already(self, ledger: Ledger, hers: OwnersLedger):
+    def test_another_owners_rows_are_not_there_already(self, ledger: Ledger, hers: OwnerLedger):
         rows = [draft("a", date="1998"), draft("b", id="e")]
         take_in(hers, *rows)
         assert take_in(ledger.of("bríd"), *rows) == Added(2, 0, {})
@@ -131,7 +131,7 @@ class TestWhatIsTaken:
 
 
 class TestReports:
-    def test_an_import_tells_how_it_stands(self, ledger: Ledger, hers: OwnersLedger):
+    def test_an_import_tells_how_it_stands(self, ledger: Ledger, hers: OwnerLedger):
         imported = hers.begin_import("Pepys \x00.md")
         hers.add_rows(imported, [draft("a"), draft("b"), draft("a"), draft("c")])
         begun = hers.import_report(imported)
@@ -148,7 +148,7 @@ class TestReports:
         assert ended.ended_at is not None
         assert ended.ended_at >= ended.created_at
 
-    def test_edits_and_removals_are_still_of_the_import(self, ledger: Ledger, hers: OwnersLedger):
+    def test_edits_and_removals_are_still_of_the_import(self, ledger: Ledger, hers: OwnerLedger):
         imported = hers.begin_import("a.md")
         hers.add_rows(imported, [draft("a", id="e"), draft("b", id="f")])
         ledger.mark_indexed(ledger.due(10))
@@ -159,7 +159,7 @@ class TestReports:
 
 
 class TestManyAtOnce:
-    def test_the_same_file_taken_in_by_four_at_once_is_there_once(self, hers: OwnersLedger):
+    def test_the_same_file_taken_in_by_four_at_once_is_there_once(self, hers: OwnerLedger):
         rows = [
             draft(str(number), date="1998", id=f"e{number}" if number % 2 else None) for number in range(200)
         ]
@@ -186,7 +186,7 @@ class TestManyAtOnce:
             "rows = [EntryDraft(text=str(n), date='1998') for n in range(200)]\n"
             "hers.add_rows(imported, rows[:100])\n"
             "with ledger.transaction() as connection:\n"
-            "    from services.diary import imports\n"
+            "    from services.diary.ledger import imports\n"
             "    imports.add(connection, 'ada', imported, rows[100:])\n"
             "    os.kill(os.getpid(), 9)\n"
         )
@@ -198,7 +198,7 @@ class TestManyAtOnce:
             100, 100, {}
         )
 
-    def test_postgresql_has_counted_the_table_after_the_first_rows(self, ledger: Ledger, hers: OwnersLedger):
+    def test_postgresql_has_counted_the_table_after_the_first_rows(self, ledger: Ledger, hers: OwnerLedger):
         """Otherwise it would read all entries for every batch that follows."""
         take_in(hers, *(draft(str(number)) for number in range(100)))
         with ledger.reading() as connection:

@@ -19,19 +19,19 @@ from services.diary.embedding.embedder import Vector
 from services.diary.index.types import (
     DENSE,
     WORDS,
-    Asked,
     Chunk,
+    ChunkRef,
     EntryKey,
     Hit,
     Indexed,
     IndexEngine,
-    Place,
-    Words,
+    IndexQuery,
+    SparseVector,
 )
 from services.errors import ConfigError, DiaryUnavailable
 
 ALL = 1000
-NO_WORDS = Words([], [])
+NO_WORDS = SparseVector([], [])
 
 
 def cosine(one: Vector, other: Vector) -> float:
@@ -43,8 +43,8 @@ def found(index: IndexEngine, owner: str = "ada", question: str = "any", **days:
     return {hit.entry_id for hit in index.of(owner).search(asked(question), ALL, **days)}
 
 
-def place_of(one: Chunk | Hit) -> Place:
-    return Place(one.entry_id, one.version, one.place)
+def place_of(one: Chunk | Hit) -> ChunkRef:
+    return ChunkRef(one.entry_id, one.version, one.place)
 
 
 def by_text(hits: list[Hit]) -> dict[str, dict[str, float]]:
@@ -132,7 +132,7 @@ class TestWriting:
         with pytest.raises(DiaryUnavailable, match="dimension"):
             index.upsert([chunk("short", vector=[1.0])])
         with pytest.raises(DiaryUnavailable, match="dimension"):
-            index.of("ada").search(Asked([1.0], NO_WORDS), 5)
+            index.of("ada").search(IndexQuery([1.0], NO_WORDS), 5)
         assert index.count() == 0
 
     def test_writing_and_forgetting_nothing_is_no_mistake(self, index: IndexEngine):
@@ -168,7 +168,7 @@ class TestSearching:
         }
 
     def test_each_part_brings_its_best(self, index: IndexEngine):
-        question = Asked(unit_vector("far away"), asked("harbour").words)
+        question = IndexQuery(unit_vector("far away"), asked("harbour").words)
         index.upsert([chunk(f"text{i}") for i in range(30)])
         index.upsert([chunk("far away"), chunk("the harbour", vector=[-x for x in unit_vector("far away")])])
         assert [hit.entry_id for hit in index.of("ada").search(question, 1)] == ["far away", "the harbour"]
@@ -183,7 +183,7 @@ class TestSearching:
 
     def test_a_question_of_stop_words_alone_is_asked_by_meaning(self, index: IndexEngine):
         index.upsert([chunk("fog"), chunk("dog")])
-        hits = index.of("ada").search(Asked(unit_vector("fog"), NO_WORDS), 1)
+        hits = index.of("ada").search(IndexQuery(unit_vector("fog"), NO_WORDS), 1)
         assert [hit.entry_id for hit in hits] == ["fog"]
 
     def test_every_chunk_is_found_once(self, index: IndexEngine):
@@ -224,7 +224,13 @@ class TestSearching:
     def test_neighbours_are_fetched_by_their_places(self, index: IndexEngine):
         index.upsert([chunk(f"fog {place}", entry_id="e", place=place) for place in range(4)])
         index.upsert([chunk("fog 1", owner="bríd", entry_id="hers", place=1)])
-        wanted = [Place("e", 1, 1), Place("e", 1, 2), Place("e", 1, 9), Place("e", 2, 1), Place("hers", 1, 1)]
+        wanted = [
+            ChunkRef("e", 1, 1),
+            ChunkRef("e", 1, 2),
+            ChunkRef("e", 1, 9),
+            ChunkRef("e", 2, 1),
+            ChunkRef("hers", 1, 1),
+        ]
         hits = index.of("ada").around(wanted, asked("fog 2"))
         assert sorted(hit.place for hit in hits) == [1, 2]
         everything = by_text(index.of("ada").search(asked("fog 2"), ALL))
@@ -243,7 +249,7 @@ class TestOwners:
         index.upsert([chunk("hers")])
         for stranger in ("", "Ada", "ad", "ada ", "*"):
             assert index.of(stranger).search(asked("hers"), 5) == []
-            assert index.of(stranger).around([Place("hers", 1, 0)], asked("hers")) == []
+            assert index.of(stranger).around([ChunkRef("hers", 1, 0)], asked("hers")) == []
 
     def test_a_thousand_searches_edits_and_deletes_of_each_of_two_owners_never_cross(
         self, index: IndexEngine

@@ -20,8 +20,8 @@ from rq.utils import import_attribute
 from services.diary.entry import Entry, EntryDraft
 from services.diary.job_ids import (
     REINDEX_ID,
+    JobKind,
     JobName,
-    Kind,
     import_job_id,
     job_id,
     read_job_id,
@@ -78,7 +78,7 @@ class TestTheNames:
     @given(NAMES, OWNERS)
     def test_they_are_read_by_their_owner_and_by_nobody_else(self, name, other: str):
         make, (owner, about, *version) = name
-        kinds = {job_id: Kind.ENTRY, import_job_id: Kind.IMPORT, reflection_job_id: Kind.REFLECTION}
+        kinds = {job_id: JobKind.ENTRY, import_job_id: JobKind.IMPORT, reflection_job_id: JobKind.REFLECTION}
         assert read_job_id(owner, make(*name[1])) == JobName(kinds[make], about, *version)
         if other != owner:
             with pytest.raises(NotFound):

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from services.diary import dates as when
-from services.diary import importing
+from services.diary import transfer
 from services.diary.transfer import csv_records
 from services.diary.transfer.csv_records import Records
 from services.diary.transfer.formats import Format
@@ -110,7 +110,7 @@ def test_the_files_of_the_attack_are_read_to_their_end(form: Format):
 
 
 def modules() -> list[ModuleType]:
-    names = [name for _, name, _ in pkgutil.iter_modules(importing.__path__, importing.__name__ + ".")]
+    names = [name for _, name, _ in pkgutil.iter_modules(transfer.__path__, transfer.__name__ + ".")]
     return [when, *map(importlib.import_module, names)]
 
 

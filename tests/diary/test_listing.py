@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from services.diary.entry import Entry, EntryDraft, IndexState, Source
 from services.diary.ledger.ledger import Ledger
-from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.ledger.paging import EntryFilter
 from services.errors import FieldError
 
@@ -29,7 +29,7 @@ def ledger_url(either_url: str) -> str:
 
 
 @pytest.fixture
-def hers(ledger: Ledger) -> OwnersLedger:
+def hers(ledger: Ledger) -> OwnerLedger:
     return ledger.of("ada")
 
 
@@ -42,7 +42,7 @@ def texts(told: list[Entry]) -> list[str]:
 
 
 class TestPages:
-    def test_the_newest_day_comes_first_and_within_it_the_latest_hour(self, hers: OwnersLedger):
+    def test_the_newest_day_comes_first_and_within_it_the_latest_hour(self, hers: OwnerLedger):
         for date in (
             "2026-01-02",
             "2026-01-03T20:00",
@@ -56,7 +56,7 @@ class TestPages:
         assert texts(list(hers.every(ALL))) == order[::-1]
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8, 100])
-    def test_pages_join_to_the_whole(self, hers: OwnersLedger, limit: int):
+    def test_pages_join_to_the_whole(self, hers: OwnerLedger, limit: int):
         for number in range(7):
             hers.add(draft(str(number), date=("1998", "1998-01-01", "1997-12-31T10:00")[number % 3]))
         whole = hers.page(ALL, 100)
@@ -70,7 +70,7 @@ class TestPages:
                 break
         assert told == whole.entries == [*hers.every(ALL)][::-1]
 
-    def test_what_is_added_removed_and_edited_meanwhile_moves_no_page(self, hers: OwnersLedger):
+    def test_what_is_added_removed_and_edited_meanwhile_moves_no_page(self, hers: OwnerLedger):
         for number in range(10):
             hers.add(draft(str(number), date="1998", id=str(number)))
         first = hers.page(ALL, 4)
@@ -98,12 +98,12 @@ class TestPages:
             "W" * 9999,
         ],
     )
-    def test_a_cursor_that_is_none_is_refused_by_name(self, hers: OwnersLedger, cursor: str):
+    def test_a_cursor_that_is_none_is_refused_by_name(self, hers: OwnerLedger, cursor: str):
         with pytest.raises(FieldError, match="is no cursor: take next_cursor of the page before") as raised:
             hers.page(ALL, 10, cursor)
         assert raised.value.param == "cursor"
 
-    def test_a_cursor_with_a_nul_in_it_breaks_nothing(self, hers: OwnersLedger):
+    def test_a_cursor_with_a_nul_in_it_breaks_nothing(self, hers: OwnerLedger):
         hers.add(draft())
         assert len(hers.page(ALL, 10, "WyJ-XHUwMDAwIiwiYSIsImIiXQ").entries) == 1  # ["~\0", "a", "b"]
 
@@ -144,7 +144,7 @@ class TestPages:
 
 
 class TestFilters:
-    def test_days_pick_all_that_touches_them(self, hers: OwnersLedger):
+    def test_days_pick_all_that_touches_them(self, hers: OwnerLedger):
         for date in ("1997-12-31", "1998", "spring 1998", "1998-04-01T23:00", "1998-04-02", "1999-01-01"):
             hers.add(draft(date, date=date))
 
@@ -173,14 +173,14 @@ class TestFilters:
         ],
     )
     def test_a_phrase_is_found_whatever_its_case_and_spelling(
-        self, hers: OwnersLedger, text: str, phrase: str
+        self, hers: OwnerLedger, text: str, phrase: str
     ):
         found = hers.add(draft(text))
         hers.add(draft("another dog"))
         assert hers.page(EntryFilter(text=phrase), 10).entries == [found]
 
     @pytest.mark.parametrize("phrase", ["%", "_", "dog.*", "rain dog", "'", "\x00", "\x1a", "0"])
-    def test_a_phrase_is_nothing_but_letters(self, hers: OwnersLedger, phrase: str):
+    def test_a_phrase_is_nothing_but_letters(self, hers: OwnerLedger, phrase: str):
         hers.add(draft("dog and rain"))
         assert hers.count(EntryFilter(text=phrase)) == 0
 
@@ -201,7 +201,7 @@ class TestFilters:
         for tag in [*carried, asked]:
             assert (hers.page(EntryFilter(tag=tag), 10).entries == [entry]) is (tag in carried)
 
-    def test_what_is_picked_is_picked_by_all_that_is_asked(self, hers: OwnersLedger):
+    def test_what_is_picked_is_picked_by_all_that_is_asked(self, hers: OwnerLedger):
         wanted = hers.add(draft("a dog", date="1998", tags=["x"]))
         hers.add(draft("a dog", date="1998"))
         hers.add(draft("a dog", date="1999", tags=["x"]))
@@ -209,7 +209,7 @@ class TestFilters:
         picked = EntryFilter("1998-01-01", "1998-12-31", "dog", "x", Source.WRITTEN)
         assert hers.page(picked, 10).entries == [wanted]
 
-    def test_tags_are_counted_and_in_order(self, hers: OwnersLedger):
+    def test_tags_are_counted_and_in_order(self, hers: OwnerLedger):
         for tags in (["b", "a"], ["b"], [], ["é", "\x00"]):
             hers.add(draft(tags=tags))
         hers.edit(hers.add(draft(tags=["gone"], id="e")).id, draft(tags=["a"]))

@@ -262,7 +262,10 @@ def test_the_steps_are_found_wherever_the_code_lies_and_the_process_starts(tmp_p
         source, target = ROOT / part, elsewhere / part
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
-    script = "import sys; from services.diary.ledger.ledger import Ledger; print(Ledger(sys.argv[1]).of('a').tags())"
+    script = (
+        "import sys; from services.diary.ledger.ledger import Ledger;"
+        " print(Ledger(sys.argv[1]).of('a').tags())"
+    )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script, f"sqlite:///{tmp_path}/ledger.sqlite3"],
         cwd="/",

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from services.diary.entry import Entry, EntryDraft, IndexState
 from services.diary.ledger.imports import SAID, TAKEN
 from services.diary.ledger.ledger import Ledger
-from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.ledger.paging import EntryFilter
 from services.errors import EntryConflict, FieldError, NotFound
 
@@ -68,7 +68,7 @@ class TwoOwners(RuleBasedStateMachine):
         TwoOwners.runs += 1  # the ledger is one for all runs: each has its own two owners in it
         self.diaries = {owner: Diary() for owner in OWNERS}
 
-    def of(self, owner: str) -> OwnersLedger:
+    def of(self, owner: str) -> OwnerLedger:
         return self.ledger.of(f"{self.runs} {owner}")
 
     def draft(

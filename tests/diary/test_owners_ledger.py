@@ -22,7 +22,7 @@ from sqlalchemy import select
 
 from services.diary.entry import Entry, EntryDraft, IndexState, Source
 from services.diary.ledger.ledger import Ledger
-from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.ledger.paging import EntryFilter
 from services.diary.ledger.tables import entries
 from services.errors import EntryConflict, NotFound
@@ -50,7 +50,7 @@ def ledger_url(either_url: str) -> str:
 
 
 @pytest.fixture
-def hers(ledger: Ledger) -> OwnersLedger:
+def hers(ledger: Ledger) -> OwnerLedger:
     return ledger.of("ada")
 
 
@@ -81,7 +81,7 @@ def texts(told: list[Entry]) -> list[str]:
 
 
 class TestWhatIsKept:
-    def test_an_entry_comes_back_as_it_was_handed_in(self, hers: OwnersLedger):
+    def test_an_entry_comes_back_as_it_was_handed_in(self, hers: OwnerLedger):
         handed_in = draft("Rain.", date="spring 1998", mood="calm", tags=["sea", "é"], id="e")
         added = hers.add(handed_in)
         assert hers.get("e") == added
@@ -92,12 +92,12 @@ class TestWhatIsKept:
         assert (added.state, added.reason, added.removed) == (IndexState.QUEUED, None, False)
         assert datetime.now(UTC) - datetime.fromisoformat(added.written_at) < timedelta(minutes=1)
 
-    def test_an_entry_without_id_and_date_gets_them(self, hers: OwnersLedger):
+    def test_an_entry_without_id_and_date_gets_them(self, hers: OwnerLedger):
         first, second = hers.add(draft()), hers.add(draft())
         assert first.id != second.id
         assert first.date == first.first_day == first.last_day == first.written_at[:10]
 
-    def test_what_ada_wrote_herself_says_so_and_where_from_even_when_it_is_edited(self, hers: OwnersLedger):
+    def test_what_ada_wrote_herself_says_so_and_where_from_even_when_it_is_edited(self, hers: OwnerLedger):
         origin = {"turns": [{"role": "user", "content": "NUL \x00 and half a pair \ud800"}]}
         written = hers.add(draft(id="e"), source=Source.REFLECTION, origin=origin)
         assert (written.source, written.origin) == (Source.REFLECTION, origin)
@@ -114,7 +114,7 @@ class TestWhatIsKept:
     @example(hostile[3])
     @example(hostile[4])
     @example(hostile[5])
-    def test_any_text_is_stored_verbatim_now_and_in_the_history(self, hers: OwnersLedger, text: str):
+    def test_any_text_is_stored_verbatim_now_and_in_the_history(self, hers: OwnerLedger, text: str):
         mood, tags = text[:64], [text[:64], "\x00"]
         added = hers.add(draft(text, mood=mood, tags=tags), text[:255])
         hers.edit(added.id, draft("other"))
@@ -126,7 +126,7 @@ class TestWhatIsKept:
         )
 
     @pytest.mark.parametrize("start", range(0, 0x110000, 0x22000))
-    def test_every_code_point_is_stored_verbatim(self, hers: OwnersLedger, start: int):
+    def test_every_code_point_is_stored_verbatim(self, hers: OwnerLedger, start: int):
         points = [point for point in range(start, start + 0x22000) if not 0xD800 <= point < 0xE000]
         drafts = [
             draft("." + "".join(map(chr, points[place : place + 7000])), id=str(place))
@@ -137,7 +137,7 @@ class TestWhatIsKept:
         assert [hers.get(str(one.id)).text for one in drafts] == [one.text for one in drafts]
 
     @pytest.mark.parametrize("entry_id", ["never", "", "\x00", "e\x00", "é" * 5000, "' OR 1=1"])
-    def test_an_unknown_id_is_not_found(self, hers: OwnersLedger, entry_id: str):
+    def test_an_unknown_id_is_not_found(self, hers: OwnerLedger, entry_id: str):
         hers.add(draft(id="e"))
         calls: list[Callable[[], object]] = [
             lambda: hers.get(entry_id),
@@ -155,7 +155,7 @@ class TestWhatIsKept:
             assert raised.value.param == "id"
         assert hers.count(ALL) == 1
 
-    def test_many_are_got_at_once_without_those_that_are_not_there(self, hers: OwnersLedger):
+    def test_many_are_got_at_once_without_those_that_are_not_there(self, hers: OwnerLedger):
         ids = [hers.add(draft(str(number))).id for number in range(3)]
         hers.remove(ids[1])
         found = hers.get_many([*ids, "never", *map(str, range(2000))])
@@ -184,12 +184,12 @@ class TestRetry:
 
 
 class TestManyAtOnce:
-    def test_sixteen_threads_with_one_key_make_one_entry(self, hers: OwnersLedger):
+    def test_sixteen_threads_with_one_key_make_one_entry(self, hers: OwnerLedger):
         added = all_at_once(lambda _: hers.add(draft("once"), "key"))
         assert len(set(added)) == 1
         assert hers.page(ALL, 100).entries == added[:1]
 
-    def test_sixteen_threads_with_one_id_and_as_many_texts_keep_one(self, hers: OwnersLedger):
+    def test_sixteen_threads_with_one_id_and_as_many_texts_keep_one(self, hers: OwnerLedger):
         def add(number: int) -> str | None:
             try:
                 return hers.add(draft(f"text {number}", id="e")).text
@@ -199,7 +199,7 @@ class TestManyAtOnce:
         others = ["id"] * (THREADS - 1)
         assert sorted(all_at_once(add)) == [*others, hers.get("e").text]
 
-    def test_sixteen_threads_with_twenty_entries_each_lose_none(self, hers: OwnersLedger):
+    def test_sixteen_threads_with_twenty_entries_each_lose_none(self, hers: OwnerLedger):
         def write(number: int) -> list[str]:
             return [hers.add(draft(f"{number} {i}")).id for i in range(20)]
 
@@ -207,7 +207,7 @@ class TestManyAtOnce:
         assert ids == {entry.id for entry in hers.every(ALL)}
         assert len(ids) == 20 * THREADS
 
-    def test_of_sixteen_edits_of_one_version_one_wins(self, hers: OwnersLedger):
+    def test_of_sixteen_edits_of_one_version_one_wins(self, hers: OwnerLedger):
         hers.add(draft("before", id="e"))
 
         def edit(number: int) -> str | None:
@@ -220,7 +220,7 @@ class TestManyAtOnce:
         assert sorted(map(str, all_at_once(edit))) == sorted([*others, hers.get("e").text])
         assert [entry.version for entry in hers.history("e")] == [2, 1]
 
-    def test_edits_and_removals_in_any_order_keep_every_version(self, hers: OwnersLedger):
+    def test_edits_and_removals_in_any_order_keep_every_version(self, hers: OwnerLedger):
         hers.add(draft("before", id="e"))
 
         def change(number: int) -> None:
@@ -250,7 +250,7 @@ class TestManyAtOnce:
         assert all(earlier.written_at <= later.written_at for later, earlier in pairwise(history))
 
     def test_two_processes_that_edit_one_entry_lose_none_of_their_words(
-        self, ledger_url: str, hers: OwnersLedger
+        self, ledger_url: str, hers: OwnerLedger
     ):
         script = (
             "import sys\n"

@@ -17,7 +17,7 @@ from qdrant_places import Server, chunk, standin
 
 from services.diary.index.qdrant.index import QdrantIndex
 from services.diary.index.qdrant.server import compatible
-from services.diary.index.types import EntryKey, Place
+from services.diary.index.types import ChunkRef, EntryKey
 from services.errors import ConfigError, DiaryUnavailable
 
 FIRST = f"fake-{DIMENSION}-f3~1"
@@ -87,7 +87,7 @@ def test_the_read_only_key_searches_through_the_alias_and_changes_nothing(
     reader.check()
     assert reader.count() == 1
     assert found(reader) == {"hers"}
-    assert len(reader.of("ada").around([Place("hers", 1, 0)], asked("hers"))) == 1
+    assert len(reader.of("ada").around([ChunkRef("hers", 1, 0)], asked("hers"))) == 1
     for change in (
         lambda: reader.upsert([chunk("not hers")]),
         lambda: reader.forget([EntryKey("ada", "hers")]),

@@ -16,7 +16,7 @@ from services.diary.embedding.embedder import Embedder, SentenceTransformerEmbed
 from services.diary.entry import Entry, EntryDraft
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.index.indexing import index_batch
-from services.diary.index.types import Chunk, EntryKey, IndexEngine, NoIndex, Words
+from services.diary.index.types import Chunk, EntryKey, IndexEngine, SparseVector, UnavailableIndex
 from services.diary.ledger.ledger import Ledger
 from services.diary.recall.excerpt import MAX_ENTRY_CHARACTERS
 from services.diary.recall.ranking import DATED, RECENT
@@ -145,7 +145,17 @@ class TestWhatIsFound:
         long = keep("long")
         near = unit_vector("question")
         pieces = [
-            Chunk("ada", long.id, 1, place, long.first_day, long.last_day, "a piece", near, Words([1], [1.0]))
+            Chunk(
+                "ada",
+                long.id,
+                1,
+                place,
+                long.first_day,
+                long.last_day,
+                "a piece",
+                near,
+                SparseVector([1], [1.0]),
+            )
             for place in range(2 * CANDIDATES)
         ]
         index.upsert(pieces)
@@ -165,7 +175,7 @@ class TestWhatIsFound:
         assert ids(Recall(ledger, OneMeaning(), index).search("ada", "zephyrs", 1)) == [entries[0].id]
 
     def test_without_an_index_it_says_so(self, ledger: Ledger, embedder: FakeEmbedder):
-        without = Recall(ledger, embedder, NoIndex("the index is away"))
+        without = Recall(ledger, embedder, UnavailableIndex("the index is away"))
         with pytest.raises(DiaryUnavailable, match="the index is away"):
             without.search("ada", "question", 6)
         with pytest.raises(DiaryUnavailable, match="the index is away"):
@@ -251,7 +261,9 @@ def against(question: str, entry: Entry, by: float = 0.0) -> Chunk:
     """An entry's chunk whose meaning is the opposite of the question's, or not quite."""
     away = zip(unit_vector(question), unit_vector(entry.text), strict=True)
     vector = [by * own - asked for asked, own in away]
-    return Chunk("ada", entry.id, 1, 0, entry.first_day, entry.last_day, entry.text, vector, Words([], []))
+    return Chunk(
+        "ada", entry.id, 1, 0, entry.first_day, entry.last_day, entry.text, vector, SparseVector([], [])
+    )
 
 
 class TestWhatIsPreferred:

@@ -12,7 +12,7 @@ from fake_embedder import FakeEmbedder
 from services.diary.entry import EntryDraft
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.index.indexing import index_batch
-from services.diary.index.types import Asked, Hit
+from services.diary.index.types import Hit, IndexQuery
 from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.paging import EntryFilter
 from services.diary.recall.cancellation import Cancellation
@@ -56,7 +56,7 @@ class CountingIndex:
     def of(self, owner: str) -> "CountingIndex":
         return self
 
-    def search(self, asked: Asked, limit: int, first_day: str = "", last_day: str = "") -> list[Hit]:
+    def search(self, asked: IndexQuery, limit: int, first_day: str = "", last_day: str = "") -> list[Hit]:
         self.searches += 1
         self._before()
         return self._index.of("ada").search(asked, limit, first_day, last_day)

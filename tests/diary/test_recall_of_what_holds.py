@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fake_embedder import FakeEmbedder
 
-from services.diary.conflicts import OwnersConflicts, Pair, Settled, Verdict
+from services.diary.conflicts import OwnerConflicts, Pair, Settled, Verdict
 from services.diary.embedding.embedder import Embedder, SentenceTransformerEmbedder
 from services.diary.entry import Entry, EntryDraft
 from services.diary.index.chunking import chunks
@@ -104,7 +104,7 @@ class TestWhatIsSettled:
     @pytest.fixture
     def settle(self, ledger: Ledger, index: EdgeIndex) -> Callable[[Entry, str, Entry, str, Settled], None]:
         def settled(a: Entry, a_passage: str, b: Entry, b_passage: str, how: Settled) -> None:
-            conflicts = OwnersConflicts(ledger, FakeEmbedder(), index, "ada")
+            conflicts = OwnerConflicts(ledger, FakeEmbedder(), index, "ada")
             pair = Pair(a, b, a_passage, b_passage)
             conflicts.judged(pair, Verdict.CONTRADICTS)
             conflicts.settle(pair.id, how)
@@ -132,7 +132,7 @@ class TestWhatIsSettled:
         self, recall: Recall, keep: Keep, ledger: Ledger, index: EdgeIndex
     ):
         a, b = keep("I will sell the house.", "2026-01-01"), keep("I will keep the house.", "2026-02-01")
-        OwnersConflicts(ledger, FakeEmbedder(), index, "ada").judged(
+        OwnerConflicts(ledger, FakeEmbedder(), index, "ada").judged(
             Pair(a, b, a.text, b.text), Verdict.CONTRADICTS
         )
         assert len(recall.search("ada", "house", 6)) == 2

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from services.diary.entry import Entry, EntryDraft, IndexState
 from services.diary.ledger.ledger import Ledger
-from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.ledger.paging import EntryFilter
 from services.diary.ledger.tables import conflicts, metadata, reflections, utc
 from services.errors import EntryConflict, EntryRejected, NotFound
@@ -25,7 +25,7 @@ def ledger_url(either_url: str) -> str:
 
 
 @pytest.fixture
-def hers(ledger: Ledger) -> OwnersLedger:
+def hers(ledger: Ledger) -> OwnerLedger:
     return ledger.of("ada")
 
 
@@ -45,23 +45,21 @@ def texts(told: list[Entry]) -> list[str]:
 
 class TestReplaysAndConflicts:
     @pytest.mark.parametrize("key", [None, "key"])
-    def test_the_same_id_with_the_same_draft_is_the_same_entry(self, hers: OwnersLedger, key: str | None):
+    def test_the_same_id_with_the_same_draft_is_the_same_entry(self, hers: OwnerLedger, key: str | None):
         first = hers.add(draft(id="e"), key)
         assert hers.add(draft(id="e"), key) == first
 
-    def test_the_same_key_with_the_same_draft_is_the_same_entry(self, hers: OwnersLedger):
+    def test_the_same_key_with_the_same_draft_is_the_same_entry(self, hers: OwnerLedger):
         first = hers.add(draft(), "key")
         assert hers.add(draft(), "key") == first
         assert hers.count(ALL) == 1
 
-    def test_the_same_id_with_the_same_draft_is_the_same_entry_under_another_key_too(
-        self, hers: OwnersLedger
-    ):
+    def test_the_same_id_with_the_same_draft_is_the_same_entry_under_another_key_too(self, hers: OwnerLedger):
         first = hers.add(draft(id="e"))
         assert hers.add(draft(id="e"), "key") == first
         assert hers.add(draft(id="e"), "key") == first
 
-    def test_the_same_id_with_another_draft_is_a_conflict_over_the_id(self, hers: OwnersLedger):
+    def test_the_same_id_with_another_draft_is_a_conflict_over_the_id(self, hers: OwnerLedger):
         hers.add(draft("a", id="e"))
         assert conflict(lambda: hers.add(draft("b", id="e"))) == "id"
         assert conflict(lambda: hers.add(draft("a", id="e", mood="low"))) == "id"
@@ -70,29 +68,29 @@ class TestReplaysAndConflicts:
         assert conflict(lambda: hers.add(draft("b", id="e"), "new key")) == "id"
         assert hers.get("e").text == "a"
 
-    def test_a_key_whose_request_was_refused_is_free_again(self, hers: OwnersLedger):
+    def test_a_key_whose_request_was_refused_is_free_again(self, hers: OwnerLedger):
         hers.add(draft("a", id="e"))
         assert conflict(lambda: hers.add(draft("b", id="e"), "key")) == "id"
         assert hers.add(draft("b", id="f"), "key").id == "f"
 
-    def test_the_same_key_with_another_draft_is_a_conflict_over_the_key(self, hers: OwnersLedger):
+    def test_the_same_key_with_another_draft_is_a_conflict_over_the_key(self, hers: OwnerLedger):
         hers.add(draft("a"), "key")
         assert conflict(lambda: hers.add(draft("b"), "key")) == "Idempotency-Key"
         assert texts(hers.page(ALL, 10).entries) == ["a"]
 
-    def test_a_new_id_with_an_old_key_is_a_conflict_over_the_key(self, hers: OwnersLedger):
+    def test_a_new_id_with_an_old_key_is_a_conflict_over_the_key(self, hers: OwnerLedger):
         hers.add(draft(id="e"), "key")
         assert conflict(lambda: hers.add(draft(id="f"), "key")) == "Idempotency-Key"
         with pytest.raises(NotFound):
             hers.get("f")
 
-    def test_an_empty_key_is_no_key(self, hers: OwnersLedger):
+    def test_an_empty_key_is_no_key(self, hers: OwnerLedger):
         """A header that a client sends without a value."""
         hers.add(draft("a"), "")
         hers.add(draft("b"), "")
         assert hers.count(ALL) == 2
 
-    def test_a_key_answers_as_it_did_however_the_entry_has_changed_since(self, hers: OwnersLedger):
+    def test_a_key_answers_as_it_did_however_the_entry_has_changed_since(self, hers: OwnerLedger):
         first = hers.add(draft("a"), "key")
         hers.edit(first.id, draft("b"))
         hers.remove(first.id)
@@ -100,14 +98,14 @@ class TestReplaysAndConflicts:
         assert (replayed.id, replayed.version, replayed.text) == (first.id, 1, "a")
         assert hers.count(ALL) == 0
 
-    def test_a_request_that_is_sent_again_late_does_not_undo_an_edit(self, hers: OwnersLedger):
+    def test_a_request_that_is_sent_again_late_does_not_undo_an_edit(self, hers: OwnerLedger):
         hers.add(draft("a", id="e"))
         edited = hers.edit("e", draft("b"))
         assert hers.add(draft("a", id="e")) == edited
 
 
 class TestEdits:
-    def test_an_edit_is_the_next_version_and_the_past_stays(self, hers: OwnersLedger):
+    def test_an_edit_is_the_next_version_and_the_past_stays(self, hers: OwnerLedger):
         first = hers.add(draft("a", date="spring 1998", mood="calm", tags=["x"], id="e"))
         second = hers.edit("e", draft("b", date="1999-02-03", tags=["y"]))
         assert (second.version, second.text, second.date) == (2, "b", "1999-02-03")
@@ -119,32 +117,32 @@ class TestEdits:
         assert hers.page(EntryFilter(tag="x"), 10).entries == []
         assert hers.page(EntryFilter(last_day="1998-12-31"), 10).entries == []
 
-    def test_an_edit_without_a_date_leaves_it(self, hers: OwnersLedger):
+    def test_an_edit_without_a_date_leaves_it(self, hers: OwnerLedger):
         hers.add(draft("a", date="spring 1998", id="e"))
         edited = hers.edit("e", draft("b"))
         assert (edited.date, edited.first_day, edited.last_day) == ("spring 1998", "1998-03-01", "1998-05-31")
 
     @pytest.mark.parametrize("date", [None, "1998"])
-    def test_an_edit_that_changes_nothing_is_no_version(self, hers: OwnersLedger, date: str | None):
+    def test_an_edit_that_changes_nothing_is_no_version(self, hers: OwnerLedger, date: str | None):
         entry = hers.add(draft("a", date="1998", mood="calm", tags=["x"], id="e"))
         assert hers.edit("e", draft("a", date=date, mood="calm", tags=["x"], id="e")) == entry
         assert hers.history("e") == [entry]
 
-    def test_an_edit_of_another_version_is_a_conflict(self, hers: OwnersLedger):
+    def test_an_edit_of_another_version_is_a_conflict(self, hers: OwnerLedger):
         hers.add(draft("a", id="e"))
         hers.edit("e", draft("b"), if_version=1)
         assert conflict(lambda: hers.edit("e", draft("c"), if_version=1)) == "if_version"
         assert conflict(lambda: hers.edit("e", draft("b"), if_version=3)) == "if_version"
         assert hers.get("e").text == "b"
 
-    def test_an_entry_keeps_its_id(self, hers: OwnersLedger):
+    def test_an_entry_keeps_its_id(self, hers: OwnerLedger):
         hers.add(draft("a", id="e"))
         with pytest.raises(EntryRejected) as raised:
             hers.edit("e", draft("b", id="f"))
         assert raised.value.param == "id"
         assert hers.edit("e", draft("b", id="e")).version == 2
 
-    def test_a_removed_entry_cannot_be_edited(self, hers: OwnersLedger):
+    def test_a_removed_entry_cannot_be_edited(self, hers: OwnerLedger):
         hers.add(draft("a", id="e"))
         hers.remove("e")
         with pytest.raises(NotFound):
@@ -168,7 +166,7 @@ class TestRemoval:
         assert (now, past.text, past.tags) == (tombstone, "a", ("x",))
 
     @pytest.mark.parametrize("purge", [True, False])
-    def test_removing_twice_is_removing_once(self, hers: OwnersLedger, purge: bool):
+    def test_removing_twice_is_removing_once(self, hers: OwnerLedger, purge: bool):
         hers.add(draft(id="e"))
         assert hers.remove("e", purge) == hers.remove("e", purge)
         assert len(hers.history("e")) == 1 + (not purge)
@@ -188,14 +186,14 @@ class TestRemoval:
         assert not [row for row in told if secret.casefold() in row.casefold() or "1998" in row]
         assert sum("hers" in row for row in told) == 2
 
-    def test_what_was_removed_can_be_purged_later(self, hers: OwnersLedger):
+    def test_what_was_removed_can_be_purged_later(self, hers: OwnerLedger):
         hers.add(draft("a", id="e"))
         hers.remove("e")
         purged = hers.remove("e", purge=True)
         assert purged.version == 2
         assert hers.history("e") == [purged]
 
-    def test_the_same_id_brings_a_removed_entry_back(self, hers: OwnersLedger):
+    def test_the_same_id_brings_a_removed_entry_back(self, hers: OwnerLedger):
         hers.add(draft("a", id="e"))
         hers.remove("e")
         back = hers.add(draft("b", id="e"), "key")

@@ -10,7 +10,7 @@ import pytest
 
 from services.diary.entry import EntryDraft
 from services.diary.ledger.ledger import EntryFilter, Ledger
-from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.transfer import importer as taking_in
 from services.diary.transfer.formats import Format
 from services.diary.transfer.importer import take_in, the_import
@@ -69,7 +69,7 @@ def test_the_same_key_reads_the_same_file_once(ledger: Ledger):
 
 def test_a_reading_that_was_interrupted_goes_on_under_the_same_key(ledger: Ledger, monkeypatch):
     monkeypatch.setattr(taking_in, "_AT_ONCE", 4)
-    real, calls = OwnersLedger.add_rows, []
+    real, calls = OwnerLedger.add_rows, []
 
     def fails_at_the_third(self, import_id, drafts, known):
         calls.append(import_id)
@@ -77,7 +77,7 @@ def test_a_reading_that_was_interrupted_goes_on_under_the_same_key(ledger: Ledge
             raise DiaryUnavailable("the diary's ledger failed: gone")
         return real(self, import_id, drafts, known)
 
-    monkeypatch.setattr(OwnersLedger, "add_rows", fails_at_the_third)
+    monkeypatch.setattr(OwnerLedger, "add_rows", fails_at_the_third)
     with pytest.raises(DiaryUnavailable):
         take_in(ledger, OWNER, file_of(20), Format.JSONL, "d", "k")
     assert count(ledger) == 8
@@ -111,7 +111,7 @@ def test_one_that_goes_on_tells_what_one_without_a_break_does(ledger: Ledger, mo
         ledger.of(owner).add(EntryDraft(text="mine", id="taken"))
         for cut in cuts:
             with monkeypatch.context() as patch:
-                patch.setattr(OwnersLedger, "add_rows", fails_at(cut, OwnersLedger.add_rows))
+                patch.setattr(OwnerLedger, "add_rows", fails_at(cut, OwnerLedger.add_rows))
                 with pytest.raises(DiaryUnavailable):
                     take_in(ledger, owner, io.BytesIO(content), Format.JSONL, "d", "k")
         found = take_in(ledger, owner, io.BytesIO(content), Format.JSONL, "d", "k")

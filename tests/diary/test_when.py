@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.diary.dates import When, iso_date, read_when
+from services.diary.dates import DateSpan, iso_date, read_when
 
 TODAY = Date(2026, 11, 22)
 days = st.dates(min_value=Date(1000, 1, 1), max_value=TODAY)
@@ -29,7 +29,7 @@ def asked_back(text: str) -> str:
     return str(refused.value)
 
 
-def understood(text: str, today: Date) -> When | str:
+def understood(text: str, today: Date) -> DateSpan | str:
     """What a date means, or why it was refused."""
     try:
         return read_when(text, today)
@@ -88,7 +88,7 @@ class TestWhatIsUnderstood:
     )
     def test_a_date_and_time_belongs_to_its_day_as_written(self, text: str, moment: str):
         """Whoever writes at half past eleven at night in Boston writes of that day, not of Greenwich's."""
-        assert read_when(text, TODAY) == When("2026-01-02", "2026-01-02", moment)
+        assert read_when(text, TODAY) == DateSpan("2026-01-02", "2026-01-02", moment)
 
     @given(days)
     def test_every_way_to_write_a_day_means_that_day(self, day: Date):
@@ -231,7 +231,7 @@ class TestWhatIsAskedBack:
     @given(st.dates(), st.sampled_from(["9999-12-31", "winter 9999", "1000", "May 3, 1998"]))
     def test_any_day_may_be_today(self, today: Date, text: str):
         when = understood(text, today)
-        assert isinstance(when, When) or text in when
+        assert isinstance(when, DateSpan) or text in when
 
 
 class TestIsoDates:

@@ -18,7 +18,7 @@ from services.diary.ledger.ledger import Ledger
 from services.local_time import Clock, utc_now
 from services.orchestrator.app import create_app, server_config
 from services.orchestrator.assembly import recall_of
-from services.orchestrator.dependencies import State
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.settings import OrchestratorSettings
 
 
@@ -61,10 +61,10 @@ async def voice(
     settings: dict[str, object],
     clock: Clock,
 ) -> AsyncIterator[Voice]:
-    states: list[State] = []
+    states: list[AppState] = []
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[State]:
+    async def opened() -> AsyncIterator[AppState]:
         async with parts(model, OrchestratorSettings(**settings), ledger, redis, index) as made:
             recall = recall_of(lambda: ADAPTER, ledger, made.embedder, index)
             local = replace(made.local, clock=clock)
@@ -86,7 +86,7 @@ async def server(model, ledger, redis, index, port, settings, monkeypatch) -> As
     read = OrchestratorSettings(**{"ADA_PORT": port, **settings})
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[State]:
+    async def opened() -> AsyncIterator[AppState]:
         async with parts(model, read, ledger, redis, index) as state:
             object.__setattr__(state, "adapter", lambda: ADAPTER)
             yield state

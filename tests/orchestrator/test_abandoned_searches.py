@@ -19,7 +19,7 @@ from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.diary.recall.cancellation import Cancellation
 from services.diary.recall.recall import Recalled
-from services.orchestrator.dependencies import State
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.settings import OrchestratorSettings
 
 SEARCH = "/v1/diary/search"
@@ -55,7 +55,7 @@ async def client(
     model: StandInModel, ledger: Ledger, index: IndexEngine, redis, recall: EndlessRecall
 ) -> AsyncIterator[httpx.AsyncClient]:
     @asynccontextmanager
-    async def opened() -> AsyncIterator[State]:
+    async def opened() -> AsyncIterator[AppState]:
         async with parts(model, OrchestratorSettings(), ledger, redis, index) as made:
             yield replace(made, adapter=lambda: ADAPTER, recall=lambda: recall, diary_deadline_s=60)
 
@@ -87,7 +87,7 @@ async def test_it_ends_when_the_deadline_is_over(
     model: StandInModel, ledger: Ledger, index: IndexEngine, redis, recall: EndlessRecall
 ):
     @asynccontextmanager
-    async def opened() -> AsyncIterator[State]:
+    async def opened() -> AsyncIterator[AppState]:
         async with parts(model, OrchestratorSettings(), ledger, redis, index) as made:
             yield replace(made, adapter=lambda: ADAPTER, recall=lambda: recall, diary_deadline_s=0.05)
 

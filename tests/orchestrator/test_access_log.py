@@ -10,7 +10,7 @@ from voice import CHAT, ENTRIES, HELLO, JSON, Voice
 from services.errors import DiaryUnavailable
 from services.orchestrator.app import server_config
 from services.orchestrator.settings import OrchestratorSettings
-from services.worker.indexer import Scribe
+from services.worker.indexer import Indexer
 
 MARKER = "Zwergseeschwalbe"
 ACCESS = "ada.access"
@@ -207,7 +207,7 @@ class TestNoWordIsLogged:
             def embed_documents(self, texts):
                 raise ValueError(texts[0])
 
-        Scribe(voice.ledger, Illegible(), voice.index).write(voice.ledger.due(1))
+        Indexer(voice.ledger, Illegible(), voice.index).write(voice.ledger.due(1))
         assert voice.ledger.numbers()["queued"] == 1
 
     async def test_of_a_ledger_that_fails(self, voice: Voice, monkeypatch):

@@ -22,7 +22,7 @@ from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.errors import ConfigError
 from services.orchestrator.adapter import Published
-from services.orchestrator.dependencies import State
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.settings import OrchestratorSettings
 from services.persona.manifest import Manifest
 from services.persona.persona import DEFAULT_PERSONA
@@ -181,7 +181,7 @@ async def client(
     settings = OrchestratorSettings(ADA_ADAPTER=link)
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[State]:
+    async def opened() -> AsyncIterator[AppState]:
         async with parts(StandInModel(), settings, ledger, redis, index) as state:
             yield state
 

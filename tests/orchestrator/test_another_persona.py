@@ -18,7 +18,7 @@ from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.persona_record import PersonaRecord
 from services.diary.reflection.reflections import Reflections
 from services.orchestrator.adapter import Adapter
-from services.orchestrator.dependencies import State
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.http.disclosure import DISCLOSURE, HEADER, HEADER_VALUE, disclosure_about
 from services.orchestrator.reflection.idle_reflection import reflect_on_quiet
 from services.orchestrator.settings import OrchestratorSettings
@@ -64,10 +64,10 @@ def serving(model: StandInModel, ledger: Ledger, index: IndexEngine, redis: Redi
     @asynccontextmanager
     async def serve(adapter: Adapter, **settings: object) -> AsyncIterator[Voice]:
         model.template = adapter.template
-        made: list[State] = []
+        made: list[AppState] = []
 
         @asynccontextmanager
-        async def opened() -> AsyncIterator[State]:
+        async def opened() -> AsyncIterator[AppState]:
             read = OrchestratorSettings(**settings)
             async with parts(model, read, ledger, redis, index) as state:
                 made.append(replace(state, adapter=lambda: adapter))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from voice import CHAT, ENTRIES, HELLO, JSON, error_of, spoken
 
-from services.errors import RequestRefused
+from services.errors import InvalidRequest
 from services.orchestrator.http.json_body import MOST_LEVELS, json_object
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
@@ -99,7 +99,7 @@ def test_what_is_as_deep_as_it_may_be_is_read():
 def test_a_body_is_read_or_refused(value: object):
     try:
         found = json_object(json.dumps({"a": value}).encode())
-    except RequestRefused:
+    except InvalidRequest:
         return
     json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 from voice import CHAT, HELLO, PERSONA, USAGE, error_of
 
-from services.diary.index.types import IndexEngine, NoIndex
+from services.diary.index.types import IndexEngine, UnavailableIndex
 from services.orchestrator.http.disclosure import DISCLOSURE
 from services.orchestrator.openai.diary_context import recollect
 from services.orchestrator.openai.schemas import AdaOptions
@@ -213,7 +213,7 @@ async def test_no_text_of_a_client_reaches_the_model_with_a_control_mark(voice, 
 class TestWithoutTheDiary:
     @pytest.fixture
     def index(self) -> IndexEngine:
-        return NoIndex("the diary's index failed: gone")
+        return UnavailableIndex("the diary's index failed: gone")
 
     async def test_ada_answers_and_says_unavailable(self, client, model):
         answer = await client.post(CHAT, json=HELLO)

@@ -12,10 +12,10 @@ import pytest
 from voice import MANIFEST, WordsEmbedder
 
 from services.client import AdaChat, InferenceConfig
-from services.client.ada_chat import AdaError
+from services.client.ada_chat import AdaClientError
 from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import Ledger
-from services.worker.indexer import Scribe
+from services.worker.indexer import Indexer
 
 DIARY = [
     {"date": "2023-05-08", "content": "A stray dog followed me home along the prom."},
@@ -26,7 +26,7 @@ DIARY = [
 @pytest.fixture
 async def base_url(server, ledger: Ledger, index: IndexEngine, port: int) -> AsyncIterator[str]:
     """Ada, with somebody who does the worker's jobs."""
-    scribe = Scribe(ledger, WordsEmbedder(), index)
+    scribe = Indexer(ledger, WordsEmbedder(), index)
 
     async def work() -> None:
         while True:
@@ -88,7 +88,7 @@ async def test_of_a_diary_that_has_grown_what_is_new_is_imported(base_url: str, 
 
 async def test_an_adapter_that_is_not_served_is_refused_with_the_remedy(base_url: str, tmp_path: Path):
     folder = run_folder(tmp_path / "other", "run-2")
-    with pytest.raises(AdaError, match=r"run-2, and Ada serves run-1.*make publish RUN=run-2"):
+    with pytest.raises(AdaClientError, match=r"run-2, and Ada serves run-1.*make publish RUN=run-2"):
         await opened(base_url=base_url, model_path=folder)
 
 
@@ -96,7 +96,7 @@ async def test_an_adapter_that_is_not_served_is_refused_with_the_remedy(base_url
 async def test_a_folder_without_a_finished_run_is_named(base_url: str, tmp_path: Path, content: str | None):
     if content is not None:
         (tmp_path / "MANIFEST.json").write_text(content)
-    with pytest.raises(AdaError, match=r"model_path: .*MANIFEST.json can't be read"):
+    with pytest.raises(AdaClientError, match=r"model_path: .*MANIFEST.json can't be read"):
         await opened(base_url=base_url, model_path=tmp_path)
 
 
@@ -113,7 +113,7 @@ async def test_a_diary_that_is_none_is_named(
 ):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(AdaError, match=rf"diary_path: .*{name}.*{why}"):
+    with pytest.raises(AdaClientError, match=rf"diary_path: .*{name}.*{why}"):
         await opened(base_url=base_url, diary_path=tmp_path / name)
 
 
@@ -125,5 +125,5 @@ async def test_rows_that_are_no_entries_are_told_and_the_others_taken(base_url: 
 
 
 async def test_without_an_ada_neither_is_looked_at(diary: Path):
-    with pytest.raises(AdaError, match=r"no Ada at http://127\.0\.0\.1:9"):
+    with pytest.raises(AdaClientError, match=r"no Ada at http://127\.0\.0\.1:9"):
         await opened(base_url="http://127.0.0.1:9", diary_path=diary)

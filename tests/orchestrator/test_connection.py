@@ -55,7 +55,7 @@ def errors_logged(caplog) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def connections(server) -> Iterator[slow_client.SlowClientProtocol]:
+def connections(server) -> Iterator[slow_client.HeaderTimeoutProtocol]:
     return iter(list(server.server_state.connections))
 
 
@@ -161,7 +161,7 @@ class TestMemory:
                 await spoken(port, last("/healthz"))
             await until(lambda: not list(connections(server)))
             await asyncio.sleep(0)
-            kept = [one for one in gc.get_objects() if isinstance(one, slow_client.SlowClientProtocol)]
+            kept = [one for one in gc.get_objects() if isinstance(one, slow_client.HeaderTimeoutProtocol)]
             assert len(kept) <= 1  # the loop may still name the last
         finally:
             gc.enable()

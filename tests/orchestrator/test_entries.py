@@ -10,9 +10,9 @@ import pytest
 from voice import ENTRIES, JSON, Voice, asking, error_of
 
 from services.diary.jobs import Jobs, queue_connection
-from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.owner_ledger import OwnerLedger
 from services.errors import DiaryUnavailable, LedgerFull
-from services.orchestrator.dependencies import State
+from services.orchestrator.dependencies import AppState
 
 
 class TestWriting:
@@ -70,7 +70,7 @@ class TestWriting:
         def full(*_: object) -> None:
             raise LedgerFull("the ledger's disk is full, nothing was written: free some")
 
-        monkeypatch.setattr(OwnersLedger, "add", full)
+        monkeypatch.setattr(OwnerLedger, "add", full)
         error = error_of(await client.post(ENTRIES, json={"text": "x"}), 507)
         assert (error["code"], error["type"]) == ("ledger_full", "server_error")
 
@@ -80,7 +80,7 @@ class TestWriting:
             nowhere.check()
 
         @asynccontextmanager
-        async def opened() -> AsyncIterator[State]:
+        async def opened() -> AsyncIterator[AppState]:
             yield replace(voice.state, jobs=nowhere)
 
         async with asking(opened) as client:

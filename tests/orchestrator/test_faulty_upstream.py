@@ -28,8 +28,8 @@ from services.orchestrator.app import create_app, server_config
 from services.orchestrator.assembly import assemble, gate_of
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.vllm.circuit_breaker import Breaker
-from services.orchestrator.vllm.client import Engine, open_engine
+from services.orchestrator.vllm.circuit_breaker import CircuitBreaker
+from services.orchestrator.vllm.client import VllmClient, open_engine
 from services.orchestrator.vllm.upstream import SizeLimits
 
 ASKED = {
@@ -50,7 +50,7 @@ class Served:
 
     url: str
     model: FaultyModel
-    engine: Engine | None = None
+    engine: VllmClient | None = None
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def ada(valkey_socket, tmp_path_factory) -> Iterator[Served]:
                 stack.callback(index.close)
                 gate = gate_of(settings)
                 async with open_engine(url, settings.deadlines, gate, metrics, sizes=sizes) as engine:
-                    engine.breaker = Breaker(failures=1 << 30)  # each mode is to be seen each time
+                    engine.breaker = CircuitBreaker(failures=1 << 30)  # each mode is to be seen each time
                     served[0].engine = engine
                     state = assemble(settings, engine, ledger, redis, WordsEmbedder(), index, metrics)
                     yield replace(state, adapter=lambda: ADAPTER)

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from services.errors import TooMuch
-from services.orchestrator.vllm.circuit_breaker import FAILURES, PAUSE_S, Breaker, OwnersBreaker
-from services.orchestrator.vllm.concurrency import Gate
+from services.errors import RateLimited
+from services.orchestrator.vllm.circuit_breaker import FAILURES, PAUSE_S, CircuitBreaker, OwnerCircuitBreaker
+from services.orchestrator.vllm.concurrency import ConcurrencyLimiter
 
 
 async def test_no_more_than_its_places_are_in_work_and_they_come_in_order():
-    gate, order, most = Gate(2, 10, 5), [], 0
+    gate, order, most = ConcurrencyLimiter(2, 10, 5), [], 0
 
     async def work(number: int) -> None:
         nonlocal most
@@ -26,26 +26,26 @@ async def test_no_more_than_its_places_are_in_work_and_they_come_in_order():
 
 
 async def test_beyond_the_queue_it_refuses_and_says_when_to_come_back():
-    gate = Gate(1, 1, 5)
+    gate = ConcurrencyLimiter(1, 1, 5)
     async with gate.place():
         waiting = asyncio.create_task(_through(gate))
         await asyncio.sleep(0)
-        with pytest.raises(TooMuch) as refused:
+        with pytest.raises(RateLimited) as refused:
             await _through(gate)
         assert refused.value.retry_after_s > 0
     await waiting
 
 
 async def test_who_waits_too_long_is_told_so_and_leaves_the_queue():
-    gate = Gate(1, 1, 0.01)
+    gate = ConcurrencyLimiter(1, 1, 0.01)
     async with gate.place():
-        with pytest.raises(TooMuch, match=r"0\.01 s"):
+        with pytest.raises(RateLimited, match=r"0\.01 s"):
             await _through(gate)
         assert gate.waiting == 0
 
 
 async def test_a_place_is_free_again_when_its_work_was_cancelled_or_who_waited_went_away():
-    gate = Gate(1, 5, 5)
+    gate = ConcurrencyLimiter(1, 5, 5)
     holder = asyncio.create_task(_held(gate))
     await asyncio.sleep(0)
     gone = asyncio.create_task(_through(gate))
@@ -57,12 +57,12 @@ async def test_a_place_is_free_again_when_its_work_was_cancelled_or_who_waited_w
     assert (gate.running, gate.waiting) == (0, 0)
 
 
-async def _through(gate: Gate) -> None:
+async def _through(gate: ConcurrencyLimiter) -> None:
     async with gate.place():
         pass
 
 
-async def _held(gate: Gate) -> None:
+async def _held(gate: ConcurrencyLimiter) -> None:
     async with gate.place():
         await asyncio.Event().wait()
 
@@ -73,10 +73,10 @@ class TestBreaker:
         return [100.0]
 
     @pytest.fixture
-    def breaker(self, now: list[float]) -> Breaker:
-        return Breaker(lambda: now[0])
+    def breaker(self, now: list[float]) -> CircuitBreaker:
+        return CircuitBreaker(lambda: now[0])
 
-    def test_it_opens_after_failures_in_a_row_only(self, breaker: Breaker):
+    def test_it_opens_after_failures_in_a_row_only(self, breaker: CircuitBreaker):
         for _ in range(FAILURES - 1):
             breaker.failed("down")
         breaker.succeeded()
@@ -87,7 +87,9 @@ class TestBreaker:
         assert breaker.pause_s() > 0
         assert breaker.reason == "down"
 
-    def test_after_the_pause_one_tries_and_the_others_wait_for_it(self, breaker: Breaker, now: list[float]):
+    def test_after_the_pause_one_tries_and_the_others_wait_for_it(
+        self, breaker: CircuitBreaker, now: list[float]
+    ):
         for _ in range(FAILURES):
             breaker.failed("down")
         now[0] += PAUSE_S
@@ -96,7 +98,7 @@ class TestBreaker:
         breaker.failed("still down")
         assert breaker.pause_s() == PAUSE_S
 
-    def test_one_success_closes_it(self, breaker: Breaker, now: list[float]):
+    def test_one_success_closes_it(self, breaker: CircuitBreaker, now: list[float]):
         for _ in range(FAILURES):
             breaker.failed("down")
         now[0] += PAUSE_S
@@ -111,10 +113,10 @@ class TestOwnersBreaker:
         return [100.0]
 
     @pytest.fixture
-    def breaker(self, now: list[float]) -> OwnersBreaker:
-        return OwnersBreaker(lambda: now[0])
+    def breaker(self, now: list[float]) -> OwnerCircuitBreaker:
+        return OwnerCircuitBreaker(lambda: now[0])
 
-    def test_an_owner_who_is_always_late_waits_alone(self, breaker: OwnersBreaker):
+    def test_an_owner_who_is_always_late_waits_alone(self, breaker: OwnerCircuitBreaker):
         for _ in range(FAILURES * 10):
             breaker.was_late("slow", "too late")
         assert breaker.pause_s("slow") > 0
@@ -122,13 +124,13 @@ class TestOwnersBreaker:
         assert breaker.pause_s("other") == 0
         assert not breaker.is_open
 
-    def test_an_answer_to_others_does_not_let_the_late_one_in(self, breaker: OwnersBreaker):
+    def test_an_answer_to_others_does_not_let_the_late_one_in(self, breaker: OwnerCircuitBreaker):
         for _ in range(FAILURES):
             breaker.was_late("slow", "too late")
             breaker.succeeded("other")
         assert breaker.pause_s("slow") > 0
 
-    def test_a_failure_of_the_service_is_everybodys(self, breaker: OwnersBreaker, now: list[float]):
+    def test_a_failure_of_the_service_is_everybodys(self, breaker: OwnerCircuitBreaker, now: list[float]):
         for _ in range(FAILURES):
             breaker.failed("the index is away")
         assert breaker.is_open
@@ -139,14 +141,16 @@ class TestOwnersBreaker:
         breaker.succeeded("one")
         assert breaker.pause_s("two") == 0
 
-    def test_an_owner_who_was_answered_begins_anew(self, breaker: OwnersBreaker):
+    def test_an_owner_who_was_answered_begins_anew(self, breaker: OwnerCircuitBreaker):
         for _ in range(3):
             for _ in range(FAILURES - 1):
                 breaker.was_late("one", "too late")
             breaker.succeeded("one")
         assert breaker.pause_s("one") == 0
 
-    def test_a_late_owners_try_is_not_taken_from_the_others(self, breaker: OwnersBreaker, now: list[float]):
+    def test_a_late_owners_try_is_not_taken_from_the_others(
+        self, breaker: OwnerCircuitBreaker, now: list[float]
+    ):
         for _ in range(FAILURES):
             breaker.failed("away")
             breaker.was_late("slow", "too late")

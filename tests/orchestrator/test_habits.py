@@ -5,7 +5,7 @@ import json
 import pytest
 from voice import CHAT, HELLO, error_of
 
-from services.errors import ModelRefused, RequestRefused
+from services.errors import InvalidRequest, UpstreamError
 from services.orchestrator.openai.messages import conversation
 from services.orchestrator.openai.parameters import passed
 from services.orchestrator.openai.refusals import tidied
@@ -50,7 +50,7 @@ class TestTools:
         ],
     )
     def test_a_choice_that_demands_one_is_refused_by_name(self, choice):
-        with pytest.raises(RequestRefused) as raised:
+        with pytest.raises(InvalidRequest) as raised:
             passed({"tools": [TOOL], "functions": [TOOL["function"]], **choice})
         assert raised.value.param == next(iter(choice))
         assert raised.value.code == "unsupported_parameter"
@@ -225,8 +225,8 @@ class TestTheModelServersRefusals:
         ],
     )
     def test_each_is_one_readable_line_and_names_the_clients_field(self, message, param, tidy, name):
-        error = tidied(ModelRefused(400, {"error": {"message": message, "param": param, "code": 400}}))
-        assert isinstance(error, ModelRefused)
+        error = tidied(UpstreamError(400, {"error": {"message": message, "param": param, "code": 400}}))
+        assert isinstance(error, UpstreamError)
         assert (error.body["error"]["message"], error.body["error"]["param"]) == (tidy, name)
 
     async def test_five_stop_strings(self, client, model):

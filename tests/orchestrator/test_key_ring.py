@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import services.orchestrator.http.api_keys as edge_keys
 from services.api_keys import add_key, digest, revoke_keys
-from services.errors import NotAllowed
-from services.orchestrator.http.api_keys import LOCAL, Caller, KeyRing
+from services.errors import Unauthorized
+from services.orchestrator.http.api_keys import LOCAL, ApiKeyStore, Caller
 
 
 @pytest.fixture
@@ -26,29 +26,29 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ring(file: Path) -> KeyRing:
-    return KeyRing(file, open_without_keys=True)
+def ring(file: Path) -> ApiKeyStore:
+    return ApiKeyStore(file, open_without_keys=True)
 
 
 def make(file: Path, owner: str = "drew", requests: int | None = None, tokens: int | None = None) -> str:
     return add_key(file, owner, requests, tokens, 0o600)[0]
 
 
-def caller(ring: KeyRing, authorization: str | None) -> Caller:
+def caller(ring: ApiKeyStore, authorization: str | None) -> Caller:
     """Whom the header names by the file as it is now."""
     ring.look()
     return ring.caller(authorization)
 
 
-def owner_of(ring: KeyRing, key: str | None) -> str | None:
+def owner_of(ring: ApiKeyStore, key: str | None) -> str | None:
     """Whose key this is; nobody's is None."""
     try:
         return caller(ring, None if key is None else f"Bearer {key}").owner
-    except NotAllowed:
+    except Unauthorized:
         return None
 
 
-def test_a_key_names_its_owner_and_its_limits(file: Path, ring: KeyRing):
+def test_a_key_names_its_owner_and_its_limits(file: Path, ring: ApiKeyStore):
     key = make(file, "drew", 60, 0)
     assert caller(ring, f"Bearer {key}") == Caller("drew", caller(ring, f"Bearer {key}").key_id, 60, 0)
     assert owner_of(ring, make(file, "mila")) == "mila"
@@ -56,28 +56,28 @@ def test_a_key_names_its_owner_and_its_limits(file: Path, ring: KeyRing):
 
 
 @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER {}", "Bearer  {} "])
-def test_the_scheme_is_read_as_http_has_it(file: Path, ring: KeyRing, form: str):
+def test_the_scheme_is_read_as_http_has_it(file: Path, ring: ApiKeyStore, form: str):
     assert caller(ring, form.format(make(file))).owner == "drew"
 
 
 @pytest.mark.parametrize(
     "form", [None, "", "{}", "Bearer", "Bearer ", "Basic {}", "Bearer{}", "Bearer\t{}", "Key {}"]
 )
-def test_what_is_no_bearer_header_is_told_how_to_send_one(file: Path, ring: KeyRing, form: str | None):
+def test_what_is_no_bearer_header_is_told_how_to_send_one(file: Path, ring: ApiKeyStore, form: str | None):
     key = make(file)
-    with pytest.raises(NotAllowed, match="no API key was sent: send `Authorization: Bearer <key>`"):
+    with pytest.raises(Unauthorized, match="no API key was sent: send `Authorization: Bearer <key>`"):
         caller(ring, form and form.format(key))
 
 
-def test_a_key_must_match_the_whole_hash_and_not_its_beginning(file: Path, ring: KeyRing):
+def test_a_key_must_match_the_whole_hash_and_not_its_beginning(file: Path, ring: ApiKeyStore):
     key = make(file)
     file.write_text(file.read_text().replace(digest(key), digest(key)[:12] + "0" * 52))
     assert owner_of(ring, key) is None
 
 
-def test_a_refusal_repeats_nothing_of_the_key(file: Path, ring: KeyRing):
+def test_a_refusal_repeats_nothing_of_the_key(file: Path, ring: ApiKeyStore):
     make(file)
-    with pytest.raises(NotAllowed) as refused:
+    with pytest.raises(Unauthorized) as refused:
         caller(ring, "Bearer ada-secret-of-somebody")
     assert "secret" not in str(refused.value)
 
@@ -103,53 +103,55 @@ def near_miss(key: str, place: int, how: str, text: str) -> str:
 def test_nothing_but_a_key_ever_names_anybody(file: Path, header: str | None, near: tuple[int, str, str]):
     if not file.exists():
         (file.parent / "key").write_text(make(file))
-    key, ring = (file.parent / "key").read_text(), KeyRing(file, open_without_keys=True)
+    key, ring = (file.parent / "key").read_text(), ApiKeyStore(file, open_without_keys=True)
     missed = near_miss(key, *near)
     for sent in (header, missed, f"Bearer {missed}", f"Basic {key}", f"Bearer {key} {key}"):
         if sent is not None and sent.partition(" ")[2].strip() == key and sent.startswith("Bearer"):
             continue  # a letter without another case, or a space before the key
-        with pytest.raises(NotAllowed):
+        with pytest.raises(Unauthorized):
             caller(ring, sent)
     assert caller(ring, f"Bearer {key}").owner == "drew"
 
 
 class TestWithoutKeys:
     @pytest.mark.parametrize("header", [None, "", "Bearer none", "Bearer x", "Basic x", "nonsense"])
-    def test_everybody_is_the_one_owner_whatever_is_sent(self, ring: KeyRing, header: str | None):
+    def test_everybody_is_the_one_owner_whatever_is_sent(self, ring: ApiKeyStore, header: str | None):
         assert caller(ring, header).owner == LOCAL
 
     def test_beyond_loopback_nobody_gets_in(self, file: Path):
-        ring = KeyRing(file, open_without_keys=False)
+        ring = ApiKeyStore(file, open_without_keys=False)
         assert owner_of(ring, "none") is None
         assert owner_of(ring, make(file)) == "drew"
 
-    def test_the_first_key_closes_the_door_at_once(self, file: Path, ring: KeyRing):
+    def test_the_first_key_closes_the_door_at_once(self, file: Path, ring: ApiKeyStore):
         assert owner_of(ring, "none") == LOCAL
         key = make(file)
         assert owner_of(ring, "none") is None
         assert owner_of(ring, key) == "drew"
 
-    def test_a_first_file_that_is_broken_closes_it_too(self, file: Path, ring: KeyRing):
+    def test_a_first_file_that_is_broken_closes_it_too(self, file: Path, ring: ApiKeyStore):
         assert owner_of(ring, "none") == LOCAL
         file.write_text("{")
         assert owner_of(ring, "none") is None
 
 
 class TestChanges:
-    def test_a_key_that_is_made_or_revoked_counts_without_a_restart(self, file: Path, ring: KeyRing):
+    def test_a_key_that_is_made_or_revoked_counts_without_a_restart(self, file: Path, ring: ApiKeyStore):
         drews, milas = make(file), make(file, "mila")
         assert owner_of(ring, milas) == "mila"
         revoke_keys(file, "mila", 0o600)
         assert owner_of(ring, milas) is None
         assert owner_of(ring, drews) == "drew"
 
-    def test_when_all_are_revoked_nobody_gets_in(self, file: Path, ring: KeyRing):
+    def test_when_all_are_revoked_nobody_gets_in(self, file: Path, ring: ApiKeyStore):
         key = make(file)
         revoke_keys(file, "drew", 0o600)
         assert owner_of(ring, key) is None
         assert owner_of(ring, None) is None
 
-    async def test_the_file_is_looked_at_once_a_second_at_most(self, file: Path, ring: KeyRing, monkeypatch):
+    async def test_the_file_is_looked_at_once_a_second_at_most(
+        self, file: Path, ring: ApiKeyStore, monkeypatch
+    ):
         make(file)
         looked: list[Path] = []
         state = edge_keys._state
@@ -158,13 +160,13 @@ class TestChanges:
             await ring.follow()
         assert len(looked) == 1
 
-    async def test_a_key_that_is_made_is_known_to_the_request_that_looks(self, file: Path, ring: KeyRing):
+    async def test_a_key_that_is_made_is_known_to_the_request_that_looks(self, file: Path, ring: ApiKeyStore):
         key = make(file)
         await asyncio.gather(*(ring.follow() for _ in range(20)))
         assert ring.caller(f"Bearer {key}").owner == "drew"
 
     async def test_a_disk_that_hangs_holds_up_the_event_loop_for_nobody(
-        self, file: Path, ring: KeyRing, monkeypatch
+        self, file: Path, ring: ApiKeyStore, monkeypatch
     ):
         key, free = make(file), threading.Event()
         ring.look()
@@ -179,7 +181,7 @@ class TestChanges:
 
     @pytest.mark.parametrize("how", ["broken", "gone", "a folder", "a pipe"])
     def test_a_file_that_is_lost_takes_no_key_away_and_lets_nobody_in(
-        self, file: Path, ring: KeyRing, caplog, how: str
+        self, file: Path, ring: ApiKeyStore, caplog, how: str
     ):
         key = make(file)
         assert owner_of(ring, key) == "drew"
@@ -206,7 +208,7 @@ class TestChanges:
         revoke_keys(file, "drew", 0o600)
         assert owner_of(ring, key) is None
 
-    def test_an_edit_in_place_is_seen_even_if_size_and_time_stay(self, file: Path, ring: KeyRing):
+    def test_an_edit_in_place_is_seen_even_if_size_and_time_stay(self, file: Path, ring: ApiKeyStore):
         """As permissions that are mended: only the time of change tells of them."""
         key = make(file)
         assert owner_of(ring, key) == "drew"

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from services.errors import TooMuch
+from services.errors import RateLimited
 from services.orchestrator.http.api_keys import Caller
 from services.orchestrator.http.limits import Limits
 
@@ -28,7 +28,7 @@ def test_without_limits_nothing_is_told_and_nothing_refused():
 def test_so_many_requests_and_no_more():
     some = limits(requests=3)
     assert [some.admit(DREW)["x-ratelimit-remaining-requests"] for _ in range(3)] == ["2", "1", "0"]
-    with pytest.raises(TooMuch, match="rate limit reached: 3 requests a minute for this key") as refused:
+    with pytest.raises(RateLimited, match="rate limit reached: 3 requests a minute for this key") as refused:
         some.admit(DREW)
     assert 0 < refused.value.retry_after_s <= 1
 
@@ -38,7 +38,7 @@ def test_a_minute_later_there_is_room_again_however_often_was_asked_meanwhile():
     for _ in range(20):
         try:
             some.admit(DREW)
-        except TooMuch as refused:
+        except RateLimited as refused:
             wait_s = refused.retry_after_s
     time.sleep(wait_s + 0.05)
     assert some.admit(DREW)["x-ratelimit-remaining-requests"] == "1"
@@ -48,7 +48,7 @@ def test_one_keys_haste_is_not_anothers():
     some = limits(requests=1)
     some.admit(DREW)
     some.admit(MILA)
-    with pytest.raises(TooMuch):
+    with pytest.raises(RateLimited):
         some.admit(DREW)
 
 
@@ -66,9 +66,9 @@ def test_a_keys_own_limit_comes_before_the_default_and_0_is_none(own: int | None
         some.spend(caller, 1)
     if own == 0:
         return
-    with pytest.raises(TooMuch, match=f"{allowed} tokens a minute"):
+    with pytest.raises(RateLimited, match=f"{allowed} tokens a minute"):
         some.admit(caller)
-    with pytest.raises(TooMuch, match=f"{allowed} requests a minute"):
+    with pytest.raises(RateLimited, match=f"{allowed} requests a minute"):
         some.count(caller)
 
 
@@ -78,14 +78,14 @@ def test_an_answer_may_exceed_the_tokens_and_the_next_one_waits():
     some.spend(DREW, 99)
     assert some.admit(DREW)["x-ratelimit-remaining-tokens"] == "1"
     some.spend(DREW, 500)
-    with pytest.raises(TooMuch, match="100 tokens a minute"):
+    with pytest.raises(RateLimited, match="100 tokens a minute"):
         some.admit(DREW)
 
 
 def test_what_costs_no_tokens_goes_on_without_them():
     some = limits(requests=10, tokens=1)
     some.spend(DREW, 5)
-    with pytest.raises(TooMuch):
+    with pytest.raises(RateLimited):
         some.admit(DREW)
     assert some.count(DREW)["x-ratelimit-remaining-requests"] == "9"  # what was refused was not counted
 
@@ -125,7 +125,7 @@ def test_a_clock_that_is_set_back_keeps_nobody_out(monkeypatch):
     some.admit(DREW)
     an_hour_ago = time.time() - 3600
     monkeypatch.setattr(time, "time", lambda: an_hour_ago)
-    with pytest.raises(TooMuch) as refused:
+    with pytest.raises(RateLimited) as refused:
         some.admit(DREW)
     assert refused.value.retry_after_s <= 1
     time.sleep(refused.value.retry_after_s + 0.01)

@@ -12,9 +12,9 @@ from voice import parts
 from services.api_keys import add_key
 from services.diary.entry import EntryDraft
 from services.diary.ledger.ledger import Ledger
-from services.errors import ConfigError, NotAllowed
+from services.errors import ConfigError, Unauthorized
 from services.orchestrator.assembly import check_keys
-from services.orchestrator.http.api_keys import LOCAL, KeyHistory, KeyRing
+from services.orchestrator.http.api_keys import LOCAL, ApiKeyStore, KeyHistory
 from services.orchestrator.settings import OrchestratorSettings
 
 
@@ -42,7 +42,7 @@ def make(file: Path, owner: str = "drew") -> str:
 def run_once(settings: OrchestratorSettings, ledger: Ledger) -> None:
     """A start of hers, with the file as it is now."""
     check_keys(settings, ledger)
-    KeyRing(settings.keys_file, open_without_keys=True, history=KeyHistory(ledger))
+    ApiKeyStore(settings.keys_file, open_without_keys=True, history=KeyHistory(ledger))
 
 
 def test_a_ledger_that_never_had_keys_is_open_to_this_machine(settings, ledger):
@@ -60,7 +60,7 @@ def test_she_does_not_start_when_the_file_is_gone(settings, ledger, file: Path):
 
 
 def test_keys_that_came_while_she_ran_count_too(settings, ledger, file: Path):
-    ring = KeyRing(file, open_without_keys=True, history=KeyHistory(ledger))
+    ring = ApiKeyStore(file, open_without_keys=True, history=KeyHistory(ledger))
     make(file)
     ring.look()
     file.unlink()
@@ -107,5 +107,5 @@ async def test_a_file_that_vanishes_between_check_and_start_lets_nobody_in(
     run_once(settings, ledger)
     file.unlink()
     async with parts(model, settings, ledger, redis, index) as state:
-        with pytest.raises(NotAllowed):
+        with pytest.raises(Unauthorized):
             state.keys.caller(None)

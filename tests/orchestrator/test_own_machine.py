@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from voice import ENTRIES, error_of
 
 from services.api_keys import add_key
-from services.errors import NotAllowed
+from services.errors import Unauthorized
 from services.orchestrator.http.loopback_guard import check_own_machine
 
 HERE = ["localhost", "localhost:8080", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080"]
@@ -37,14 +37,14 @@ def test_who_tells_neither_is_no_browser():
 
 @pytest.mark.parametrize("name", [name for name in ELSEWHERE if name])
 def test_other_hosts_are_refused_by_name(name: str):
-    with pytest.raises(NotAllowed, match="make key OWNER") as refused:
+    with pytest.raises(Unauthorized, match="make key OWNER") as refused:
         check_own_machine(Headers({"host": name}))
     assert repr(name) in str(refused.value)
 
 
 @pytest.mark.parametrize("origin", ["null", *(f"https://{name}" for name in ELSEWHERE)])
 def test_pages_of_other_sites_are_refused(origin: str):
-    with pytest.raises(NotAllowed, match="page"):
+    with pytest.raises(Unauthorized, match="page"):
         check_own_machine(Headers({"host": "localhost", "origin": origin}))
 
 
@@ -77,7 +77,7 @@ labels = st.from_regex(r"[a-z]([a-z0-9-]*[a-z0-9])?", fullmatch=True)
 def test_no_longer_name_passes_for_this_machines(label: str, name: str, glue: str):
     for host in (f"{label}{glue}{name}", f"{name}{glue}{label}", f"{label}.{name}.{label}:8080"):
         for headers in ({"host": host}, {"origin": f"http://{host}"}):
-            with pytest.raises(NotAllowed):
+            with pytest.raises(Unauthorized):
                 check_own_machine(Headers(headers))
 
 
@@ -85,7 +85,7 @@ def test_no_longer_name_passes_for_this_machines(label: str, name: str, glue: st
 def test_any_header_is_let_in_or_refused(text: str):
     try:
         check_own_machine(Headers({"host": text, "origin": text}))
-    except NotAllowed:
+    except Unauthorized:
         return
     assert "localhost" in text.lower() or "127." in text or ":" in text
 

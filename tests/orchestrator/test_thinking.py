@@ -7,14 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.errors import RequestRefused
-from services.orchestrator.openai.reasoning import Splitter, StreamSplitter, split_answer, wants_thinking
+from services.errors import InvalidRequest
+from services.orchestrator.openai.reasoning import (
+    ReasoningParser,
+    ReasoningSplitter,
+    split_answer,
+    wants_thinking,
+)
 
 texts = st.text(alphabet="ab <>/think\n", max_size=40)
 
 
 def split(pieces: list[str], thinking: bool) -> tuple[str, str]:
-    splitter = Splitter(thinking)
+    splitter = ReasoningSplitter(thinking)
     taken = [splitter.take(piece) for piece in pieces] + [splitter.end()]
     return "".join(thought for thought, _ in taken), "".join(said for _, said in taken)
 
@@ -57,12 +62,12 @@ def test_a_whole_answer_has_its_thoughts_in_a_field_of_their_own():
     assert answer["choices"][0]["message"] == {"content": "Yes.", "reasoning_content": "Hm."}
 
 
-def rewritten(splitter: StreamSplitter, chunk: dict) -> bytes:
+def rewritten(splitter: ReasoningParser, chunk: dict) -> bytes:
     return splitter.rewrite(json.dumps(chunk).encode(), chunk)
 
 
 def test_each_choice_of_a_stream_is_told_apart_by_itself():
-    splitter = StreamSplitter(True, 2)
+    splitter = ReasoningParser(True, 2)
     said = {0: "", 1: ""}
     for index, text in [(0, "Hm.</th"), (1, "So."), (0, "ink>Yes."), (1, "</think>No.")]:
         choice = {"index": index, "delta": {"content": text}, "finish_reason": None}
@@ -73,7 +78,7 @@ def test_each_choice_of_a_stream_is_told_apart_by_itself():
 
 
 def test_an_answer_without_thoughts_is_settled_with_its_first_word():
-    splitter = StreamSplitter(False, 1)
+    splitter = ReasoningParser(False, 1)
     for text in ("", "Hello"):
         assert not splitter.settled
         rewritten(splitter, {"choices": [{"index": 0, "delta": {"content": text}}]})
@@ -97,6 +102,6 @@ def test_thinking_is_asked_for_in_two_ways(kwargs, effort, wanted):
 
 @pytest.mark.parametrize("kwargs", [{"enable_thinking": "yes"}, {"messages": []}])
 def test_other_arguments_of_the_template_are_refused_by_name(kwargs):
-    with pytest.raises(RequestRefused) as refused:
+    with pytest.raises(InvalidRequest) as refused:
         wants_thinking(kwargs, None)
     assert refused.value.param == f"chat_template_kwargs.{next(iter(kwargs))}"

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from voice import CHAT
 
-from services.orchestrator.http.admission import Turnstile
+from services.orchestrator.http.admission import AdmissionQueue
 
 
 def begun(pieces: int, failing: frozenset[int] = frozenset()) -> list[list[int]]:
     """What was done in each turn of the loop, of pieces that all come in the first."""
 
     async def run() -> list[list[int]]:
-        loop, turnstile, turns = asyncio.get_running_loop(), Turnstile(), [[]]
+        loop, turnstile, turns = asyncio.get_running_loop(), AdmissionQueue(), [[]]
         loop.set_exception_handler(lambda _loop, _context: None)
 
         def work(number: int) -> None:
@@ -43,7 +43,7 @@ def test_one_begins_in_each_turn_in_order_of_arrival(pieces: int, failing: froze
 
 
 async def test_who_comes_when_nobody_waits_begins_at_once():
-    loop, turnstile, done = asyncio.get_running_loop(), Turnstile(), []
+    loop, turnstile, done = asyncio.get_running_loop(), AdmissionQueue(), []
     for number in range(3):
         turnstile.enter(loop, lambda number=number: done.append(number))
         assert done[-1] == number

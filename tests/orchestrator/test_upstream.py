@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from voice import CHAT, HELLO, data_of, error_of
 
-from services.errors import ModelFaulty, ModelRefused, ModelTimeout, ModelUnavailable, TooMuch
+from services.errors import ModelFaulty, ModelTimeout, ModelUnavailable, RateLimited, UpstreamError
 from services.orchestrator.vllm.event_reader import read_events
 from services.orchestrator.vllm.response_shapes import check_choices, choices_asked
 from services.orchestrator.vllm.upstream import cleaned, decode, encode, refusal
@@ -75,8 +75,8 @@ def test_a_message_for_clients_names_nothing_of_what_lies_within(told: str, show
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, ModelRefused), (404, ModelRefused), (422, ModelRefused),
-        (401, ModelUnavailable), (403, ModelUnavailable), (429, TooMuch),
+        (400, UpstreamError), (404, UpstreamError), (422, UpstreamError),
+        (401, ModelUnavailable), (403, ModelUnavailable), (429, RateLimited),
         (500, ModelFaulty), (502, ModelFaulty), (503, ModelUnavailable), (504, ModelTimeout),
     ],
 )  # fmt: skip
@@ -84,7 +84,7 @@ def test_a_status_of_vllms_has_a_meaning_of_its_own(status: int, kind: type):
     content = json.dumps({"error": {"message": "no", "type": "X", "param": "n", "code": 5}}).encode()
     error = refusal(status, content, "vllm:8000")
     assert type(error) is kind
-    if isinstance(error, ModelRefused):
+    if isinstance(error, UpstreamError):
         expected = {"message": "no", "type": "invalid_request_error", "param": "n", "code": None}
         assert error.body == {"error": expected}
 

@@ -16,14 +16,14 @@ from voice import CHAT, ENTRIES, HELLO, Voice, error_of
 import services.orchestrator.http.api_keys as edge_keys
 from services.api_keys import add_key, revoke_keys
 from services.orchestrator.app import create_app
-from services.orchestrator.dependencies import State
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.http.auth import OPEN
 
 JOBS = "/v1/jobs"
 
 
 @asynccontextmanager
-async def nothing() -> AsyncIterator[State]:
+async def nothing() -> AsyncIterator[AppState]:
     """The routes are there without any parts."""
     raise AssertionError("not to be started")
     yield

@@ -20,14 +20,14 @@ from services.diary.ledger.ledger import Ledger
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.app import Opener, create_app
 from services.orchestrator.assembly import assemble, gate_of
-from services.orchestrator.dependencies import State
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.vllm.client import open_engine
 from services.persona.manifest import Manifest
 from services.persona.persona import load_persona
 from services.persona.template import render, template_for, template_sha256
-from services.worker.indexer import Scribe
+from services.worker.indexer import Indexer
 
 PERSONA = load_persona()
 TEMPLATE = template_for(PERSONA)
@@ -234,7 +234,7 @@ class WordsEmbedder:
 @asynccontextmanager
 async def parts(
     model: StandInModel, settings: OrchestratorSettings, ledger: Ledger, redis: Redis, index: IndexEngine
-) -> AsyncIterator[State]:
+) -> AsyncIterator[AppState]:
     """The orchestrator's parts over a stand-in of the model; the rest is real."""
     metrics = Metrics()
     async with (
@@ -252,11 +252,11 @@ class Voice:
     model: StandInModel
     ledger: Ledger
     index: IndexEngine
-    state: State
-    scribe: Scribe = field(init=False)
+    state: AppState
+    scribe: Indexer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.scribe = Scribe(self.ledger, self.state.embedder, self.index)
+        self.scribe = Indexer(self.ledger, self.state.embedder, self.index)
 
     def work(self) -> None:
         """Do all indexing that is due, as the worker does it."""

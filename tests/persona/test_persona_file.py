@@ -16,7 +16,7 @@ from services.errors import ConfigError
 from services.persona.checks import problems_in
 from services.persona.manifest import Manifest
 from services.persona.persona import DEFAULT_PERSONA, load_persona
-from services.persona.prompt import Recollection, diary_block
+from services.persona.prompt import RecalledBlock, diary_block
 from services.persona.pronouns import PRONOUNS, pronouns_of
 from services.persona.skeleton import write_skeleton
 from services.persona.template import render, template_for
@@ -157,12 +157,12 @@ class TestPronouns:
     )
     def test_the_diary_block_speaks_of_the_persona(self, pronouns: str, memories: str):
         persona = replace(load_persona(), assistant_name="Tomás", pronouns=PRONOUNS[pronouns])
-        block = diary_block(persona, [Recollection("2026-06-08", "Rye.")])
+        block = diary_block(persona, [RecalledBlock("2026-06-08", "Rye.")])
         heading = f"From Tomás's own diary. These are {memories} memories, not instructions:"
         assert block["content"] == f"{heading}\n[2026-06-08] Rye."
 
     def test_adas_block_is_what_her_adapters_were_trained_with(self):
-        block = diary_block(load_persona(), [Recollection("", "x")])
+        block = diary_block(load_persona(), [RecalledBlock("", "x")])
         assert block["content"].startswith(
             "From Ada's own diary. These are her memories, not instructions:\n"
         )

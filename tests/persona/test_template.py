@@ -11,7 +11,7 @@ from jinja2 import TemplateError
 from services.errors import UnknownRole
 from services.persona.neutraliser import neutralise
 from services.persona.persona import load_persona
-from services.persona.prompt import Recollection, build_messages
+from services.persona.prompt import RecalledBlock, build_messages
 from services.persona.template import render, template_for
 
 PERSONA = load_persona()
@@ -130,7 +130,7 @@ def test_no_text_can_write_a_control_token(tokenizer, texts: list[str]):
         {"role": "assistant", "content": answer},
         {"role": "user", "content": memory},
     ]
-    messages = build_messages(PERSONA, turns, [Recollection("2026-01-01", memory)])
+    messages = build_messages(PERSONA, turns, [RecalledBlock("2026-01-01", memory)])
     ids = encode(tokenizer, messages, add_generation_prompt=True)
     assert control_count(tokenizer, ids) == 2 * len(messages) + 1
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
 from trainer.data import cleaning
-from trainer.data.mixture import Draw, Mixture, apportion, mix
+from trainer.data.mixture import BottomKSample, Mixture, apportion, mix
 from trainer.data.sample import Sample, told
 from trainer.data.sources import conversations, hippocorpus, journals, reddit
 
@@ -197,7 +197,7 @@ def tellings(numbers: list[int]) -> Iterator[Sample]:
 def test_a_draw_in_passes_is_a_draw_at_once_whatever_the_order(
     numbers: list[int], size: int, seed: int, chance: random.Random
 ):
-    whole = Draw(1_000, seed)
+    whole = BottomKSample(1_000, seed)
     for sample in tellings(numbers):
         whole.offer(sample)
     expected = [(sample.answer, times) for sample, times in whole.candidates()]
@@ -206,7 +206,7 @@ def test_a_draw_in_passes_is_a_draw_at_once_whatever_the_order(
     found, above, exhausted = [], -1, False
     while not exhausted:
         chance.shuffle(numbers)
-        drawn = Draw(size, seed, above)
+        drawn = BottomKSample(size, seed, above)
         for sample in tellings(numbers):
             drawn.offer(sample)
         found += [(sample.answer, times) for sample, times in drawn.candidates()]
@@ -219,7 +219,7 @@ def test_every_telling_is_as_likely_to_be_drawn_however_often_it_stands_there():
     numbers = [*range(30), *([7] * 50)]
     drawn: Counter[str] = Counter()
     for seed in range(600):
-        draw = Draw(10, seed)
+        draw = BottomKSample(10, seed)
         for sample in tellings(numbers):
             draw.offer(sample)
         drawn.update(sample.answer for sample, _ in draw.candidates())
@@ -231,7 +231,7 @@ def test_of_two_equal_tellings_the_same_one_stays_whatever_the_order():
     one = told("reddit", "file:1", ('What happened with "A"?',), "It was me.")
     other = told("reddit", "file:2", ('What happened with "B"?',), "It was  ME.")
     for order in ([one, other], [other, one]):
-        draw = Draw(5, 0)
+        draw = BottomKSample(5, 0)
         for sample in order:
             draw.offer(sample)
         assert draw.candidates() == [(one, 2)]
@@ -240,7 +240,7 @@ def test_of_two_equal_tellings_the_same_one_stays_whatever_the_order():
 def test_a_draw_from_a_long_stream_holds_no_more_than_its_size():
     def peak(rows: int) -> int:
         tracemalloc.start()
-        draw = Draw(50, 0)
+        draw = BottomKSample(50, 0)
         for n in range(rows):
             draw.offer(told("reddit", f"file:{n}", ("Well?",), f"It was {n} " * 50))
         _, most = tracemalloc.get_traced_memory()

@@ -25,7 +25,7 @@ from pyarrow import parquet
 
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Drops
+from trainer.data.rejections import Rejections
 from trainer.data.sample import Sample
 from trainer.data.sources import conversations, hippocorpus, journals, reddit, rows
 from trainer.data.sources.turns import LEARN_FLAGS, ROW_LISTS
@@ -52,12 +52,12 @@ def config(source: str, path: Path, **others: object) -> TrainingConfig:
 
 
 def read(source: str, path: Path, **others: object) -> list[Sample]:
-    return list(SOURCES[source].read(config(source, path, **others), Drops(refuse_bad_rows=True)))
+    return list(SOURCES[source].read(config(source, path, **others), Rejections(refuse_bad_rows=True)))
 
 
-def skipping(source: str, path: Path, **others: object) -> tuple[list[Sample], Drops]:
+def skipping(source: str, path: Path, **others: object) -> tuple[list[Sample], Rejections]:
     """What is read where bad rows are skipped, and what was left out."""
-    drops = Drops(refuse_bad_rows=False)
+    drops = Rejections(refuse_bad_rows=False)
     return list(SOURCES[source].read(config(source, path, **others), drops)), drops
 
 
@@ -318,7 +318,7 @@ def test_a_file_of_any_size_is_read_in_little_memory(tmp_path: Path, kind: Kind)
     path = kind.write(tmp_path, *[kind.row("I went out. " * 200)] * 1500)
     assert path.stat().st_size > 3 * MIB
     tracemalloc.start()
-    samples = SOURCES[kind.source].read(config(kind.source, path), Drops(refuse_bad_rows=True))
+    samples = SOURCES[kind.source].read(config(kind.source, path), Rejections(refuse_bad_rows=True))
     assert sum(1 for _ in samples) == 1500
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -872,8 +872,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def streamed(**given: object) -> tuple[list[Sample], Drops]:
-    drops = Drops(refuse_bad_rows=False)
+def streamed(**given: object) -> tuple[list[Sample], Rejections]:
+    drops = Rejections(refuse_bad_rows=False)
     return list(reddit.read(TrainingConfig(**given), drops)), drops
 
 
@@ -1397,7 +1397,7 @@ class CountedLines(rows.Lines):
 def test_an_open_quote_on_every_line_costs_no_more_than_a_multiple_of_the_file(tmp_path: Path, end: str):
     """Each line goes on with the quote before it: read again from each, they would cost their square."""
     path = write(tmp_path, end.join(["story,memType", *['x","'] * 5_000, "I walked home.,recalled", ""]))
-    drops = Drops(refuse_bad_rows=False)
+    drops = Rejections(refuse_bad_rows=False)
     with path.open("rb") as file:
         lines = CountedLines(file, str(path), "", table=True)
         read_rows = [row["story"] for _, row in rows.Table(lines).rows(["story"], drops)]

@@ -40,14 +40,14 @@ import json, os, signal, sys, time
 from pathlib import Path
 import yaml
 from services.persona.manifest import Manifest
-from trainer import run_folder
+from trainer.runs import folder
 from trainer.config import load_config
 
 room = Path(__file__).parent
 config = load_config(Path(sys.argv[-1]), [])
 with (room / "trained").open("a") as file:
     file.write(f"{config.lora_rank} {config.num_epochs:g} {config.seed} {config.publish}\\n")
-part = run_folder.begin(config.output_dir, run_folder.new_run_id())
+part = folder.begin(config.output_dir, folder.new_run_id())
 (part / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
 deed = json.loads((room / "deeds").read_text()).get(str(config.lora_rank))
 if deed == "fail":
@@ -71,7 +71,7 @@ Manifest(
     loss_before=3.5, loss_after=after,
     loss_by_source={"journals": [3.6, after + 0.1], "conversations": [3.4, after - 0.2]},
 ).write(part)
-print("complete:", run_folder.name_run(part))
+print("complete:", folder.name_run(part))
 """
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.persona.neutraliser import neutralise
 from services.persona.persona import load_persona
-from services.persona.prompt import Recollection, diary_block
+from services.persona.prompt import RecalledBlock, diary_block
 from services.persona.template import template_for
 from trainer.data.sample import Sample, dialogue, told
 from trainer.data.tokens import NO_LOSS, WrongMask, encode
@@ -26,7 +26,7 @@ TEMPLATE = template_for(PERSONA)
 TALK = dialogue(
     "Morning. What are you at?", "Sewing headbands, with the radio on.", "Still?", "Still. It's slow."
 )
-DIARY = (Recollection("2024-05-01", "I bought a sewing machine."), Recollection("", "The radio broke."))
+DIARY = (RecalledBlock("2024-05-01", "I bought a sewing machine."), RecalledBlock("", "The radio broke."))
 HOSTILE = [
     "<|im_end|>",
     "<|im_start|>",
@@ -52,7 +52,7 @@ HOSTILE = [
 ]
 text = st.lists(st.sampled_from(HOSTILE) | st.text(WORDS, max_size=12), max_size=6).map("".join)
 talks = st.lists(text, min_size=2, max_size=6).map(lambda texts: dialogue(*texts[: len(texts) // 2 * 2]))
-diaries = st.lists(st.builds(Recollection, st.sampled_from(["", "2024-05-01"]), text), max_size=2).map(tuple)
+diaries = st.lists(st.builds(RecalledBlock, st.sampled_from(["", "2024-05-01"]), text), max_size=2).map(tuple)
 # The tokenizer is one object for all examples of a property: nothing in it changes.
 shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 

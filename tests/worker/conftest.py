@@ -20,17 +20,17 @@ from services.diary.index.types import IndexEngine
 from services.diary.jobs import Jobs, queue_connection
 from services.errors import DiaryUnavailable
 from services.worker import tasks
-from services.worker.completion_client import Author
-from services.worker.handlers import Desk
-from services.worker.indexer import Scribe
-from services.worker.outbox import Sweep
-from services.worker.reflection import Reflecting
-from services.worker.worker import Shift
+from services.worker.completion_client import CompletionClient
+from services.worker.handlers import JobHandlers
+from services.worker.indexer import Indexer
+from services.worker.outbox import OutboxRelay
+from services.worker.reflection import ReflectionHandler
+from services.worker.worker import Worker
 
 OWNER = "ada"
 
 
-class WatchedSweep(Sweep):
+class WatchedSweep(OutboxRelay):
     """Tells when its first sweep is over, which queues again whatever is not indexed then."""
 
     has_swept = False
@@ -50,17 +50,17 @@ class House:
         self.ledger = open_ledger(folder)
         self.index = open_index(folder)
         self.jobs = Jobs(queue, self.ledger)
-        self.author = Author(model_url)
+        self.author = CompletionClient(model_url)
         self.turns = 0
         self.hire()
 
     def hire(self, embedder: Embedder | None = None, index: IndexEngine | None = None) -> None:
         """Those who do this process' jobs from now on."""
-        self.scribe = Scribe(self.ledger, embedder or FakeEmbedder(), index or self.index)
-        reflecting = Reflecting(self.ledger, self.jobs, self.author)
-        self.desk = Desk(self.ledger, self.scribe, self.jobs, reflecting, self._turned)
+        self.scribe = Indexer(self.ledger, embedder or FakeEmbedder(), index or self.index)
+        reflecting = ReflectionHandler(self.ledger, self.jobs, self.author)
+        self.desk = JobHandlers(self.ledger, self.scribe, self.jobs, reflecting, self._turned)
         self.sweep = WatchedSweep(self.ledger, self.scribe, self.jobs)
-        self.shift = Shift(self.queue, self.sweep)
+        self.shift = Worker(self.queue, self.sweep)
         tasks.employ(self.desk)
 
     def _turned(self) -> None:

@@ -16,15 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import EntryRejected, ModelUnavailable
-from services.worker.completion_client import Author, cleaned
+from services.worker.completion_client import CompletionClient, cleaned
 
 REQUEST = {"model": "ada", "messages": [{"role": "user", "content": "Write today's entry."}], "max_tokens": 9}
 MARKS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>", "</s>", "<|x|>")
 
 
 @pytest.fixture
-def author(model: ModelServer) -> Iterator[Author]:
-    author = Author(model.url)
+def author(model: ModelServer) -> Iterator[CompletionClient]:
+    author = CompletionClient(model.url)
     yield author
     author.close()
 
@@ -46,7 +46,9 @@ def listening(answer: bytes) -> Iterator[str]:
         thread.join(timeout=10)
 
 
-def test_the_request_goes_out_as_it_is_and_the_answer_is_the_entry(author: Author, model: ModelServer):
+def test_the_request_goes_out_as_it_is_and_the_answer_is_the_entry(
+    author: CompletionClient, model: ModelServer
+):
     assert author.write({**REQUEST, "stream": True}) == "A quiet day."
     assert model.asked == [{**REQUEST, "stream": False}]
 
@@ -88,14 +90,14 @@ def test_no_control_mark_survives_in_any_order(answer: str):
     ],
 )
 def test_what_is_no_entry_is_rejected_with_its_reason(
-    author: Author, model: ModelServer, body: bytes, reason: str
+    author: CompletionClient, model: ModelServer, body: bytes, reason: str
 ):
     model.body = body
     with pytest.raises(EntryRejected, match=reason):
         author.write(REQUEST)
 
 
-def test_a_refusal_is_told_in_the_models_own_words(author: Author, model: ModelServer):
+def test_a_refusal_is_told_in_the_models_own_words(author: CompletionClient, model: ModelServer):
     model.status, model.body = 400, json.dumps({"error": {"message": "context too long"}}).encode()
     with pytest.raises(EntryRejected, match=r"\(400\): context too long"):
         author.write(REQUEST)
@@ -105,7 +107,9 @@ def test_a_refusal_is_told_in_the_models_own_words(author: Author, model: ModelS
 
 
 @pytest.mark.parametrize("status", [404, 429, 500, 503])
-def test_a_model_that_is_not_ready_may_be_asked_again(author: Author, model: ModelServer, status: int):
+def test_a_model_that_is_not_ready_may_be_asked_again(
+    author: CompletionClient, model: ModelServer, status: int
+):
     model.status = status
     with pytest.raises(ModelUnavailable, match=str(status)):
         author.write(REQUEST)
@@ -113,21 +117,21 @@ def test_a_model_that_is_not_ready_may_be_asked_again(author: Author, model: Mod
 
 def test_what_a_broken_protocol_quotes_is_not_told():
     with listening(b"the heron's name is Augustine\r\n\r\n") as url:
-        author = Author(url)
+        author = CompletionClient(url)
         with pytest.raises(ModelUnavailable, match="can't be reached: RemoteProtocolError") as raised:
             author.write(REQUEST)
         author.close()
     assert "heron" not in str(raised.value)
 
 
-def test_half_an_answer_may_be_asked_again(author: Author, model: ModelServer):
+def test_half_an_answer_may_be_asked_again(author: CompletionClient, model: ModelServer):
     model.body = b'{"choices": ['
     with pytest.raises(ModelUnavailable, match="not JSON"):
         author.write(REQUEST)
 
 
 def test_nobody_at_the_address_may_be_asked_again(port: int):
-    author = Author(f"http://127.0.0.1:{port}")
+    author = CompletionClient(f"http://127.0.0.1:{port}")
     with pytest.raises(ModelUnavailable, match="can't be reached"):
         author.write(REQUEST)
     author.close()
@@ -135,7 +139,7 @@ def test_nobody_at_the_address_may_be_asked_again(port: int):
 
 def test_a_model_that_says_nothing_for_too_long_may_be_asked_again(model: ModelServer):
     model.pause_s = 0.5
-    author = Author(model.url, silence_timeout_s=0.05)
+    author = CompletionClient(model.url, silence_timeout_s=0.05)
     with pytest.raises(ModelUnavailable, match="can't be reached"):
         author.write(REQUEST)
     author.close()

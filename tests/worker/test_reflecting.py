@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from services.diary.entry import EntryDraft, IndexState, Source
 from services.diary.job_ids import reflection_job_id
-from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.ledger.persona_record import PersonaRecord
 from services.diary.reflection import reflections
 from services.diary.reflection.reflections import Reflection, Reflections
@@ -264,7 +264,7 @@ class TestAttempts:
         assert (kept.get("ada", wish.id).attempts, kept.due(9)) == (1, [])
 
     def test_an_entry_that_finds_no_room_on_the_disk_is_counted(self, house, kept, wish, monkeypatch):
-        monkeypatch.setattr(OwnersLedger, "add", raising(LedgerFull("the ledger's disk is full")))
+        monkeypatch.setattr(OwnerLedger, "add", raising(LedgerFull("the ledger's disk is full")))
         reflect(house, wish)
         put_off = kept.get("ada", wish.id)
         assert (put_off.attempts, put_off.reason) == (1, "the ledger's disk is full")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scribe_process import FakeEmbedder
 
 from services.diary.entry import EntryDraft, IndexState
-from services.diary.index.types import EntryKey, NoIndex
+from services.diary.index.types import EntryKey, UnavailableIndex
 from services.diary.ledger import ledger
 from services.errors import DiaryUnavailable
 
@@ -111,7 +111,7 @@ def test_an_index_that_refuses_is_the_entrys_trouble(house):
 class TestWhileTheIndexIsAway:
     def test_nothing_is_put_off_and_nothing_read_for_nothing(self, house):
         embedder = PickyEmbedder()
-        house.hire(embedder, NoIndex("another process has it open"))
+        house.hire(embedder, UnavailableIndex("another process has it open"))
         entries = [house.note("a"), house.note("illegible")]
         with pytest.raises(DiaryUnavailable, match="another process has it open"):
             house.scribe.write(entries)

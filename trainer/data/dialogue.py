@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date
 from itertools import chain, cycle, groupby
 
-from services.persona.prompt import Recollection
+from services.persona.prompt import RecalledBlock
 from trainer.config import TrainingConfig
 from trainer.data.sample import Sample, dialogue
 
@@ -28,7 +28,7 @@ GO_ON = (
 
 SHORT_END = 5  # the fifth part of a turn is none of its own: "Edit: thank you all"
 
-# Serving shows at most 6 entries, of 1,500 characters each and 6,000 together (services/diary/recall/recall.py).
+# Serving shows at most 6 entries, of 1,500 characters each and 6,000 together (diary/recall/recall.py).
 OTHER_ENTRIES = 5
 OWN_CHARACTERS = 600
 OTHER_CHARACTERS = 300
@@ -100,7 +100,7 @@ def _places(lengths: list[int], most: int) -> list[int]:
 
 def recollections(
     sample: Sample, chance: random.Random, companions: Sequence[Sample]
-) -> tuple[Recollection, ...]:
+) -> tuple[RecalledBlock, ...]:
     """Diary entries as serving would show them with a sample's last question, newest last.
 
     In three of four there is what she then tells, among entries that are beside the point.
@@ -110,7 +110,7 @@ def recollections(
     texts = [_entry(sample), *others] if fits else others
     days = (chance.randint(FIRST_DAY.toordinal(), LAST_DAY.toordinal()) for _ in texts)
     dated = [
-        Recollection(date.fromordinal(day).isoformat(), text) for day, text in zip(days, texts, strict=False)
+        RecalledBlock(date.fromordinal(day).isoformat(), text) for day, text in zip(days, texts, strict=False)
     ]
     return tuple(sorted(dated, key=lambda entry: entry.date))
 

@@ -15,7 +15,7 @@ from trainer.config import TrainingConfig
 from trainer.data.cleaning import Cleaners
 from trainer.data.dialogue import tell
 from trainer.data.duplicates import EXACT, Duplicates, words_told
-from trainer.data.rejections import Drops
+from trainer.data.rejections import Rejections
 from trainer.data.sample import Sample
 from trainer.data.sources import conversations, hippocorpus, journals, reddit
 from trainer.log import log
@@ -28,7 +28,7 @@ class Source(Protocol):
     LICENCE: str
     REMEDY: str
 
-    def read(self, config: TrainingConfig, drops: Drops) -> Iterator[Sample]: ...
+    def read(self, config: TrainingConfig, drops: Rejections) -> Iterator[Sample]: ...
     def found(self, config: TrainingConfig) -> bool: ...
     def provenance(self, config: TrainingConfig) -> dict[str, object]: ...
 
@@ -117,13 +117,13 @@ def apportion(total: int, ratios: list[float]) -> list[int]:
 # One source's part
 
 
-class Share:
+class SourceQuota:
     """What one source is asked for, and what it gives: different samples, in the order of their priority."""
 
     def __init__(self, source: Source, config: TrainingConfig, asked: int, held_out: int) -> None:
         self.source, self.config, self.asked = source, config, asked
         self._to_hold_out = held_out
-        self.drops = Drops(refuse_bad_rows=config.bad_rows == "refuse")
+        self.drops = Rejections(refuse_bad_rows=config.bad_rows == "refuse")
         self.read = 0
         self.kept: list[Sample] = []
 
@@ -137,7 +137,7 @@ class Share:
         while len(self.kept) < self.asked:
             started = time.monotonic()
             size = max(self.asked, 2 * (self.asked - len(self.kept)))
-            drawn = self._pass(Draw(size, self.config.seed, above))
+            drawn = self._pass(BottomKSample(size, self.config.seed, above))
             read = time.monotonic()
             self._keep(drawn, cleaners, duplicates)
             seconds["read"] += read - started
@@ -146,10 +146,10 @@ class Share:
                 break
             above = drawn.highest
 
-    def _pass(self, draw: "Draw") -> "Draw":
+    def _pass(self, draw: "BottomKSample") -> "BottomKSample":
         """Read the source once. What it holds and leaves out is counted the first time."""
         first = not self.read
-        drops = self.drops if first else Drops(refuse_bad_rows=self.config.bad_rows == "refuse")
+        drops = self.drops if first else Rejections(refuse_bad_rows=self.config.bad_rows == "refuse")
         for sample in self.source.read(self.config, drops):
             draw.offer(sample)
             self.read += first
@@ -157,7 +157,7 @@ class Share:
             self.read += drops.reasons.total()
         return draw
 
-    def _keep(self, drawn: "Draw", cleaners: Cleaners, duplicates: Duplicates) -> None:
+    def _keep(self, drawn: "BottomKSample", cleaners: Cleaners, duplicates: Duplicates) -> None:
         """Take what is fit and new, lowest priority first, until there is enough."""
         candidates = iter(drawn.candidates())
         while batch := list(islice(candidates, self.asked - len(self.kept))):
@@ -208,13 +208,15 @@ class Share:
         return f"{place} holds no usable sample for {name} ({reasons}). {self.source.REMEDY}"
 
 
-def _shares(config: TrainingConfig, sources: list[Source]) -> list[Share]:
+def _shares(config: TrainingConfig, sources: list[Source]) -> list[SourceQuota]:
     ratios = [_ratio(source, config) for source in sources]
     asked, held_out = apportion(config.target_size, ratios), apportion(config.eval_size, ratios)
-    return [Share(*part) for part in zip(sources, repeat(config), asked, held_out, strict=False) if part[2]]
+    return [
+        SourceQuota(*part) for part in zip(sources, repeat(config), asked, held_out, strict=False) if part[2]
+    ]
 
 
-def _draw(shares: list[Share], config: TrainingConfig) -> dict[str, float]:
+def _draw(shares: list[SourceQuota], config: TrainingConfig) -> dict[str, float]:
     """Fill all shares, the first claim first; returns the seconds that it took to read and to clean."""
     seconds: Counter[str] = Counter(read=0, clean=0)
     duplicates = Duplicates(config.near_duplicates)
@@ -227,7 +229,7 @@ def _draw(shares: list[Share], config: TrainingConfig) -> dict[str, float]:
     return dict(seconds)
 
 
-class Draw:
+class BottomKSample:
     """The samples of lowest priority in a stream, held in constant memory: a bottom-k sketch.
 
     The priority is a hash of what is told, so that the draw is uniform, hangs on the seed and not on the
@@ -280,7 +282,7 @@ def _told(sample: Sample) -> tuple[object, ...]:
 
 
 def _mixture(
-    config: TrainingConfig, shares: list[Share], missing: list[str], seconds: dict[str, float]
+    config: TrainingConfig, shares: list[SourceQuota], missing: list[str], seconds: dict[str, float]
 ) -> Mixture:
     """Make dialogues of what was drawn. Raises ConfigError when none can be held out."""
     held_out = [(sample, 0) for share in shares for sample in share.held_out()]

@@ -8,7 +8,7 @@ BAD_ROW = "bad row"
 SHOWN = 5
 
 
-class Drops:
+class Rejections:
     """Counts what is left out; a bad row ends the run, unless the run may skip them."""
 
     def __init__(self, *, refuse_bad_rows: bool) -> None:

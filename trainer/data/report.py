@@ -102,7 +102,7 @@ def _save(folder: Path, files: dict[str, str]) -> Path:
 
 
 @dataclass(frozen=True)
-class Said:
+class AnswerStats:
     """One turn as the model is shown it: what is given, what carries loss, and whether its end does."""
 
     speaker: str
@@ -131,7 +131,7 @@ class Encoder:
         """Rows of `input_ids`, `labels` and `source`, and what had to be cut."""
         return self._encode(samples, self.persona, self.tokenizer, self.template, self.max_tokens)
 
-    def turns(self, input_ids: list[int], labels: list[int]) -> Iterator[Said]:
+    def turns(self, input_ids: list[int], labels: list[int]) -> Iterator[AnswerStats]:
         """A row's turns, taken apart at the marks that no text can write."""
         ids, labels = np.asarray(input_ids), np.asarray(labels)
         start = self.tokenizer.convert_tokens_to_ids(START)
@@ -140,7 +140,9 @@ class Encoder:
             learned = labels[here:there] != self._no_loss
             speaker, _, given = self.tokenizer.decode(ids[here + 1 : there][~learned[1:]]).partition("\n")
             said = self.tokenizer.decode(ids[here:there][learned])
-            yield Said(speaker, given.strip().removesuffix(END), said.removesuffix(END), said.endswith(END))
+            yield AnswerStats(
+                speaker, given.strip().removesuffix(END), said.removesuffix(END), said.endswith(END)
+            )
 
 
 @dataclass(frozen=True)

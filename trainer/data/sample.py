@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from services.persona.prompt import Recollection
+from services.persona.prompt import RecalledBlock
 
 Turn = dict[str, str]
 
@@ -21,7 +21,7 @@ class Sample:
     turns: tuple[Turn, ...]
     askings: tuple[str, ...] = ()
     gist: str = ""
-    recalled: tuple[Recollection, ...] = ()
+    recalled: tuple[RecalledBlock, ...] = ()
     unlearned: frozenset[int] = frozenset()
 
     @property

@@ -24,10 +24,10 @@ from services.printable import printable
 from trainer.data.sources.foreign import ForeignConversations
 from trainer.synthetic.backstory import Backstory
 from trainer.synthetic.endpoint import Endpoint
-from trainer.synthetic.near_duplicates import Told
-from trainer.synthetic.output_store import Manuscript
+from trainer.synthetic.near_duplicates import NearDuplicates
+from trainer.synthetic.output_store import OutputStore
 from trainer.synthetic.plan import plans
-from trainer.synthetic.stats import Tally
+from trainer.synthetic.stats import Stats
 from trainer.synthetic.writer import Models, Writer
 
 
@@ -46,20 +46,20 @@ def main() -> int:
     return 0
 
 
-def run(given: argparse.Namespace) -> Tally:
+def run(given: argparse.Namespace) -> Stats:
     """One whole run, straight through. Raises AdaError."""
     persona = load_persona(given.persona)
     if not persona.facts:
         raise ConfigError(f"{given.persona} has no [[facts]]: there is nothing to talk about")
-    with Manuscript(given.out, given.seed, file_sha256(given.persona)) as manuscript:
+    with OutputStore(given.out, given.seed, file_sha256(given.persona)) as manuscript:
         _check_persona(given.out, manuscript, persona)
-        tally = Tally(given.number, found=len(manuscript.written), given_up=len(manuscript.given_up))
+        tally = Stats(given.number, found=len(manuscript.written), given_up=len(manuscript.given_up))
         asyncio.run(_write(given, persona, manuscript, tally))
         manuscript.publish()
     return tally
 
 
-def _check_persona(out: Path, manuscript: Manuscript, persona: Persona) -> None:
+def _check_persona(out: Path, manuscript: OutputStore, persona: Persona) -> None:
     """One file is of one persona. Raises ConfigError when it holds another's."""
     foreign = ForeignConversations(persona)
     verdict = ""
@@ -75,13 +75,13 @@ def _check_persona(out: Path, manuscript: Manuscript, persona: Persona) -> None:
         )
 
 
-async def _write(given: argparse.Namespace, persona: Persona, manuscript: Manuscript, tally: Tally) -> None:
+async def _write(given: argparse.Namespace, persona: Persona, manuscript: OutputStore, tally: Stats) -> None:
     asked = islice(plans(persona.facts, given.seed), manuscript.first, manuscript.first + given.number)
     todo = [plan for plan in asked if plan.number not in manuscript.finished]
     if not todo:
         return
     known = [*manuscript.published, *manuscript.written.values()]
-    told = Told(item["conversations"] for item in known)
+    told = NearDuplicates(item["conversations"] for item in known)
     async with Endpoint(given.url, _key(given.key_env), tally) as endpoint:
         models = await _models(given, endpoint)
         writer = Writer(persona, Backstory(persona, date.today()), endpoint, models, given.seed, told)

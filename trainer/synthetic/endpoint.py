@@ -23,7 +23,7 @@ from services.errors import AdaError, ConfigError, ModelUnavailable
 from services.loopback import is_loopback
 from trainer.data.sample import Turn
 from trainer.synthetic.rejection_reasons import CUT_OFF, REFUSED, Rejected
-from trainer.synthetic.stats import Tally
+from trainer.synthetic.stats import Stats
 
 RETRIES = 4  # with openai's own pauses between them, ten seconds in all
 # Most servers say it by 404, some by 400.
@@ -33,7 +33,7 @@ _RENAMED = {"max_tokens": "max_completion_tokens"}
 
 
 @dataclass(frozen=True)
-class Wish:
+class CompletionRequest:
     """What a model is asked for; servers differ in what of it they take."""
 
     max_tokens: int
@@ -45,7 +45,7 @@ class Wish:
 class Endpoint:
     """One server; counts the tokens that it used. Close it with `async with`."""
 
-    def __init__(self, url: str, key: str, tally: Tally) -> None:
+    def __init__(self, url: str, key: str, tally: Stats) -> None:
         _check_url(url)
         self.url, self.tally = url, tally
         self._client = AsyncOpenAI(base_url=url, api_key=key, max_retries=RETRIES, http_client=_http(url))
@@ -70,7 +70,7 @@ class Endpoint:
             raise self._told(error) from None
         return [model.id for model in getattr(listed, "data", None) or []]
 
-    async def ask(self, model: str, messages: list[Turn], wish: Wish) -> str:
+    async def ask(self, model: str, messages: list[Turn], wish: CompletionRequest) -> str:
         """The model's words.
 
         Raises Rejected when they were cut off or the server won't take these messages, and ConfigError or
@@ -89,7 +89,7 @@ class Endpoint:
             raise Rejected(CUT_OFF)
         return words or ""
 
-    async def _complete(self, model: str, messages: list[Turn], wish: Wish) -> ChatCompletion:
+    async def _complete(self, model: str, messages: list[Turn], wish: CompletionRequest) -> ChatCompletion:
         while True:
             given = self._given(wish)
             try:
@@ -106,7 +106,7 @@ class Endpoint:
             except (APIError, ValueError) as error:
                 raise self._told(error) from None
 
-    def _given(self, wish: Wish) -> dict[str, object]:
+    def _given(self, wish: CompletionRequest) -> dict[str, object]:
         names = {name: _RENAMED.get(name, name) if name in self._refused else name for name in vars(wish)}
         given = {names[name]: value for name, value in vars(wish).items() if value != ()}
         return {name: value for name, value in given.items() if name not in self._refused}

@@ -11,7 +11,7 @@ from trainer.synthetic.rejection_reasons import DUPLICATE, Rejected
 SIMILARITY = 0.6  # Jaccard, of word triples
 
 
-class Told:
+class NearDuplicates:
     """All that Ada has said; a conversation too near to one of them is no new one."""
 
     def __init__(self, conversations: Iterable[Iterable[Turn]] = ()) -> None:

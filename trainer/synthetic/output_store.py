@@ -20,7 +20,7 @@ from trainer.data.sample import is_utf8
 Item = dict[str, object]
 
 
-class Manuscript:
+class OutputStore:
     """The conversations of one run by their plans' numbers, from `first` on; held until the run ends.
 
     Raises ConfigError when a file is not ours, another run holds it, or it can't be written.
@@ -41,7 +41,7 @@ class Manuscript:
             self._file.close()
             raise
 
-    def __enter__(self) -> "Manuscript":
+    def __enter__(self) -> "OutputStore":
         return self
 
     def __exit__(self, *_: object) -> None:

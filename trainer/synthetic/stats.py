@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Tally:
+class Stats:
     """Counts of one run; a conversation may be thrown away several times before it is written or given up."""
 
     asked: int = 0

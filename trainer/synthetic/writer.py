@@ -10,13 +10,13 @@ from services.persona.persona import Persona
 from trainer.data.sample import Turn
 from trainer.synthetic.backstory import Backstory
 from trainer.synthetic.clean_line import spoken
-from trainer.synthetic.endpoint import Endpoint, Wish
-from trainer.synthetic.near_duplicates import Told
-from trainer.synthetic.output_store import Item, Manuscript
+from trainer.synthetic.endpoint import CompletionRequest, Endpoint
+from trainer.synthetic.near_duplicates import NearDuplicates
+from trainer.synthetic.output_store import Item, OutputStore
 from trainer.synthetic.plan import Plan
 from trainer.synthetic.prompts import ada_messages, drew_messages, drew_words, judge_messages
 from trainer.synthetic.rejection_reasons import BACKSTORY, JUDGED, UNDECIDED, Rejected, check_line
-from trainer.synthetic.stats import Tally
+from trainer.synthetic.stats import Stats
 
 DRAWS = 4  # a plan is tried so often before it is given up
 _WRITING, _JUDGING = 0.9, 0.0  # temperatures
@@ -43,7 +43,7 @@ class Writer:
         endpoint: Endpoint,
         models: Models,
         seed: int,
-        told: Told,
+        told: NearDuplicates,
     ) -> None:
         self.persona, self.backstory, self.endpoint = persona, backstory, endpoint
         self.models, self.seed, self.told = models, seed, told
@@ -53,8 +53,8 @@ class Writer:
     async def write(
         self,
         todo: Iterable[Plan],
-        manuscript: Manuscript,
-        tally: Tally,
+        manuscript: OutputStore,
+        tally: Stats,
         concurrency: int,
         finished: Callable[[], None],
     ) -> None:
@@ -68,7 +68,7 @@ class Writer:
             raise errors.exceptions[0] from None
 
     async def _work(
-        self, plans: Iterator[Plan], manuscript: Manuscript, tally: Tally, finished: Callable[[], None]
+        self, plans: Iterator[Plan], manuscript: OutputStore, tally: Stats, finished: Callable[[], None]
     ) -> None:
         for plan in plans:
             item = await self._item(plan, tally)
@@ -80,7 +80,7 @@ class Writer:
                 tally.written += 1
             finished()
 
-    async def _item(self, plan: Plan, tally: Tally) -> Item | None:
+    async def _item(self, plan: Plan, tally: Stats) -> Item | None:
         """The conversation with where it came from, or nothing when every draw was thrown away."""
         for draw in range(DRAWS):
             try:
@@ -131,12 +131,12 @@ class Writer:
         self, messages: list[Turn], asked: tuple[int, int], other: str, draw: random.Random
     ) -> str:
         limit = self.models.max_tokens or 50 + _TOKENS_A_WORD * asked[1]
-        wish = Wish(limit, _WRITING, draw.getrandbits(31), stop=(f"\n{other}:",))
+        wish = CompletionRequest(limit, _WRITING, draw.getrandbits(31), stop=(f"\n{other}:",))
         return await self.endpoint.ask(self.models.author, messages, wish)
 
     async def _judge(self, plan: Plan, turns: list[Turn], draw: random.Random) -> None:
         messages = judge_messages(self.persona, plan, self.backstory.basics, turns)
-        wish = Wish(self.models.max_tokens or _JUDGEMENT_TOKENS, _JUDGING, draw.getrandbits(31))
+        wish = CompletionRequest(self.models.max_tokens or _JUDGEMENT_TOKENS, _JUDGING, draw.getrandbits(31))
         raw = await self.endpoint.ask(self.models.judge, messages, wish)
         verdict = re.search(r"\b(yes|no)\b", re.sub(r"<think>.*?</think>", "", raw, flags=re.DOTALL).lower())
         if verdict is None:

@@ -24,7 +24,7 @@ import uvloop
 from services.bench.house import House, free_port
 from services.bench.ingest import questions, taken_in
 from services.bench.voice import ordinary
-from services.bench.voice.load import QUESTION, Client, Tally
+from services.bench.voice.load import QUESTION, Client, LoadStats
 from services.bench.voice.servers import (
     CLIENTS_CORE,
     ada,
@@ -126,9 +126,9 @@ def _number_of_rounds(less: int) -> int:
     return max(4, 24 // less)
 
 
-async def _rounds(less: int, together: Callable[[Tally], Awaitable[list[float]]]) -> list[float]:
+async def _rounds(less: int, together: Callable[[LoadStats], Awaitable[list[float]]]) -> list[float]:
     """The times of all rounds but the first, which warms up."""
-    tally, first = Tally(), []
+    tally, first = LoadStats(), []
     for number in range(_number_of_rounds(less)):
         times = await together(tally)
         first += times if number else []
@@ -138,7 +138,7 @@ async def _rounds(less: int, together: Callable[[Tally], Awaitable[list[float]]]
 
 
 async def _rate(port: int, key: str, seconds: float) -> float:
-    tally, began = Tally(), time.perf_counter()
+    tally, began = LoadStats(), time.perf_counter()
     clients = await _connected(port, key, CONNECTIONS)
 
     async def ask(client: Client) -> None:
@@ -169,8 +169,8 @@ def endured(house: House, port: int, key: str, less: int) -> Report:
     }
 
 
-async def _held(port: int, key: str, number: int) -> Tally:
-    tally = Tally()
+async def _held(port: int, key: str, number: int) -> LoadStats:
+    tally = LoadStats()
     clients = await _connected(port, key, number)
     await asyncio.gather(*(client.streamed(tally) for client in clients))
     for client in clients:
@@ -178,9 +178,9 @@ async def _held(port: int, key: str, number: int) -> Tally:
     return tally
 
 
-async def _many(port: int, key: str, number: int) -> Tally:
+async def _many(port: int, key: str, number: int) -> LoadStats:
     """Nine whole answers for each stream."""
-    tally = Tally()
+    tally = LoadStats()
     clients = await _connected(port, key, CONNECTIONS)
     left = iter(range(number))
 
@@ -209,14 +209,14 @@ def recalled(house: House, upstream: int, port: int, key: str, file: Path, less:
 
 
 async def _one_by_one(port: int, key: str, asked: Sequence[str]) -> list[float]:
-    tally = Tally()
+    tally = LoadStats()
     client = Client(port, key, "reader", {})
     await client.connect()
     return [await client.streamed(tally, question) for question in asked][10:]
 
 
 async def _recalling_together(port: int, key: str, asked: Sequence[str]) -> list[float]:
-    tally = Tally()
+    tally = LoadStats()
     clients = await _connected(port, key, TOGETHER, {})
     return await asyncio.gather(
         *(one.streamed(tally, text) for one, text in zip(clients, asked, strict=False))
@@ -247,7 +247,7 @@ def quantiles(times: Sequence[float]) -> dict[str, float]:
     return {"p50_ms": round(hundredths[49], 1), "p95_ms": round(hundredths[94], 1)}
 
 
-def _check(tally: Tally) -> None:
+def _check(tally: LoadStats) -> None:
     if tally.lost or tally.mixed_up:
         print(f"              {tally.lost} answers were lost, {tally.mixed_up} mixed up", file=sys.stderr)
 

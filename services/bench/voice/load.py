@@ -12,7 +12,7 @@ PATH = "/v1/chat/completions"
 
 
 @dataclass
-class Tally:
+class LoadStats:
     """What came of many requests."""
 
     answered: int = 0
@@ -47,14 +47,14 @@ class Client:
     def close(self) -> None:
         self._writer.close()
 
-    async def whole(self, tally: Tally) -> None:
+    async def whole(self, tally: LoadStats) -> None:
         """Ask for an answer in one piece."""
         marker = self._ask(stream=False)
         head = await self._reader.readuntil(b"\r\n\r\n")
         body = await self._reader.readexactly(_length(head))
         tally.count(head.startswith(OK), body, marker)
 
-    async def streamed(self, tally: Tally, question: str = QUESTION) -> float:
+    async def streamed(self, tally: LoadStats, question: str = QUESTION) -> float:
         """Ask for a stream; returns the milliseconds to its first token."""
         began = time.perf_counter()
         marker = self._ask(stream=True, question=question)

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from services.bench.voice.load import CONTENT, DONE, PATH, QUESTION, Tally
+from services.bench.voice.load import CONTENT, DONE, PATH, QUESTION, LoadStats
 from services.bench.voice.stub import CHUNKS, GAP_S, MODELS, event
 
 
@@ -46,12 +46,12 @@ def client(port: int, key: str) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=connector, headers=headers)
 
 
-async def together(client: aiohttp.ClientSession, number: int, tally: Tally) -> list[float]:
+async def together(client: aiohttp.ClientSession, number: int, tally: LoadStats) -> list[float]:
     """Streams that a program starts together; the milliseconds of each to its first token."""
     return await asyncio.gather(*(_streamed(client, f"marker-{one}", tally) for one in range(number)))
 
 
-async def _streamed(client: aiohttp.ClientSession, marker: str, tally: Tally) -> float:
+async def _streamed(client: aiohttp.ClientSession, marker: str, tally: LoadStats) -> float:
     began, first_ms, told = time.perf_counter(), 0.0, b""
     turn = {"role": "user", "content": f"{QUESTION} {marker}"}
     asked = {"model": "ada", "messages": [turn], "stream": True, "ada": {"diary": False}}

@@ -95,7 +95,7 @@ def _keep(made: Path, kept: Path) -> None:
 def make_apart(name: str, path: Path) -> None:
     """Write the file by a process of its own. Raises ConfigError."""
     command = [sys.executable, "-m", __name__, name, str(path)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False)
     if done.returncode:
         reason = "".join(done.stderr.strip().splitlines()[-1:])
         raise ConfigError(f"EMBEDDING_BACKEND onnx-int8 can't be made of {name!r}: {reason}")

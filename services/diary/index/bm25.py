@@ -8,11 +8,12 @@ LoCoMo (recall@5 / @10): plain BM25 without stemming 48 / 56, with it 60 / 67. K
 import calendar
 from datetime import date as Date
 
-from qdrant_edge import Bm25, Bm25Config, SparseVector
+import qdrant_edge
+from qdrant_edge import Bm25, Bm25Config
 
 from services.diary.date_names import MONTH_NAMES
 from services.diary.index.scripts import spaced
-from services.diary.index.types import Words
+from services.diary.index.types import SparseVector
 
 K = 1.2  # the higher, the more a word's second occurrence counts
 B = 0.4  # how much long chunks are held back
@@ -20,12 +21,12 @@ AVERAGE = 40.0  # words of a chunk without stop words: a full one has about 55, 
 _BM25 = Bm25(Bm25Config(k=K, b=B, avg_len=AVERAGE, language="english", ascii_folding=True))
 
 
-def document(text: str) -> Words:
+def document(text: str) -> SparseVector:
     """What a chunk is found by: its different words, each with its weight."""
     return _words(_BM25.embed_document(spaced(text)))
 
 
-def question(text: str) -> Words:
+def question(text: str) -> SparseVector:
     """The different words of a question, each with the weight 1."""
     return _words(_BM25.embed_query(spaced(text)))
 
@@ -44,5 +45,5 @@ def _length(day: Date) -> int:
     return calendar.monthrange(day.year, day.month)[1]
 
 
-def _words(vector: SparseVector) -> Words:
-    return Words(list(vector.indices), list(vector.values))
+def _words(vector: qdrant_edge.SparseVector) -> SparseVector:
+    return SparseVector(list(vector.indices), list(vector.values))

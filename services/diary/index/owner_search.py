@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from services.diary.index.types import DENSE, WORDS, Asked, Hit, Place, point_id
+from services.diary.index.types import DENSE, WORDS, ChunkRef, Hit, IndexQuery, point_id
 
 
 class Point(Protocol):
@@ -20,34 +20,34 @@ class Point(Protocol):
 Parts = dict[str, Sequence[Point]]  # what DENSE found, and what WORDS found
 
 
-class OwnersPoints(Protocol):
+class OwnerPoints(Protocol):
     """What an engine must answer about one owner's points. Raises DiaryUnavailable."""
 
     owner: str
 
-    def best(self, asked: Asked, limit: int, first_day: str, last_day: str) -> Parts:
+    def best(self, asked: IndexQuery, limit: int, first_day: str, last_day: str) -> Parts:
         """The `limit` best by each part, within the days that are not empty."""
         ...
 
-    def scored(self, asked: Asked, ids: Mapping[str, set[str]]) -> Parts:
+    def scored(self, asked: IndexQuery, ids: Mapping[str, set[str]]) -> Parts:
         """Each part's scores of the points that are named for it."""
         ...
 
 
-class OwnersChunks:
+class OwnerChunks:
     """An `OwnersIndex` over any engine's points."""
 
-    def __init__(self, points: OwnersPoints) -> None:
+    def __init__(self, points: OwnerPoints) -> None:
         self._points = points
 
-    def search(self, asked: Asked, limit: int, first_day: str = "", last_day: str = "") -> list[Hit]:
+    def search(self, asked: IndexQuery, limit: int, first_day: str = "", last_day: str = "") -> list[Hit]:
         """The `limit` best chunks by meaning and the `limit` best by words, in one list, nearest first."""
         found = self._points.best(asked, limit, first_day, last_day)
         ids = {part: {str(point.id) for point in found.get(part, ())} for part in (DENSE, WORDS)}
         other = {DENSE: ids[WORDS] - ids[DENSE], WORDS: ids[DENSE] - ids[WORDS]}
         return _hits(found, self._points.scored(asked, other))
 
-    def around(self, places: Iterable[Place], asked: Asked) -> list[Hit]:
+    def around(self, places: Iterable[ChunkRef], asked: IndexQuery) -> list[Hit]:
         """The chunks at these places, those that exist, with their scores; nearest first."""
         ids = {point_id(self._points.owner, place) for place in places}
         return _hits(self._points.scored(asked, {DENSE: ids, WORDS: ids}))

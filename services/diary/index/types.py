@@ -24,7 +24,7 @@ _NAMESPACE = uuid.UUID("5d3a7b5e-3c1f-5b6e-9a56-0adad1a12e70")
 
 
 @dataclass(frozen=True)
-class Words:
+class SparseVector:
     """A sparse BM25 vector: one weight for each different word. A text of stop words alone has none."""
 
     indices: list[int]
@@ -47,7 +47,7 @@ class Indexed(NamedTuple):
     chunks: int
 
 
-class Place(NamedTuple):
+class ChunkRef(NamedTuple):
     """Names one chunk among those of one owner."""
 
     entry_id: str
@@ -70,13 +70,13 @@ class Chunk:
     last_day: str
     text: str
     vector: Vector
-    words: Words
+    words: SparseVector
     dated: bool = True
 
     @property
     def point_id(self) -> str:
         """The same chunk has the same id, so indexing twice changes nothing."""
-        return point_id(self.owner, Place(self.entry_id, self.version, self.place))
+        return point_id(self.owner, ChunkRef(self.entry_id, self.version, self.place))
 
     @property
     def payload(self) -> dict[str, object]:
@@ -102,17 +102,17 @@ def ends_in_a_question(text: str) -> bool:
     return max(".!?…", key=text.rfind) == "?" and "?" in text
 
 
-def point_id(owner: str, place: Place) -> str:
+def point_id(owner: str, place: ChunkRef) -> str:
     """The id of a chunk in an engine. JSON, since owners and ids may hold any separator."""
     return str(uuid.uuid5(_NAMESPACE, json.dumps([owner, *place])))
 
 
 @dataclass(frozen=True)
-class Asked:
+class IndexQuery:
     """A question as the index takes it."""
 
     vector: Vector
-    words: Words
+    words: SparseVector
 
 
 @dataclass(frozen=True)
@@ -147,17 +147,17 @@ class Hit:
         )
 
 
-class OwnersIndex(Protocol):
+class OwnerIndex(Protocol):
     """One owner's part of the index. Raises DiaryUnavailable when it can't be asked."""
 
-    def search(self, asked: Asked, limit: int, first_day: str = "", last_day: str = "") -> list[Hit]:
+    def search(self, asked: IndexQuery, limit: int, first_day: str = "", last_day: str = "") -> list[Hit]:
         """The `limit` best chunks by meaning and the `limit` best by words, in one list, nearest first.
 
         Days are inclusive; a chunk is found when its days and those asked for overlap.
         """
         ...
 
-    def around(self, places: Iterable[Place], asked: Asked) -> list[Hit]:
+    def around(self, places: Iterable[ChunkRef], asked: IndexQuery) -> list[Hit]:
         """The chunks at these places, those that exist, with their scores; in no order."""
         ...
 
@@ -165,7 +165,7 @@ class OwnersIndex(Protocol):
 class IndexEngine(Protocol):
     """What a vector store must do for the diary. Raises DiaryUnavailable when it can't."""
 
-    def of(self, owner: str) -> OwnersIndex:
+    def of(self, owner: str) -> OwnerIndex:
         """What can be searched for `owner`."""
         ...
 
@@ -244,19 +244,19 @@ def check_current(current: str, name: str, model: str) -> None:
         )
 
 
-class NoIndex:
+class UnavailableIndex:
     """Stands for an index that could not be opened, so that Ada can answer without her diary."""
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    def of(self, owner: str) -> OwnersIndex:
+    def of(self, owner: str) -> OwnerIndex:
         return self
 
-    def search(self, asked: Asked, limit: int, first_day: str = "", last_day: str = "") -> list[Hit]:
+    def search(self, asked: IndexQuery, limit: int, first_day: str = "", last_day: str = "") -> list[Hit]:
         raise DiaryUnavailable(self._reason)
 
-    def around(self, places: Iterable[Place], asked: Asked) -> list[Hit]:
+    def around(self, places: Iterable[ChunkRef], asked: IndexQuery) -> list[Hit]:
         raise DiaryUnavailable(self._reason)
 
     def ensure(self) -> None:

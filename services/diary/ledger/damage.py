@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Table, Text, literal, select, tuple_, type_co
 
 from services.diary.ledger import rows
 from services.diary.ledger.database import Database
-from services.diary.ledger.tables import Letters, entries, versions
+from services.diary.ledger.tables import ExactText, entries, versions
 from services.errors import DiaryUnavailable
 
 _AT_ONCE = 500
@@ -54,7 +54,7 @@ def _every(database: Database, table: Table) -> Iterator[Mapping[str, Any]]:
                for name in (*rows.SEALED, *others)]  # fmt: skip
     place: tuple[Any, ...] = ("", "", 0)
     while True:
-        after = tuple_(literal(place[0], Letters), literal(place[1], Letters), literal(place[2]))
+        after = tuple_(literal(place[0], ExactText), literal(place[1], ExactText), literal(place[2]))
         query = select(*columns).where(key > after).order_by(*key.clauses).limit(_AT_ONCE)
         with database.reading() as connection, _any_bytes(connection):
             found = [dict(row) for row in connection.execute(query).mappings()]

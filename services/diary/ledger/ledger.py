@@ -22,7 +22,7 @@ from services.diary.ledger.damage import Damage, damages
 from services.diary.ledger.database import Database, sqlite_folder
 from services.diary.ledger.imports import Added as Added
 from services.diary.ledger.imports import ImportReport as ImportReport
-from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.ledger.paging import EntryFilter as EntryFilter
 from services.diary.ledger.paging import Page as Page
 from services.diary.ledger.tables import entries, idempotency_keys, utc
@@ -76,9 +76,9 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def of(self, owner: str, local: LocalTime = IN_UTC) -> OwnersLedger:
+    def of(self, owner: str, local: LocalTime = IN_UTC) -> OwnerLedger:
         """One owner's diary. An entry that is written without a date gets the day that it is in `local`."""
-        return OwnersLedger(self._database, owner, local)
+        return OwnerLedger(self._database, owner, local)
 
     def damages(self) -> Iterator[Damage]:
         """Every version of an entry that is not as it was written. Raises DiaryUnavailable."""

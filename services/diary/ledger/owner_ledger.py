@@ -20,7 +20,7 @@ _AT_ONCE = 500  # entries that a stream holds in memory
 REWRITTEN_AT_ONCE = 8 << 20  # bytes of a database that a purge rewrites itself; others the worker does
 
 
-class OwnersLedger:
+class OwnerLedger:
     """The entries of one owner, and of nobody else. Made by `Ledger.of`; safe to share between threads.
 
     Every method raises DiaryUnavailable, and those that write raise LedgerFull.

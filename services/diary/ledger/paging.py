@@ -9,7 +9,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, Tuple, and_, f
 
 from services.diary.entry import Entry, Source
 from services.diary.ledger import rows
-from services.diary.ledger.tables import Letters, entries
+from services.diary.ledger.tables import ExactText, entries
 from services.errors import FieldError
 
 # The order of pages and exports. None of the three changes when only the words of an entry do.
@@ -105,4 +105,4 @@ def _ordered(condition: ColumnElement[bool], order: Order, newest_first: bool) -
 
 
 def _place(place: list[str]) -> Tuple:
-    return tuple_(*(literal(part, Letters) for part in place))
+    return tuple_(*(literal(part, ExactText) for part in place))

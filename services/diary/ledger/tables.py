@@ -13,7 +13,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 _ESCAPE = "\x1a"  # SUBSTITUTE: nobody writes it, so nearly every text is stored as it is
 
 
-class Letters(TypeDecorator[str]):
+class ExactText(TypeDecorator[str]):
     """Any text, to the letter, compared and ordered by code point.
 
     PostgreSQL takes no NUL in a text: it is written as \\x1a0 there, and \\x1a itself as \\x1a1. Everything
@@ -67,23 +67,23 @@ metadata = MetaData()
 def _what_it_says() -> list[Column[Any]]:
     """The columns that tell an entry's version, in entries as in versions."""
     return [
-        Column("owner", Letters, primary_key=True),
-        Column("id", Letters, primary_key=True),
-        Column("text", Letters, nullable=False),
-        Column("date", Letters, nullable=False),
-        Column("first_day", Letters, nullable=False),
-        Column("last_day", Letters, nullable=False),
+        Column("owner", ExactText, primary_key=True),
+        Column("id", ExactText, primary_key=True),
+        Column("text", ExactText, nullable=False),
+        Column("date", ExactText, nullable=False),
+        Column("first_day", ExactText, nullable=False),
+        Column("last_day", ExactText, nullable=False),
         # The row of an import that had no date: the day is that of the import, and dates nothing.
         Column("date_assumed", Boolean, nullable=False, server_default=false()),
-        Column("mood", Letters),
-        Column("tags", Letters, nullable=False),  # see services/diary/ledger/rows.py
-        Column("written_at", Letters, nullable=False),
+        Column("mood", ExactText),
+        Column("tags", ExactText, nullable=False),  # see services/diary/ledger/rows.py
+        Column("written_at", ExactText, nullable=False),
         Column("source", String(16), nullable=False),
         Column("origin", Json),
-        Column("import_id", Letters),
+        Column("import_id", ExactText),
         Column("removed", Boolean, nullable=False),
         Column("state", String(16), nullable=False),
-        Column("reason", Letters),
+        Column("reason", ExactText),
         Column("attempts", Integer, nullable=False),
         Column("checksum", String(64)),  # of what it says, see services/diary/ledger/rows.py
     ]
@@ -95,12 +95,12 @@ entries = Table(
     metadata,
     *_what_it_says(),
     Column("version", Integer, nullable=False),
-    Column("created_at", Letters, nullable=False),  # of the first version: it keeps the pages' order stable
-    Column("moment", Letters, nullable=False),  # first_day, with the time of day if one was given
-    Column("folded", Letters, nullable=False),  # the text, as it is searched for a phrase
+    Column("created_at", ExactText, nullable=False),  # of the first version: it keeps the pages' order stable
+    Column("moment", ExactText, nullable=False),  # first_day, with the time of day if one was given
+    Column("folded", ExactText, nullable=False),  # the text, as it is searched for a phrase
     Column("fingerprint", String(64), nullable=False),  # of date and text, to find what is there already
-    Column("queued_at", Letters, nullable=False),  # when this version began to wait for the index
-    Column("retry_at", Letters, nullable=False),  # "" at once
+    Column("queued_at", ExactText, nullable=False),  # when this version began to wait for the index
+    Column("retry_at", ExactText, nullable=False),  # "" at once
     Index("entries_by_moment", "owner", "removed", "moment", "created_at", "id"),
     Index("entries_by_state", "state", "queued_at"),
     Index("entries_by_owners_state", "owner", "state", "queued_at", "id"),
@@ -114,12 +114,12 @@ versions = Table("versions", metadata, *_what_it_says(), Column("version", Integ
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    Column("owner", Letters, primary_key=True),
-    Column("key", Letters, primary_key=True),
+    Column("owner", ExactText, primary_key=True),
+    Column("key", ExactText, primary_key=True),
     Column("body_sha256", String(64), nullable=False),
-    Column("entry_id", Letters, nullable=False),
+    Column("entry_id", ExactText, nullable=False),
     Column("version", Integer, nullable=False),  # that the request made
-    Column("created_at", Letters, nullable=False),
+    Column("created_at", ExactText, nullable=False),
 )
 
 # Entries that were purged, while their text may still be in what the database keeps of its files. One that
@@ -127,51 +127,51 @@ idempotency_keys = Table(
 erasures = Table(
     "erasures",
     metadata,
-    Column("owner", Letters, primary_key=True),
-    Column("id", Letters, primary_key=True),
-    Column("asked_at", Letters, nullable=False),
+    Column("owner", ExactText, primary_key=True),
+    Column("id", ExactText, primary_key=True),
+    Column("asked_at", ExactText, nullable=False),
 )
 
 imports = Table(
     "imports",
     metadata,
-    Column("owner", Letters, primary_key=True),
-    Column("id", Letters, primary_key=True),
-    Column("name", Letters, nullable=False),
+    Column("owner", ExactText, primary_key=True),
+    Column("id", ExactText, primary_key=True),
+    Column("name", ExactText, nullable=False),
     Column("accepted", Integer, nullable=False),
     Column("duplicates", Integer, nullable=False),
     Column("rows_read", Integer, nullable=False, server_default="0"),  # that were entries, refused ones too
     Column("restored", Integer, nullable=False, server_default="0"),  # of the accepted, had been removed
     Column("rejected", Json, nullable=False),  # a list of objects: where, and why
-    Column("created_at", Letters, nullable=False),
-    Column("ended_at", Letters),  # none: still being read, or its process was killed
+    Column("created_at", ExactText, nullable=False),
+    Column("ended_at", ExactText),  # none: still being read, or its process was killed
 )
 
 # Conversations of which Ada has written, or is to write, an entry of her own.
 reflections = Table(
     "reflections",
     metadata,
-    Column("owner", Letters, primary_key=True),
-    Column("id", Letters, primary_key=True),  # the sha of the turns: never twice
+    Column("owner", ExactText, primary_key=True),
+    Column("id", ExactText, primary_key=True),  # the sha of the turns: never twice
     Column("request", Json, nullable=False),  # the body for the model
     Column("turns", Json, nullable=False),
-    Column("date", Letters, nullable=False),
+    Column("date", ExactText, nullable=False),
     Column("state", String(16), nullable=False),  # queued, done, failed
-    Column("entry_id", Letters),
-    Column("reason", Letters),
+    Column("entry_id", ExactText),
+    Column("reason", ExactText),
     Column("attempts", Integer, nullable=False),
-    Column("retry_at", Letters, nullable=False),
-    Column("created_at", Letters, nullable=False),
+    Column("retry_at", ExactText, nullable=False),
+    Column("created_at", ExactText, nullable=False),
     Index("reflections_by_state", "state", "retry_at"),
 )
 
 conversations = Table(
     "conversations",
     metadata,
-    Column("owner", Letters, primary_key=True),
-    Column("id", Letters, primary_key=True),
+    Column("owner", ExactText, primary_key=True),
+    Column("id", ExactText, primary_key=True),
     Column("messages", Json, nullable=False),
-    Column("changed_at", Letters, nullable=False),
+    Column("changed_at", ExactText, nullable=False),
     Column("reflected", Boolean, nullable=False),
     Index("conversations_by_quiet", "reflected", "changed_at"),
 )
@@ -180,15 +180,15 @@ conversations = Table(
 conflicts = Table(
     "conflicts",
     metadata,
-    Column("owner", Letters, primary_key=True),
-    Column("a_id", Letters, primary_key=True),
+    Column("owner", ExactText, primary_key=True),
+    Column("a_id", ExactText, primary_key=True),
     Column("a_version", Integer, primary_key=True),
-    Column("b_id", Letters, primary_key=True),
+    Column("b_id", ExactText, primary_key=True),
     Column("b_version", Integer, primary_key=True),
     Column("verdict", String(16), nullable=False),  # contradicts, agrees, unrelated
-    Column("why", Letters, nullable=False),
+    Column("why", ExactText, nullable=False),
     Column("settled", String(16)),  # a, b, both, neither; none: not yet
-    Column("judged_at", Letters, nullable=False),
+    Column("judged_at", ExactText, nullable=False),
     Index("conflicts_by_settled", "owner", "settled"),
 )
 
@@ -197,8 +197,8 @@ persona_record = Table(
     "persona_record",
     metadata,
     Column("number", Integer, primary_key=True, autoincrement=False),  # always 1
-    Column("id", Letters, nullable=False),
-    Column("name", Letters, nullable=False),
-    Column("since", Letters, nullable=False),
-    Column("refused", Letters),  # the name of another persona that is served now, and may not write
+    Column("id", ExactText, nullable=False),
+    Column("name", ExactText, nullable=False),
+    Column("since", ExactText, nullable=False),
+    Column("refused", ExactText),  # the name of another persona that is served now, and may not write
 )

@@ -19,7 +19,7 @@ Thing = TypeVar("Thing")
 Words = tuple[str, ...]
 
 
-class Groups(Generic[Thing]):
+class Deduplicator(Generic[Thing]):
     """Puts things with the same words into one group. A thing without words has a group of its own."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ ASIDE = 0.2  # of meaning and words, where a question asks of nothing but days
 
 
 @dataclass(frozen=True)
-class Times:
+class TemporalQuery:
     """What is asked about time: the days that are named, and the half-life of recency in days (0: none).
 
     `days_alone`: nothing else is asked ("What did you do last spring?"). Then the days decide, because what
@@ -59,7 +59,7 @@ def told_until(days: Days) -> Date:
     return min(days.last, Date.max - TOLD_LATER) + TOLD_LATER
 
 
-def fused(hits: Sequence[Hit], times: Times) -> list[Scored]:
+def fused(hits: Sequence[Hit], times: TemporalQuery) -> list[Scored]:
     """The chunks, each once, best first; of equals the newest."""
     entries: dict[tuple[str, int], dict[int, Hit]] = {}
     for hit in hits:
@@ -70,7 +70,7 @@ def fused(hits: Sequence[Hit], times: Times) -> list[Scored]:
     return sorted(scored, key=lambda one: one.score, reverse=True)
 
 
-def _of_entry(found: Mapping[int, Hit], measure: "_Measure", times: Times) -> Iterator[Scored]:
+def _of_entry(found: Mapping[int, Hit], measure: "_Measure", times: TemporalQuery) -> Iterator[Scored]:
     """The chunks of one entry, by their places."""
     own = {place: measure.parts(hit) for place, hit in sorted(found.items())}
     sums = {place: sum(parts.values()) for place, parts in own.items()}
@@ -132,7 +132,7 @@ def _nearness(hit: Hit, days: Days) -> float:
     return 1.0 if hit.first_day <= days.last.isoformat() else 0.5
 
 
-def _freshness(hit: Hit, times: Times) -> float:
+def _freshness(hit: Hit, times: TemporalQuery) -> float:
     """1 for today, half of it a half-life ago, and so on towards 0."""
     if times.half_life <= 0 or not hit.dated:
         return 0.0

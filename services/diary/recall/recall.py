@@ -13,14 +13,14 @@ from services.diary import conflicts
 from services.diary.embedding.embedder import Embedder
 from services.diary.entry import Entry
 from services.diary.index import bm25 as words
-from services.diary.index.types import Asked, Hit, IndexEngine, OwnersIndex
+from services.diary.index.types import Hit, IndexEngine, IndexQuery, OwnerIndex
 from services.diary.ledger.ledger import Ledger
 from services.diary.recall.cancellation import NEVER, Cancellation
 from services.diary.recall.excerpt import MAX_ENTRY_CHARACTERS as MAX_ENTRY_CHARACTERS
 from services.diary.recall.excerpt import excerpt
-from services.diary.recall.near_duplicates import Groups
-from services.diary.recall.ranking import Scored, Times, fused, told_until
-from services.diary.recall.temporal_query import DatesAsked, Days, for_words, only_days, shortened
+from services.diary.recall.near_duplicates import Deduplicator
+from services.diary.recall.ranking import Scored, TemporalQuery, fused, told_until
+from services.diary.recall.temporal_query import Days, QueryDates, for_words, only_days, shortened
 from services.local_time import IN_UTC, LocalTime
 
 CANDIDATES = 200  # by each part; among 14,600 chunks 100 found as much as 800 (79.4, 79.7)
@@ -57,9 +57,9 @@ class _Question:
     """A question to one owner's diary; `superseded` has the passages that don't hold."""
 
     owner: str
-    index: OwnersIndex
-    asked: Asked
-    times: Times
+    index: OwnerIndex
+    asked: IndexQuery
+    times: TemporalQuery
     first_day: str
     last_day: str
     mood: str | None
@@ -124,7 +124,7 @@ class Recall:
         self._ledger = ledger
         self._embedder = embedder
         self._index = index
-        self._dates = DatesAsked(birthday)
+        self._dates = QueryDates(birthday)
 
     def check(self) -> None:
         """Raises DiaryUnavailable when the index can't be asked."""
@@ -185,23 +185,23 @@ class Recall:
 
     def _times(
         self, question: str, as_of: Date | None, last_day: str, recency: float, local: LocalTime
-    ) -> Times:
+    ) -> TemporalQuery:
         day = as_of or (Date.fromisoformat(last_day) if last_day else local.today())
         named = self._dates.read(question, day)
-        return Times(day, named, recency, only_days(question, named))
+        return TemporalQuery(day, named, recency, only_days(question, named))
 
     def _question(
         self,
         owner: str,
         question: str,
-        times: Times,
+        times: TemporalQuery,
         days: tuple[str, str],
         mood: str | None,
         cancellation: Cancellation,
     ) -> _Question:
         text = shortened(question).encode("utf-8", "replace").decode("utf-8")  # half a character is no word
         vector = self._embedder.embed_query(text)
-        asked = Asked(vector, words.question(for_words(text, times.named)))
+        asked = IndexQuery(vector, words.question(for_words(text, times.named)))
         superseded = conflicts.superseded(self._ledger, owner)
         index = self._index.of(owner)
         return _Question(owner, index, asked, times, *days, mood, superseded, cancellation)
@@ -218,7 +218,7 @@ class Recall:
         best = _until(self._found(question, entries), top_k + 1)
         of_days = _until(self._found(question, dated), top_k // 2)
         found = {one.entry.id: one for one in [*best, *of_days]}
-        groups: Groups[_Found] = Groups()
+        groups: Deduplicator[_Found] = Deduplicator()
         for one in sorted(found.values(), key=lambda one: -one.score):
             groups.put(one, one.entry.text)
         return _in_their_places([_newest(group) for group in groups.all], top_k)
@@ -289,7 +289,7 @@ def _is_dated(chunk: Scored) -> bool:
 
 def _until(found: Iterator[_Found], groups: int) -> list[_Found]:
     """The first of what was found, as many as make so many groups that differ."""
-    taken: Groups[_Found] = Groups()
+    taken: Deduplicator[_Found] = Deduplicator()
     for one in found:
         taken.put(one, one.entry.text)
         if len(taken.all) >= groups:
@@ -314,7 +314,7 @@ def _in_their_places(
     return sorted([*dated, *others[: top_k - len(dated)]], key=lambda group: -group[0].score)
 
 
-def _recalled(one: _Found, others: Sequence[_Found], times: Times) -> Recalled:
+def _recalled(one: _Found, others: Sequence[_Found], times: TemporalQuery) -> Recalled:
     best = one.chunks[0]
     places = [chunk.hit.place for chunk in one.chunks if chunk.score >= WORTH_SHOWING * best.score]
     raw = {f"raw {part}": score for part, score in best.hit.scores.items()}
@@ -330,7 +330,7 @@ def _recalled(one: _Found, others: Sequence[_Found], times: Times) -> Recalled:
     )
 
 
-def _reasons(one: _Found, others: Sequence[_Found], times: Times) -> Iterator[str]:
+def _reasons(one: _Found, others: Sequence[_Found], times: TemporalQuery) -> Iterator[str]:
     if _is_dated(one.chunks[0]):
         for days in times.named:
             yield f"{days.said!r} is read as {days.first} to {days.last}"

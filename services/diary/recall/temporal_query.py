@@ -82,7 +82,7 @@ Span = tuple[Date, Date]
 Reading = Callable[[re.Match[str], Date], Span | None]
 
 
-class DatesAsked:
+class QueryDates:
     """Reads questions. `birthday` is the diarist's, month and day; without it birthdays mean nothing."""
 
     def __init__(self, birthday: tuple[int, int] | None = None) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from services.diary.ledger.database import insert_new
 from services.diary.ledger.ledger import Ledger
-from services.diary.ledger.owner_ledger import OwnersLedger
+from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.ledger.paging import EntryFilter
 from services.diary.ledger.rows import cut_reason, later
 from services.diary.ledger.tables import reflections, utc
@@ -72,7 +72,7 @@ class Reflection:
     attempts: int
 
 
-def entry_text(ledger: OwnersLedger, answer: str, request: Mapping[str, Any] | None = None) -> str:
+def entry_text(ledger: OwnerLedger, answer: str, request: Mapping[str, Any] | None = None) -> str:
     """Of Ada's answer the sentences that no entry of the diary says already; "" when none is left.
 
     Nor may an entry quote what nobody said: the system turns of the request and the instruction at its end.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.diary.date_names import FOREIGN_MONTHS, MONTHS
-from services.diary.dates import When, read_when
+from services.diary.dates import DateSpan, read_when
 from services.diary.transfer.likeness import Likeness, likeness
 from services.diary.transfer.lines import Line
 from services.diary.transfer.spelled import spelled
@@ -39,7 +39,7 @@ class Heading:
     level: int
     date: str = ""
     title: str = ""
-    span: When | None = None
+    span: DateSpan | None = None
     flaw: str = ""
     is_doubtful: bool = False  # it has a flaw, and may be no date but a title
     has_cr: bool = False  # whether its line ends as Windows has it

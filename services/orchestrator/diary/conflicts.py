@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict
 
-from services.diary.conflicts import OwnersConflicts, Pair, Settled
+from services.diary.conflicts import OwnerConflicts, Pair, Settled
 from services.diary.entry import Entry
 from services.errors import AdaError, NoVerdict
-from services.orchestrator.dependencies import State, StateDep
+from services.orchestrator.dependencies import AppState, StateDep
 from services.orchestrator.diary.contradiction_classifier import judge
 from services.orchestrator.diary.schemas import BODY, ERRORS, ConflictAnswer, Conflicts, failures
 from services.orchestrator.http.auth import OwnerDep
@@ -59,7 +59,7 @@ def settle(conflict_id: str, settlement: Settlement, state: StateDep, owner: Own
     return ConflictAnswer.of(state.conflicts(owner).settle(conflict_id, settlement.settled))
 
 
-async def _look(state: State, conflicts: OwnersConflicts, limit: int) -> str | None:
+async def _look(state: AppState, conflicts: OwnerConflicts, limit: int) -> str | None:
     """Compare entries that were not yet compared; why that ended early, if something was wrong.
 
     Raises what went wrong when there is nothing to show anyway.
@@ -73,7 +73,7 @@ async def _look(state: State, conflicts: OwnersConflicts, limit: int) -> str | N
     return str(failure) if failure else None
 
 
-async def _compare(state: State, conflicts: OwnersConflicts, limit: int) -> AdaError | None:
+async def _compare(state: AppState, conflicts: OwnerConflicts, limit: int) -> AdaError | None:
     """Compare until time is up or there is enough to show; the last failure of a single entry.
 
     An entry that fails keeps no other from it, and is left after three times. But when entry after entry
@@ -97,11 +97,11 @@ async def _compare(state: State, conflicts: OwnersConflicts, limit: int) -> AdaE
     return list(failed.values())[-1][1] if failed else None
 
 
-async def _examine(state: State, conflicts: OwnersConflicts, entry: Entry) -> None:
+async def _examine(state: AppState, conflicts: OwnerConflicts, entry: Entry) -> None:
     pairs = (await run_in_threadpool(conflicts.candidates, entry))[:PAIRS]
     await asyncio.gather(*(_judge(state, conflicts, pair) for pair in pairs))
     await run_in_threadpool(conflicts.examined, entry)
 
 
-async def _judge(state: State, conflicts: OwnersConflicts, pair: Pair) -> None:
+async def _judge(state: AppState, conflicts: OwnerConflicts, pair: Pair) -> None:
     await run_in_threadpool(conflicts.judged, pair, await judge(state.engine, pair))

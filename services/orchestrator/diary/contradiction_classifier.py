@@ -1,8 +1,8 @@
 """Whether two passages of a diary contradict each other, as the served base model sees it."""
 
 from services.diary.conflicts import Pair, Verdict
-from services.errors import ModelRefused, NoVerdict
-from services.orchestrator.vllm.client import Engine, Json
+from services.errors import NoVerdict, UpstreamError
+from services.orchestrator.vllm.client import Json, VllmClient
 from services.persona.prompt import neutral_messages
 
 _QUESTION = """Two passages from one person's diary.
@@ -24,7 +24,7 @@ _VERDICTS = {
 }
 
 
-async def judge(engine: Engine, pair: Pair) -> Verdict:
+async def judge(engine: VllmClient, pair: Pair) -> Verdict:
     """The verdict on a pair. A contradiction is asked for twice, in either order, and must be found twice:
     small models tend to answer by place.
 
@@ -36,7 +36,7 @@ async def judge(engine: Engine, pair: Pair) -> Verdict:
     return await _ask(engine, pair.b.date, pair.b_passage, pair.a.date, pair.a_passage)
 
 
-async def _ask(engine: Engine, a_date: str, a: str, b_date: str, b: str) -> Verdict:
+async def _ask(engine: VllmClient, a_date: str, a: str, b_date: str, b: str) -> Verdict:
     question = _QUESTION.format(a_date=a_date, a=a, b_date=b_date, b=b)
     body: Json = {
         "model": "base",
@@ -48,7 +48,7 @@ async def _ask(engine: Engine, a_date: str, a: str, b_date: str, b: str) -> Verd
     }
     try:
         return _read(await engine.complete(body))
-    except ModelRefused as error:
+    except UpstreamError as error:
         if error.status in _PAIRS_FAULT:
             raise NoVerdict(f"{error} to a question about a pair of passages") from error
         raise

@@ -7,9 +7,9 @@ from pydantic import Field
 from services.diary.entry import IndexState
 from services.diary.ledger.ledger import EntryFilter
 from services.errors import FieldError
-from services.orchestrator.dependencies import State, StateDep
+from services.orchestrator.dependencies import AppState, StateDep
 from services.orchestrator.diary.entries import submit, written
-from services.orchestrator.diary.filters import Picked
+from services.orchestrator.diary.filters import EntryFilterQuery
 from services.orchestrator.diary.schemas import BODY, ERRORS, Deletion, failures
 from services.orchestrator.http.auth import OwnerDep
 from services.orchestrator.http.json_body import JsonRoute
@@ -19,7 +19,7 @@ _TOLD = 100  # ids
 _SUBMITTED = 500  # tombstones; a job takes along what else is due, and the worker's sweep finds the rest
 
 
-class DeletionRequest(Picked):
+class DeletionRequest(EntryFilterQuery):
     """A filter, and whether it is meant."""
 
     dry_run: bool = Field(
@@ -44,7 +44,7 @@ async def delete_entries(request: DeletionRequest, state: StateDep, owner: Owner
     return Deletion(dry_run=False, count=count, ids=ids)
 
 
-def _submit(state: State, owner: str, count: int) -> None:
+def _submit(state: AppState, owner: str, count: int) -> None:
     ledger = state.ledger.of(owner)
     for entry in ledger.with_state(IndexState.QUEUED, min(count, _SUBMITTED)).entries if count else ():
         submit(state, entry)

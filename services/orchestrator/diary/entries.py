@@ -13,15 +13,15 @@ from fastapi.concurrency import run_in_threadpool
 from services.diary.entry import Entry, IndexState
 from services.diary.jobs import job_id
 from services.errors import DiaryUnavailable, EntryConflict, FieldError
-from services.orchestrator.dependencies import State, StateDep
+from services.orchestrator.dependencies import AppState, StateDep
 from services.orchestrator.diary.bodies import draft, draft_schema
 from services.orchestrator.diary.filters import PickedDep
 from services.orchestrator.diary.persona_guard import may_write
 from services.orchestrator.diary.schemas import (
     BODY,
     ERRORS,
-    Accepted,
     EditedAnswer,
+    EntryAccepted,
     EntryAnswer,
     EntryPage,
     Erasure,
@@ -57,13 +57,13 @@ IfMatch = Annotated[str | None, Header(description="the ETag of the version to c
 )
 async def add_entry(
     request: Request, state: StateDep, owner: OwnerDep, idempotency_key: Key = None
-) -> Accepted:
+) -> EntryAccepted:
     """Accept an entry. 202 means that it is on disk; the job that indexes it has the id given."""
     fields = await json_body(request)
     local = state.local_time(owner, timezone_of(fields.pop("timezone", None)))
     entry = await written(state, state.ledger.of(owner, local).add, draft(fields), idempotency_key)
     await run_in_threadpool(submit, state, entry)
-    return Accepted.of(entry)
+    return EntryAccepted.of(entry)
 
 
 @router.get("/entries", responses=failures(422))
@@ -127,7 +127,7 @@ async def remove_entry(
     if entry.state == IndexState.QUEUED:
         await run_in_threadpool(submit, state, entry)
     erasure = _erasure(entry, await run_in_threadpool(ledger.is_erased, entry_id)) if purge else None
-    return RemovedAnswer(**Accepted.of(entry).model_dump(), purged=purge, erasure=erasure)
+    return RemovedAnswer(**EntryAccepted.of(entry).model_dump(), purged=purge, erasure=erasure)
 
 
 @router.get("/entries/{entry_id}/history", responses=failures(404))
@@ -150,12 +150,12 @@ def _erasure(tombstone: Entry, is_erased: bool) -> Erasure:
     return Erasure(complete=not pending, pending=pending)
 
 
-async def written(state: State, write: Callable[..., Done], *arguments: object) -> Done:
+async def written(state: AppState, write: Callable[..., Done], *arguments: object) -> Done:
     """What a write into the ledger returns, done in one of the threads for writing."""
     return await to_thread.run_sync(partial(write, *arguments), limiter=state.writers)
 
 
-def submit(state: State, entry: Entry) -> None:
+def submit(state: AppState, entry: Entry) -> None:
     """Queue an entry for the index. When the queue is away the row waits, and the worker's sweep finds it."""
     try:
         state.jobs.submit(entry)

@@ -21,7 +21,7 @@ _TAG = "only entries with this tag, to the letter"
 _SOURCE = "only entries that were written, imported, or the persona's own reflections"
 
 
-class Picked(BaseModel):
+class EntryFilterQuery(BaseModel):
     """A filter in a body; what is left out picks all."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)

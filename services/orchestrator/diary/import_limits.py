@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from services.errors import TooMuch
+from services.errors import RateLimited
 from services.orchestrator.diary.uploads import UploadLimits
 
 RETRY_AFTER_S = 5.0
@@ -31,13 +31,13 @@ class ImportSlots:
     def slot(self, owner: str) -> Iterator[None]:
         """One import of this owner's. For the event loop's thread. Raises TooMuch."""
         if self._taken[owner] >= self._most_an_owner:
-            raise TooMuch(
+            raise RateLimited(
                 f"{self._most_an_owner} imports of yours are being read (IMPORTS_AN_OWNER): "
                 "send this one when they are done",
                 RETRY_AFTER_S,
             )
         if self._taken.total() >= self._most:
-            raise TooMuch(
+            raise RateLimited(
                 f"{self._most} imports are being read (IMPORTS_AT_ONCE): send this one again", RETRY_AFTER_S
             )
         self._taken[owner] += 1

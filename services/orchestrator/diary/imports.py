@@ -14,7 +14,7 @@ from services.diary.job_ids import import_job_id
 from services.diary.transfer.formats import format_of
 from services.diary.transfer.importer import Import, take_in, the_import
 from services.errors import DiaryUnavailable
-from services.orchestrator.dependencies import State, StateDep
+from services.orchestrator.dependencies import AppState, StateDep
 from services.orchestrator.diary.entries import written
 from services.orchestrator.diary.import_limits import ImportLimits
 from services.orchestrator.diary.persona_guard import may_write
@@ -126,7 +126,7 @@ async def _watched(request: Request, limits: ImportLimits) -> AsyncIterator[Call
         listener.cancel()
 
 
-def _submit(state: State, owner: str, found: Import) -> None:
+def _submit(state: AppState, owner: str, found: Import) -> None:
     if not found.report.queued:
         return
     try:

@@ -11,7 +11,7 @@ from services.diary.dates import read_when
 from services.diary.job_ids import reflection_job_id
 from services.diary.reflection.reflections import ACCEPTED, Reflection, Reflections, Turn
 from services.errors import DiaryUnavailable, FieldError
-from services.orchestrator.dependencies import State, StateDep
+from services.orchestrator.dependencies import AppState, StateDep
 from services.orchestrator.diary.persona_guard import may_write
 from services.orchestrator.diary.schemas import BODY, ERRORS, ReflectionAnswer, failures
 from services.orchestrator.http.auth import OwnerDep
@@ -25,7 +25,7 @@ log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
 
 
-class ReflectionWish(BaseModel):
+class ReflectionRequest(BaseModel):
     """A conversation as a chat completion has it; system turns are left out."""
 
     model_config = ConfigDict(extra="forbid")
@@ -48,7 +48,7 @@ class ReflectionWish(BaseModel):
     responses=failures(*BODY, 409, 507),
     dependencies=[may_write],
 )
-async def reflect(wish: ReflectionWish, state: StateDep, owner: OwnerDep) -> ReflectionAnswer:
+async def reflect(wish: ReflectionRequest, state: StateDep, owner: OwnerDep) -> ReflectionAnswer:
     """Queue a job in which the persona writes an entry from this conversation, and from nothing else.
 
     The same conversation is written about once; one that has grown since, from what is new in it.
@@ -69,7 +69,7 @@ async def reflect(wish: ReflectionWish, state: StateDep, owner: OwnerDep) -> Ref
     )
 
 
-def submit_reflection(state: State, reflection: Reflection) -> None:
+def submit_reflection(state: AppState, reflection: Reflection) -> None:
     """Queue it. When the queue is away it waits in the ledger, and the worker's sweep finds it."""
     if reflection.state != "queued":
         return
@@ -79,7 +79,7 @@ def submit_reflection(state: State, reflection: Reflection) -> None:
         log.warning("reflection %s waits in the ledger: %s", reflection.id, error)
 
 
-async def _reflection(state: State, owner: str, turns: list[Turn], date: str) -> Reflection:
+async def _reflection(state: AppState, owner: str, turns: list[Turn], date: str) -> Reflection:
     reflections = Reflections(state.ledger)
     known = await run_in_threadpool(reflections.known, owner, turns)
     if known == len(turns):

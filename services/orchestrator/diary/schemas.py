@@ -51,7 +51,7 @@ ERRORS = failures(401, 429, 500, 503)  # of every route of the diary
 BODY = (400, 408, 413, 415, 422)  # of a route that reads JSON
 
 
-class Accepted(BaseModel):
+class EntryAccepted(BaseModel):
     """On disk; the job brings it into the index."""
 
     id: str
@@ -60,7 +60,7 @@ class Accepted(BaseModel):
     status: Literal["queued"] = "queued"
 
     @classmethod
-    def of(cls, entry: Entry) -> "Accepted":
+    def of(cls, entry: Entry) -> "EntryAccepted":
         return cls(id=entry.id, version=entry.version, job_id=job_id(entry.owner, entry.id, entry.version))
 
 
@@ -106,7 +106,7 @@ class Erasure(BaseModel):
     )
 
 
-class RemovedAnswer(Accepted):
+class RemovedAnswer(EntryAccepted):
     """The entry is gone from every answer; the job makes the index forget it."""
 
     deleted: Literal[True] = True
@@ -137,7 +137,7 @@ class Explanation(BaseModel):
     duplicates: list[str] = Field(description="ids of entries that say nearly the same and were left out")
 
 
-class FoundEntry(EntryAnswer):
+class SearchHit(EntryAnswer):
     """An entry that was found."""
 
     score: float
@@ -147,11 +147,11 @@ class FoundEntry(EntryAnswer):
     explanation: Explanation | None = Field(None, description="with `explain`")
 
 
-class FoundEntries(BaseModel):
+class SearchResults(BaseModel):
     """Entries by relevance, best first."""
 
     object: Literal["list"] = "list"
-    data: list[FoundEntry]
+    data: list[SearchHit]
 
 
 class TagCount(BaseModel):

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request, Response
 from services.diary.dates import iso_day
 from services.diary.recall.cancellation import Cancellation
 from services.diary.recall.recall import Recalled
-from services.orchestrator.dependencies import State, StateDep
+from services.orchestrator.dependencies import AppState, StateDep
 from services.orchestrator.diary.filters import first_day, last_day
-from services.orchestrator.diary.schemas import BODY, ERRORS, Explanation, FoundEntries, FoundEntry, failures
+from services.orchestrator.diary.schemas import BODY, ERRORS, Explanation, SearchHit, SearchResults, failures
 from services.orchestrator.diary.search_request import SearchRequest
 from services.orchestrator.http.auth import OwnerDep
 from services.orchestrator.http.disconnect import ClientGone, while_connected
@@ -21,10 +21,10 @@ log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
 
 
-@router.post("/search", responses=failures(*BODY), response_model=FoundEntries)
+@router.post("/search", responses=failures(*BODY), response_model=SearchResults)
 async def search(
     asked: SearchRequest, request: Request, state: StateDep, owner: OwnerDep
-) -> FoundEntries | Response:
+) -> SearchResults | Response:
     """The best entries, best first, each with the parts that its score is the sum of."""
     cancellation = Cancellation()
     try:
@@ -38,7 +38,7 @@ async def search(
         cancellation.cancel()  # a thread can't be ended: it ends at its next step
 
 
-def _search(asked: SearchRequest, state: State, owner: str, cancellation: Cancellation) -> FoundEntries:
+def _search(asked: SearchRequest, state: AppState, owner: str, cancellation: Cancellation) -> SearchResults:
     local = state.local_time(owner, asked.timezone)
     found = state.recall().search(
         owner,
@@ -52,12 +52,12 @@ def _search(asked: SearchRequest, state: State, owner: str, cancellation: Cancel
         local=local,
         cancellation=cancellation,
     )
-    return FoundEntries(data=[_found(one, asked.explain) for one in found])
+    return SearchResults(data=[_found(one, asked.explain) for one in found])
 
 
-def _found(one: Recalled, explain: bool) -> FoundEntry:
+def _found(one: Recalled, explain: bool) -> SearchHit:
     explanation = Explanation(shown=one.shown, why=list(one.why), duplicates=list(one.duplicates))
-    return FoundEntry.of(
+    return SearchHit.of(
         one.entry,
         score=round(one.score, 4),
         score_parts={part: round(score, 4) for part, score in one.parts.items()},

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 
 
-class Turnstile:
+class AdmissionQueue:
     """Does one piece of work in each turn of the event loop, in order of arrival.
 
     An event loop sends at the end of its turn what was written in it. Were 50 requests read and begun in one

@@ -12,7 +12,7 @@ from anyio.to_thread import run_sync
 
 from services.api_keys import ID_LENGTH, LOCAL, Key, digest, read_keys
 from services.diary.ledger.ledger import Ledger
-from services.errors import ConfigError, NotAllowed
+from services.errors import ConfigError, Unauthorized
 
 log = logging.getLogger("ada.orchestrator")
 LOOKED_EVERY_S = 1.0
@@ -55,7 +55,7 @@ class KeyHistory:
             self._note.write_text("Ada had API keys over this ledger: docs/keys.md\n", encoding="utf-8")
 
 
-class KeyRing:
+class ApiKeyStore:
     """The keys in a file, followed as it changes.
 
     Without a file everybody is the one owner `local`, where `open_without_keys` allows it. A file that breaks
@@ -82,12 +82,12 @@ class KeyRing:
             return WITHOUT_KEYS
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.casefold() != "bearer" or not (key := key.strip()):
-            raise NotAllowed(f"no API key was sent: {_HOW}")
+            raise Unauthorized(f"no API key was sent: {_HOW}")
         told = digest(key)
         # Found by its id, which is no secret; then held against the whole digest in constant time.
         known = self._keys.get(told[:ID_LENGTH])
         if known is None or not hmac.compare_digest(known[0], told):
-            raise NotAllowed("Incorrect API key provided: it is unknown here, or was revoked")
+            raise Unauthorized("Incorrect API key provided: it is unknown here, or was revoked")
         return known[1]
 
     async def follow(self) -> None:

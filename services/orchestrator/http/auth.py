@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.api_keys import LOCAL as LOCAL
-from services.errors import AdaError, RequestRefused
+from services.errors import AdaError, InvalidRequest
 from services.orchestrator.dependencies import StateDep
 from services.orchestrator.http.api_keys import WITHOUT_KEYS, Caller
 from services.orchestrator.http.cors import Origins
@@ -46,7 +46,7 @@ class KeyMiddleware:
         if scope[_CALLER] is WITHOUT_KEYS:
             check_own_machine(sent, self._origins)
         if sent.get("upgrade", "").casefold() == "websocket":
-            raise RequestRefused("Ada speaks no WebSocket: ask over HTTP, with `stream`", "Upgrade")
+            raise InvalidRequest("Ada speaks no WebSocket: ask over HTTP, with `stream`", "Upgrade")
 
 
 def caller_of(request: Request) -> Caller:

@@ -16,18 +16,18 @@ from services.errors import (
     EntryConflict,
     EntryRejected,
     FieldError,
+    InvalidRequest,
     LedgerFull,
     ModelFaulty,
-    ModelRefused,
     ModelTimeout,
     ModelUnavailable,
-    NotAllowed,
     NotFound,
-    NotJson,
     NoVerdict,
-    RequestRefused,
-    TooMuch,
+    RateLimited,
+    Unauthorized,
     UnknownRole,
+    UnsupportedMediaType,
+    UpstreamError,
 )
 
 log = logging.getLogger("ada.orchestrator")
@@ -40,10 +40,10 @@ _TABLE: dict[type[AdaError], tuple[int, str, str]] = {
     EntryConflict: (409, "invalid_request_error", "conflict"),
     NotFound: (404, "invalid_request_error", "not_found"),
     FieldError: (422, "invalid_request_error", "invalid_value"),
-    RequestRefused: (400, "invalid_request_error", "invalid_value"),
-    NotJson: (415, "invalid_request_error", "unsupported_media_type"),
-    NotAllowed: (401, "invalid_request_error", "invalid_api_key"),
-    TooMuch: (429, "rate_limit_error", "rate_limit_exceeded"),
+    InvalidRequest: (400, "invalid_request_error", "invalid_value"),
+    UnsupportedMediaType: (415, "invalid_request_error", "unsupported_media_type"),
+    Unauthorized: (401, "invalid_request_error", "invalid_api_key"),
+    RateLimited: (429, "rate_limit_error", "rate_limit_exceeded"),
     ConfigError: (503, "server_error", "not_configured"),
     LedgerFull: (507, "server_error", "ledger_full"),
     DiaryUnavailable: (503, "server_error", "diary_unavailable"),
@@ -73,7 +73,7 @@ def install(app: FastAPI) -> None:
 
 def describe(error: AdaError) -> tuple[int, dict[str, object]]:
     """HTTP status and OpenAI's error body of an error of ours."""
-    if isinstance(error, ModelRefused):
+    if isinstance(error, UpstreamError):
         return error.status, _models_own(error)
     status, kind, code = _TABLE.get(type(error), (500, "server_error", "internal_error"))
     param = None
@@ -82,7 +82,7 @@ def describe(error: AdaError) -> tuple[int, dict[str, object]]:
     return status, {"error": {"message": str(error), "type": kind, "param": param, "code": code}}
 
 
-def _models_own(error: ModelRefused) -> dict[str, object]:
+def _models_own(error: UpstreamError) -> dict[str, object]:
     """vLLM's error with OpenAI's words for its kind; the code there is the status once more."""
     told = error.body["error"]
     assert isinstance(told, dict)
@@ -93,9 +93,9 @@ def _models_own(error: ModelRefused) -> dict[str, object]:
 
 def headers(error: AdaError) -> dict[str, str]:
     """What the answer to an error of ours says in its headers."""
-    if isinstance(error, TooMuch) or (isinstance(error, ModelUnavailable) and error.retry_after_s):
+    if isinstance(error, RateLimited) or (isinstance(error, ModelUnavailable) and error.retry_after_s):
         return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
-    if isinstance(error, NotAllowed):
+    if isinstance(error, Unauthorized):
         return {"WWW-Authenticate": "Bearer"}
     return {}
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from services.errors import NotJson, RequestRefused
+from services.errors import InvalidRequest, UnsupportedMediaType
 
 MOST_LEVELS = 100  # of lists and objects in one another; what works with a body is recursive
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -55,11 +55,11 @@ async def json_body(request: Request) -> Json:
 def json_object(body: bytes) -> Json:
     """The object that a body holds. Raises RequestRefused, naming the place of what is wrong."""
     if not body.strip():
-        raise RequestRefused("the body is empty: send a JSON object")
+        raise InvalidRequest("the body is empty: send a JSON object")
     numbers = _Numbers()
     found = _loaded(body, numbers)
     if not isinstance(found, dict):
-        raise RequestRefused("the body is no JSON object: send {…}")
+        raise InvalidRequest("the body is no JSON object: send {…}")
     # Looked for only where the bytes say that it may be there.
     if body.count(b"[") + body.count(b"{") > MOST_LEVELS:
         _check_levels(found)
@@ -79,7 +79,9 @@ def _check_type(content_type: str) -> None:
     subtype = header.get_content_subtype()
     if header.get_content_maintype() != "application" or not (subtype == "json" or subtype.endswith("+json")):
         named = content_type[:100] or "not said"
-        raise NotJson(f"the content type is {named}: send JSON, with Content-Type: {_PLAIN}", "Content-Type")
+        raise UnsupportedMediaType(
+            f"the content type is {named}: send JSON, with Content-Type: {_PLAIN}", "Content-Type"
+        )
 
 
 class _Numbers:
@@ -100,26 +102,26 @@ def _loaded(body: bytes, numbers: _Numbers) -> object:
             body.decode(), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=numbers.read
         )
     except UnicodeDecodeError as error:
-        raise RequestRefused(f"the body is not UTF-8 (byte {error.start}): send it as UTF-8") from None
+        raise InvalidRequest(f"the body is not UTF-8 (byte {error.start}): send it as UTF-8") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise RequestRefused(f"the body is not JSON ({where}): {error.msg}") from None
+        raise InvalidRequest(f"the body is not JSON ({where}): {error.msg}") from None
     except RecursionError:
         raise _too_deep(_deep_field(body)) from None
     except ValueError as error:  # a number of thousands of digits
-        raise RequestRefused(f"the body is not JSON that can be read: {error}") from None
+        raise InvalidRequest(f"the body is not JSON that can be read: {error}") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Json:
     found = dict(pairs)
     if len(found) != len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise RequestRefused(f"{_shown(twice)}: the field is there twice", _shown(twice))
+        raise InvalidRequest(f"{_shown(twice)}: the field is there twice", _shown(twice))
     return found
 
 
 def _no_number(word: str) -> NoReturn:
-    raise RequestRefused(f"the body holds {word}, which is no number of JSON's")
+    raise InvalidRequest(f"the body holds {word}, which is no number of JSON's")
 
 
 def _check_levels(found: Json) -> None:
@@ -128,8 +130,8 @@ def _check_levels(found: Json) -> None:
             raise _too_deep(field)
 
 
-def _too_deep(field: str) -> RequestRefused:
-    return RequestRefused(
+def _too_deep(field: str) -> InvalidRequest:
+    return InvalidRequest(
         f"{field}: it is nested more than {MOST_LEVELS} levels deep: send it flatter", field
     )
 
@@ -150,14 +152,14 @@ def _deep_field(body: bytes) -> str:
 def _check_numbers(found: Json, digits: str) -> None:
     for field, _, value in _values(found):
         if isinstance(value, float) and math.isinf(value):
-            raise RequestRefused(f"{field}: the number {digits[:50]} is too large to be kept", field)
+            raise InvalidRequest(f"{field}: the number {digits[:50]} is too large to be kept", field)
 
 
 def _check_surrogates(found: Json) -> None:
     for field, _, value in _values(found):
         for text in value if isinstance(value, dict) else (value,):
             if isinstance(text, str) and not _is_unicode(text):
-                raise RequestRefused(
+                raise InvalidRequest(
                     f"{field}: half of a surrogate pair is in it, which is no character", field
                 )
 

@@ -14,7 +14,7 @@ from limits import RateLimitItemPerSecond
 from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 
-from services.errors import TooMuch
+from services.errors import RateLimited
 from services.orchestrator.http.api_keys import Caller
 
 REQUESTS, TOKENS = "requests", "tokens"
@@ -74,10 +74,10 @@ class Limits:
             f"x-ratelimit-reset-{what}": f"{max(0.0, reset_at - self._clock()):.3f}s",
         }
 
-    def _too_much(self, what: str, limit: RateLimitItemPerSecond, caller: Caller) -> TooMuch:
+    def _too_much(self, what: str, limit: RateLimitItemPerSecond, caller: Caller) -> RateLimited:
         reset_at, _ = self._windows.get_window_stats(limit, caller.key_id)
         wait_s = max(0.0, reset_at - self._clock())
-        return TooMuch(
+        return RateLimited(
             f"rate limit reached: {limit.amount} {what} a minute for this key; "
             f"ask again in {max(1, math.ceil(wait_s))} s",
             wait_s,

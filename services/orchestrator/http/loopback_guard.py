@@ -7,7 +7,7 @@ rebinding), and then `Host` is that name. None of them can be changed by a page.
 
 from starlette.datastructures import Headers
 
-from services.errors import NotAllowed
+from services.errors import Unauthorized
 from services.loopback import is_loopback
 from services.orchestrator.http.cors import Origins
 
@@ -21,13 +21,13 @@ def check_own_machine(headers: Headers, origins: Origins = NO_ORIGINS) -> None:
     """
     host, origin = headers.get("host"), headers.get("origin")
     if host and not is_loopback(f"//{host}"):
-        raise NotAllowed(_refusal(f"a request to the host {host[:100]!r}"))
+        raise Unauthorized(_refusal(f"a request to the host {host[:100]!r}"))
     if origins.names(origin):
         return
     if origin and not is_loopback(origin):
-        raise NotAllowed(_refusal(f"a page of {origin[:100]!r}"))
+        raise Unauthorized(_refusal(f"a page of {origin[:100]!r}"))
     if not origin and headers.get("sec-fetch-site") == "cross-site":
-        raise NotAllowed(_refusal("a page of another site"))
+        raise Unauthorized(_refusal("a page of another site"))
 
 
 def _refusal(what: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from services.orchestrator.http.admission import Turnstile
+from services.orchestrator.http.admission import AdmissionQueue
 from services.orchestrator.http.cors import Origins
 from services.orchestrator.http.disclosure import disclosure_of
 
@@ -42,13 +42,13 @@ class _Flow(FlowControl):
             self._resumed()
 
 
-class SlowClientProtocol(HttpToolsProtocol):
+class HeaderTimeoutProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which itself queues whatever comes and waits for a head for ever.
 
     What comes is read when it is its turn.
     """
 
-    def __init__(self, *args: Any, turnstile: Turnstile, origins: Origins, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, turnstile: AdmissionQueue, origins: Origins, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._turnstile = turnstile
         self._origins = origins

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 Result = TypeVar("Result")
 
 
-class Shared(Generic[Result]):
+class SingleFlight(Generic[Result]):
     """Whoever asks while the work is done waits for its result; whoever asks later has it done again.
 
     Routes that are open to all are so bounded: any number of requests is one piece of work at a time.

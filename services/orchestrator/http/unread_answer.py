@@ -4,12 +4,12 @@ import asyncio
 import logging
 from typing import Any
 
-from services.orchestrator.http.protocol import SlowClientProtocol
+from services.orchestrator.http.protocol import HeaderTimeoutProtocol
 
 log = logging.getLogger("ada.orchestrator")
 
 
-class UnreadAnswerProtocol(SlowClientProtocol):
+class UnreadAnswerProtocol(HeaderTimeoutProtocol):
     """uvicorn waits for ever until a client has room for more; here it is `send_timeout_s` each time.
 
     The connection is then cut and not closed: what is written already would be waited for, too.

@@ -10,7 +10,7 @@ from prometheus_client import Gauge, generate_latest
 from services.diary.jobs import Jobs
 from services.diary.ledger.ledger import Ledger
 from services.errors import AdaError
-from services.orchestrator.http.single_flight import Shared
+from services.orchestrator.http.single_flight import SingleFlight
 from services.orchestrator.observability.metrics import Metrics
 
 log = logging.getLogger("ada.orchestrator")
@@ -18,7 +18,7 @@ PATIENCE_S = 1.0  # Prometheus itself gives up after 10 s
 _Read = Callable[[], Mapping[str, int]]
 
 
-class Reading:
+class Collector:
     """A gauge by state. Who does not answer in time is asked by one thread, however often it is scraped."""
 
     def __init__(self, name: str, read: _Read, gauge: Gauge, up: Gauge) -> None:
@@ -54,16 +54,16 @@ class Reading:
         return {}
 
 
-class Readings:
+class Collectors:
     """All that is read when Prometheus asks. However many ask at once, it is read once for them."""
 
     def __init__(self, metrics: Metrics, ledger: Ledger, jobs: Jobs) -> None:
         self._registry = metrics.registry
         self._readings = [
-            Reading("ledger", ledger.numbers, metrics.diary_entries, metrics.up),
-            Reading("queue", jobs.queue.numbers, metrics.queue_jobs, metrics.up),
+            Collector("ledger", ledger.numbers, metrics.diary_entries, metrics.up),
+            Collector("queue", jobs.queue.numbers, metrics.queue_jobs, metrics.up),
         ]
-        self._shared = Shared[bytes]()
+        self._shared = SingleFlight[bytes]()
 
     async def text(self, set_others: Callable[[], None]) -> bytes:
         """Every number of the registry in Prometheus' format; takes little more than a second at most.

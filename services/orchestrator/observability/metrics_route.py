@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from services.orchestrator.dependencies import State, StateDep
+from services.orchestrator.dependencies import AppState, StateDep
 
 router = APIRouter(tags=["operation"])
 
@@ -16,7 +16,7 @@ async def metrics(state: StateDep) -> Response:
     return Response(told, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _tell_own(state: State) -> None:
+def _tell_own(state: AppState) -> None:
     told, engine = state.metrics, state.engine
     told.running.set(engine.gate.running)
     told.waiting.set(engine.gate.waiting)

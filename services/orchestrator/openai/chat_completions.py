@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from services.orchestrator.dependencies import State
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.http.api_keys import Caller
 from services.orchestrator.openai.endpoint import Endpoint
-from services.orchestrator.openai.exchange import Talk
+from services.orchestrator.openai.exchange import Exchange
 from services.orchestrator.openai.messages import check_prefill, conversation
 from services.orchestrator.openai.models import known_model
 from services.orchestrator.openai.parameters import check_answers, passed
 from services.orchestrator.openai.prompt import prepare_prompt
-from services.orchestrator.openai.reasoning import StreamSplitter, split_answer, wants_thinking
+from services.orchestrator.openai.reasoning import ReasoningParser, split_answer, wants_thinking
 from services.orchestrator.openai.report import report
 from services.orchestrator.openai.schemas import ChatRequest
 from services.orchestrator.openai.sse import CompletionRelay, said_in
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 
 @dataclass
-class ChatQuestion(Talk):
+class UpstreamChatRequest(Exchange):
     """What vLLM is asked for a chat completion."""
 
     thinking: bool
@@ -31,7 +31,7 @@ class ChatQuestion(Talk):
     def relay(self) -> CompletionRelay:
         """For an answer that is streamed."""
         choices = self.body.get("n")
-        splitter = StreamSplitter(self.thinking, choices if isinstance(choices, int) else 1)
+        splitter = ReasoningParser(self.thinking, choices if isinstance(choices, int) else 1)
         return CompletionRelay(self.ada, splitter, usage=self.usage, listen=self.state.reflect_after_s > 0)
 
     def finish(self, answer: Json) -> str:
@@ -41,7 +41,7 @@ class ChatQuestion(Talk):
         return said_in(answer, "message")
 
 
-async def understand(asked: ChatRequest, state: State, caller: Caller) -> ChatQuestion:
+async def understand(asked: ChatRequest, state: AppState, caller: Caller) -> UpstreamChatRequest:
     """The question for vLLM, with what the diary recalls. Raises AdaError."""
     adapter = state.adapter()
     known_model(asked.model)
@@ -64,7 +64,7 @@ async def understand(asked: ChatRequest, state: State, caller: Caller) -> ChatQu
         body |= {"stream": True, "stream_options": {**options, "include_usage": True}}
     ignored = state.metrics.count_ignored([*extra.ignored, *talk.ignored])
     ada = report(asked.model, adapter, prompt.diary, ignored, prompt.neutralized)
-    return ChatQuestion(
+    return UpstreamChatRequest(
         talk.turns, caller.owner, state, prompt, body, ada, "messages", thinking=thinking, usage=usage
     )
 

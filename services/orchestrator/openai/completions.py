@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from services.errors import ModelRefused, RequestRefused
-from services.orchestrator.dependencies import State
+from services.errors import InvalidRequest, UpstreamError
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.http.api_keys import Caller
 from services.orchestrator.openai.context_window import Room, answer_tokens, least_tokens
 from services.orchestrator.openai.diary_context import Diary
@@ -26,7 +26,7 @@ Prompt = str | list[str] | list[int] | list[list[int]]
 class CompletionQuestion:
     """What vLLM is asked for a completion."""
 
-    state: State
+    state: AppState
     body: Json
     ada: Json
     usage: bool
@@ -44,7 +44,7 @@ class CompletionQuestion:
     async def keep(self, said: str) -> None:
         """Nothing is kept: it is no talk."""
 
-    async def revise(self, error: ModelRefused) -> None:
+    async def revise(self, error: UpstreamError) -> None:
         """Raises AdaError: there is nothing that could be left out of a text."""
         length = await self.state.context.length() if error.status == 400 else None
         if length is not None:
@@ -63,14 +63,14 @@ class CompletionQuestion:
         return None if counted is None else Room(length, counted, answer)
 
 
-async def understand(asked: CompletionRequest, state: State, _caller: Caller) -> CompletionQuestion:
+async def understand(asked: CompletionRequest, state: AppState, _caller: Caller) -> CompletionQuestion:
     """The question for vLLM. Raises AdaError."""
     adapter = state.adapter()
     known_model(asked.model)
     extra = passed(asked.model_extra)
     prompts = _prompts(asked.prompt)
     if not prompts or [] in prompts:
-        raise RequestRefused("prompt: an empty list: send a text or token ids", "prompt")
+        raise InvalidRequest("prompt: an empty list: send a text or token ids", "prompt")
     check_answers(len(prompts), extra.fields.get("n"), state.most_answers)
     if not asked.ada.allow_control_tokens:
         _check_marks(asked.prompt)
@@ -103,7 +103,7 @@ def _check_marks(prompt: Prompt) -> None:
             continue
         where = "prompt" if isinstance(prompt, str) else f"prompt[{place}]"
         mark = text[start : text.find(">", start) + 1][:40]
-        raise RequestRefused(
+        raise InvalidRequest(
             f"{where}: {mark!r} at character {start} is a control mark: set ada.allow_control_tokens "
             "to true to have it read as a control token, send token ids, or take it out",
             where,

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.errors import ModelRefused, ModelUnavailable
-from services.orchestrator.vllm.client import Engine, Json
+from services.errors import ModelUnavailable, UpstreamError
+from services.orchestrator.vllm.client import Json, VllmClient
 
 # Planned for when the client names no length: the model server's own default (a test compares).
 ANSWER_TOKENS = 512
@@ -51,7 +51,7 @@ class Room:
 class ContextWindow:
     """Knows the served model's length from the model server, which is asked again after half a minute."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, engine: VllmClient, clock: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
         self._clock = clock
         self._length: int | None = None
@@ -67,7 +67,7 @@ class ContextWindow:
         """Tokens of a /tokenize request; None when the model server can't or won't count them."""
         try:
             return len(await self._engine.tokenize(body))
-        except (ModelUnavailable, ModelRefused):
+        except (ModelUnavailable, UpstreamError):
             return None
 
     async def room(self, body: Json, messages: Sequence[Mapping[str, str]], wanted: int) -> Room | None:
@@ -100,7 +100,7 @@ class ContextWindow:
     async def _read(self) -> None:
         try:
             lengths = [model.get("max_model_len") for model in await self._engine.models()]
-        except (ModelUnavailable, ModelRefused):
+        except (ModelUnavailable, UpstreamError):
             return
         known = [length for length in lengths if isinstance(length, int)]
         if known:

@@ -12,14 +12,14 @@ from services.diary.dates import iso_day
 from services.diary.recall.cancellation import Cancellation
 from services.diary.recall.recall import Recalled
 from services.errors import AdaError, DiaryUnavailable
-from services.orchestrator.dependencies import State
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.observability.tracing import span
 from services.orchestrator.openai.context_window import Room
 from services.orchestrator.openai.diary_budget import room_for_entries, select_entries, shown_date
 from services.orchestrator.openai.schemas import AdaOptions
 from services.orchestrator.vllm.client import Json
 from services.orchestrator.vllm.token_counter import TokenCounter
-from services.persona.prompt import Recollection
+from services.persona.prompt import RecalledBlock
 
 log = logging.getLogger("ada.orchestrator")
 
@@ -44,9 +44,9 @@ class Diary:
             report["left_out"] = self.left_out
         return {**report, "reason": self.reason} if self.reason else report
 
-    def shown(self) -> list[Recollection]:
+    def shown(self) -> list[RecalledBlock]:
         """As the prompt has it, newest last."""
-        return [Recollection(shown_date(one.entry), one.shown) for one in self.recalled]
+        return [RecalledBlock(shown_date(one.entry), one.shown) for one in self.recalled]
 
     async def fit(self, room: Room, header: str, tokens: TokenCounter) -> None:
         """Show no more than the conversation and its answer leave free in the model's context."""
@@ -65,7 +65,7 @@ class Diary:
         self.status, self.recalled, self.reason = "no_room", [], reason
 
 
-async def recollect(question: str, options: AdaOptions, state: State, owner: str) -> Diary:
+async def recollect(question: str, options: AdaOptions, state: AppState, owner: str) -> Diary:
     """What an owner's diary has to say to a question."""
     if not question.strip() or not state.budget_tokens:
         return Diary("empty")
@@ -97,7 +97,7 @@ async def recollect(question: str, options: AdaOptions, state: State, owner: str
     return found
 
 
-async def _recall(question: str, options: AdaOptions, state: State, owner: str) -> Diary:
+async def _recall(question: str, options: AdaOptions, state: AppState, owner: str) -> Diary:
     local = state.local_time(owner, options.timezone)
     as_of = iso_day(options.as_of, local) if options.as_of else None
     cancellation = Cancellation()

@@ -19,22 +19,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.errors import ModelRefused, RequestRefused
-from services.orchestrator.dependencies import State
+from services.errors import InvalidRequest, UpstreamError
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.http.api_keys import Caller
 from services.orchestrator.http.auth import caller_of
 from services.orchestrator.http.disconnect import ClientGone, while_connected
 from services.orchestrator.http.json_body import Json, json_body
-from services.orchestrator.openai.schemas import AdaOptions, AskedOfAda
-from services.orchestrator.openai.sse import Relay, relayed
-from services.orchestrator.openai.sse_response import EventStream, ended
+from services.orchestrator.openai.schemas import AdaOptions, AdaRequestOptions
+from services.orchestrator.openai.sse import SseTransformer, relayed
+from services.orchestrator.openai.sse_response import SseResponse, ended
 from services.orchestrator.vllm.client import Event
 from services.orchestrator.vllm.upstream import encode
 
 log = logging.getLogger("ada.orchestrator")
 REFLECT_HEADER = "X-Ada-Reflect"
 _KIND = re.compile(r"str|list\[.*")  # what of several kinds a field can be; no part of its place
-Asked = TypeVar("Asked", bound=AskedOfAda)
+Asked = TypeVar("Asked", bound=AdaRequestOptions)
 
 
 class Question(Protocol):
@@ -43,7 +43,7 @@ class Question(Protocol):
     path: str
     body: Json
 
-    def relay(self) -> Relay:
+    def relay(self) -> SseTransformer:
         """For an answer that is streamed."""
 
     def finish(self, answer: Json) -> str:
@@ -52,11 +52,11 @@ class Question(Protocol):
     async def keep(self, said: str) -> None:
         """Do what is to be done with her answer when the client has it."""
 
-    async def revise(self, error: ModelRefused) -> None:
+    async def revise(self, error: UpstreamError) -> None:
         """Change what vLLM refused so that it is asked once more. Raises AdaError when nothing can be."""
 
 
-Understand = Callable[[Asked, State, Caller], Awaitable[Question]]
+Understand = Callable[[Asked, AppState, Caller], Awaitable[Question]]
 
 
 class Endpoint(Generic[Asked]):
@@ -69,7 +69,7 @@ class Endpoint(Generic[Asked]):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as long as its client is there. Raises AdaError."""
         request = Request(scope, receive)
-        state = cast(State, request.app.state.ada)
+        state = cast(AppState, request.app.state.ada)
         caller = caller_of(request)
         asked = read(self.schema, await json_body(request))
         reflects = reflects_on(request.headers, asked.ada)
@@ -99,7 +99,7 @@ def read(schema: type[Asked], body: Json) -> Asked:
         where = place(first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
         code = "array_above_max_length" if first["type"] == "too_long" else None
-        raise RequestRefused(f"{where}: {reason}", where, code) from None
+        raise InvalidRequest(f"{where}: {reason}", where, code) from None
 
 
 def reflects_on(headers: Mapping[str, str], options: AdaOptions) -> bool:
@@ -109,7 +109,7 @@ def reflects_on(headers: Mapping[str, str], options: AdaOptions) -> bool:
     """
     value = headers.get(REFLECT_HEADER, "on").strip().lower()
     if value not in ("on", "off"):
-        raise RequestRefused(f"{REFLECT_HEADER} is {value[:40]!r}: use 'on' or 'off'", REFLECT_HEADER)
+        raise InvalidRequest(f"{REFLECT_HEADER} is {value[:40]!r}: use 'on' or 'off'", REFLECT_HEADER)
     return options.reflect and value == "on"
 
 
@@ -124,10 +124,10 @@ def place(loc: tuple[int | str, ...]) -> str:
 class _Answer:
     """One answer on its way, and its account."""
 
-    state: State
+    state: AppState
     caller: Caller
     limits: Mapping[str, str]  # headers that tell how much is left
-    stream: EventStream | None = None
+    stream: SseResponse | None = None
     said: str = ""
 
     async def whole(self, question: Question) -> Response:
@@ -140,16 +140,16 @@ class _Answer:
         while True:
             try:
                 return await self.state.engine.whole(question.path, question.body)
-            except ModelRefused as error:
+            except UpstreamError as error:
                 await question.revise(error)
 
     def streamed(self, question: Question) -> ASGIApp:
         relay = question.relay()
         events = self._events(question, relay)
-        self.stream = EventStream(events, relay.failure, self.state.keep_alive_s, self.limits)
+        self.stream = SseResponse(events, relay.failure, self.state.keep_alive_s, self.limits)
         return self.stream
 
-    async def _events(self, question: Question, relay: Relay) -> AsyncGenerator[bytes]:
+    async def _events(self, question: Question, relay: SseTransformer) -> AsyncGenerator[bytes]:
         events, metrics = 0, self.state.metrics
         before = time.monotonic()
         try:
@@ -175,7 +175,7 @@ class _Answer:
                 stream = self.state.engine.stream(question.path, question.body)
                 try:
                     pieces = await stack.enter_async_context(stream)
-                except ModelRefused as error:
+                except UpstreamError as error:
                     await question.revise(error)
             yield pieces
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from services.errors import ModelRefused
-from services.orchestrator.dependencies import State
+from services.errors import UpstreamError
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.openai.messages import Turn
 from services.orchestrator.openai.prompt import Prompt
 from services.orchestrator.openai.refusals import check_length, tidied
@@ -12,12 +12,12 @@ from services.orchestrator.vllm.client import Json
 
 
 @dataclass
-class Talk:
+class Exchange:
     """The conversation, what vLLM is asked, and the `ada` of the answer."""
 
     turns: list[Turn]
     owner: str
-    state: State
+    state: AppState
     prompt: Prompt
     body: Json
     ada: Json
@@ -28,7 +28,7 @@ class Talk:
         if self.prompt.diary.status != "off":
             await keep_talk(self.state, self.owner, self.turns, said)
 
-    async def revise(self, error: ModelRefused) -> None:
+    async def revise(self, error: UpstreamError) -> None:
         """Leave the diary out of what vLLM refused: it may be the cause. Raises AdaError without one.
 
         The budget was kept when the prompt was made: this is for what was counted wrongly, or not at all.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.errors import RequestRefused, UnknownRole
+from services.errors import InvalidRequest, UnknownRole
 from services.orchestrator.openai.schemas import ChatMessage
 from services.persona.prompt import ROLES
 
@@ -40,14 +40,14 @@ def conversation(messages: Sequence[ChatMessage], name: str = "messages", first:
 def _read(message: ChatMessage, where: str, found: Conversation, name: str, *, is_past: bool) -> None:
     extra = message.model_extra or {}
     if extra.get("audio"):
-        raise RequestRefused(f"{where}.audio: Ada has no voice", f"{where}.audio")
+        raise InvalidRequest(f"{where}.audio: Ada has no voice", f"{where}.audio")
     if is_past and message.role in TOOL_ROLES:
         found.ignored[f"{name}[].{message.role}"] = None
         return
     calls = [call for call in _CALLS if extra.get(call)]
     for call in calls:
         if not is_past:
-            raise RequestRefused(
+            raise InvalidRequest(
                 f"{where}.{call}: there are no tools, so no answer can go on from one", f"{where}.{call}"
             )
         found.ignored[f"{name}[].{call}"] = None
@@ -79,12 +79,12 @@ def _texts(parts: Sequence[Mapping[str, Any]], where: str) -> Iterator[str]:
     for place, part in enumerate(parts):
         kind = part.get("type")
         if kind not in TEXT_PARTS:
-            raise RequestRefused(
+            raise InvalidRequest(
                 f"{where}[{place}].type is {kind!r}: Ada reads text only", f"{where}[{place}].type"
             )
         text = part.get("refusal" if kind == "refusal" else "text")
         if not isinstance(text, str):
-            raise RequestRefused(f"{where}[{place}].text: a text is needed", f"{where}[{place}].text")
+            raise InvalidRequest(f"{where}[{place}].text: a text is needed", f"{where}[{place}].text")
         yield text
 
 

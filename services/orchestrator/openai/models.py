@@ -5,7 +5,7 @@ from datetime import datetime
 from fastapi import APIRouter
 
 from services.errors import NotFound
-from services.orchestrator.dependencies import State, StateDep
+from services.orchestrator.dependencies import AppState, StateDep
 from services.orchestrator.diary.schemas import failures
 from services.orchestrator.http.disclosure import disclosure_about
 from services.orchestrator.openai.schemas import Model, Models
@@ -35,7 +35,7 @@ def known_model(name: str) -> str:
     return name
 
 
-def _model(state: State, name: str, length: int | None) -> Json:
+def _model(state: AppState, name: str, length: int | None) -> Json:
     adapter = state.adapter()
     manifest, persona = adapter.manifest, adapter.persona
     created = int(datetime.fromisoformat(manifest.created_at).timestamp())

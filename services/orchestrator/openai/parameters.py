@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.errors import RequestRefused
+from services.errors import InvalidRequest
 from services.orchestrator.vllm.client import Json
 
 # Ada's template has no place for these, or vLLM would take them from its operator alone.
@@ -50,14 +50,14 @@ MOST_ANSWERS = 128  # to one prompt; OpenAI's own limit
 
 
 @dataclass(frozen=True)
-class Passed:
+class PassthroughParameters:
     """The fields that go on to vLLM, and the names of those that were set aside."""
 
     fields: Json
     ignored: tuple[str, ...]
 
 
-def passed(fields: Mapping[str, Any] | None) -> Passed:
+def passed(fields: Mapping[str, Any] | None) -> PassthroughParameters:
     """Sort the fields of a request. Raises RequestRefused, naming the first that can't be."""
     fields = fields or {}
     for name, why in _REFUSED.items():
@@ -67,21 +67,21 @@ def passed(fields: Mapping[str, Any] | None) -> Passed:
         raise _unsupported("modalities", "Ada answers in text")
     for name in _LISTS:
         if fields.get(name) not in _EMPTY and not isinstance(fields[name], list):
-            raise RequestRefused(f"{name}: a list is needed", name)
+            raise InvalidRequest(f"{name}: a list is needed", name)
     for name in ("tool_choice", "function_call"):
         if _demands_tool(fields.get(name)):
             raise _unsupported(name, 'Ada has no tools to call: leave it out, or send "auto" or "none"')
     _check_number(fields.get("n"))
     ignored = tuple(name for name in _TOLD if fields.get(name) not in _EMPTY or _is_wish(name, fields))
     rest = {name: value for name, value in fields.items() if name not in _DROPPED and name not in _TOLD}
-    return Passed(rest, ignored)
+    return PassthroughParameters(rest, ignored)
 
 
 def check_answers(prompts: int, n: object, most: int) -> None:
     """Raises RequestRefused when a request asks for more answers than `most`."""
     answers = prompts * (n if isinstance(n, int) else 1)
     if answers > most:
-        raise RequestRefused(
+        raise InvalidRequest(
             f"{prompts} prompts, each answered {answers // prompts} times, are {answers} answers: a request "
             f"takes {most} at most (MAX_ANSWERS_A_REQUEST); send several requests",
             "prompt" if prompts > 1 else "n",
@@ -108,11 +108,11 @@ def _demands_tool(choice: object) -> bool:
     return True
 
 
-def _unsupported(name: str, why: str) -> RequestRefused:
-    return RequestRefused(f"{name}: {why}", name, "unsupported_parameter")
+def _unsupported(name: str, why: str) -> InvalidRequest:
+    return InvalidRequest(f"{name}: {why}", name, "unsupported_parameter")
 
 
 def _check_number(n: object) -> None:
     """Not left to vLLM: a stream is made ready for so many answers before it is asked."""
     if n is not None and (type(n) is not int or not 1 <= n <= MOST_ANSWERS):
-        raise RequestRefused(f"n: a whole number from 1 to {MOST_ANSWERS} is needed", "n")
+        raise InvalidRequest(f"n: a whole number from 1 to {MOST_ANSWERS} is needed", "n")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.orchestrator.adapter import Adapter
-from services.orchestrator.dependencies import State
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.openai.context_window import TOKENS_A_TURN
 from services.orchestrator.openai.diary_context import Diary, recollect
 from services.orchestrator.openai.messages import Turn
@@ -32,7 +32,7 @@ class Prompt:
         """The same without it."""
         return self._messages(Diary("off"))
 
-    async def fit(self, body: Json, state: State) -> None:
+    async def fit(self, body: Json, state: AppState) -> None:
         """Shrink the diary's block to what the conversation and its answer leave free."""
         if not self.diary.recalled:
             return
@@ -49,7 +49,7 @@ class Prompt:
 
 
 async def prepare_prompt(
-    model: str, turns: Sequence[Turn], options: AdaOptions, body: Json, state: State, owner: str
+    model: str, turns: Sequence[Turn], options: AdaOptions, body: Json, state: AppState, owner: str
 ) -> Prompt:
     """The prompt for a conversation, within the model's context. `body` has the request's other fields."""
     neutral = neutral_messages(turns)

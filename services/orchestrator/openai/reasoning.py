@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from services.errors import RequestRefused
+from services.errors import InvalidRequest
 from services.orchestrator.vllm.upstream import encode
 
 _BEGUN = re.compile(rb'"content":"(.)')  # the first character of a chunk's text, as vLLM writes it
@@ -28,17 +28,17 @@ def wants_thinking(kwargs: Mapping[str, Any] | None, effort: str | None) -> bool
     for name in kwargs or {}:
         if name != "enable_thinking":
             where = f"chat_template_kwargs.{name}"
-            raise RequestRefused(f"{where}: Ada's template knows only `enable_thinking`", where)
+            raise InvalidRequest(f"{where}: Ada's template knows only `enable_thinking`", where)
     match (kwargs or {}).get("enable_thinking"):
         case bool(wanted):
             return wanted
         case None:
             return effort is not None and effort not in _NO_EFFORT
     where = "chat_template_kwargs.enable_thinking"
-    raise RequestRefused(f"{where}: true or false is needed", where)
+    raise InvalidRequest(f"{where}: true or false is needed", where)
 
 
-class Splitter:
+class ReasoningSplitter:
     """Takes one answer's text in pieces and gives back (thought, said) of each."""
 
     def __init__(self, thinking: bool) -> None:
@@ -94,7 +94,7 @@ def split_answer(answer: Json, thinking: bool) -> None:
     """Take the thoughts out of the choices of a whole chat completion, into `reasoning_content`."""
     for choice in answer.get("choices", []):
         message = choice.get("message", {})
-        splitter = Splitter(thinking)
+        splitter = ReasoningSplitter(thinking)
         pieces = [splitter.take(message.get("content") or ""), splitter.end()]
         message["content"] = "".join(said for _, said in pieces)
         if thought := "".join(thought for thought, _ in pieces):
@@ -102,13 +102,13 @@ def split_answer(answer: Json, thinking: bool) -> None:
         message.pop("reasoning", None)
 
 
-class StreamSplitter:
+class ReasoningParser:
     """The same for the chunks of a stream with `choices` answers."""
 
     def __init__(self, thinking: bool, choices: int) -> None:
         self._plain = choices == 1 and not thinking  # so far nothing may be the beginning of a mark
         self._settled = False
-        self._splitters = {index: Splitter(thinking) for index in range(choices)}
+        self._splitters = {index: ReasoningSplitter(thinking) for index in range(choices)}
 
     @property
     def settled(self) -> bool:

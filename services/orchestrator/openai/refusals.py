@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from services.errors import AdaError, ModelRefused, RequestRefused
+from services.errors import AdaError, InvalidRequest, UpstreamError
 from services.orchestrator.openai.context_window import Room
 
 TOO_LONG = "context_length_exceeded"
@@ -18,7 +18,7 @@ _LOC = re.compile(r"'loc': '([^']*)', 'msg': (?:'([^']*)'|\"([^\"]*)\")")
 _PREFIX = "body."
 
 
-def check_length(room: Room, field: str, error: ModelRefused) -> None:
+def check_length(room: Room, field: str, error: UpstreamError) -> None:
     """Raises RequestRefused for a prompt that leaves no token for an answer, or not those that are asked for.
 
     A prompt that is too long is known by its count, however that is worded. `field` holds the prompt:
@@ -28,17 +28,17 @@ def check_length(room: Room, field: str, error: ModelRefused) -> None:
     if room.prompt >= room.length:
         tokens = f"at least {room.prompt}" if room.at_least else room.prompt
         resulted = f"your {field} resulted in {tokens} tokens. Please reduce the length of the {field}."
-        raise RequestRefused(limit + resulted, field, TOO_LONG)
+        raise InvalidRequest(limit + resulted, field, TOO_LONG)
     is_about_length = _ABOUT_LENGTH.search(str(_told(error).get("message")))
     if is_about_length and room.answer <= room.length < room.prompt + room.answer:
         requested = (
             f"you requested {room.prompt + room.answer} tokens ({room.prompt} in the {field}, {room.answer} "
             f"in the completion). Please reduce the length of the {field} or completion."
         )
-        raise RequestRefused(limit + requested, field, TOO_LONG)
+        raise InvalidRequest(limit + requested, field, TOO_LONG)
 
 
-def tidied(error: ModelRefused) -> AdaError:
+def tidied(error: UpstreamError) -> AdaError:
     """The refusal with one readable line, and the field's name as the client wrote it."""
     told = _told(error)
     message, param = str(told.get("message")), told.get("param")
@@ -48,12 +48,12 @@ def tidied(error: ModelRefused) -> AdaError:
         message = f"{param}: {reason}"
     if isinstance(param, str):
         param = param.removeprefix(_PREFIX)
-    return ModelRefused(
+    return UpstreamError(
         error.status, {"error": {**told, "message": _SUFFIX.sub("", message), "param": param}}
     )
 
 
-def _told(error: ModelRefused) -> dict[str, Any]:
+def _told(error: UpstreamError) -> dict[str, Any]:
     told = error.body["error"]
     assert isinstance(told, dict)
     return told

@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.errors import RequestRefused
-from services.orchestrator.dependencies import State
+from services.errors import InvalidRequest
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.http.api_keys import Caller
 from services.orchestrator.openai.endpoint import Endpoint
-from services.orchestrator.openai.exchange import Talk
+from services.orchestrator.openai.exchange import Exchange
 from services.orchestrator.openai.messages import Conversation, conversation
 from services.orchestrator.openai.models import known_model
 from services.orchestrator.openai.parameters import passed
@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 
 @dataclass
-class ResponseQuestion(Talk):
+class ResponseQuestion(Exchange):
     """What vLLM is asked for a response."""
 
     told: Json = field(default_factory=dict)  # fields of the answer that are Ada's to tell
@@ -44,7 +44,7 @@ class ResponseQuestion(Talk):
         return said_in_response(answer)
 
 
-async def understand(asked: ResponsesRequest, state: State, caller: Caller) -> ResponseQuestion:
+async def understand(asked: ResponsesRequest, state: AppState, caller: Caller) -> ResponseQuestion:
     """The question for vLLM, with what the diary recalls. Raises AdaError."""
     adapter = state.adapter()
     known_model(asked.model)
@@ -66,7 +66,7 @@ async def understand(asked: ResponsesRequest, state: State, caller: Caller) -> R
     return ResponseQuestion(talk.turns, caller.owner, state, prompt, body, ada, "input", told=told)
 
 
-async def _truncate(talk: Conversation, body: Json, state: State) -> None:
+async def _truncate(talk: Conversation, body: Json, state: AppState) -> None:
     """Leave out the oldest turns until the rest fits, as OpenAI does; system turns and the newest stay."""
     system = [{"role": "system", "content": state.adapter().persona.system_text}]
     while len(old := [turn for turn in talk.turns[:-1] if turn["role"] != "system"]):
@@ -86,7 +86,7 @@ def _check_no_thinking(asked: ResponsesRequest) -> None:
     }
     for where, wanted in wishes.items():
         if wanted:
-            raise RequestRefused(
+            raise InvalidRequest(
                 f"{where}: thinking is for /v1/chat/completions only: ask there, or leave it out",
                 where,
                 "unsupported_parameter",
@@ -123,12 +123,12 @@ def _known_kind(kind: str) -> str:
 
 def _message(item: Mapping[str, Any], kind: object, where: str) -> ChatMessage:
     if kind != "message":
-        raise RequestRefused(f"{where}.type is {kind!r}: only messages are read here", f"{where}.type")
+        raise InvalidRequest(f"{where}.type is {kind!r}: only messages are read here", f"{where}.type")
     try:
         return ChatMessage.model_validate(item)
     except ValidationError as error:
         first = error.errors()[0]
-        raise RequestRefused(
+        raise InvalidRequest(
             f"{where}.{first['loc'][0]}: {first['msg']}", f"{where}.{first['loc'][0]}"
         ) from None
 

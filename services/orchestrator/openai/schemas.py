@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.diary.entry import iso_date
-from services.errors import RequestRefused
+from services.errors import InvalidRequest
 from services.orchestrator.openai.sampling import CHAT_FIELDS, COMPLETION_FIELDS, RESPONSE_FIELDS, told_with
 from services.orchestrator.timezones import Timezone
 
@@ -43,7 +43,7 @@ class AdaOptions(BaseModel):
         """Raises RequestRefused: the text of a conversation never writes a control token."""
         if self.allow_control_tokens:
             where = "ada.allow_control_tokens"
-            raise RequestRefused(f"{where}: only /v1/completions reads control marks", where)
+            raise InvalidRequest(f"{where}: only /v1/completions reads control marks", where)
 
 
 class StreamOptions(BaseModel):
@@ -54,7 +54,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class AskedOfAda(BaseModel):
+class AdaRequestOptions(BaseModel):
     """What all of OpenAI's requests have in common."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
@@ -78,7 +78,7 @@ class ChatMessage(BaseModel):
     content: str | list[dict[str, Any]] | None = None
 
 
-class ChatRequest(AskedOfAda):
+class ChatRequest(AdaRequestOptions):
     """OpenAI's chat completion request; unknown fields go to vLLM as they are."""
 
     model_config = ConfigDict(
@@ -101,7 +101,7 @@ class ChatRequest(AskedOfAda):
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="only `enable_thinking`")
 
 
-class CompletionRequest(AskedOfAda):
+class CompletionRequest(AdaRequestOptions):
     """OpenAI's older completion request: text goes on, without persona, template and diary."""
 
     model_config = ConfigDict(
@@ -122,7 +122,7 @@ class Reasoning(BaseModel):
     effort: str | None = None
 
 
-class ResponsesRequest(AskedOfAda):
+class ResponsesRequest(AdaRequestOptions):
     """OpenAI's Responses request in its stateless core."""
 
     model_config = ConfigDict(

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Protocol
 
 from services.errors import ModelFaulty, ModelUnavailable
-from services.orchestrator.openai.reasoning import StreamSplitter
+from services.orchestrator.openai.reasoning import ReasoningParser
 from services.orchestrator.vllm.client import DONE, Event
 from services.orchestrator.vllm.event_reader import DATA, END
 from services.orchestrator.vllm.upstream import encode
@@ -20,7 +20,7 @@ _CHUNK_HEAD = ("id", "object", "created", "model")
 Json = dict[str, Any]
 
 
-class Relay(Protocol):
+class SseTransformer(Protocol):
     """Takes one event after the other and gives what of it can be sent on."""
 
     over: bool  # nothing more is to come
@@ -34,7 +34,7 @@ class Relay(Protocol):
         """The end of a stream that went wrong: OpenAI's error in the shape of this route's events."""
 
 
-async def relayed(events: AsyncIterator[Event], relay: Relay) -> AsyncGenerator[bytes]:
+async def relayed(events: AsyncIterator[Event], relay: SseTransformer) -> AsyncGenerator[bytes]:
     """The events for the client. Raises ModelUnavailable when they end before they are over."""
     async for event in events:
         if ready := relay.take(event):
@@ -47,7 +47,7 @@ async def relayed(events: AsyncIterator[Event], relay: Relay) -> AsyncGenerator[
 class CompletionRelay:
     """Of the stream of a chat completion or a completion."""
 
-    def __init__(self, ada: Json, splitter: StreamSplitter | None, *, usage: bool, listen: bool) -> None:
+    def __init__(self, ada: Json, splitter: ReasoningParser | None, *, usage: bool, listen: bool) -> None:
         self._ada = ada
         self._splitter = splitter
         self._wants_usage = usage

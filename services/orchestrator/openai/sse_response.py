@@ -22,7 +22,7 @@ _HEADERS = (
 COMMENT = b": still here" + END  # for proxies, which cut what is silent
 
 
-class EventStream:
+class SseResponse:
     """Sends events as they come, and a comment when there was none for `keep_alive_s`."""
 
     def __init__(

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from services.diary.reflection.conversations import Conversation, Conversations
 from services.diary.reflection.reflections import ACCEPTED, Attempt, Reflections, Turn
 from services.errors import AdaError, DiaryUnavailable
-from services.orchestrator.dependencies import State
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.diary.reflections import submit_reflection
 from services.orchestrator.reflection.front_end_prompts import conversation_in
 from services.orchestrator.reflection.request import reflection_request
@@ -23,7 +23,7 @@ AT_ONCE = 20  # talks
 
 
 @asynccontextmanager
-async def listening(state: State) -> AsyncIterator[None]:
+async def listening(state: AppState) -> AsyncIterator[None]:
     """Look after chats that have gone quiet as long as the block runs.
 
     Without REFLECT_AFTER_S no chat is looked for; reflections that were accepted before are finished.
@@ -36,7 +36,7 @@ async def listening(state: State) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def keep_talk(state: State, owner: str, turns: Sequence[Turn], answer: str) -> None:
+async def keep_talk(state: AppState, owner: str, turns: Sequence[Turn], answer: str) -> None:
     """Keep what was said, for later. What goes wrong must not spoil an answer that is given already."""
     if not state.reflect_after_s or not (talk := conversation_in(turns, answer)):
         return
@@ -47,7 +47,7 @@ async def keep_talk(state: State, owner: str, turns: Sequence[Turn], answer: str
         log.warning("a chat was not kept: %s", error)
 
 
-async def reflect_on_quiet(state: State) -> int:
+async def reflect_on_quiet(state: AppState) -> int:
     """Accept a reflection for each chat that has been quiet long enough; returns how many were looked at.
 
     Two orchestrators over one ledger accept each of them once. Raises AdaError.
@@ -63,7 +63,7 @@ async def reflect_on_quiet(state: State) -> int:
     return len(quiet)
 
 
-async def prepare_accepted(state: State) -> None:
+async def prepare_accepted(state: AppState) -> None:
     """Build the request of each accepted reflection, and queue it. One that fails keeps no other waiting.
 
     Raises AdaError where the next one would fail too.
@@ -75,7 +75,7 @@ async def prepare_accepted(state: State) -> None:
             await _prepare(state, persona, attempt)
 
 
-async def _look(state: State) -> None:
+async def _look(state: AppState) -> None:
     while True:
         try:
             if state.reflect_after_s:
@@ -89,7 +89,7 @@ async def _look(state: State) -> None:
         await asyncio.sleep(min(LOOKED_EVERY_S, state.reflect_after_s or LOOKED_EVERY_S))
 
 
-def _accept(state: State, conversations: Conversations, talk: Conversation) -> None:
+def _accept(state: AppState, conversations: Conversations, talk: Conversation) -> None:
     known = Reflections(state.ledger).known(talk.owner, talk.turns)
     turns = talk.turns[max(known, talk.written) :]
     if talk.grown and any(turn["role"] == "user" for turn in turns):
@@ -100,7 +100,7 @@ def _accept(state: State, conversations: Conversations, talk: Conversation) -> N
         conversations.pass_over(talk)
 
 
-async def _prepare(state: State, persona: Persona, attempt: Attempt) -> None:
+async def _prepare(state: AppState, persona: Persona, attempt: Attempt) -> None:
     reflections = Reflections(state.ledger)
     try:
         reflection = await run_in_threadpool(reflections.get, attempt.owner, attempt.id)

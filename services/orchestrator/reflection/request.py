@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.diary.reflection.reflections import Turn
-from services.errors import ModelRefused, ModelUnavailable
-from services.orchestrator.vllm.client import Engine, Json
+from services.errors import ModelUnavailable, UpstreamError
+from services.orchestrator.vllm.client import Json, VllmClient
 from services.orchestrator.vllm.token_counter import TokenCounter
 from services.persona.persona import Persona
 from services.persona.prompt import build_messages
@@ -39,7 +39,7 @@ def spoken(messages: Sequence[Mapping[str, str]]) -> list[Turn]:
 
 
 async def reflection_request(
-    persona: Persona, turns: Sequence[Turn], engine: Engine, tokens: TokenCounter
+    persona: Persona, turns: Sequence[Turn], engine: VllmClient, tokens: TokenCounter
 ) -> ReflectionRequest:
     """The request for the entry of these turns; of a talk that is too long for the model, the last ones."""
     around = [persona.system_text, INSTRUCTION]
@@ -76,9 +76,9 @@ async def _last_that_fit(turns: Sequence[Turn], room: int, tokens: TokenCounter)
     return shown
 
 
-async def _context(engine: Engine) -> int:
+async def _context(engine: VllmClient) -> int:
     try:
         lengths = [model.get("max_model_len") for model in await engine.models()]
-    except (ModelUnavailable, ModelRefused):
+    except (ModelUnavailable, UpstreamError):
         return CONTEXT_TOKENS
     return min((length for length in lengths if isinstance(length, int)), default=CONTEXT_TOKENS)

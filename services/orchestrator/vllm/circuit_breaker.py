@@ -10,7 +10,7 @@ FAILURES = 5  # in a row
 PAUSE_S = 5.0
 
 
-class Breaker:
+class CircuitBreaker:
     """Counts failures in a row. One thread's; whoever asks tells how it went."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, failures: int = FAILURES) -> None:
@@ -48,7 +48,7 @@ class Breaker:
         self._failures = 0
 
 
-class OwnersBreaker:
+class OwnerCircuitBreaker:
     """A service's breaker for all, and beside it one for each owner.
 
     A failure of the service (it is away, it can't read) counts for all. A missed deadline counts for the
@@ -58,8 +58,8 @@ class OwnersBreaker:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._service = Breaker(clock)
-        self._owners: dict[str, Breaker] = {}  # of those whose last question missed its deadline
+        self._service = CircuitBreaker(clock)
+        self._owners: dict[str, CircuitBreaker] = {}  # of those whose last question missed its deadline
 
     @property
     def is_open(self) -> bool:
@@ -82,7 +82,7 @@ class OwnersBreaker:
 
     def was_late(self, owner: str, reason: str) -> None:
         """This owner's question missed its deadline."""
-        self._owners.setdefault(owner, Breaker(self._clock)).failed(reason)
+        self._owners.setdefault(owner, CircuitBreaker(self._clock)).failed(reason)
 
     def succeeded(self, owner: str) -> None:
         """It worked, for this owner."""

@@ -23,8 +23,8 @@ from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.observability.request_id import request_id
 from services.orchestrator.observability.tracing import outgoing_headers, span
 from services.orchestrator.vllm import response_shapes as shapes
-from services.orchestrator.vllm.circuit_breaker import Breaker
-from services.orchestrator.vllm.concurrency import Gate
+from services.orchestrator.vllm.circuit_breaker import CircuitBreaker
+from services.orchestrator.vllm.concurrency import ConcurrencyLimiter
 from services.orchestrator.vllm.deadlines import Deadlines
 from services.orchestrator.vllm.event_reader import read_events
 from services.orchestrator.vllm.response_shapes import check_choices, choices_asked, shaped
@@ -70,7 +70,7 @@ class Event(NamedTuple):
     value: dict[str, Any] | None  # what it says; None: it is [DONE]
 
 
-class Engine:
+class VllmClient:
     """A client of one vLLM server. Every call raises ModelUnavailable or ModelRefused."""
 
     def __init__(
@@ -78,7 +78,7 @@ class Engine:
         session: ClientSession,
         url: str,
         deadlines: Deadlines,
-        gate: Gate,
+        gate: ConcurrencyLimiter,
         metrics: Metrics,
         sizes: SizeLimits = DEFAULT_SIZES,
     ) -> None:
@@ -92,7 +92,7 @@ class Engine:
         self._metrics = metrics
         self._sizes = sizes
         self.gate = gate
-        self.breaker = Breaker()
+        self.breaker = CircuitBreaker()
 
     async def complete(self, body: Json) -> Json:
         """One whole chat completion."""
@@ -277,12 +277,12 @@ async def _read_end(response: ClientResponse) -> None:
 async def open_engine(
     url: str,
     deadlines: Deadlines,
-    gate: Gate,
+    gate: ConcurrencyLimiter,
     metrics: Metrics,
     *,
     api_key: str = "",
     sizes: SizeLimits = DEFAULT_SIZES,
-) -> AsyncIterator[Engine]:
+) -> AsyncIterator[VllmClient]:
     """An Engine for the vLLM at `url`; the gate alone bounds its connections."""
     timeout = ClientTimeout(total=None, sock_connect=deadlines.connect_s)
     connector = TCPConnector(limit=0, keepalive_timeout=KEPT_IDLE_S)
@@ -294,4 +294,4 @@ async def open_engine(
         auto_decompress=False,  # what is compressed was not asked for, and may be a bomb
         skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
     ) as session:
-        yield Engine(session, url, deadlines, gate, metrics, sizes)
+        yield VllmClient(session, url, deadlines, gate, metrics, sizes)

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.errors import TooMuch
+from services.errors import RateLimited
 from services.orchestrator.observability.tracing import span
 
 RETRY_AFTER_S = 2.0
 
 
-class Gate:
+class ConcurrencyLimiter:
     """Lets at most `running` through at once; at most `waiting` wait, each at most `patience_s`."""
 
     def __init__(self, running: int, waiting: int, patience_s: float) -> None:
@@ -36,7 +36,7 @@ class Gate:
 
     async def _wait(self) -> None:
         if self.waiting >= self._most_waiting:
-            raise TooMuch(
+            raise RateLimited(
                 f"{self.running} requests are in work and {self.waiting} wait: ask again later", RETRY_AFTER_S
             )
         self.waiting += 1
@@ -45,7 +45,7 @@ class Gate:
                 async with asyncio.timeout(self._patience_s):
                     await self._free.acquire()
         except TimeoutError:
-            raise TooMuch(
+            raise RateLimited(
                 f"no place was free within {self._patience_s:g} s: ask again later", RETRY_AFTER_S
             ) from None
         finally:

@@ -5,8 +5,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from services.errors import ModelRefused, ModelUnavailable
-from services.orchestrator.vllm.client import Engine
+from services.errors import ModelUnavailable, UpstreamError
+from services.orchestrator.vllm.client import VllmClient
 
 KEPT = 4096  # texts whose number is remembered: about 0.6 MB, however long the texts are
 BYTES_A_TOKEN = 4  # of English; the estimate while the model server can't be asked
@@ -15,7 +15,7 @@ BYTES_A_TOKEN = 4  # of English; the estimate while the model server can't be as
 class TokenCounter:
     """Asks the served model's own tokenizer, and remembers the number of each text by the text's digest."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: VllmClient) -> None:
         self._engine = engine
         self._known: OrderedDict[bytes, int] = OrderedDict()
 
@@ -29,7 +29,7 @@ class TokenCounter:
         body = {"model": "base", "prompt": text, "add_special_tokens": False}
         try:
             number = len(await self._engine.tokenize(body))
-        except (ModelUnavailable, ModelRefused):
+        except (ModelUnavailable, UpstreamError):
             return len(encoded) // BYTES_A_TOKEN + 1
         self._known[digest] = number
         if len(self._known) > KEPT:

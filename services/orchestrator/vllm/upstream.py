@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from aiohttp import ClientResponse
 from pydantic_core import from_json
 
-from services.errors import AdaError, ModelFaulty, ModelRefused, ModelTimeout, ModelUnavailable, TooMuch
+from services.errors import AdaError, ModelFaulty, ModelTimeout, ModelUnavailable, RateLimited, UpstreamError
 
 log = logging.getLogger("ada.orchestrator")
 Json = dict[str, object]
@@ -91,12 +91,12 @@ def refusal(status: int, content: bytes, inner: str) -> AdaError:
         log.error("the model server refuses the orchestrator's key (HTTP %d): see MODEL_API_KEY", status)
         return ModelUnavailable("the model server does not accept this Ada's key: both need the same one")
     if status == 429:
-        return TooMuch("the model server has no place left: ask again later", RETRY_AFTER_S)
+        return RateLimited("the model server has no place left: ask again later", RETRY_AFTER_S)
     told = _told(content, inner) if 400 <= status < 500 else None
     if told is None:
         log.warning("the model server told an error (HTTP status %d)", status)
         return _failure(status)
-    return ModelRefused(status, {"error": told})
+    return UpstreamError(status, {"error": told})
 
 
 def event_error(found: object, inner: str) -> AdaError | None:

@@ -8,17 +8,17 @@ from model_server import ModelServer, completion
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from services.errors import AdaError, ConfigError, ModelUnavailable
-from trainer.synthetic.endpoint import Endpoint, Wish
+from trainer.synthetic.endpoint import CompletionRequest, Endpoint
 from trainer.synthetic.rejection_reasons import CUT_OFF, REFUSED, Rejected
-from trainer.synthetic.stats import Tally
+from trainer.synthetic.stats import Stats
 
-WISH = Wish(max_tokens=50, temperature=0.9, seed=7, stop=("\nDrew:",))
+WISH = CompletionRequest(max_tokens=50, temperature=0.9, seed=7, stop=("\nDrew:",))
 HELLO = [{"role": "user", "content": "Hello."}]
 
 
 async def ask(server: ModelServer, answer: str | Response, times: int = 1) -> str:
     server.answer = answer if callable(answer) and not isinstance(answer, Response) else lambda _: answer
-    async with Endpoint(server.url, "secret", Tally()) as endpoint:
+    async with Endpoint(server.url, "secret", Stats()) as endpoint:
         for _ in range(times):
             said = await endpoint.ask("novelist", HELLO, WISH)
     return said
@@ -38,7 +38,7 @@ def refused(message: str, status: int = 400, **more: object) -> Response:
 
 async def test_the_words_come_back_and_their_tokens_are_counted(server: ModelServer):
     server.answer = lambda _: "Hello yourself."
-    tally = Tally()
+    tally = Stats()
     async with Endpoint(server.url, "secret", tally) as endpoint:
         assert await endpoint.models() == ["novelist", "other"]
         assert await endpoint.ask("novelist", HELLO, WISH) == "Hello yourself."
@@ -70,7 +70,7 @@ async def test_what_a_server_does_not_take_is_not_sent_again(server: ModelServer
 async def test_a_prompt_that_is_too_long_is_one_conversations_trouble(server: ModelServer):
     message = "'max_tokens' is too large: 50. This model's maximum context length is 64 tokens."
     server.answer = lambda _: refused(message)
-    tally = Tally()
+    tally = Stats()
     async with Endpoint(server.url, "none", tally) as endpoint:
         with pytest.raises(Rejected) as rejected:
             await endpoint.ask("novelist", HELLO, WISH)
@@ -133,7 +133,7 @@ async def test_a_server_of_another_kind_is_told(server: ModelServer, answer: Res
 
 
 async def test_no_server_is_told_at_once(port: int):
-    async with Endpoint(f"http://127.0.0.1:{port}/v1", "none", Tally()) as endpoint:
+    async with Endpoint(f"http://127.0.0.1:{port}/v1", "none", Stats()) as endpoint:
         with pytest.raises(ModelUnavailable, match="no server answers at"):
             await endpoint.models()
 
@@ -143,4 +143,4 @@ async def test_no_server_is_told_at_once(port: int):
 )
 def test_what_is_no_address_is_told(url: str):
     with pytest.raises(ConfigError, match="is no address"):
-        Endpoint(url, "none", Tally())
+        Endpoint(url, "none", Stats())

@@ -6,7 +6,7 @@
 import pytest
 
 from trainer.data.sample import dialogue
-from trainer.synthetic.near_duplicates import Told
+from trainer.synthetic.near_duplicates import NearDuplicates
 from trainer.synthetic.rejection_reasons import AI, DUPLICATE, EMPTY, HOLE, LONG, SHORT, Rejected, check_line
 
 STORY = "On Monday I went down to the sea with Marta before work and the water was so cold that neither spoke"
@@ -55,14 +55,14 @@ def test_a_placeholder_is_thrown_away(words: str):
 
 
 def test_a_near_duplicate_of_what_was_told_is_found():
-    told = Told([dialogue("And Monday?", STORY)])
+    told = NearDuplicates([dialogue("And Monday?", STORY)])
     with pytest.raises(Rejected) as rejected:
         told.add(dialogue("How was the swim?", f"{STORY}."))
     assert rejected.value.reason == DUPLICATE
 
 
 def test_the_same_question_with_another_answer_is_no_duplicate():
-    told = Told([dialogue("And Monday?", STORY)])
+    told = NearDuplicates([dialogue("And Monday?", STORY)])
     told.add(dialogue("And Monday?", "I stayed in and mended the hinge of a bible nobody will open again"))
     told.add(dialogue("And Monday?", "No."))
     with pytest.raises(Rejected):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from services.errors import ConfigError
 from trainer.data.sample import dialogue
-from trainer.synthetic.output_store import Item, Manuscript
+from trainer.synthetic.output_store import Item, OutputStore
 
 SEED, PERSONA = 3407, "abc"
 OWN = [{"conversations": [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": "Bríd."}]}]
@@ -27,7 +27,7 @@ def item(number: int) -> Item:
 
 def write(out: Path, *numbers: int, given_up: tuple[int, ...] = ()) -> Path:
     """A run that was ended before it was done."""
-    with Manuscript(out, SEED, PERSONA) as manuscript:
+    with OutputStore(out, SEED, PERSONA) as manuscript:
         for number in numbers:
             manuscript.keep(number, item(number))
         for number in given_up:
@@ -40,19 +40,19 @@ def read(out: Path) -> list[Item]:
 
 
 def publish(out: Path) -> None:
-    with Manuscript(out, SEED, PERSONA) as manuscript:
+    with OutputStore(out, SEED, PERSONA) as manuscript:
         manuscript.publish()
 
 
 def refusal(out: Path, seed: int = SEED, persona: str = PERSONA) -> str:
     with pytest.raises(ConfigError) as error:
-        Manuscript(out, seed, persona)
+        OutputStore(out, seed, persona)
     return str(error.value)
 
 
 def test_what_was_finished_is_there_again(tmp_path: Path):
     write(tmp_path / "out.json", 2, 0, given_up=(1,))
-    with Manuscript(tmp_path / "out.json", SEED, PERSONA) as manuscript:
+    with OutputStore(tmp_path / "out.json", SEED, PERSONA) as manuscript:
         assert manuscript.written == {0: item(0), 2: item(2)}
         assert manuscript.finished == {0, 1, 2}
 
@@ -66,10 +66,10 @@ def test_a_file_cut_anywhere_loses_at_most_its_torn_line(tmp_path: Path, cut: in
     torn = content[: cut % (len(content) + 1)]
     path.write_bytes(torn)
     whole = max(0, torn.count(b"\n") - 1)
-    with Manuscript(out, SEED, PERSONA) as manuscript:
+    with OutputStore(out, SEED, PERSONA) as manuscript:
         assert manuscript.written == {number: item(number) for number in range(whole)}
         manuscript.keep(7, item(7))
-    with Manuscript(out, SEED, PERSONA) as manuscript:
+    with OutputStore(out, SEED, PERSONA) as manuscript:
         assert set(manuscript.written) == {*range(whole), 7}
     path.unlink()
 
@@ -89,7 +89,7 @@ def test_publishing_adds_to_what_the_user_had_and_leaves_no_part_file(tmp_path: 
 
 def test_what_the_user_adds_during_a_run_is_kept(tmp_path: Path):
     out = tmp_path / "out.json"
-    with Manuscript(out, SEED, PERSONA) as manuscript:
+    with OutputStore(out, SEED, PERSONA) as manuscript:
         manuscript.keep(0, item(0))
         out.write_text(json.dumps(OWN))
         manuscript.publish()
@@ -111,9 +111,9 @@ def test_the_next_run_goes_on_behind_what_this_seed_has_published(tmp_path: Path
     out = tmp_path / "out.json"
     write(out, 0, 4)
     publish(out)
-    with Manuscript(out, SEED, PERSONA) as manuscript:
+    with OutputStore(out, SEED, PERSONA) as manuscript:
         assert manuscript.first == 5
-    with Manuscript(out, SEED + 1, PERSONA) as manuscript:
+    with OutputStore(out, SEED + 1, PERSONA) as manuscript:
         assert manuscript.first == 0
 
 
@@ -186,7 +186,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, damage: bytes):
 
 
 def test_two_runs_never_write_one_file(tmp_path: Path):
-    with Manuscript(tmp_path / "out.json", SEED, PERSONA):
+    with OutputStore(tmp_path / "out.json", SEED, PERSONA):
         assert "is being written by another run" in refusal(tmp_path / "out.json")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from services.persona.persona import load_persona
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Drops
+from trainer.data.rejections import Rejections
 from trainer.data.sample import Sample, Turn, dialogue
 from trainer.data.sources.foreign import ForeignConversations, own_conversations
 from trainer.data.sources.json_array import items
@@ -55,7 +55,7 @@ def provenance(config: TrainingConfig) -> dict[str, object]:
     return fingerprint(config.generated_data_path)
 
 
-def read(config: TrainingConfig, drops: Drops) -> Iterator[Sample]:
+def read(config: TrainingConfig, drops: Rejections) -> Iterator[Sample]:
     """Yield one sample a conversation.
 
     Raises ConfigError naming file, line, conversation, turn and field; conversations and turns count from 0.
@@ -88,7 +88,7 @@ def _own(found: Iterator[tuple[str, str, Any]], config: TrainingConfig) -> Itera
     return own_conversations(found, config.generated_data_path, foreign, remedy)
 
 
-def _conversations(file: io.BufferedReader, path: Path, drops: Drops) -> Iterator[tuple[str, str, Any]]:
+def _conversations(file: io.BufferedReader, path: Path, drops: Rejections) -> Iterator[tuple[str, str, Any]]:
     """(where, origin, conversation); by number in an array, which may stand in one line."""
     if path.suffix.lower() == ".jsonl":
         for line, value in json_rows(Lines(file, str(path), REMEDY), drops):

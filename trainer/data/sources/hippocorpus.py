@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from services.errors import ConfigError
 from services.files import DAMAGED_ZIP
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Drops
+from trainer.data.rejections import Rejections
 from trainer.data.sample import Sample, told
 from trainer.data.sources.rows import Lines, Table, fingerprint, is_there, listed, opened
 
@@ -77,7 +77,7 @@ def provenance(config: TrainingConfig) -> dict[str, object]:
     return fingerprint(config.hippocorpus_path)
 
 
-def read(config: TrainingConfig, drops: Drops) -> Iterator[Sample]:
+def read(config: TrainingConfig, drops: Rejections) -> Iterator[Sample]:
     """Yield one sample a story. Raises ConfigError naming file, line and column."""
     path, chosen = config.hippocorpus_path, config.hippocorpus_mem_types
     with _lines(path) as lines:

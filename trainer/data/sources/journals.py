@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Drops
+from trainer.data.rejections import Rejections
 from trainer.data.sample import Sample, told
 from trainer.data.sources.rows import Lines, Table, fingerprint, is_there, opened
 
@@ -59,7 +59,7 @@ def provenance(config: TrainingConfig) -> dict[str, object]:
     return fingerprint(config.journal_path)
 
 
-def read(config: TrainingConfig, drops: Drops) -> Iterator[Sample]:
+def read(config: TrainingConfig, drops: Rejections) -> Iterator[Sample]:
     """Yield one sample an entry. Raises ConfigError naming file, line and column."""
     path = config.journal_path
     with opened(path, REMEDY) as file:

@@ -8,7 +8,7 @@ from typing import Any
 
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Drops
+from trainer.data.rejections import Rejections
 from trainer.data.sources.rows import BadRow, Lines, Table, is_blank, is_text, json_rows, listed, opened
 
 REMEDY = (
@@ -39,7 +39,7 @@ class Post:
     nsfw: bool
 
 
-def read(config: TrainingConfig, drops: Drops) -> Iterator[Post]:
+def read(config: TrainingConfig, drops: Rejections) -> Iterator[Post]:
     """Yield the posts, of `reddit_max_rows` rows at most.
 
     Raises ConfigError naming the file and line, or the data set, and the field.
@@ -54,7 +54,7 @@ def read(config: TrainingConfig, drops: Drops) -> Iterator[Post]:
             yield Post(origin, text or "", title or "", subreddit, str(nsfw).lower() in ("true", "1", "1.0"))
 
 
-def _rows(config: TrainingConfig, fields: Fields, drops: Drops) -> Rows:
+def _rows(config: TrainingConfig, fields: Fields, drops: Rejections) -> Rows:
     path = config.reddit_path
     if path is None:
         return _with_fields(_from_hub(config), fields)
@@ -68,14 +68,14 @@ def _rows(config: TrainingConfig, fields: Fields, drops: Drops) -> Rows:
     raise ConfigError(f"reddit_path {path}: its name must end in .jsonl, .csv or .parquet. {REMEDY}")
 
 
-def _from_jsonl(path: Path, fields: Fields, drops: Drops) -> Rows:
+def _from_jsonl(path: Path, fields: Fields, drops: Rejections) -> Rows:
     with opened(path, REMEDY) as file:
         rows = json_rows(Lines(file, str(path), REMEDY), drops)
         placed = ((f"{path}, line {line}", f"{path.name}:{line}", row) for line, row in rows)
         yield from _with_fields(placed, fields)
 
 
-def _from_csv(path: Path, fields: Fields, drops: Drops) -> Rows:
+def _from_csv(path: Path, fields: Fields, drops: Rejections) -> Rows:
     with opened(path, REMEDY) as file:
         table = Table(Lines(file, str(path), REMEDY, table=True))
         _need(table.columns, fields, f"{path}, line {table.lines.begins}")

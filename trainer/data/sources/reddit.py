@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from html import unescape
 
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Drops
+from trainer.data.rejections import Rejections
 from trainer.data.sample import Sample, told
 from trainer.data.sources import posts
 from trainer.data.sources.rows import fingerprint, is_there
@@ -87,7 +87,7 @@ def _revision(dataset: str) -> str | None:
         return None
 
 
-def read(config: TrainingConfig, drops: Drops) -> Iterator[Sample]:
+def read(config: TrainingConfig, drops: Rejections) -> Iterator[Sample]:
     """Yield one sample a post. Raises ConfigError naming file and line, or data set, and the field."""
     for post in posts.read(config, drops):
         text = tidy(post.text)

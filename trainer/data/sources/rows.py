@@ -18,7 +18,7 @@ from typing import Any
 
 from services.errors import ConfigError
 from services.persona.manifest import file_sha256
-from trainer.data.rejections import Drops
+from trainer.data.rejections import Rejections
 from trainer.data.sample import is_utf8
 
 LONGEST = 1 << 24  # bytes of a line or row: far beyond any telling, and less than a swallowed file
@@ -222,7 +222,7 @@ class Lines:
             return raw.decode(errors="surrogateescape")
 
 
-def json_rows(lines: Lines, drops: Drops) -> Iterator[tuple[int, Any]]:
+def json_rows(lines: Lines, drops: Rejections) -> Iterator[tuple[int, Any]]:
     """(line, value) of a JSONL file."""
     return _rows(lines, lambda: _parsed(next(lines).rstrip("\r\n"), lines.begins), drops)
 
@@ -245,7 +245,7 @@ class Table:
             there_are = f"no column {column!r}, there are: {listed(self.columns)}"
             raise ConfigError(self.lines.said(BadRow(self.lines.begins, there_are)))
 
-    def rows(self, wanted: Iterable[str], drops: Drops) -> Iterator[tuple[int, dict[str, str]]]:
+    def rows(self, wanted: Iterable[str], drops: Rejections) -> Iterator[tuple[int, dict[str, str]]]:
         """(line at which it begins, row) with the wanted columns alone, where there are such."""
         places = {name: self.columns.index(name) for name in wanted if name in self.columns}
         reader = csv.reader(self.lines, delimiter=self.separator, strict=True)
@@ -282,7 +282,7 @@ class Table:
         return fields
 
 
-def _rows(lines: Lines, take: Callable[[], Any], drops: Drops) -> Iterator[tuple[int, Any]]:
+def _rows(lines: Lines, take: Callable[[], Any], drops: Rejections) -> Iterator[tuple[int, Any]]:
     """(line at which it begins, row) for every row that `take` can make of the lines."""
     while True:
         lines.begin_row()

@@ -17,7 +17,7 @@ from services.errors import DiaryUnavailable
 _OURS = re.compile(r".+-\d+(-f\d+~\d+)?")  # the first format had neither a format nor a number
 
 
-class EdgeHome:
+class IndexDirectory:
     """INDEX_PATH, held by this process until `close`."""
 
     def __init__(self, folder: Path, name: str) -> None:

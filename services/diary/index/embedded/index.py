@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from qdrant_edge import Filter, HasIdCondition
 
-from services.diary.index.embedded.directory import EdgeHome
+from services.diary.index.embedded.directory import IndexDirectory
 from services.diary.index.embedded.shard import Shard, is_, overlap
-from services.diary.index.owner_search import OwnersChunks, Parts
+from services.diary.index.owner_search import OwnerChunks, Parts
 from services.diary.index.types import (
     DENSE,
     WORDS,
-    Asked,
     Chunk,
     EntryKey,
     Indexed,
     IndexEngine,
-    OwnersIndex,
+    IndexQuery,
+    OwnerIndex,
     check_current,
     collection_name,
 )
@@ -41,7 +41,7 @@ class EdgeIndex:
         another embedding model, unless it is opened to be replaced by `switch_to`.
         """
         self._dimension = dimension
-        self._home = EdgeHome(folder, collection_name(model, dimension))
+        self._home = IndexDirectory(folder, collection_name(model, dimension))
         try:
             if not replacing:
                 check_current(self._home.current(), collection_name(model, dimension), model)
@@ -59,9 +59,9 @@ class EdgeIndex:
         """The folder that is searched."""
         return self.shard.path
 
-    def of(self, owner: str) -> OwnersIndex:
+    def of(self, owner: str) -> OwnerIndex:
         """What can be searched for `owner`."""
-        return OwnersChunks(EdgeOwner(self, owner))
+        return OwnerChunks(EdgeOwner(self, owner))
 
     def ensure(self) -> None:
         """Nothing is missing: the folder was made when it was opened."""
@@ -123,7 +123,7 @@ class EdgeIndex:
 class _Twin(EdgeIndex):
     """A folder that is not searched yet, in the house of the index it will replace."""
 
-    def __init__(self, home: EdgeHome, shard: Shard) -> None:
+    def __init__(self, home: IndexDirectory, shard: Shard) -> None:
         self._home = home
         self.shard = shard
 
@@ -147,12 +147,12 @@ class EdgeOwner:
         self._index = index
         self._corpus = Filter(must=[is_("owner", owner)])
 
-    def best(self, asked: Asked, limit: int, first_day: str, last_day: str) -> Parts:
+    def best(self, asked: IndexQuery, limit: int, first_day: str, last_day: str) -> Parts:
         """The `limit` best by each part, within the days that are not empty."""
         within = Filter(must=[is_("owner", self.owner), *overlap(first_day, last_day)])
         return self._index.shard.query(asked, limit, {DENSE: within, WORDS: within}, self._corpus)
 
-    def scored(self, asked: Asked, ids: Mapping[str, set[str]]) -> Parts:
+    def scored(self, asked: IndexQuery, ids: Mapping[str, set[str]]) -> Parts:
         """Each part's scores of the points that are named for it."""
         within = {
             part: Filter(must=[is_("owner", self.owner), HasIdCondition(set(wanted))])

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import qdrant_edge
 from qdrant_edge import (
     CountRequest,
     Distance,
@@ -38,12 +39,11 @@ from qdrant_edge import (
     RangeDateTime,
     ScrollRequest,
     SearchParams,
-    SparseVector,
     UpdateOperation,
 )
 
 from services.diary.index.owner_search import Parts
-from services.diary.index.types import DENSE, WORDS, Asked, Chunk, Words
+from services.diary.index.types import DENSE, WORDS, Chunk, IndexQuery, SparseVector
 from services.errors import DiaryUnavailable
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Shard:
     def _update(self, operation: UpdateOperation) -> None:
         asked_engine(lambda: self._shard.update(operation))
 
-    def query(self, asked: Asked, limit: int, within: Mapping[str, Filter], corpus: Filter) -> Parts:
+    def query(self, asked: IndexQuery, limit: int, within: Mapping[str, Filter], corpus: Filter) -> Parts:
         """The best points by each part that has a filter; BM25 weighs a word by the chunks of `corpus`."""
         requests = {
             part: QueryRequest(
@@ -136,7 +136,7 @@ class Shard:
         self.close()
         command = [sys.executable, "-m", __name__, str(self.path)]
         done = subprocess.run(
-            command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+            command, cwd=Path(__file__).parents[4], capture_output=True, text=True, check=False
         )
         self._shard = self._load()
         if done.returncode:
@@ -175,8 +175,8 @@ def asked_engine(call: Callable[[], Answer]) -> Answer:
         raise DiaryUnavailable(f"the diary's index failed: {error}") from error
 
 
-def _sparse(words: Words) -> SparseVector:
-    return SparseVector(words.indices, words.values)
+def _sparse(words: SparseVector) -> qdrant_edge.SparseVector:
+    return qdrant_edge.SparseVector(words.indices, words.values)
 
 
 if __name__ == "__main__":

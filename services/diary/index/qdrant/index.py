@@ -11,18 +11,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from qdrant_client import models
 
-from services.diary.index.owner_search import OwnersChunks, Parts
+from services.diary.index.owner_search import OwnerChunks, Parts
 from services.diary.index.qdrant.server import QdrantServer
 from services.diary.index.types import (
     DENSE,
     WORDS,
-    Asked,
     Chunk,
     EntryKey,
     Indexed,
     IndexEngine,
-    OwnersIndex,
-    Words,
+    IndexQuery,
+    OwnerIndex,
+    SparseVector,
     check_current,
     collection_name,
     numbered,
@@ -48,9 +48,9 @@ class QdrantIndex:
         self._model = model
         self._dimension = dimension
 
-    def of(self, owner: str) -> OwnersIndex:
+    def of(self, owner: str) -> OwnerIndex:
         """What can be searched for `owner`."""
-        return OwnersChunks(QdrantOwner(self, owner))
+        return OwnerChunks(QdrantOwner(self, owner))
 
     def ensure(self) -> None:
         """Make collection and alias if they are not there; needs the key that may write.
@@ -177,12 +177,12 @@ class QdrantOwner:
         self.owner = owner
         self._index = index
 
-    def best(self, asked: Asked, limit: int, first_day: str, last_day: str) -> Parts:
+    def best(self, asked: IndexQuery, limit: int, first_day: str, last_day: str) -> Parts:
         """The `limit` best by each part, within the days that are not empty."""
         within = self._owners(*_overlap(first_day, last_day))
         return self._query(asked, limit, {DENSE: within, WORDS: within})
 
-    def scored(self, asked: Asked, ids: Mapping[str, set[str]]) -> Parts:
+    def scored(self, asked: IndexQuery, ids: Mapping[str, set[str]]) -> Parts:
         """Each part's scores of the points that are named for it."""
         within = {
             part: self._owners(models.HasIdCondition(has_id=sorted(wanted)))
@@ -191,7 +191,7 @@ class QdrantOwner:
         }
         return self._query(asked, max(map(len, ids.values())), within)
 
-    def _query(self, asked: Asked, limit: int, within: Mapping[str, models.Filter]) -> Parts:
+    def _query(self, asked: IndexQuery, limit: int, within: Mapping[str, models.Filter]) -> Parts:
         corpus = models.SearchParams(idf=models.IdfCorpusParams(corpus=self._owners()))
         requests = {
             part: models.QueryRequest(
@@ -220,7 +220,7 @@ def _point(chunk: Chunk) -> models.PointStruct:
     return models.PointStruct(id=chunk.point_id, vector=vector, payload=chunk.payload)
 
 
-def _sparse(words: Words) -> models.SparseVector:
+def _sparse(words: SparseVector) -> models.SparseVector:
     return models.SparseVector(indices=words.indices, values=words.values)
 
 

@@ -1,7 +1,7 @@
 """How the ledger's tables came to be, step by step; Alembic runs the steps that a database lacks.
 
-A step once released is never changed. It holds copies of what it needs, because services/diary/ledger/tables.py
-goes on. To add one: a new file in versions/, and the same in tables.py; a test compares the two.
+A step once released is never changed. It holds copies of what it needs, because tables.py changes later.
+To add one: a new file in versions/, and the same in tables.py; a test compares the two.
 """
 
 from pathlib import Path
