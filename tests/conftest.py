@@ -22,6 +22,14 @@ MODEL_CACHE = ROOT / ".cache" / "models"
 SMOLLM2 = "package:smollm2-135m-instruct"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps tests that share a module's fixture in one process of pytest-xdist: each is set up once."""
+    for item in items:
+        definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 (pytest's own name)
+        if any(definition[-1].scope == "module" for definition in definitions):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the developer's reaches a test, and no test reaches a model hub."""
