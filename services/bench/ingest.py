@@ -61,7 +61,7 @@ def run(file: Path, folder: Path, chunks: int) -> Report:
         told(report, taken_in(house, file))
         told(report, {"peak_mb": house.peaks_mb(), "peak_mb_in_all": sum(house.peaks_mb().values())})
     with opened(settings) as diary:
-        texts = [entry.text for entry in diary.ledger.of(LOCAL).every(EntryFilter())]
+        texts = [entry.text for entry in diary.ledger.for_owner(LOCAL).iter_entries(EntryFilter())]
         words = sum(len(text.split()) for text in texts)
         told(report, {"words": words, "words_per_s": round(words / report["searchable_s"])})
         told(report, {"chunks": diary.index.count(), "recall": asked(diary.recall, texts)})
@@ -117,7 +117,7 @@ class Diary:
 @contextmanager
 def opened(settings: dict[str, str]) -> Iterator[Diary]:
     """Ledger, index and embedder as the house had them."""
-    embedder = open_embedder(DiarySettings.read())
+    embedder = open_embedder(DiarySettings.load())
     index = EdgeIndex(Path(settings["INDEX_PATH"]), embedder.name, embedder.dimension)
     with Ledger(settings["LEDGER_URL"]) as ledger:
         yield Diary(ledger, index, embedder, Recall(ledger, embedder, index))
