@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from services.diary.entry import Entry
 from services.diary.recall.excerpt import excerpt
 from services.diary.recall.recall import Recalled, within_budget
-from services.orchestrator.openai.context_window import TOKENS_A_TURN
+from services.orchestrator.vllm.context_window import TOKENS_A_TURN
 from services.orchestrator.vllm.token_counter import TokenCounter
 from services.persona.neutraliser import neutralise
 

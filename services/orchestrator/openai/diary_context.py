@@ -13,13 +13,13 @@ from services.diary.recall.cancellation import Cancellation
 from services.diary.recall.recall import Recalled
 from services.errors import AdaError, DiaryUnavailable
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.observability.tracing import span
-from services.orchestrator.openai.context_window import Room
 from services.orchestrator.openai.diary_budget import room_for_entries, select_entries, shown_date
 from services.orchestrator.openai.schemas import AdaOptions
 from services.orchestrator.vllm.client import Json
+from services.orchestrator.vllm.context_window import Room
 from services.orchestrator.vllm.token_counter import TokenCounter
 from services.persona.prompt import RecalledBlock
+from services.tracing import span
 
 log = logging.getLogger("ada.orchestrator")
 

@@ -7,7 +7,7 @@ from services.orchestrator.dependencies import AppState
 from services.orchestrator.openai.messages import Turn
 from services.orchestrator.openai.prompt import Prompt
 from services.orchestrator.openai.refusals import check_length, tidied
-from services.orchestrator.reflection.idle_reflection import keep_talk
+from services.orchestrator.reflection.idle_reflection import record
 from services.orchestrator.vllm.client import Json
 
 
@@ -26,7 +26,7 @@ class Exchange:
     async def keep(self, said: str) -> None:
         """Keep the talk with her answer, for her to write about when it has gone quiet."""
         if self.prompt.diary.status != "off":
-            await keep_talk(self.state, self.owner, self.turns, said)
+            await record(self.state, self.owner, self.turns, said)
 
     async def revise(self, error: UpstreamError) -> None:
         """Leave the diary out of what vLLM refused: it may be the cause. Raises AdaError without one.

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.openai.context_window import TOKENS_A_TURN
 from services.orchestrator.openai.diary_context import Diary, recollect
 from services.orchestrator.openai.messages import Turn
 from services.orchestrator.openai.models import ADA, BASE
 from services.orchestrator.openai.schemas import AdaOptions
 from services.orchestrator.vllm.client import Json
+from services.orchestrator.vllm.context_window import TOKENS_A_TURN
 from services.persona.prompt import build_messages, diary_block, neutral_messages
 
 
