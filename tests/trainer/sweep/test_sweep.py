@@ -1,6 +1,6 @@
 """A sweep: every combination once, what is done stays done, and a table that holds the runs' own numbers.
 
-.venv/bin/python -m pytest tests/trainer/sweep/test_sweep.py            # with two real runs of a tiny model
+.venv/bin/python -m pytest tests/trainer/sweep/test_sweep.py    # with two real runs of a tiny model
 .venv/bin/python -m pytest tests/trainer/sweep/test_sweep.py -m "not model"
 """
 

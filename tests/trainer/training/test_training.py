@@ -1,6 +1,6 @@
 """Training: what ends a run, what a killed or a shared one learns, and one real run with all it leaves.
 
-.venv/bin/python -m pytest tests/trainer/training/test_training.py            # with the real run, about two minutes
+.venv/bin/python -m pytest tests/trainer/training/test_training.py    # with the real run
 .venv/bin/python -m pytest tests/trainer/training/test_training.py -m "not model"
 """
 
