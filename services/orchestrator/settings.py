@@ -12,7 +12,7 @@ from services.local_time import IN_UTC, LocalTime, read_zone
 from services.loopback import LOOPBACK
 from services.orchestrator.http.cors import origin_of
 from services.orchestrator.persona_guard import Policy
-from services.orchestrator.vllm.deadlines import Deadlines
+from services.orchestrator.vllm.client import Deadlines
 
 MAX_BODY_BYTES = 4 << 20
 

@@ -26,8 +26,7 @@ from services.orchestrator.http.auth import caller_of
 from services.orchestrator.http.disconnect import ClientGone, cancel_on_disconnect
 from services.orchestrator.http.json_body import Json, json_body
 from services.orchestrator.openai.schemas import AdaOptions, AdaRequestOptions
-from services.orchestrator.openai.sse import SseTransformer, relayed
-from services.orchestrator.openai.sse_response import SseResponse, ended
+from services.orchestrator.openai.sse import SseResponse, SseTransformer, ended, relayed
 from services.orchestrator.vllm.client import Event
 from services.orchestrator.vllm.upstream import encode
 

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -24,7 +25,6 @@ from services.orchestrator.observability.request_id import request_id
 from services.orchestrator.vllm import response_shapes as shapes
 from services.orchestrator.vllm.circuit_breaker import CircuitBreaker
 from services.orchestrator.vllm.concurrency import ConcurrencyLimiter
-from services.orchestrator.vllm.deadlines import Deadlines
 from services.orchestrator.vllm.event_reader import read_events
 from services.orchestrator.vllm.response_shapes import check_choices, choices_asked, shaped
 from services.orchestrator.vllm.upstream import (
@@ -60,6 +60,16 @@ _EVENT: Mapping[str, TypeAdapter[Any]] = {
     COMPLETIONS: TypeAdapter(shapes.CompletionChunk),
     RESPONSES: TypeAdapter(shapes.ResponseEvent),
 }
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Seconds: for a connection, the first byte of a stream, each next one, and a whole answer."""
+
+    connect_s: float = 5.0
+    first_s: float = 120.0
+    silence_s: float = 60.0
+    whole_s: float = 900.0
 
 
 class Event(NamedTuple):

@@ -1,6 +1,6 @@
 """The plan of a step: what is learned never changes, what is measured fits, and what can't be is told.
 
-.venv/bin/python -m pytest tests/trainer/test_plan.py
+.venv/bin/python -m pytest tests/trainer/training/test_plan.py
 """
 
 import pytest
@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import ConfigError
+from trainer.base_model import Shape
 from trainer.config import TrainingConfig
-from trainer.training.plan import GIB, Plan, Shape, estimate, plan_for_cards, plan_for_cpu
+from trainer.training.plan import GIB, Plan, estimate, plan_for_cards, plan_for_cpu
 
 QWEN3_8B = Shape(
     layers=36,
