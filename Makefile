@@ -139,7 +139,7 @@ bench-ingest: .venv/ready ## how fast a whole diary is searchable, and recall's 
 
 bench-voice: .venv/ready ## what Ada costs in front of vLLM, beside a bare proxy and LiteLLM (ARGS="--file … --litellm …")
 	@$(call SPLIT,ARGS)
-	$(PYTHON) -m services.bench.voice "$${words[@]}"
+	$(PYTHON) -m services.bench.gateway "$${words[@]}"
 
 reindex: .venv/ready ## build the diary's index anew from the ledger, while Ada goes on answering
 	@$(call SPLIT,ARGS)

@@ -10,7 +10,8 @@ import anyio.to_thread
 
 from services.diary.dates import iso_day
 from services.diary.recall.cancellation import Cancellation
-from services.diary.recall.recall import Recalled
+from services.diary.recall.query import RecallQuery
+from services.diary.recall.recall import RecalledEntry
 from services.errors import AdaError, DiaryUnavailable
 from services.orchestrator.dependencies import AppState
 from services.orchestrator.observability.tracing import span
@@ -29,7 +30,7 @@ class Diary:
     """What the diary gave: used, off, empty, no_room or unavailable."""
 
     status: str
-    recalled: list[Recalled] = field(default_factory=list)
+    recalled: list[RecalledEntry] = field(default_factory=list)
     reason: str = ""
     left_out: int = 0  # entries that were found and not shown, because there was no room for them
 
@@ -46,7 +47,7 @@ class Diary:
 
     def shown(self) -> list[RecalledBlock]:
         """As the prompt has it, newest last."""
-        return [RecalledBlock(shown_date(one.entry), one.shown) for one in self.recalled]
+        return [RecalledBlock(shown_date(one.entry), one.excerpt) for one in self.recalled]
 
     async def fit(self, room: Room, header: str, tokens: TokenCounter) -> None:
         """Show no more than the conversation and its answer leave free in the model's context."""
@@ -102,10 +103,10 @@ async def _recall(question: str, options: AdaOptions, state: AppState, owner: st
     as_of = iso_day(options.as_of, local) if options.as_of else None
     cancellation = Cancellation()
 
-    def search() -> list[Recalled]:
-        return state.recall().search(
-            owner, question, options.top_k, as_of=as_of, local=local, cancellation=cancellation
-        )
+    query = RecallQuery(question, options.top_k, as_of=as_of, local=local)
+
+    def search() -> list[RecalledEntry]:
+        return state.recall().search(owner, query, cancellation)
 
     # A thread can't be ended: past the deadline, and when the client is gone, it ends at its next step.
     try:
@@ -126,5 +127,5 @@ def _without(reason: str) -> Diary:
     return Diary("unavailable", reason=reason)
 
 
-def _best_first(recalled: Sequence[Recalled]) -> list[Recalled]:
+def _best_first(recalled: Sequence[RecalledEntry]) -> list[RecalledEntry]:
     return sorted(recalled, key=lambda one: -one.score)

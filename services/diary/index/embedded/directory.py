@@ -11,7 +11,7 @@ import re
 import shutil
 from pathlib import Path
 
-from services.diary.index.types import numbered
+from services.diary.index.types import numbered_collection
 from services.errors import DiaryUnavailable
 
 _OURS = re.compile(r".+-\d+(-f\d+~\d+)?")  # the first format had neither a format nor a number
@@ -54,7 +54,7 @@ class IndexDirectory:
 
     def fresh(self, taken: str = "") -> Path:
         """A folder that is not there, numbered after `taken`."""
-        path = self.folder / numbered(self._name, taken)
+        path = self.folder / numbered_collection(self._name, taken)
         shutil.rmtree(path, ignore_errors=True)  # of a reindexing that was cut short
         return path
 
