@@ -23,6 +23,7 @@ from typing import Any
 
 import httpx
 
+from services.api_keys import LOCAL
 from services.bench.server_process import AllInOneServer, all_in_one_server, environment
 from services.bench.synthetic_chunks import fill
 from services.diary.embedding.embedder import Embedder, open_embedder
@@ -32,7 +33,6 @@ from services.diary.ledger.ledger import EntryFilter, Ledger
 from services.diary.recall.query import RecallQuery
 from services.diary.recall.recall import Recall
 from services.diary.settings import DiarySettings
-from services.orchestrator.http.auth import LOCAL
 
 QUESTIONS, WORDS_A_QUESTION = 500, 8
 TOP_K = 6  # as a chat asks
@@ -62,7 +62,7 @@ def run(file: Path, folder: Path, chunks: int) -> Report:
         told(report, taken_in(server, file))
         told(report, {"peak_mb": server.peaks_mb(), "peak_mb_in_all": sum(server.peaks_mb().values())})
     with opened(settings) as diary:
-        texts = [entry.text for entry in diary.ledger.of(LOCAL).every(EntryFilter())]
+        texts = [entry.text for entry in diary.ledger.for_owner(LOCAL).iter_entries(EntryFilter())]
         words = sum(len(text.split()) for text in texts)
         told(report, {"words": words, "words_per_s": round(words / report["searchable_s"])})
         told(report, {"chunks": diary.index.count(), "recall": asked(diary.recall, texts)})
@@ -118,7 +118,7 @@ class Diary:
 @contextmanager
 def opened(settings: dict[str, str]) -> Iterator[Diary]:
     """Ledger, index and embedder as the house had them."""
-    embedder = open_embedder(DiarySettings.read())
+    embedder = open_embedder(DiarySettings.load())
     index = EdgeIndex(Path(settings["INDEX_PATH"]), embedder.name, embedder.dimension)
     with Ledger(settings["LEDGER_URL"]) as ledger:
         yield Diary(ledger, index, embedder, Recall(ledger, embedder, index))

@@ -53,7 +53,7 @@ def write(
         EntryDraft(text=_text(session.turns), date=session.at.isoformat(), id=_entry_id(session))
         for session in conversation.sessions
     ]
-    entries = [ledger.of(owner).add(draft) for draft in drafts]
+    entries = [ledger.for_owner(owner).add(draft) for draft in drafts]
     index.upsert(build_chunks(entries, embedder))
     ledger.mark_indexed(entries)
 

@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("outputs/bench/recall.json"))
     options = parser.parse_args()
     try:
-        report = measured(_conversations(options.file), open_embedder(DiarySettings.read()))
+        report = measured(_conversations(options.file), open_embedder(DiarySettings.load()))
     except AdaError as error:
         print(error, file=sys.stderr)
         return 1

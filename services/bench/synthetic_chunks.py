@@ -27,7 +27,7 @@ def fill(
     chance = random.Random(1)
     spoken = [text.split() for text in texts if len(text.split()) > _RUN]
     real = embedder.embed_documents([_mixture(spoken, chance) for _ in range(_REAL_VECTORS)])
-    mine = ledger.of(owner)
+    mine = ledger.for_owner(owner)
     filling = mine.begin_import("filling")
     while (missing := chunks - index.count()) > 0:
         drafts = [

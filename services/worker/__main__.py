@@ -14,10 +14,10 @@ from services.diary.jobs import queue_connection
 from services.diary.ledger.ledger import Ledger
 from services.errors import DiaryUnavailable
 from services.process.start import PATIENT, start
-from services.worker.build import open_office
+from services.worker.build import build_worker
 from services.worker.completion_client import CompletionClient
 from services.worker.settings import WorkerSettings
-from services.worker.worker import Worker, nothing
+from services.worker.worker import Worker, noop
 
 WRITE_TIMEOUT_S = 30
 
@@ -36,7 +36,7 @@ def prepare() -> Worker:
 
     Raises ConfigError or DiaryUnavailable.
     """
-    settings = WorkerSettings.read()
+    settings = WorkerSettings.load()
     logs.set_up(settings.log_format, settings.log_level, settings.log_errors)
     tracing.switch_on(settings.otlp_endpoint, "ada-worker")
     ledger = Ledger(settings.ledger_url)
@@ -50,8 +50,8 @@ def prepare() -> Worker:
     author = CompletionClient(
         settings.model_url, settings.connect_timeout_s, settings.whole_timeout_s, settings.model_api_key
     )
-    turned = settings.alive_path.touch if settings.alive_path else nothing
-    return open_office(ledger, embedder, index, queue, author, turned)
+    turned = settings.alive_path.touch if settings.alive_path else noop
+    return build_worker(ledger, embedder, index, queue, author, turned)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ class Indexer:
             self.write(entries[middle:])
             return
         [entry] = entries
-        state = self._ledger.put_off(entry, f"{type(error).__name__}: {error}")
+        state = self._ledger.defer(entry, f"{type(error).__name__}: {error}")
         log.warning("entry %s version %d is %s: %s", entry.id, entry.version, state, type(error).__name__)
 
 

@@ -23,7 +23,7 @@ FIRST = f"fake-{DIMENSION}-f3~1"
 
 
 def found(index: EdgeIndex, **days: str) -> set[str]:
-    return {hit.entry_id for hit in index.of("ada").search(asked("any"), 1000, **days)}
+    return {hit.entry_id for hit in index.for_owner("ada").search(asked("any"), 1000, **days)}
 
 
 @pytest.fixture
@@ -206,11 +206,11 @@ def test_settling_builds_a_graph_that_finds_the_same(folder: Path, monkeypatch: 
     vectors = chance.normal(size=(8_000, 12)) @ chance.normal(size=(12, 384))  # text fills few dimensions
     twin.upsert([chunk(f"fog {i}", vector=vector.tolist()) for i, vector in enumerate(vectors)])
     question = IndexQuery(vectors[5_000].tolist(), plain_words("77"))
-    before = twin.of("ada").search(question, 10)
+    before = twin.for_owner("ada").search(question, 10)
     ungraphed = twin.shard.vectors_in_an_index()
     twin.optimize()
     assert (ungraphed, twin.shard.vectors_in_an_index()) == (8_000, 16_000)  # words alone, then both
-    after = twin.of("ada").search(question, 10)
+    after = twin.for_owner("ada").search(question, 10)
     assert len({hit.entry_id for hit in after} & {hit.entry_id for hit in before}) >= 10
     assert max(after, key=lambda hit: hit.scores[SPARSE]).entry_id == "fog 77"
     index.close()

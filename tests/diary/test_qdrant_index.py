@@ -51,7 +51,7 @@ def reader(server: Server) -> Iterator[QdrantIndex]:
 
 
 def found(index: QdrantIndex) -> set[str]:
-    return {hit.entry_id for hit in index.of("ada").search(asked("any"), 1000)}
+    return {hit.entry_id for hit in index.for_owner("ada").search(asked("any"), 1000)}
 
 
 def test_ensuring_twice_keeps_what_is_there(index: QdrantIndex):
@@ -87,7 +87,7 @@ def test_the_read_only_key_searches_through_the_alias_and_changes_nothing(
     reader.check()
     assert reader.count() == 1
     assert found(reader) == {"hers"}
-    assert len(reader.of("ada").fetch([ChunkRef("hers", 1, 0)], asked("hers"))) == 1
+    assert len(reader.for_owner("ada").fetch([ChunkRef("hers", 1, 0)], asked("hers"))) == 1
     for change in (
         lambda: reader.upsert([chunk("not hers")]),
         lambda: reader.delete([EntryKey("ada", "hers")]),

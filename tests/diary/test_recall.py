@@ -49,7 +49,7 @@ def her_diary(
     index = EdgeIndex(room / "index", minilm.name, minilm.dimension)
     drafts = map(EntryDraft.model_validate_json, SAMPLES.read_text(encoding="utf-8").splitlines())
     with Ledger(f"sqlite:///{room}/ledger.sqlite3") as ledger:
-        write(index, minilm, *(ledger.of("ada").add(draft) for draft in drafts))
+        write(index, minilm, *(ledger.for_owner("ada").add(draft) for draft in drafts))
         yield Recall(ledger, minilm, index, birthday=(3, 14))
     index.close()
 
@@ -124,7 +124,7 @@ def keep(ledger: Ledger, index: EdgeIndex):
     """Writes an entry into ledger and index."""
 
     def kept(text: str, **fields: object) -> Entry:
-        entry = ledger.of("ada").add(EntryDraft.model_validate({"text": text, **fields}))
+        entry = ledger.for_owner("ada").add(EntryDraft.model_validate({"text": text, **fields}))
         write(index, FakeEmbedder(), entry)
         return entry
 
@@ -181,7 +181,7 @@ class TestWhatIsFound:
                 return [unit_vector("all the same")] * len(texts)
 
         texts = ["The zephyr came at noon.", *(f"Entry number {number}." for number in range(20))]
-        entries = [ledger.of("ada").add(EntryDraft(text=text)) for text in texts]
+        entries = [ledger.for_owner("ada").add(EntryDraft(text=text)) for text in texts]
         write(index, OneMeaning(), *entries)
         assert ids(Recall(ledger, OneMeaning(), index).search("ada", RecallQuery("zephyrs", 1))) == [
             entries[0].id
@@ -209,14 +209,14 @@ class TestTheLedgerHasTheLastWord:
         self, recall: Recall, keep, ledger: Ledger
     ):
         kept, gone = keep("kept"), keep("ghost")
-        ledger.of("ada").remove(gone.id)
+        ledger.for_owner("ada").remove(gone.id)
         assert ids(recall.search("ada", RecallQuery("ghost", 2))) == [kept.id]
 
     def test_what_an_entry_said_before_it_was_edited_finds_it_no_more(
         self, recall: Recall, keep, ledger: Ledger, index: EdgeIndex, embedder: FakeEmbedder
     ):
         entry = keep("The kite is red.")
-        edited = ledger.of("ada").edit(entry.id, EntryDraft(text="The boat is blue."))
+        edited = ledger.for_owner("ada").edit(entry.id, EntryDraft(text="The boat is blue."))
         assert recall.search("ada", RecallQuery("kite", 2)) == []
         write(index, embedder, edited)  # the old version's chunks are still there
         (one,) = recall.search("ada", RecallQuery("kite", 2))
@@ -230,7 +230,7 @@ class TestTheLedgerHasTheLastWord:
         kept = keep("something else")
         for number in range(CANDIDATES + 20):
             gone = keep(f"question {number}")
-            ledger.of("ada").remove(gone.id)
+            ledger.for_owner("ada").remove(gone.id)
         assert ids(recall.search("ada", RecallQuery("question", 1))) == [kept.id]
 
 
@@ -313,10 +313,10 @@ class TestWhatIsPreferred:
     ):
         """It shares no word with the question, and more others than are looked at are nearer in meaning."""
         question = "what was two weeks ago?"
-        wanted = ledger.of("ada").add(EntryDraft(text="unlike all", date="2026-05-18"))
+        wanted = ledger.for_owner("ada").add(EntryDraft(text="unlike all", date="2026-05-18"))
         index.upsert([against(question, wanted)])
         for number in range(2 * CANDIDATES):
-            other = ledger.of("ada").add(EntryDraft(text=f"entry {number}", date="2020-01-01"))
+            other = ledger.for_owner("ada").add(EntryDraft(text=f"entry {number}", date="2020-01-01"))
             index.upsert([against(question, other, by=0.2)])
         (one,) = recall.search("ada", RecallQuery(question, 1, as_of=Date(2026, 6, 1)))
         assert (one.entry.id, one.score_parts["dates"]) == (wanted.id, DATE_WEIGHT)

@@ -54,22 +54,22 @@ class CountingIndex:
         self._before = before
         self.searches = 0
 
-    def of(self, owner: str) -> "CountingIndex":
+    def for_owner(self, owner: str) -> "CountingIndex":
         return self
 
     def search(self, asked: IndexQuery, limit: int, first_day: str = "", last_day: str = "") -> list[Hit]:
         self.searches += 1
         self._before()
-        return self._index.of("ada").search(asked, limit, first_day, last_day)
+        return self._index.for_owner("ada").search(asked, limit, first_day, last_day)
 
 
 @pytest.fixture
 def filled(ledger: Ledger, index: EdgeIndex) -> EdgeIndex:
     """A hundred entries of 2026."""
-    hers = ledger.of("ada")
+    hers = ledger.for_owner("ada")
     drafts = [EntryDraft(text=f"Entry {n}.", date=f"2026-0{1 + n % 9}-1{n % 10}") for n in range(100)]
     hers.add_rows(hers.begin_import("a"), drafts)
-    index.upsert(build_chunks(list(ledger.every_current()), FakeEmbedder()))
+    index.upsert(build_chunks(list(ledger.iter_current()), FakeEmbedder()))
     return index
 
 
@@ -122,7 +122,7 @@ class TestASearchIsStopped:
 
     def test_while_the_ledger_is_asked(self, ledger: Ledger, filled: EdgeIndex):
         """Every entry was removed meanwhile, so more and more candidates are looked at."""
-        ledger.of("ada").remove_where(EntryFilter())
+        ledger.for_owner("ada").remove_where(EntryFilter())
         cancellation = Cancellation()
         index = CountingIndex(filled, before=cancellation.cancel)
         with pytest.raises(SearchCancelled):

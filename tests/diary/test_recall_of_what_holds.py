@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fake_embedder import FakeEmbedder
 
-from services.diary.conflicts import OwnerConflicts, Pair, Settled, Verdict
+from services.diary.conflicts import OwnerConflicts, Pair, Resolution, Verdict
 from services.diary.embedding.embedder import Embedder, SentenceTransformerEmbedder
 from services.diary.entry import Entry, EntryDraft
 from services.diary.index.chunking import chunks
@@ -32,7 +32,7 @@ def recalling(folder: Path, embedder: Embedder, name: str) -> Iterator[Recall]:
     lines = (REGRESSIONS / name / "diary.jsonl").read_text(encoding="utf-8").splitlines()
     index = EdgeIndex(folder / "index", embedder.name, embedder.dimension)
     with Ledger(f"sqlite:///{folder}/ledger.sqlite3") as ledger:
-        entries = [ledger.of("ada").add(EntryDraft.model_validate_json(line)) for line in lines]
+        entries = [ledger.for_owner("ada").add(EntryDraft.model_validate_json(line)) for line in lines]
         index.upsert(build_chunks(entries, embedder))
         yield Recall(ledger, embedder, index)
     index.close()
@@ -76,7 +76,7 @@ Keep = Callable[..., Entry]
 @pytest.fixture
 def keep(ledger: Ledger, index: EdgeIndex) -> Keep:
     def kept(text: str, date: str) -> Entry:
-        entry = ledger.of("ada").add(EntryDraft(text=text, date=date))
+        entry = ledger.for_owner("ada").add(EntryDraft(text=text, date=date))
         index.upsert(build_chunks([entry], FakeEmbedder()))
         return entry
 
@@ -103,26 +103,30 @@ class TestWhatIsSettled:
     """A passage that was settled as superseded is not shown as if it held."""
 
     @pytest.fixture
-    def settle(self, ledger: Ledger, index: EdgeIndex) -> Callable[[Entry, str, Entry, str, Settled], None]:
-        def settled(a: Entry, a_passage: str, b: Entry, b_passage: str, how: Settled) -> None:
+    def settle(
+        self, ledger: Ledger, index: EdgeIndex
+    ) -> Callable[[Entry, str, Entry, str, Resolution], None]:
+        self, ledger: Ledger, index: EdgeIndex
+    ) -> Callable[[Entry, str, Entry, str, Resolution], None]:
+        def settled(a: Entry, a_passage: str, b: Entry, b_passage: str, how: Resolution) -> None:
             conflicts = OwnerConflicts(ledger, FakeEmbedder(), index, "ada")
             pair = Pair(a, b, a_passage, b_passage)
-            conflicts.judged(pair, Verdict.CONTRADICTS)
-            conflicts.settle(pair.id, how)
+            conflicts.record_verdict(pair, Verdict.CONTRADICTS)
+            conflicts.resolve(pair.id, how)
 
         return settled
 
     @pytest.mark.parametrize(
         ("how", "days"),
         [
-            (Settled.A, ["2026-01-01"]),
-            (Settled.B, ["2026-02-01"]),
-            (Settled.BOTH, ["2026-01-01", "2026-02-01"]),
-            (Settled.NEITHER, []),
+            (Resolution.A, ["2026-01-01"]),
+            (Resolution.B, ["2026-02-01"]),
+            (Resolution.BOTH, ["2026-01-01", "2026-02-01"]),
+            (Resolution.NEITHER, []),
         ],
     )
     def test_the_entry_that_holds_is_recalled_alone(
-        self, recall: Recall, keep: Keep, settle, how: Settled, days: list[str]
+        self, recall: Recall, keep: Keep, settle, how: Resolution, days: list[str]
     ):
         a, b = keep("I will sell the house.", "2026-01-01"), keep("I will keep the house.", "2026-02-01")
         settle(a, a.text, b, b.text, how)
@@ -136,7 +140,7 @@ class TestWhatIsSettled:
         self, recall: Recall, keep: Keep, ledger: Ledger, index: EdgeIndex
     ):
         a, b = keep("I will sell the house.", "2026-01-01"), keep("I will keep the house.", "2026-02-01")
-        OwnerConflicts(ledger, FakeEmbedder(), index, "ada").judged(
+        OwnerConflicts(ledger, FakeEmbedder(), index, "ada").record_verdict(
             Pair(a, b, a.text, b.text), Verdict.CONTRADICTS
         )
         assert len(recall.search("ada", RecallQuery("house", 6))) == 2
@@ -150,7 +154,7 @@ class TestWhatIsSettled:
         a = keep("\n".join([others[0], passage, *others[1:]]), "2026-01-01")
         b = keep("I will keep the house.", "2026-02-01")
         assert passage in chunks(a.text)
-        settle(a, passage, b, b.text, Settled.B)
+        settle(a, passage, b, b.text, Resolution.B)
         shown = {one.entry.id: one for one in recall.search("ada", RecallQuery("sell the house", 6))}
         assert passage not in shown[a.id].excerpt
         assert LEFT_OUT in shown[a.id].excerpt
@@ -162,6 +166,6 @@ class TestWhatIsSettled:
     ):
         """A verdict is on two versions, and holds until either is edited."""
         a, b = keep("I will sell the house.", "2026-01-01"), keep("I will keep the house.", "2026-02-01")
-        settle(a, a.text, b, b.text, Settled.B)
-        ledger.of("ada").edit(b.id, EntryDraft(text="I am in two minds."))
+        settle(a, a.text, b, b.text, Resolution.B)
+        ledger.for_owner("ada").edit(b.id, EntryDraft(text="I am in two minds."))
         assert [one.entry.id for one in recall.search("ada", RecallQuery("sell house", 6))] == [a.id]

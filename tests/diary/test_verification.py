@@ -23,7 +23,7 @@ TWO_LINES = "The first line.\nAnd the second."
 
 def written(ledger: Ledger, index: EdgeIndex, name: str, text: str = TWO_LINES, owner: str = "ada") -> Entry:
     """An entry that is in both."""
-    entry = ledger.of(owner).add(EntryDraft(text=text, id=name))
+    entry = ledger.for_owner(owner).add(EntryDraft(text=text, id=name))
     brought(ledger, index, entry)
     return entry
 
@@ -44,9 +44,9 @@ def test_two_that_are_equal_do_not_differ(ledger: Ledger, index: EdgeIndex):
     for owner in ("ada", "bríd"):
         written(ledger, index, "a", owner=owner)
         written(ledger, index, "b", "one line", owner=owner)
-    edited = ledger.of("ada").edit("a", EntryDraft(text="edited"))
+    edited = ledger.for_owner("ada").edit("a", EntryDraft(text="edited"))
     brought(ledger, index, edited)
-    removed = ledger.of("ada").remove("b")
+    removed = ledger.for_owner("ada").remove("b")
     brought(ledger, index, removed)
     index.delete([EntryKey("ada", "b")])
     assert verify(ledger, index) == []
@@ -67,7 +67,7 @@ def test_an_entry_of_which_a_part_is_there_is_torn(ledger: Ledger, index: EdgeIn
 
 def test_an_older_version_beside_the_current_one_is_stale(ledger: Ledger, index: EdgeIndex):
     first = written(ledger, index, "a")
-    second = ledger.of("ada").edit("a", EntryDraft(text="edited"))
+    second = ledger.for_owner("ada").edit("a", EntryDraft(text="edited"))
     brought(ledger, index, second)
     index.upsert(build_chunks([first], FakeEmbedder()))
     assert kinds(ledger, index) == [("ada", "a", "stale")]
@@ -75,7 +75,7 @@ def test_an_older_version_beside_the_current_one_is_stale(ledger: Ledger, index:
 
 def test_what_was_removed_or_never_was_is_surplus(ledger: Ledger, index: EdgeIndex):
     entry = written(ledger, index, "a")
-    tombstone = ledger.of("ada").remove("a")
+    tombstone = ledger.for_owner("ada").remove("a")
     brought(ledger, index, tombstone)
     index.delete([EntryKey("ada", "a")])
     index.upsert(build_chunks([entry], FakeEmbedder()))
@@ -84,8 +84,8 @@ def test_what_was_removed_or_never_was_is_surplus(ledger: Ledger, index: EdgeInd
 
 
 def test_what_waits_and_what_failed_is_named_with_its_reason(ledger: Ledger, index: EdgeIndex):
-    ledger.of("ada").add(EntryDraft(text="a", id="waits"))
-    failed = ledger.of("ada").add(EntryDraft(text="b", id="fails"))
+    ledger.for_owner("ada").add(EntryDraft(text="a", id="waits"))
+    failed = ledger.for_owner("ada").add(EntryDraft(text="b", id="fails"))
     ledger.mark_failed(failed, "the model can't read it")
     assert verify(ledger, index) == [
         Difference("ada", "fails", "failed", "the model can't read it"),
@@ -107,11 +107,11 @@ def test_what_is_written_while_it_looks_is_no_difference(ledger: Ledger, tmp_pat
     written(ledger, index, "b")
 
     def edit() -> None:
-        brought(ledger, index, ledger.of("ada").edit("a", EntryDraft(text="edited")))
+        brought(ledger, index, ledger.for_owner("ada").edit("a", EntryDraft(text="edited")))
         written(ledger, index, "c")
 
     def remove() -> None:
-        brought(ledger, index, ledger.of("ada").remove("b"))
+        brought(ledger, index, ledger.for_owner("ada").remove("b"))
         index.delete([EntryKey("ada", "b")])
 
     index.writes = [remove, edit]
@@ -123,7 +123,7 @@ def test_what_is_written_while_it_looks_is_no_difference(ledger: Ledger, tmp_pat
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lost=st.sets(st.integers(0, 5)), stray=st.sets(st.integers(6, 9)))
 def test_exactly_what_differs_is_named(ledger: Ledger, index: EdgeIndex, lost: set[int], stray: set[int]):
-    mine = ledger.of("ada")
+    mine = ledger.for_owner("ada")
     for number in range(6):
         entry = mine.add(EntryDraft(text="same", id=str(number)), idempotency_key=str(number))
         brought(ledger, index, entry)

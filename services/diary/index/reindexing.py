@@ -44,7 +44,7 @@ def reindex(
     twin = index.shadow()
     filling = _Filling(ledger, embedder, twin, progress)
     try:
-        filling.add(entry for entry in ledger.every_current() if _is_indexed(entry))
+        filling.add(entry for entry in ledger.iter_current() if _is_indexed(entry))
         filling.catch_up(_is_indexed)
         twin.optimize()
         index.promote(twin)
@@ -95,7 +95,7 @@ class _Filling:
             held.setdefault(EntryKey(found.owner, found.entry_id), set()).add(found.version)
         wrong = [
             _key(entry)
-            for entry in self._ledger.every_current()
+            for entry in self._ledger.iter_current()
             if held.pop(_key(entry), set()) != ({entry.version} if self._fits(entry, is_wanted) else set())
         ]
         return wrong + list(held)
@@ -135,7 +135,7 @@ def _key(entry: Entry) -> EntryKey:
 def main() -> int:
     """Make the index anew with the embedding model of the environment, whichever made the old one."""
     try:
-        settings = DiarySettings.read()
+        settings = DiarySettings.load()
         logs.set_up(settings.log_format, settings.log_level, settings.log_errors)
         embedder = open_embedder(settings)
         with closing(_opened(settings, embedder)) as index, Ledger(settings.ledger_url) as ledger:

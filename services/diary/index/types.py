@@ -1,6 +1,6 @@
 """The index: chunks by meaning and by words, always searched for one owner.
 
-An engine itself has no search. `engine.of(owner)` has one, and it can name no other owner, so that no
+An engine itself has no search. `engine.for_owner(owner)` has one, and it can name no other owner, so that no
 caller can forget the filter.
 """
 
@@ -165,7 +165,7 @@ class OwnerIndex(Protocol):
 class IndexEngine(Protocol):
     """What a vector store must do for the diary. Raises DiaryUnavailable when it can't."""
 
-    def of(self, owner: str) -> OwnerIndex:
+    def for_owner(self, owner: str) -> OwnerIndex:
         """What can be searched for `owner`."""
         ...
 
@@ -250,7 +250,7 @@ class UnavailableIndex:
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    def of(self, owner: str) -> OwnerIndex:
+    def for_owner(self, owner: str) -> OwnerIndex:
         return self
 
     def search(self, asked: IndexQuery, limit: int, first_day: str = "", last_day: str = "") -> list[Hit]:

@@ -175,8 +175,8 @@ class Recall:
         )  # half a character is no word
         vector = self._embedder.embed_query(text)
         asked = IndexQuery(vector, bm25.query_vector(bm25_text(text, times.mentions)))
-        superseded = conflicts.superseded(self._ledger, owner)
-        index = self._index.of(owner)
+        superseded = conflicts.superseded_passages(self._ledger, owner)
+        index = self._index.for_owner(owner)
         days = query.first_day, query.last_searched_day
         return _Question(owner, index, asked, times, *days, query.mood, superseded, cancellation)
 
@@ -208,7 +208,7 @@ class Recall:
         self, question: _Question, entries: Mapping[tuple[str, int], list[ScoredChunk]]
     ) -> Iterator[_Found]:
         """A few at a time, since mostly the first few are enough."""
-        ledger, rest = self._ledger.of(question.owner), iter(entries.items())
+        ledger, rest = self._ledger.for_owner(question.owner), iter(entries.items())
         while some := dict(islice(rest, ENTRIES_PER_QUERY)):
             question.cancellation.check()
             current = ledger.get_many([entry_id for entry_id, _ in some])
@@ -237,7 +237,7 @@ def within_budget(
 def _holding(question: _Question, entry: Entry, chunks: Sequence[ScoredChunk]) -> _Found | None:
     """An entry with those of its chunks that hold; None when there are none among them."""
     passages = question.superseded.get((entry.id, entry.version), ())
-    hidden = conflicts.places_of(passages, entry.text) if passages else frozenset()
+    hidden = conflicts.chunk_ordinals(passages, entry.text) if passages else frozenset()
     holding = [chunk for chunk in chunks if chunk.hit.ordinal not in hidden]
     is_of_the_mood = question.mood is not None and (entry.mood or "").casefold() == question.mood.casefold()
     return _Found(entry, holding, MOOD_WEIGHT * is_of_the_mood, hidden) if holding else None

@@ -19,7 +19,7 @@ from functools import partial
 from dateparser.date import DateDataParser
 
 from services.diary.date_names import DAY_NAMES, MONTH_NAMES
-from services.diary.dates import read_when
+from services.diary.dates import parse_date
 from services.diary.index import bm25
 from services.diary.recall import date_words
 
@@ -176,7 +176,7 @@ def _tried(reading: Reading, phrase: re.Match[str], as_of: Date) -> Span | None:
 
 def _written(text: str, as_of: Date) -> Span:
     """A date with its year, as that of an entry. Raises ValueError."""
-    when = read_when(re.sub(r",? in (?=\d{4}$)| the ", " ", text), as_of)
+    when = parse_date(re.sub(r",? in (?=\d{4}$)| the ", " ", text), as_of)
     return Date.fromisoformat(when.first_day), Date.fromisoformat(when.last_day)
 
 

@@ -59,7 +59,7 @@ class EdgeIndex:
         """The folder that is searched."""
         return self.shard.path
 
-    def of(self, owner: str) -> OwnerIndex:
+    def for_owner(self, owner: str) -> OwnerIndex:
         """What can be searched for `owner`."""
         return OwnerChunks(EdgeOwner(self, owner))
 

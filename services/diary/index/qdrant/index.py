@@ -48,7 +48,7 @@ class QdrantIndex:
         self._model = model
         self._dimension = dimension
 
-    def of(self, owner: str) -> OwnerIndex:
+    def for_owner(self, owner: str) -> OwnerIndex:
         """What can be searched for `owner`."""
         return OwnerChunks(QdrantOwner(self, owner))
 
