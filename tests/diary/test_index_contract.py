@@ -173,9 +173,6 @@ class TestSearching:
         index.upsert([chunk("far away"), chunk("the harbour", vector=[-x for x in unit_vector("far away")])])
         hits = index.for_owner("ada").search(question, 1)
         assert [hit.entry_id for hit in hits] == ["far away", "the harbour"]
-            "far away",
-            "the harbour",
-        ]
 
     def test_a_hit_has_both_scores_whichever_part_found_it(self, index: IndexEngine):
         index.upsert([chunk(f"{word} {i}") for i in range(40) for word in ("fog", "dog")])

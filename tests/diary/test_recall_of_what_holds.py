@@ -106,8 +106,6 @@ class TestWhatIsSettled:
     def settle(
         self, ledger: Ledger, index: EdgeIndex
     ) -> Callable[[Entry, str, Entry, str, Resolution], None]:
-        self, ledger: Ledger, index: EdgeIndex
-    ) -> Callable[[Entry, str, Entry, str, Resolution], None]:
         def settled(a: Entry, a_passage: str, b: Entry, b_passage: str, how: Resolution) -> None:
             conflicts = OwnerConflicts(ledger, FakeEmbedder(), index, "ada")
             pair = Pair(a, b, a_passage, b_passage)
