@@ -9,7 +9,7 @@ import re
 import shutil
 from pathlib import Path
 
-from services.diary.index.types import numbered
+from services.diary.index.types import numbered_collection
 from services.errors import DiaryUnavailable
 from services.files import lock_file, write_atomic
 
@@ -51,7 +51,7 @@ class IndexDirectory:
 
     def fresh(self, taken: str = "") -> Path:
         """A folder that is not there, numbered after `taken`."""
-        path = self.folder / numbered(self._name, taken)
+        path = self.folder / numbered_collection(self._name, taken)
         shutil.rmtree(path, ignore_errors=True)  # of a reindexing that was cut short
         return path
 
