@@ -7,7 +7,6 @@ in one process because Qdrant's embedded engine takes only one; and the model, w
 end with this one, even when it is killed with -9.
 """
 
-import fcntl
 import logging
 import os
 import secrets
@@ -29,6 +28,7 @@ from services.diary.index.types import IndexEngine, UnavailableIndex
 from services.diary.jobs import queue_connection
 from services.diary.ledger.ledger import Ledger, check_free_space
 from services.errors import AdaError, ConfigError, DiaryUnavailable
+from services.files import lock_file
 from services.orchestrator.app import serve
 from services.orchestrator.dependencies import AppState, build_concurrency_limiter, build_state, check_keys
 from services.orchestrator.observability.metrics import Metrics
@@ -213,12 +213,14 @@ def _home(settings: OrchestratorSettings) -> Path:
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
     """Two Adas over one diary would damage its index."""
-    with (home / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"an Ada is running over {home} already: end it first") from None
+    try:
+        lock = lock_file(home / "lock")
+    except BlockingIOError:
+        raise ConfigError(f"an Ada is running over {home} already: end it first") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _check_start(settings: OrchestratorSettings, home: Path) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from services.bench import baselines, locomo
-from services.bench.diary import TURNS, TurnsDiary, write
 from services.bench.locomo import CATEGORIES, Conversation, Question
+from services.bench.locomo_diary import TURNS, TurnsDiary, write
 from services.diary.embedding.embedder import Embedder, open_embedder
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.ledger.ledger import Ledger

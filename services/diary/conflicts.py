@@ -234,7 +234,7 @@ class OwnerConflicts:
 
 def _passage(entry: Entry, hit: Hit) -> str:
     """What a chunk says; the index does not hold it."""
-    return (chunks(entry.text)[hit.place :] or [entry.text])[0]
+    return (chunks(entry.text)[hit.ordinal :] or [entry.text])[0]
 
 
 def _pair_id(a: Entry, b: Entry) -> str:

@@ -45,7 +45,7 @@ def prepare() -> Worker:
         settings.qdrant_url, settings.qdrant_api_key, embedder.name, embedder.dimension, WRITE_TIMEOUT_S
     )
     with suppress(DiaryUnavailable):  # it may come later; another model's index is refused now, by name
-        index.ensure()
+        index.create_if_missing()
     queue = queue_connection(settings.redis_url, settings.redis_password)
     author = CompletionClient(
         settings.model_url, settings.connect_timeout_s, settings.whole_timeout_s, settings.model_api_key

@@ -11,7 +11,7 @@ from fake_embedder import FakeEmbedder
 from services.diary.conflicts import OwnerConflicts, Pair, Resolution, Verdict
 from services.diary.entry import Entry, EntryDraft
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.indexing import index_batch
+from services.diary.index.indexing import build_chunks
 from services.diary.ledger.ledger import Ledger
 from services.errors import NotFound
 
@@ -37,7 +37,7 @@ class Diary:
 
     def write(self, text: str, date: str, owner: str = OWNER, **fields: object) -> Entry:
         entry = self.ledger.for_owner(owner).add(EntryDraft(text=text, date=date, **fields))
-        self.index.upsert(index_batch([entry], self.embedder))
+        self.index.upsert(build_chunks([entry], self.embedder))
         return entry
 
     def pairs(self, entry: Entry) -> list[tuple[str, str]]:
@@ -81,7 +81,7 @@ class TestCandidates:
         diary.conflicts.record_verdict(pair, Verdict.AGREES)
         assert diary.pairs(late) == []
         edited = diary.ledger.for_owner(OWNER).edit("late", EntryDraft(text="Born in Kerry."))
-        diary.index.upsert(index_batch([edited], diary.embedder))
+        diary.index.upsert(build_chunks([edited], diary.embedder))
         assert [pair.id for pair in diary.conflicts.candidates(edited)] == ["early.1~late.2"]
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 
 from services.diary.entry import EntryDraft, Source
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.indexing import index_batch
+from services.diary.index.indexing import build_chunks
 from services.diary.index.types import EntryKey
 from services.diary.index.verification import verify
 from services.diary.ledger.ledger import EntryFilter, Ledger
@@ -80,8 +80,8 @@ def test_the_index_never_has_a_word_of_an_entry(tmp_path: Path, ledger: Ledger):
     entries = [
         ledger.for_owner(OWNER).add(EntryDraft(text=f"secretword{n:06d} of the heron")) for n in range(50)
     ]
-    index.upsert(index_batch(entries, FakeEmbedder()))
-    index.forget([EntryKey(OWNER, entry.id) for entry in entries[:25]])
+    index.upsert(build_chunks(entries, FakeEmbedder()))
+    index.delete([EntryKey(OWNER, entry.id) for entry in entries[:25]])
     index.close()
     assert left(tmp_path / "index", ["secretword", "heron"]) == {}
 

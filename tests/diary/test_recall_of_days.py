@@ -15,10 +15,11 @@ from fake_embedder import DIMENSION, FakeEmbedder
 
 from services.diary.entry import Entry, EntryDraft
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.indexing import index_batch
+from services.diary.index.indexing import build_chunks
 from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.paging import EntryFilter
-from services.diary.recall.recall import Recall, Recalled
+from services.diary.recall.query import RecallQuery
+from services.diary.recall.recall import Recall, RecalledEntry
 from services.local_time import IN_UTC, LocalTime
 
 TODAY = Date(2026, 11, 27)
@@ -26,7 +27,7 @@ OLDER = 3_000
 SPRING = "What did you do last spring?"
 
 
-def days(found: list[Recalled]) -> list[str]:
+def days(found: list[RecalledEntry]) -> list[str]:
     return [one.entry.day for one in found]
 
 
@@ -44,11 +45,11 @@ class House:
         for start in range(0, len(drafts), 500):
             hers.add_rows(import_id, drafts[start : start + 500])
         new = [entry for entry in hers.iter_entries(EntryFilter()) if entry.import_id == import_id]
-        self.index.upsert(index_batch(new, FakeEmbedder()))
+        self.index.upsert(build_chunks(new, FakeEmbedder()))
         return new
 
-    def search(self, question: str, top_k: int = 6, **asked: object) -> list[Recalled]:
-        return self.recall.search("ada", question, top_k, **{"as_of": TODAY, **asked})
+    def search(self, question: str, top_k: int = 6, **asked: object) -> list[RecalledEntry]:
+        return self.recall.search("ada", RecallQuery(question, top_k, **{"as_of": TODAY, **asked}))
 
     def close(self) -> None:
         self.index.close()
@@ -110,7 +111,7 @@ class TestRowsWithoutADate:
         house.take_in(EntryDraft(text="Bread failed.", date=today.isoformat()))
         best, *rest = house.search("What happened today?", as_of=today, recency=30)
         assert (best.entry.text, best.entry.date_assumed) == ("Bread failed.", False)
-        assert all(one.parts["dates"] == one.parts["recency"] == 0 for one in rest)
+        assert all(one.score_parts["dates"] == one.score_parts["recency"] == 0 for one in rest)
 
     def test_a_date_that_is_given_later_counts(self, house: House):
         (entry,) = house.take_in(EntryDraft(text="Undated."))

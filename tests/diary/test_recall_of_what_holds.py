@@ -17,9 +17,10 @@ from services.diary.embedding.embedder import Embedder, SentenceTransformerEmbed
 from services.diary.entry import Entry, EntryDraft
 from services.diary.index.chunking import chunks
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.indexing import index_batch
+from services.diary.index.indexing import build_chunks
 from services.diary.ledger.ledger import Ledger
 from services.diary.recall.excerpt import LEFT_OUT
+from services.diary.recall.query import RecallQuery
 from services.diary.recall.recall import Recall
 
 REGRESSIONS = Path(__file__).parents[1] / "regressions"
@@ -32,7 +33,7 @@ def recalling(folder: Path, embedder: Embedder, name: str) -> Iterator[Recall]:
     index = EdgeIndex(folder / "index", embedder.name, embedder.dimension)
     with Ledger(f"sqlite:///{folder}/ledger.sqlite3") as ledger:
         entries = [ledger.for_owner("ada").add(EntryDraft.model_validate_json(line)) for line in lines]
-        index.upsert(index_batch(entries, embedder))
+        index.upsert(build_chunks(entries, embedder))
         yield Recall(ledger, embedder, index)
     index.close()
 
@@ -50,9 +51,9 @@ def test_near_duplicates_are_all_recalled(
 ):
     """regressions/near_duplicates: entries that differ by "not", a name or a dose."""
     with recalling(tmp_path, minilm, "near_duplicates") as recall:
-        found = recall.search("ada", question, 6)
+        found = recall.search("ada", RecallQuery(question, 6))
     assert days <= {one.entry.day for one in found}
-    assert not any(one.duplicates for one in found)
+    assert not any(one.duplicate_ids for one in found)
 
 
 @pytest.mark.parametrize("word", ["may", "could"])
@@ -60,8 +61,8 @@ def test_may_is_no_month(tmp_path: Path, minilm: SentenceTransformerEmbedder, wo
     """regressions/may_is_no_month: the peanuts come first, not the entries of May."""
     question = f"Is there any food that {word} hurt you?"
     with recalling(tmp_path, minilm, "may_is_no_month") as recall:
-        best = recall.search("ada", question, 3, as_of=Date(2026, 11, 27))[0]
-    assert (best.entry.day, best.parts["dates"]) == ("2019-02-03", 0)
+        best = recall.search("ada", RecallQuery(question, 3, as_of=Date(2026, 11, 27)))[0]
+    assert (best.entry.day, best.score_parts["dates"]) == ("2019-02-03", 0)
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ Keep = Callable[..., Entry]
 def keep(ledger: Ledger, index: EdgeIndex) -> Keep:
     def kept(text: str, date: str) -> Entry:
         entry = ledger.for_owner("ada").add(EntryDraft(text=text, date=date))
-        index.upsert(index_batch([entry], FakeEmbedder()))
+        index.upsert(build_chunks([entry], FakeEmbedder()))
         return entry
 
     return kept
@@ -88,13 +89,13 @@ class TestOfWhatIsSaidTwice:
         older = [
             keep(text, f"2026-0{n}-01") for n, text in enumerate(["the pill 50 mg", "The PILL: 50 mg!"], 1)
         ]
-        (one,) = recall.search("ada", "pill", 6)
-        assert (one.entry.id, set(one.duplicates)) == (newest.id, {entry.id for entry in older})
+        (one,) = recall.search("ada", RecallQuery("pill", 6))
+        assert (one.entry.id, set(one.duplicate_ids)) == (newest.id, {entry.id for entry in older})
 
     def test_that_of_a_day_which_the_question_names_goes_before(self, recall: Recall, keep: Keep):
         for month in (1, 2, 3):
             keep("The pill, 50 mg.", f"2026-0{month}-01")
-        (one,) = recall.search("ada", "Did you take the pill on 1 February 2026?", 6)
+        (one,) = recall.search("ada", RecallQuery("Did you take the pill on 1 February 2026?", 6))
         assert one.entry.day == "2026-02-01"
 
 
@@ -127,8 +128,11 @@ class TestWhatIsSettled:
     ):
         a, b = keep("I will sell the house.", "2026-01-01"), keep("I will keep the house.", "2026-02-01")
         settle(a, a.text, b, b.text, how)
-        assert sorted(one.entry.day for one in recall.search("ada", "house", 6)) == days
-        assert sorted(chunk.hit.first_day for chunk in recall.chunks("ada", "house", 6)) == days
+        assert sorted(one.entry.day for one in recall.search("ada", RecallQuery("house", 6))) == days
+        assert (
+            sorted(chunk.hit.first_day for chunk in recall.search_chunks("ada", RecallQuery("house", 6)))
+            == days
+        )
 
     def test_a_conflict_that_is_not_settled_leaves_both(
         self, recall: Recall, keep: Keep, ledger: Ledger, index: EdgeIndex
@@ -137,7 +141,7 @@ class TestWhatIsSettled:
         OwnerConflicts(ledger, FakeEmbedder(), index, "ada").record_verdict(
             Pair(a, b, a.text, b.text), Verdict.CONTRADICTS
         )
-        assert len(recall.search("ada", "house", 6)) == 2
+        assert len(recall.search("ada", RecallQuery("house", 6))) == 2
 
     @pytest.mark.parametrize("lines", [3, 60])
     def test_the_rest_of_a_longer_entry_is_shown_without_the_passage(
@@ -149,11 +153,11 @@ class TestWhatIsSettled:
         b = keep("I will keep the house.", "2026-02-01")
         assert passage in chunks(a.text)
         settle(a, passage, b, b.text, Resolution.B)
-        shown = {one.entry.id: one for one in recall.search("ada", "sell the house", 6)}
-        assert passage not in shown[a.id].shown
-        assert LEFT_OUT in shown[a.id].shown
-        assert "Line" in shown[a.id].shown
-        assert shown[a.id].why[-1] == "passages left out that were settled as superseded: 1"
+        shown = {one.entry.id: one for one in recall.search("ada", RecallQuery("sell the house", 6))}
+        assert passage not in shown[a.id].excerpt
+        assert LEFT_OUT in shown[a.id].excerpt
+        assert "Line" in shown[a.id].excerpt
+        assert shown[a.id].reasons[-1] == "passages left out that were settled as superseded: 1"
 
     def test_an_edit_brings_it_back(
         self, recall: Recall, keep: Keep, settle, ledger: Ledger, index: EdgeIndex
@@ -162,4 +166,4 @@ class TestWhatIsSettled:
         a, b = keep("I will sell the house.", "2026-01-01"), keep("I will keep the house.", "2026-02-01")
         settle(a, a.text, b, b.text, Resolution.B)
         ledger.for_owner("ada").edit(b.id, EntryDraft(text="I am in two minds."))
-        assert [one.entry.id for one in recall.search("ada", "sell house", 6)] == [a.id]
+        assert [one.entry.id for one in recall.search("ada", RecallQuery("sell house", 6))] == [a.id]

@@ -14,7 +14,7 @@ from qdrant_places import Folder, Server, chunk, standin
 from services.diary.embedding.embedder import Vector
 from services.diary.entry import EntryDraft, IndexState
 from services.diary.index import reindexing
-from services.diary.index.indexing import index_batch
+from services.diary.index.indexing import build_chunks
 from services.diary.index.reindexing import reindex
 from services.diary.index.types import EntryKey, Hit, IndexEngine
 from services.diary.index.verification import verify
@@ -62,8 +62,8 @@ class Diary:
         """What lies due is brought into the index, as a worker does it."""
         due = self.ledger.due(1_000)
         keys = {EntryKey(entry.owner, entry.id): entry.version for entry in due}
-        (index or self.index).upsert(index_batch(due, self.embedder))
-        (index or self.index).forget(keys, except_version=keys)
+        (index or self.index).upsert(build_chunks(due, self.embedder))
+        (index or self.index).delete(keys, except_version=keys)
         self.ledger.mark_indexed(due)
 
     def found(self, owner: str = "ada") -> set[str]:
@@ -111,7 +111,7 @@ def test_it_holds_all_that_the_ledger_has(diary: Diary, place: Folder | Server):
 
 def test_an_index_that_holds_nonsense_is_mended_by_it(diary: Diary):
     diary.write("a", "b")
-    diary.index.forget([EntryKey("ada", "a")])
+    diary.index.delete([EntryKey("ada", "a")])
     diary.index.upsert([chunk("stray"), chunk("b", version=7)])
     reindex(diary.ledger, diary.embedder, diary.index)
     assert diary.found() == {"a", "b"}
@@ -146,7 +146,7 @@ def test_what_another_worker_wrote_into_the_old_one_before_the_switch_and_marked
     """It upserted, the switch came, and only then it told the ledger."""
     diary.write("a")
     entry = diary.ledger.for_owner("ada").add(EntryDraft(text="late", id="late"))
-    diary.index.upsert(index_batch([entry], diary.embedder))
+    diary.index.upsert(build_chunks([entry], diary.embedder))
     reindex(diary.ledger, diary.embedder, diary.index)
     diary.ledger.mark_indexed([entry])
     assert verify(diary.ledger, diary.index) == []

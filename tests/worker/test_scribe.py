@@ -133,7 +133,7 @@ class TestMending:
         entries = [house.note("a", id="a"), house.note("b", id="b")]
         house.scribe.write(entries)
         assert house.scribe.mend() == 0
-        house.index.forget([EntryKey("ada", "a"), EntryKey("ada", "b")])
+        house.index.delete([EntryKey("ada", "a"), EntryKey("ada", "b")])
         assert house.scribe.mend() == 2
         assert len(house.ledger.due(9)) == 2
 

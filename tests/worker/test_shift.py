@@ -186,7 +186,7 @@ def test_an_index_that_was_lost_is_filled_again(house, until, eager: None):
     entries = [house.accept(f"number {number}") for number in range(10)]
     with house.at_work():
         until(house.all_indexed)
-        house.index.forget([EntryKey(entry.owner, entry.id) for entry in entries])
+        house.index.delete([EntryKey(entry.owner, entry.id) for entry in entries])
         until(lambda: house.index.count() == 10)
         until(house.all_indexed)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from services.diary.embedding.embedder import Embedder, Vector
 from services.diary.entry import Entry, EntryDraft
-from services.diary.index import bm25 as words
+from services.diary.index import bm25
 from services.diary.index.types import Chunk, IndexEngine
 from services.diary.ledger.ledger import Ledger
 
@@ -59,12 +59,12 @@ def _chunk(entry: Entry, vector: Vector) -> Chunk:
         owner=entry.owner,
         entry_id=entry.id,
         version=entry.version,
-        place=0,
+        ordinal=0,
         first_day=entry.first_day,
         last_day=entry.last_day,
         text=entry.text,
         vector=vector,
-        words=words.document(entry.text),
+        sparse_vector=bm25.document_vector(entry.text),
     )
 
 
