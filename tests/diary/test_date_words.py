@@ -162,9 +162,9 @@ import calendar
 calendar.month_name = calendar.month_abbr = ["", *(f"mois{n}" for n in range(1, 13))]
 calendar.day_name = calendar.day_abbr = [f"jour{n}" for n in range(7)]
 from datetime import date
-from services.diary.recall.temporal_query import DatesAsked
+from services.diary.recall.temporal_query import QueryDates
 from services.diary.index.bm25 import of_days
-for days in DatesAsked((3, 14)).read("In March, on Monday, or on your birthday?", date(2026, 11, 27)):
+for days in QueryDates((3, 14)).read("In March, on Monday, or on your birthday?", date(2026, 11, 27)):
     print(days.first)
 print(of_days(date(2026, 3, 14), date(2026, 3, 14)))
 """

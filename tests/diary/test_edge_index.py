@@ -61,11 +61,11 @@ def test_what_was_written_is_there_after_the_writer_was_killed(folder: Path, req
     write_for_ever = (
         "import itertools, pathlib, sys\n"
         "from services.diary.index.embedded.index import EdgeIndex\n"
-        "from services.diary.index.types import Chunk, Words\n"
+        "from services.diary.index.types import Chunk, SparseVector\n"
         "dimension = int(sys.argv[2])\n"
         "index = EdgeIndex(pathlib.Path(sys.argv[1]), 'fake', dimension)\n"
         "for number in map(str, itertools.count()):\n"
-        "    what = '2026-01-02', '2026-01-02', number, [1.0] * dimension, Words([1], [1.0])\n"
+        "    what = '2026-01-02', '2026-01-02', number, [1.0] * dimension, SparseVector([1], [1.0])\n"
         "    index.upsert([Chunk('ada', number, 1, 0, *what)])\n"
         "    print(number, flush=True)\n"
     )

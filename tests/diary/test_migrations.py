@@ -251,7 +251,7 @@ def _take_back_step_six(connection: Connection) -> None:
     for table in ("entries", "versions"):
         connection.execute(text(f"ALTER TABLE {table} DROP COLUMN date_assumed"))
     connection.execute(text("DROP INDEX conflicts_by_settled"))
-    before = ScriptDirectory(str(ROOT / "services/diary/migrations")).get_revision("0006").down_revision
+    before = ScriptDirectory(str(ROOT / "services/diary/ledger/migrations")).get_revision("0006").down_revision
     connection.execute(text("UPDATE alembic_version SET version_num = :before"), {"before": before})
 
 
