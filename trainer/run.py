@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from services.errors import ConfigError
+from services.files import PART
 from services.persona.manifest import (
     ADAPTER_CONFIG_NAME,
     PERSONA_NAME,
@@ -30,7 +32,6 @@ from trainer.data.mixture import Mixture, check_sources, mix
 from trainer.data.report import table
 from trainer.log import log
 from trainer.publish import check_link, publish_if_fit
-from trainer.reports import check_reports
 from trainer.runs import checkpoints
 from trainer.runs import folder as run_folder
 from trainer.runs.metrics import ALL_SOURCES, plot_loss
@@ -39,6 +40,12 @@ from trainer.runs.model_card import model_card
 # torch and transformers take seconds to import: a mistake in config or data is told before that.
 if TYPE_CHECKING:
     from trainer.training.train import Outcome
+
+WANDB_MODES_WITHOUT_LOGIN = ("offline", "disabled", "dryrun")
+_WANDB_REMEDY = (
+    "Run `wandb login`, or set WANDB_API_KEY; or set WANDB_MODE=offline to keep the report here; or leave "
+    "wandb out of report_to"
+)
 
 
 def run(config: TrainingConfig, cache: Path, log_file: Path) -> Path:
@@ -70,6 +77,20 @@ def resume(config: TrainingConfig, cache: Path, log_file: Path) -> Path:
     with run_folder.held(folder):
         _choose_checkpoint(folder)
         return _train_and_finish(folder, own, location, log_file)
+
+
+def check_reports(report_to: Collection[str], environment: Mapping[str, str]) -> None:
+    """Raise ConfigError when Weights & Biases would ask for a login in the middle of a run."""
+    if "wandb" not in report_to or environment.get("WANDB_MODE", "").lower() in WANDB_MODES_WITHOUT_LOGIN:
+        return
+    import wandb  # takes a second
+
+    try:
+        logged_in = wandb.login(prompt=False, verify=False)
+    except (wandb.errors.Error, ValueError) as error:
+        raise ConfigError(f"report_to=[wandb]: {' '.join(str(error).split())}. {_WANDB_REMEDY}") from None
+    if not logged_in:
+        raise ConfigError(f"report_to=[wandb] needs a login. {_WANDB_REMEDY}")
 
 
 def _choose_checkpoint(folder: Path) -> None:
@@ -154,7 +175,7 @@ def _manifest(folder: Path, config: TrainingConfig, outcome: "Outcome") -> Manif
     template = (folder / TEMPLATE_NAME).read_text(encoding="utf-8")
     step, losses = _served(folder, outcome)
     return Manifest(
-        run_id=folder.name.removesuffix(run_folder.PART),
+        run_id=folder.name.removesuffix(PART),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         base_model=config.model_name,
         lora_rank=config.lora_rank,

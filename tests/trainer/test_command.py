@@ -17,7 +17,7 @@ import pytest
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
 from trainer.data.report import look
-from trainer.reports import check_reports
+from trainer.run import check_reports
 
 ROOT = Path(__file__).parents[2]
 

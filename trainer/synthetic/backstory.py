@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import chain
 
 from services.persona.persona import Fact, Persona
-from trainer.synthetic.plan import DATE_WORDS, MONTHS
+from trainer.data.sources.foreign import DATE_WORDS, MONTHS
 
 _ROLES = {
     "father": "father dad daddy da papa",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from services.persona.persona import Fact
+from trainer.data.sources.foreign import DATE_WORDS
 
 MOODS = (
     "at ease",
@@ -28,18 +29,6 @@ ANSWER_WORDS = ((15, 40), (30, 70), (40, 90), (60, 120), (100, 180))
 EXCHANGES = (15, 35, 25, 15, 10)
 # How many of each hundred are about one fact, two, three.
 FACTS = (40, 40, 20)
-# English, whatever the machine's language is, which `calendar` would go by.
-MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September")
-MONTHS += ("October", "November", "December")
-DATE_WORDS = frozenset(MONTHS) | {
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-    "Sunday",
-}
 _INNER_CAPITAL = re.compile(r"(?<=[\w,;:] )[A-ZÀ-ÖØ-Þ][^\W\d_]+")
 
 

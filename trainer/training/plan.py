@@ -9,25 +9,12 @@ from dataclasses import dataclass
 from math import gcd
 
 from services.errors import ConfigError
+from trainer.base_model import Shape
 from trainer.config import TrainingConfig
 
 GIB = 2**30
 NF4_BYTES = 0.5625  # a weight, with its block's scale in float32
 ADAPTER_BYTES = 16  # a weight, its gradient and AdamW's two moments, in float32
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of a base model: layers, widths, and numbers of weights."""
-
-    layers: int
-    hidden: int
-    intermediate: int
-    key_value: int  # width of the keys, and of the values
-    linear_weights: int  # in the layers, which is what NF4 packs and LoRA adapts
-    other_weights: int  # embeddings and head
-    adapter_weights: int
-    query: int = 0  # width of the queries
 
 
 @dataclass(frozen=True)

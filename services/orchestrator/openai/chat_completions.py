@@ -5,14 +5,13 @@ from typing import Any
 
 from services.orchestrator.dependencies import AppState
 from services.orchestrator.http.api_keys import Caller
+from services.orchestrator.openai.diary_context import report
 from services.orchestrator.openai.endpoint import Endpoint
-from services.orchestrator.openai.exchange import Exchange
 from services.orchestrator.openai.messages import check_prefill, conversation
 from services.orchestrator.openai.models import known_model
 from services.orchestrator.openai.parameters import check_answers, passed
-from services.orchestrator.openai.prompt import prepare_prompt
+from services.orchestrator.openai.prompt import Exchange, prepare_prompt
 from services.orchestrator.openai.reasoning import ReasoningParser, split_answer, wants_thinking
-from services.orchestrator.openai.report import report
 from services.orchestrator.openai.schemas import ChatRequest
 from services.orchestrator.openai.sse import CompletionRelay, said_in
 from services.orchestrator.vllm.client import CHAT

@@ -9,14 +9,13 @@ from pydantic import ValidationError
 from services.errors import InvalidRequest
 from services.orchestrator.dependencies import AppState
 from services.orchestrator.http.api_keys import Caller
+from services.orchestrator.openai.diary_context import report
 from services.orchestrator.openai.endpoint import Endpoint
-from services.orchestrator.openai.exchange import Exchange
 from services.orchestrator.openai.messages import Conversation, conversation
 from services.orchestrator.openai.models import known_model
 from services.orchestrator.openai.parameters import passed
-from services.orchestrator.openai.prompt import prepare_prompt
+from services.orchestrator.openai.prompt import Exchange, prepare_prompt
 from services.orchestrator.openai.reasoning import wants_thinking
-from services.orchestrator.openai.report import report
 from services.orchestrator.openai.schemas import ChatMessage, ResponsesRequest
 from services.orchestrator.openai.sse import ResponseRelay, said_in_response
 from services.orchestrator.vllm.client import RESPONSES

@@ -1,18 +1,86 @@
 """What clients send to OpenAI's routes. Fields that vLLM knows and we do not are passed through to it."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from services.diary.entry import iso_date
+from services.diary.entry import check_iso_date
 from services.errors import InvalidRequest
-from services.orchestrator.openai.sampling import CHAT_FIELDS, COMPLETION_FIELDS, RESPONSE_FIELDS, told_with
 from services.orchestrator.timezones import Timezone
 
 MOST_MESSAGES = 2048  # OpenAI's own limit
 # A token before the first one of the vocabulary would be an error in the middle of the model.
 TokenId = Annotated[int, Field(ge=0)]
 _QUESTION = "Where did you grow up?"
+
+
+Json = dict[str, Any]
+
+
+def _number(description: str, low: float | None = None, high: float | None = None) -> Json:
+    limits = {"minimum": low, "maximum": high}
+    return {
+        "type": ["number", "null"],
+        "description": description,
+        **{name: limit for name, limit in limits.items() if limit is not None},
+    }
+
+
+def _whole(description: str, low: int | None = None, high: int | None = None) -> Json:
+    return {**_number(description, low, high), "type": ["integer", "null"]}
+
+
+_DRAWN: Json = {
+    "temperature": _number("0 is greedy", 0, 2),
+    "top_p": _number("draw from the likeliest tokens that together have this probability", 0, 1),
+    "top_k": _whole("draw from so many of the likeliest tokens; 0 and -1 are all", -1),
+}
+_SAMPLED: Json = _DRAWN | {
+    "min_p": _number("leave out tokens less likely than this part of the likeliest", 0, 1),
+    "presence_penalty": _number("against words that were said", -2, 2),
+    "frequency_penalty": _number("against words, the more often they were said", -2, 2),
+    "repetition_penalty": _number("above 1 against repeating; vLLM's own", 0),
+    "seed": _whole("the same draw again"),
+    "n": _whole("so many answers", 1),
+    "stop": {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}],
+        "description": "an answer ends before any of these",
+    },
+    "logit_bias": {
+        "type": ["object", "null"],
+        "additionalProperties": {"type": "number"},
+        "description": "token id → what is added to its logit",
+    },
+    "max_tokens": _whole("of the answer, at most", 1),
+}
+_FORMAT: Json = {"type": ["object", "null"], "description": "`json_object`, or `json_schema` with the schema"}
+_LIKELIEST = "so many of the likeliest tokens at each place"
+
+CHAT_FIELDS: Json = _SAMPLED | {
+    "max_completion_tokens": _whole("the newer name of `max_tokens`", 1),
+    "logprobs": {"type": ["boolean", "null"], "description": "the log probability of each token"},
+    "top_logprobs": _whole(f"{_LIKELIEST}; with `logprobs`", 0),
+    "response_format": _FORMAT,
+}
+COMPLETION_FIELDS: Json = _SAMPLED | {
+    "logprobs": _whole(_LIKELIEST, 0),
+    "echo": {"type": ["boolean", "null"], "description": "the prompt before the answer"},
+}
+RESPONSE_FIELDS: Json = _DRAWN | {
+    "max_output_tokens": _whole("of the answer, at most", 1),
+    "text": {"type": ["object", "null"], "description": "`format`, as `response_format` in a chat"},
+}
+
+
+def told_with(fields: Json, example: Json) -> Callable[[Json], None]:
+    """For `json_schema_extra`: tells the fields, and a request that works as it is."""
+
+    def tell(schema: Json) -> None:
+        schema["properties"] |= fields
+        schema["examples"] = [example]
+
+    return tell
 
 
 class AdaOptions(BaseModel):
@@ -37,7 +105,7 @@ class AdaOptions(BaseModel):
     @field_validator("as_of")
     @classmethod
     def _is_in_the_calendar(cls, value: str | None) -> str | None:
-        return value if value is None else iso_date(value)
+        return value if value is None else check_iso_date(value)
 
     def check_no_control_tokens(self) -> None:
         """Raises RequestRefused: the text of a conversation never writes a control token."""

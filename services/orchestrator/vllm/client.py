@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -21,11 +22,9 @@ from yarl import URL
 from services.errors import ModelFaulty, ModelTimeout, ModelUnavailable
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.observability.request_id import request_id
-from services.orchestrator.observability.tracing import outgoing_headers, span
 from services.orchestrator.vllm import response_shapes as shapes
 from services.orchestrator.vllm.circuit_breaker import CircuitBreaker
 from services.orchestrator.vllm.concurrency import ConcurrencyLimiter
-from services.orchestrator.vllm.deadlines import Deadlines
 from services.orchestrator.vllm.event_reader import read_events
 from services.orchestrator.vllm.response_shapes import check_choices, choices_asked, shaped
 from services.orchestrator.vllm.upstream import (
@@ -37,6 +36,7 @@ from services.orchestrator.vllm.upstream import (
     event_error,
     read_whole,
 )
+from services.tracing import outgoing_headers, span
 
 TOKENIZE, MODELS = "/tokenize", "/v1/models"
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
@@ -60,6 +60,16 @@ _EVENT: Mapping[str, TypeAdapter[Any]] = {
     COMPLETIONS: TypeAdapter(shapes.CompletionChunk),
     RESPONSES: TypeAdapter(shapes.ResponseEvent),
 }
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Seconds: for a connection, the first byte of a stream, each next one, and a whole answer."""
+
+    connect_s: float = 5.0
+    first_s: float = 120.0
+    silence_s: float = 60.0
+    whole_s: float = 900.0
 
 
 class Event(NamedTuple):

@@ -16,13 +16,24 @@ from services.errors import ConfigError
 from services.persona.persona import Persona, load_persona
 from trainer.data.sources.turns import SPEAKER, WORDS, first_filled, from_text
 from trainer.log import log
-from trainer.synthetic.plan import DATE_WORDS
 
 # Of the samples 41 of 60 name somebody or some place of Ada's life. Another life may name one of her towns,
 # so several different names are asked for.
 SHARE = 0.25
 NAMES = 5
 SHOWN = 5
+# English, whatever the machine's language is, which `calendar` would go by.
+MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September")
+MONTHS += ("October", "November", "December")
+DATE_WORDS = frozenset(MONTHS) | {
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+}
 _WORD = re.compile(r"[^\W\d_]+")
 _NAME = re.compile(r"(?<=[\w,;:] )[A-ZÀ-ÖØ-Þ][^\W\d_]{2,}")
 
