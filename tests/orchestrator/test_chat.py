@@ -156,9 +156,9 @@ class TestABudgetOfNothing:
 
 async def test_while_tokens_can_not_be_counted_they_are_estimated(voice, model):
     model.down = True
-    assert await voice.state.tokens.count("x" * 4000) == 1001
+    assert await voice.state.token_counter.count("x" * 4000) == 1001
     model.down = False
-    assert await voice.state.tokens.count("x" * 4000) == 4000
+    assert await voice.state.token_counter.count("x" * 4000) == 4000
 
 
 HOSTILE = [

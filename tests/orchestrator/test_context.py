@@ -66,7 +66,7 @@ class TestTheDiaryGivesWay:
         seen = []
         for room in (9000, 6000, 3500, 1800, 700, 60, 1):
             model.max_model_len = alone + 2700 + room
-            voice.state.context._read_at = float("-inf")
+            voice.state.context_window._read_at = float("-inf")
             diary = (await ask(client, path, turns, stream=stream, limit=2700))["diary"]
             assert len(model._tokens(model.asked[-1])) + 2700 <= model.max_model_len
             assert diary["status"] == ("used" if diary["entries"] else "no_room")
@@ -289,7 +289,7 @@ def test_room_never_takes_from_an_answer_that_can_be_had():
 
 async def test_what_the_counter_remembers_is_bounded_in_bytes(voice: Voice):
     """4,096 texts are remembered by their digests, not by themselves: of 32 KB each they would be 128 MB."""
-    counter = voice.state.tokens
+    counter = voice.state.token_counter
     await counter.counts([f"{number} " + "x" * 32_000 for number in range(64)])
     kept = counter._known
     assert len(kept) == 64

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.http.api_keys import Caller
+from services.orchestrator.http.auth import Caller
 from services.orchestrator.openai.diary_context import report
 from services.orchestrator.openai.endpoint import Endpoint
 from services.orchestrator.openai.messages import check_prefill, conversation
@@ -46,7 +46,7 @@ async def understand(asked: ChatRequest, state: AppState, caller: Caller) -> Ups
     known_model(asked.model)
     asked.ada.check_no_control_tokens()
     extra = passed(asked.model_extra)
-    check_answers(1, extra.fields.get("n"), state.most_answers)
+    check_answers(1, extra.fields.get("n"), state.max_answers)
     talk = conversation(asked.messages)
     check_prefill(talk.turns, extra.fields, talk.ignored)
     thinking = wants_thinking(asked.chat_template_kwargs, asked.reasoning_effort)

@@ -5,7 +5,7 @@ from typing import Any
 
 from services.errors import InvalidRequest, UpstreamError
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.http.api_keys import Caller
+from services.orchestrator.http.auth import Caller
 from services.orchestrator.openai.diary_context import Diary, report
 from services.orchestrator.openai.endpoint import Endpoint
 from services.orchestrator.openai.models import known_model
@@ -45,7 +45,7 @@ class CompletionQuestion:
 
     async def revise(self, error: UpstreamError) -> None:
         """Raises AdaError: there is nothing that could be left out of a text."""
-        length = await self.state.context.length() if error.status == 400 else None
+        length = await self.state.context_window.length() if error.status == 400 else None
         if length is not None:
             for prompt in _prompts(self.body["prompt"]):
                 if room := await self._room(prompt, length):
@@ -58,7 +58,7 @@ class CompletionQuestion:
             return Room(length, len(prompt), answer)
         if least := least_tokens(len(prompt), length):
             return Room(length, least, answer, at_least=True)
-        counted = await self.state.context.count({"model": self.body["model"], "prompt": prompt})
+        counted = await self.state.context_window.count({"model": self.body["model"], "prompt": prompt})
         return None if counted is None else Room(length, counted, answer)
 
 
@@ -70,7 +70,7 @@ async def understand(asked: CompletionRequest, state: AppState, _caller: Caller)
     prompts = _prompts(asked.prompt)
     if not prompts or [] in prompts:
         raise InvalidRequest("prompt: an empty list: send a text or token ids", "prompt")
-    check_answers(len(prompts), extra.fields.get("n"), state.most_answers)
+    check_answers(len(prompts), extra.fields.get("n"), state.max_answers)
     if not asked.ada.allow_control_tokens:
         _check_marks(asked.prompt)
     body: Json = {**extra.fields, "model": asked.model, "prompt": asked.prompt}

@@ -18,7 +18,7 @@ from services.diary.recall.recall import RecalledEntry, within_budget
 from services.errors import AdaError, DiaryUnavailable
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.http.disclosure import disclosure_about
+from services.orchestrator.http.disclosure import disclosure_for
 from services.orchestrator.openai.models import ADA
 from services.orchestrator.openai.schemas import AdaOptions
 from services.orchestrator.vllm.client import Json
@@ -121,7 +121,7 @@ async def _recall(question: str, options: AdaOptions, state: AppState, owner: st
         cancellation.cancel()
     if not found:
         return Diary("empty")
-    selection = await select_entries(found, state.tokens, state.budget_tokens)
+    selection = await select_entries(found, state.token_counter, state.budget_tokens)
     diary = Diary("used", selection.shown, left_out=selection.left_out)
     if not diary.recalled:
         diary.drop(f"no entry fits DIARY_BUDGET_TOKENS={state.budget_tokens}")
@@ -204,7 +204,7 @@ def report(
     told: dict[str, Any] = {
         "diary": diary.report(),
         "adapter": adapter.manifest.run_id if model == ADA else None,
-        "disclosure": disclosure_about(adapter.persona.assistant_name).sentence,
+        "disclosure": disclosure_for(adapter.persona.assistant_name).sentence,
     }
     if ignored:
         told["ignored"] = list(ignored)

@@ -21,8 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.errors import InvalidRequest, UpstreamError
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.http.api_keys import Caller
-from services.orchestrator.http.auth import caller_of
+from services.orchestrator.http.auth import Caller, caller_of
 from services.orchestrator.http.disconnect import ClientGone, cancel_on_disconnect
 from services.orchestrator.http.json_body import Json, json_body
 from services.orchestrator.openai.schemas import AdaOptions, AdaRequestOptions
@@ -72,7 +71,7 @@ class Endpoint(Generic[Asked]):
         caller = caller_of(request)
         asked = read(self.schema, await json_body(request))
         reflects = reflects_on(request.headers, asked.ada)
-        answer = _Answer(state, caller, state.limits.admit(caller))
+        answer = _Answer(state, caller, state.rate_limits.admit(caller))
         try:
             async with cancel_on_disconnect(receive):
                 question = await self._understand(asked, state, caller)
@@ -138,7 +137,7 @@ class _Answer:
     async def _asked(self, question: Question) -> Mapping[str, object]:
         while True:
             try:
-                return await self.state.engine.whole(question.path, question.body)
+                return await self.state.vllm.whole(question.path, question.body)
             except UpstreamError as error:
                 await question.revise(error)
 
@@ -171,7 +170,7 @@ class _Answer:
         async with AsyncExitStack() as stack:
             pieces = None
             while pieces is None:
-                stream = self.state.engine.stream(question.path, question.body)
+                stream = self.state.vllm.stream(question.path, question.body)
                 try:
                     pieces = await stack.enter_async_context(stream)
                 except UpstreamError as error:
@@ -179,7 +178,7 @@ class _Answer:
             yield pieces
 
     def _account(self, usage: Json) -> None:
-        self.state.limits.spend(self.caller, tokens_of(usage))
+        self.state.rate_limits.spend(self.caller, tokens_of(usage))
         for kind, names in _KINDS.items():
             self.state.metrics.tokens.labels(kind).inc(sum(usage.get(name) or 0 for name in names))
 

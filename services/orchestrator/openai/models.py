@@ -6,26 +6,28 @@ from fastapi import APIRouter
 
 from services.errors import NotFound
 from services.orchestrator.dependencies import AppState, StateDep
-from services.orchestrator.http.disclosure import disclosure_about
-from services.orchestrator.http.errors import failures
+from services.orchestrator.http.disclosure import disclosure_for
+from services.orchestrator.http.errors import failure_responses
 from services.orchestrator.openai.schemas import Model, Models
 from services.orchestrator.vllm.client import Json
 
-router = APIRouter(prefix="/v1/models", tags=["models"], responses=failures(401, 500, 503))
+router = APIRouter(prefix="/v1/models", tags=["models"], responses=failure_responses(401, 500, 503))
 ADA, BASE = "ada", "base"
 
 
 @router.get("", response_model=Models, response_model_exclude_none=True)
 async def list_models(state: StateDep) -> Json:
     """Both models."""
-    length = await state.context.length()
+    length = await state.context_window.length()
     return {"object": "list", "data": [_model(state, name, length) for name in (ADA, BASE)]}
 
 
-@router.get("/{name}", response_model=Model, response_model_exclude_none=True, responses=failures(404))
+@router.get(
+    "/{name}", response_model=Model, response_model_exclude_none=True, responses=failure_responses(404)
+)
 async def get_model(name: str, state: StateDep) -> Json:
     """One model."""
-    return _model(state, known_model(name), await state.context.length())
+    return _model(state, known_model(name), await state.context_window.length())
 
 
 def known_model(name: str) -> str:
@@ -40,7 +42,7 @@ def _model(state: AppState, name: str, length: int | None) -> Json:
     manifest, persona = adapter.manifest, adapter.persona
     created = int(datetime.fromisoformat(manifest.created_at).timestamp())
     model: Json = {"id": name, "object": "model", "owned_by": "ada", "created": created}
-    sentence = disclosure_about(persona.assistant_name).sentence
+    sentence = disclosure_for(persona.assistant_name).sentence
     about: Json = {"base_model": manifest.base_model, "disclosure": sentence}
     if name == ADA:
         about["adapter"] = manifest.run_id

@@ -41,9 +41,9 @@ class Prompt:
             return
         header = diary_block(self.adapter.persona, ())["content"]
         most = state.budget_tokens + len(header.encode()) + TOKENS_A_TURN
-        room = await state.context.room(body, self.without_diary(), most)
+        room = await state.context_window.room(body, self.without_diary(), most)
         if room is not None and room.left < most:
-            await self.diary.fit(room, header, state.tokens)
+            await self.diary.fit(room, header, state.token_counter)
 
     def _messages(self, diary: Diary) -> list[Turn]:
         if self.model == ADA:
@@ -94,7 +94,7 @@ class Exchange:
         """
         if error.status != 400:
             raise tidied(error)
-        if room := await self.state.context.overflow(self.body, self.prompt.without_diary()):
+        if room := await self.state.context_window.overflow(self.body, self.prompt.without_diary()):
             check_length(room, self.field, error)
         if not self.prompt.diary.recalled:
             raise tidied(error)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from services.errors import InvalidRequest
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.http.api_keys import Caller
+from services.orchestrator.http.auth import Caller
 from services.orchestrator.openai.diary_context import report
 from services.orchestrator.openai.endpoint import Endpoint
 from services.orchestrator.openai.messages import Conversation, conversation
@@ -69,7 +69,7 @@ async def _truncate(talk: Conversation, body: Json, state: AppState) -> None:
     """Leave out the oldest turns until the rest fits, as OpenAI does; system turns and the newest stay."""
     system = [{"role": "system", "content": state.adapter().persona.system_text}]
     while len(old := [turn for turn in talk.turns[:-1] if turn["role"] != "system"]):
-        room = await state.context.room(body, system + talk.turns, wanted=0)
+        room = await state.context_window.room(body, system + talk.turns, wanted=0)
         if room is None or room.left >= 0:
             return
         dropped = {id(turn) for turn in old[: 1 + len(old) // 8]}

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from starlette.types import Receive, Scope, Send
 
 from services.errors import AdaError, ModelFaulty, ModelUnavailable
-from services.orchestrator.http.errors import describe, unforeseen
+from services.orchestrator.http.errors import error_response, internal_error
 from services.orchestrator.http.later import Later
 from services.orchestrator.openai.reasoning import ReasoningParser
 from services.orchestrator.vllm.client import DONE, Event
@@ -208,16 +208,16 @@ class SseResponse:
             if not self.begun:
                 raise
             self.cut = True
-            await self._write(send, self._failure(describe(error)[1]))
+            await self._write(send, self._failure(error_response(error)[1]))
         except Exception as error:  # a mistake of ours must not leave the client waiting either
             if not self.begun:
                 raise
             self.cut = True
-            await self._write(send, self._failure(unforeseen(error)))
+            await self._write(send, self._failure(internal_error(error)))
         except asyncio.CancelledError:  # the client is gone, or Ada is ended and has waited long enough
             if self.begun:
                 with suppress(Exception):
-                    await self._write(send, self._failure(describe(ended())[1]))
+                    await self._write(send, self._failure(error_response(ended())[1]))
                     await send(_NO_MORE)
             raise
         finally:
