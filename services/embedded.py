@@ -34,7 +34,7 @@ from services.orchestrator.assembly import assemble, check_keys, gate_of
 from services.orchestrator.dependencies import AppState
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.vllm.client import open_engine
+from services.orchestrator.vllm.client import open_vllm_client
 from services.persona.manifest import check_adapter
 from services.process.port import check_port, http_url
 from services.process.start import CONFIG_EXIT
@@ -83,7 +83,7 @@ def keep_house(settings: OrchestratorSettings) -> None:
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
         metrics, gate = Metrics(), gate_of(settings)
-        async with open_engine(
+        async with open_vllm_client(
             settings.model_url, settings.deadlines, gate, metrics, api_key=settings.model_api_key
         ) as engine:
             with at_work(shift):

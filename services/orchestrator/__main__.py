@@ -17,7 +17,7 @@ from services.orchestrator.assembly import assemble, check_keys, gate_of
 from services.orchestrator.dependencies import AppState
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.vllm.client import open_engine
+from services.orchestrator.vllm.client import open_vllm_client
 from services.process.start import PATIENT, start
 
 
@@ -44,7 +44,7 @@ def prepare() -> tuple[OrchestratorSettings, Opener]:
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
         metrics, gate = Metrics(), gate_of(settings)
-        async with open_engine(
+        async with open_vllm_client(
             settings.model_url, settings.deadlines, gate, metrics, api_key=settings.model_api_key
         ) as engine:
             yield assemble(settings, engine, ledger, queue, embedder, index, metrics)

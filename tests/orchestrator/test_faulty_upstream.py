@@ -29,8 +29,8 @@ from services.orchestrator.assembly import assemble, gate_of
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.vllm.circuit_breaker import CircuitBreaker
-from services.orchestrator.vllm.client import VllmClient, open_engine
-from services.orchestrator.vllm.upstream import SizeLimits
+from services.orchestrator.vllm.client import VllmClient, open_vllm_client
+from services.orchestrator.vllm.validation import SizeLimits
 
 ASKED = {
     CHAT: {"messages": [{"role": "user", "content": "Hello"}]},
@@ -78,7 +78,7 @@ def ada(valkey_socket, tmp_path_factory) -> Iterator[Served]:
                 stack.callback(redis.close)
                 stack.callback(index.close)
                 gate = gate_of(settings)
-                async with open_engine(url, settings.deadlines, gate, metrics, sizes=sizes) as engine:
+                async with open_vllm_client(url, settings.deadlines, gate, metrics, sizes=sizes) as engine:
                     engine.breaker = CircuitBreaker(failures=1 << 30)  # each mode is to be seen each time
                     served[0].engine = engine
                     state = assemble(settings, engine, ledger, redis, WordsEmbedder(), index, metrics)

@@ -23,7 +23,7 @@ from services.orchestrator.assembly import assemble, gate_of
 from services.orchestrator.dependencies import AppState
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.vllm.client import open_engine
+from services.orchestrator.vllm.client import open_vllm_client
 from services.persona.manifest import Manifest
 from services.persona.persona import load_persona
 from services.persona.template import render, template_for, template_sha256
@@ -239,7 +239,7 @@ async def parts(
     metrics = Metrics()
     async with (
         model.served() as url,
-        open_engine(url, settings.deadlines, gate_of(settings), metrics) as engine,
+        open_vllm_client(url, settings.deadlines, gate_of(settings), metrics) as engine,
     ):
         yield assemble(settings, engine, ledger, redis, WordsEmbedder(), index, metrics)
 

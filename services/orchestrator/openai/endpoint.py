@@ -28,7 +28,7 @@ from services.orchestrator.http.json_body import Json, json_body
 from services.orchestrator.openai.schemas import AdaOptions, AdaRequestOptions
 from services.orchestrator.openai.sse import SseResponse, SseTransformer, ended, relayed
 from services.orchestrator.vllm.client import Event
-from services.orchestrator.vllm.upstream import encode
+from services.orchestrator.vllm.validation import encode
 
 log = logging.getLogger("ada.orchestrator")
 REFLECT_HEADER = "X-Ada-Reflect"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.errors import InvalidRequest
-from services.orchestrator.vllm.upstream import encode
+from services.orchestrator.vllm.validation import encode
 
 _BEGUN = re.compile(rb'"content":"(.)')  # the first character of a chunk's text, as vLLM writes it
 _NOTHING = b'"'

@@ -19,7 +19,7 @@ from services.orchestrator.http.later import Later
 from services.orchestrator.openai.reasoning import ReasoningParser
 from services.orchestrator.vllm.client import DONE, Event
 from services.orchestrator.vllm.event_reader import DATA, END
-from services.orchestrator.vllm.upstream import encode
+from services.orchestrator.vllm.validation import encode
 
 _RESPONSE_ENDS = ("response.completed", "response.incomplete")
 _NAME = re.compile(r"[a-z_]+(?:\.[a-z_]+)*")
