@@ -23,6 +23,7 @@ from typing import Any
 
 import httpx
 
+from services.api_keys import LOCAL
 from services.bench.filling import fill
 from services.bench.house import House, environment, kept_house
 from services.diary.embedding.embedder import Embedder, open_embedder
@@ -31,7 +32,6 @@ from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import EntryFilter, Ledger
 from services.diary.recall.recall import Recall
 from services.diary.settings import DiarySettings
-from services.orchestrator.http.auth import LOCAL
 
 QUESTIONS, WORDS_A_QUESTION = 500, 8
 TOP_K = 6  # as a chat asks

@@ -4,9 +4,10 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from services.api_keys import LOCAL
@@ -14,8 +15,8 @@ from services.diary.ledger.ledger import EntryFilter
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.orchestrator.dependencies import AppState, StateDep
 from services.orchestrator.http.disclosure import disclosure_of
+from services.orchestrator.http.json_body import Json
 from services.orchestrator.openai.models import ADA, BASE
-from services.orchestrator.vllm.client import Json
 from services.persona.template import render, template_sha256
 
 router = APIRouter(tags=["operation"])
@@ -126,3 +127,18 @@ async def _check_ledger(state: AppState) -> None:
 
 def _check_index(state: AppState) -> None:
     state.recall().check()
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(state: StateDep) -> Response:
+    """The numbers of this moment, in Prometheus' text format."""
+    told = await state.readings.text(lambda: _tell_own(state))
+    return Response(told, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _tell_own(state: AppState) -> None:
+    told, engine = state.metrics, state.engine
+    told.running.set(engine.limiter.running)
+    told.waiting.set(engine.limiter.waiting)
+    told.breaker.labels("model").set(engine.breaker.is_open)
+    told.breaker.labels("diary").set(state.diary_breaker.is_open)

@@ -22,13 +22,13 @@ import pytest
 from redis import Redis
 from stage import ROOT, Stage, staged, until
 
+from services.api_keys import LOCAL as OWNER
 from services.diary.embedding.embedder import DEFAULT_MODEL
 from services.diary.entry import IndexState
 from services.diary.index.qdrant.index import QdrantIndex
 from services.diary.index.verification import verify
 from services.diary.job_queue import JobQueue
 from services.diary.ledger.ledger import EntryFilter, Ledger
-from services.orchestrator.http.auth import LOCAL as OWNER
 
 pytestmark = pytest.mark.faults
 ENTRIES = 2000

@@ -17,7 +17,7 @@ from voice import ENTRIES, Voice, error_of, until
 from services.diary.job_queue import diary_queue
 from services.diary.ledger.ledger import EntryFilter, Ledger
 from services.diary.transfer.importer import MOST_REJECTS
-from services.orchestrator.diary import uploads
+from services.orchestrator.http import uploads
 
 IMPORT = "/v1/diary/import"
 ROWS = [

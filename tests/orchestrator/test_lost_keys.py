@@ -13,7 +13,7 @@ from services.api_keys import add_key
 from services.diary.entry import EntryDraft
 from services.diary.ledger.ledger import Ledger
 from services.errors import ConfigError, Unauthorized
-from services.orchestrator.assembly import check_keys
+from services.orchestrator.dependencies import check_keys
 from services.orchestrator.http.api_keys import LOCAL, ApiKeyStore, KeyHistory
 from services.orchestrator.settings import OrchestratorSettings
 

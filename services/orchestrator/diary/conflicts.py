@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from services.diary.conflicts import OwnerConflicts, Pair, Settled
 from services.diary.entry import Entry
 from services.errors import AdaError, NoVerdict
-from services.orchestrator.dependencies import AppState, StateDep
-from services.orchestrator.diary.contradiction_classifier import judge
-from services.orchestrator.diary.schemas import BODY, ERRORS, ConflictAnswer, Conflicts, failures
-from services.orchestrator.http.auth import OwnerDep
+from services.orchestrator.dependencies import AppState, OwnerDep, StateDep
+from services.orchestrator.diary.contradiction_classifier import classify
+from services.orchestrator.diary.schemas import ConflictAnswer, Conflicts
+from services.orchestrator.http.errors import BODY, ERRORS, failures
 from services.orchestrator.http.json_body import JsonRoute
 
 router = APIRouter(prefix="/v1/diary/conflicts", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
@@ -104,4 +104,4 @@ async def _examine(state: AppState, conflicts: OwnerConflicts, entry: Entry) -> 
 
 
 async def _judge(state: AppState, conflicts: OwnerConflicts, pair: Pair) -> None:
-    await run_in_threadpool(conflicts.judged, pair, await judge(state.engine, pair))
+    await run_in_threadpool(conflicts.judged, pair, await classify(state.engine, pair))

@@ -7,11 +7,11 @@ from pydantic import Field
 from services.diary.entry import IndexState
 from services.diary.ledger.ledger import EntryFilter
 from services.errors import FieldError
-from services.orchestrator.dependencies import AppState, StateDep
+from services.orchestrator.dependencies import AppState, OwnerDep, StateDep
 from services.orchestrator.diary.entries import submit, written
 from services.orchestrator.diary.filters import EntryFilterQuery
-from services.orchestrator.diary.schemas import BODY, ERRORS, Deletion, failures
-from services.orchestrator.http.auth import OwnerDep
+from services.orchestrator.diary.schemas import Deletion
+from services.orchestrator.http.errors import BODY, ERRORS, failures
 from services.orchestrator.http.json_body import JsonRoute
 
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)

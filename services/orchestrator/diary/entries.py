@@ -13,13 +13,10 @@ from fastapi.concurrency import run_in_threadpool
 from services.diary.entry import Entry, IndexState
 from services.diary.jobs import job_id
 from services.errors import DiaryUnavailable, EntryConflict, FieldError
-from services.orchestrator.dependencies import AppState, StateDep
+from services.orchestrator.dependencies import AppState, OwnerDep, StateDep, may_write
 from services.orchestrator.diary.bodies import draft, draft_schema
 from services.orchestrator.diary.filters import PickedDep
-from services.orchestrator.diary.persona_guard import may_write
 from services.orchestrator.diary.schemas import (
-    BODY,
-    ERRORS,
     EditedAnswer,
     EntryAccepted,
     EntryAnswer,
@@ -29,12 +26,10 @@ from services.orchestrator.diary.schemas import (
     RemovedAnswer,
     TagCount,
     Tags,
-    failures,
 )
-from services.orchestrator.http.auth import OwnerDep
-from services.orchestrator.http.json_body import json_body
+from services.orchestrator.http.errors import BODY, ERRORS, failures
+from services.orchestrator.http.json_body import Json, json_body
 from services.orchestrator.timezones import SCHEMA, timezone_of
-from services.orchestrator.vllm.client import Json
 
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)

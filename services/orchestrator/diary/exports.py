@@ -7,11 +7,10 @@ from fastapi.responses import StreamingResponse
 
 from services.diary.transfer.exporting import MEDIA_TYPES, export
 from services.diary.transfer.formats import Format
-from services.orchestrator.dependencies import StateDep
+from services.orchestrator.dependencies import OwnerDep, StateDep
 from services.orchestrator.diary.filters import PickedDep
-from services.orchestrator.diary.schemas import ERRORS, failures
-from services.orchestrator.http.auth import OwnerDep
-from services.orchestrator.vllm.client import Json
+from services.orchestrator.http.errors import ERRORS, failures
+from services.orchestrator.http.json_body import Json
 
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
 _CONTENT: dict[str, Json] = {media_type.partition(";")[0]: {} for media_type in MEDIA_TYPES.values()}

@@ -10,8 +10,7 @@ from services.diary.entry import Source
 from services.diary.ledger.ledger import EntryFilter
 from services.errors import FieldError
 from services.local_time import LocalTime
-from services.orchestrator.dependencies import StateDep
-from services.orchestrator.http.auth import OwnerDep
+from services.orchestrator.dependencies import OwnerDep, StateDep
 from services.orchestrator.timezones import Timezone
 
 _FROM = "only entries of this day or later: YYYY-MM-DD, or any date that an entry may have"

@@ -14,16 +14,14 @@ from services.diary.job_ids import import_job_id
 from services.diary.transfer.formats import format_of
 from services.diary.transfer.importer import Import, take_in, the_import
 from services.errors import DiaryUnavailable
-from services.orchestrator.dependencies import AppState, StateDep
+from services.orchestrator.dependencies import AppState, OwnerDep, StateDep, may_write
 from services.orchestrator.diary.entries import written
-from services.orchestrator.diary.import_limits import ImportLimits
-from services.orchestrator.diary.persona_guard import may_write
-from services.orchestrator.diary.schemas import ERRORS, ImportAnswer, failures
-from services.orchestrator.diary.uploads import upload
-from services.orchestrator.http.auth import OwnerDep
+from services.orchestrator.diary.schemas import ImportAnswer
 from services.orchestrator.http.disconnect import ClientGone
+from services.orchestrator.http.errors import ERRORS, failures
+from services.orchestrator.http.json_body import Json
+from services.orchestrator.http.uploads import ImportLimits, upload
 from services.orchestrator.timezones import Timezone
-from services.orchestrator.vllm.client import Json
 
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)

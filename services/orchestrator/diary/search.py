@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request, Response
 from services.diary.dates import iso_day
 from services.diary.recall.cancellation import Cancellation
 from services.diary.recall.recall import Recalled
-from services.orchestrator.dependencies import AppState, StateDep
+from services.orchestrator.dependencies import AppState, OwnerDep, StateDep
 from services.orchestrator.diary.filters import first_day, last_day
-from services.orchestrator.diary.schemas import BODY, ERRORS, Explanation, SearchHit, SearchResults, failures
+from services.orchestrator.diary.schemas import Explanation, SearchHit, SearchResults
 from services.orchestrator.diary.search_request import SearchRequest
-from services.orchestrator.http.auth import OwnerDep
-from services.orchestrator.http.disconnect import ClientGone, while_connected
+from services.orchestrator.http.disconnect import ClientGone, cancel_on_disconnect
+from services.orchestrator.http.errors import BODY, ERRORS, failures
 from services.orchestrator.http.json_body import JsonRoute
 
 log = logging.getLogger("ada.orchestrator")
@@ -28,7 +28,7 @@ async def search(
     """The best entries, best first, each with the parts that its score is the sum of."""
     cancellation = Cancellation()
     try:
-        async with while_connected(request.receive):
+        async with cancel_on_disconnect(request.receive):
             find = partial(_search, asked, state, owner, cancellation)
             return await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
     except ClientGone:

@@ -12,9 +12,8 @@ from services.diary.reflection.conversations import Conversation, Conversations
 from services.diary.reflection.reflections import ACCEPTED, Attempt, Reflections, Turn
 from services.errors import AdaError, DiaryUnavailable
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.diary.reflections import submit_reflection
 from services.orchestrator.reflection.front_end_prompts import conversation_in
-from services.orchestrator.reflection.request import reflection_request
+from services.orchestrator.reflection.request import build_reflection_request, submit_reflection
 from services.persona.persona import Persona
 
 log = logging.getLogger("ada.orchestrator")
@@ -23,7 +22,7 @@ AT_ONCE = 20  # talks
 
 
 @asynccontextmanager
-async def listening(state: AppState) -> AsyncIterator[None]:
+async def watch(state: AppState) -> AsyncIterator[None]:
     """Look after chats that have gone quiet as long as the block runs.
 
     Without REFLECT_AFTER_S no chat is looked for; reflections that were accepted before are finished.
@@ -36,7 +35,7 @@ async def listening(state: AppState) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def keep_talk(state: AppState, owner: str, turns: Sequence[Turn], answer: str) -> None:
+async def record(state: AppState, owner: str, turns: Sequence[Turn], answer: str) -> None:
     """Keep what was said, for later. What goes wrong must not spoil an answer that is given already."""
     if not state.reflect_after_s or not (talk := conversation_in(turns, answer)):
         return
@@ -104,7 +103,7 @@ async def _prepare(state: AppState, persona: Persona, attempt: Attempt) -> None:
     reflections = Reflections(state.ledger)
     try:
         reflection = await run_in_threadpool(reflections.get, attempt.owner, attempt.id)
-        request = await reflection_request(persona, reflection.turns, state.engine, state.tokens)
+        request = await build_reflection_request(persona, reflection.turns, state.engine, state.tokens)
         await run_in_threadpool(reflections.prepare, attempt, request.turns, request.body)
         queued = await run_in_threadpool(reflections.get, attempt.owner, attempt.id)
         await run_in_threadpool(submit_reflection, state, queued)

@@ -20,15 +20,16 @@ from pydantic import TypeAdapter
 from yarl import URL
 
 from services.errors import ModelFaulty, ModelTimeout, ModelUnavailable
+from services.orchestrator.http.json_body import Json
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.observability.request_id import request_id
-from services.orchestrator.observability.tracing import outgoing_headers, span
 from services.orchestrator.vllm import validation
 from services.orchestrator.vllm.circuit_breaker import CircuitBreaker
 from services.orchestrator.vllm.concurrency import ConcurrencyLimiter
 from services.orchestrator.vllm.errors import translated_errors
 from services.orchestrator.vllm.event_reader import SilenceTimer, read_events
 from services.orchestrator.vllm.validation import DEFAULT_SIZES, SizeLimits, expected_choices
+from services.tracing import outgoing_headers, span
 
 TOKENIZE, MODELS = "/tokenize", "/v1/models"
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
@@ -38,7 +39,6 @@ END_OF_STREAM_S = 0.1  # to wait for the end of the body after the last event
 END_OF_STREAM_BYTES = 64 << 10
 KEEP_ALIVE_S = 4.0  # vLLM closes an idle connection after 5 s; a request on a closed one gets no answer
 DONE = b"[DONE]"
-Json = dict[str, object]
 log = logging.getLogger("ada.orchestrator")
 _ANSWERS: Mapping[str, TypeAdapter[Any]] = {
     CHAT: TypeAdapter(validation.Chat),
@@ -56,7 +56,7 @@ _EVENTS: Mapping[str, TypeAdapter[Any]] = {
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Seconds to wait for a connection, the first byte of a stream, each next event, and a complete answer."""
+    """Seconds to wait for a connection, a stream's first byte, each next event, and a complete answer."""
 
     connect_s: float = 5.0
     first_s: float = 120.0
@@ -103,7 +103,7 @@ class VllmClient:
         if answer.get("status") == "failed":
             raise ModelFaulty("the model server failed to process this request: try again")
         if path != RESPONSES:
-            validation.normalize_choices(answer["choices"], expected_choices(body))  # type: ignore[arg-type]
+            validation.normalize_choices(answer["choices"], expected_choices(body))
         return answer
 
     @asynccontextmanager
@@ -170,7 +170,7 @@ class VllmClient:
                 self._metrics.upstream.observe(time.monotonic() - started_at)
 
     async def _probe_after_timeout(self) -> None:
-        """Count a missed deadline as vLLM's failure only if vLLM answers nothing else: the answer may be long."""
+        """Count a missed deadline as a failure only if vLLM answers nothing else: the answer may be long."""
         try:
             await self._query("GET", MODELS)
         except ModelUnavailable as error:

@@ -51,7 +51,9 @@ def translated_errors(url: str) -> Iterator[None]:
         raise ModelFaulty("the model server did not send a valid HTTP response: try again") from error
     except aiohttp.ClientError as error:
         log.warning("the model server at %s: %s", url, type(error).__name__)
-        raise ModelUnavailable("the model server closed the connection during its answer: try again") from error
+        raise ModelUnavailable(
+            "the model server closed the connection during its answer: try again"
+        ) from error
 
 
 def error_of_response(status: int, content: bytes, address: str) -> AdaError:
@@ -147,9 +149,7 @@ def _first_complaint(message: str) -> tuple[str, str] | None:
     """
     complaints = list(_complaints(message))
     relevant = [
-        complaint
-        for complaint in complaints
-        if not complaint["type"].endswith(("_type", "literal_error"))
+        complaint for complaint in complaints if not complaint["type"].endswith(("_type", "literal_error"))
     ] or complaints
     if not relevant:
         return None

@@ -1,6 +1,7 @@
 """Reads server-sent events as the HTML standard defines them, with a limit on the size of each.
 
-Own code, and no library: the bytes of an event are passed on as they came, which no reader in the lock offers.
+Own code, and no library: the bytes of an event are passed on as they came, which no reader in the lock
+offers.
 """
 
 import asyncio
@@ -78,8 +79,8 @@ class _LineEnds:
 class SilenceTimer:
     """Expires a timeout when `limit_s` seconds pass between `start` and `stop`.
 
-    One timer looks at the clock once per limit. Rescheduling the timeout twice for each event instead cost 3 of
-    10 µs per event.
+    One timer looks at the clock once per limit. Rescheduling the timeout twice for each event instead cost 3
+    of 10 µs per event.
     """
 
     def __init__(self, timeout: asyncio.Timeout, limit_s: float) -> None:
@@ -93,7 +94,10 @@ class SilenceTimer:
         return self
 
     def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
     ) -> None:
         self._handle.cancel()
 

@@ -212,11 +212,13 @@ def decode(data: bytes) -> object:
 
 
 def encode(value: object) -> bytes:
-    """Encode compact JSON for a client. Raises ModelFaulty for an infinite number, as which 1e400 is decoded."""
+    """Encode compact JSON for a client. Raises ModelFaulty for infinity, as which 1e400 is decoded."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except ValueError:
-        raise ModelFaulty("the model server's answer contains a number that JSON can't express: try again") from None
+        raise ModelFaulty(
+            "the model server's answer contains a number that JSON can't express: try again"
+        ) from None
 
 
 async def read_body(response: ClientResponse, max_bytes: int) -> bytes:

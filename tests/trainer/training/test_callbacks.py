@@ -1,6 +1,6 @@
 """What is seen of a run while it runs, and what ends it at once.
 
-.venv/bin/python -m pytest tests/trainer/test_watch.py
+.venv/bin/python -m pytest tests/trainer/training/test_callbacks.py
 """
 
 import hashlib

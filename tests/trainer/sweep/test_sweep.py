@@ -1,7 +1,7 @@
 """A sweep: every combination once, what is done stays done, and a table that holds the runs' own numbers.
 
-.venv/bin/python -m pytest tests/trainer/test_sweep.py            # with two real runs of a tiny model
-.venv/bin/python -m pytest tests/trainer/test_sweep.py -m "not model"
+.venv/bin/python -m pytest tests/trainer/sweep/test_sweep.py    # with two real runs of a tiny model
+.venv/bin/python -m pytest tests/trainer/sweep/test_sweep.py -m "not model"
 """
 
 import json
@@ -28,7 +28,7 @@ from trainer.log import log, speak
 from trainer.sweep.__main__ import sweep
 from trainer.sweep.grid import load_sweep
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GRID = {"lora_rank": [8, 32], "num_epochs": [1, 3]}
 RATIOS = ("hippocorpus_ratio", "journal_ratio", "reddit_ratio", "generated_ratio")
 HALVES = dict(zip(RATIOS, (0.5, 0, 0, 0.5), strict=True))

@@ -1,6 +1,6 @@
 """Plans: the same for the same seed, varied, and fair to every fact.
 
-.venv/bin/python -m pytest tests/trainer/synthetic/test_author_plan.py
+.venv/bin/python -m pytest tests/trainer/synthetic/test_synthetic_plan.py
 """
 
 from collections import Counter

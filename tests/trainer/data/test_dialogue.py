@@ -1,6 +1,6 @@
 """From a sample to a dialogue: how Drew asks, where he says go on, and what the diary shows.
 
-.venv/bin/python -m pytest tests/trainer/test_dialogue.py
+.venv/bin/python -m pytest tests/trainer/data/test_dialogue.py
 """
 
 import random

@@ -1,6 +1,6 @@
 """The backstory: what the facts fix can't be said otherwise, and what they leave open can.
 
-.venv/bin/python -m pytest tests/trainer/synthetic/test_author_backstory.py
+.venv/bin/python -m pytest tests/trainer/synthetic/test_backstory.py
 """
 
 import json

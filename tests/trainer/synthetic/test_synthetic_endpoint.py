@@ -1,6 +1,6 @@
 """The endpoint: what servers take and refuse, over real HTTP.
 
-.venv/bin/python -m pytest tests/trainer/synthetic/test_author_endpoint.py
+.venv/bin/python -m pytest tests/trainer/synthetic/test_synthetic_endpoint.py
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """A run of another persona: his own words in the card and the diary block, and nobody else's conversations.
 
-.venv/bin/python -m pytest tests/trainer/test_persona_in_training.py
+.venv/bin/python -m pytest tests/trainer/training/test_persona_in_training.py
 """
 
 import json

@@ -1,6 +1,6 @@
 """Which checkpoint a run goes on from: the newest whole one, whatever is damaged in those behind it.
 
-.venv/bin/python -m pytest tests/trainer/test_checkpoints.py
+.venv/bin/python -m pytest tests/trainer/runs/test_checkpoints.py
 """
 
 import json

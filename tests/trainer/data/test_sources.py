@@ -1,6 +1,6 @@
 """The four sources: what reaches a sample, what never does, and what a broken file says.
 
-.venv/bin/python -m pytest tests/trainer/test_sources.py
+.venv/bin/python -m pytest tests/trainer/data/test_sources.py
 """
 
 import contextlib
@@ -30,8 +30,8 @@ from trainer.data.sample import Sample
 from trainer.data.sources import conversations, hippocorpus, journals, reddit, rows
 from trainer.data.sources.turns import LEARN_FLAGS, ROW_LISTS
 
-SAMPLES = Path(__file__).parents[2] / "data" / "samples"
-REGRESSIONS = Path(__file__).parents[1] / "regressions"
+SAMPLES = Path(__file__).parents[3] / "data" / "samples"
+REGRESSIONS = Path(__file__).parents[2] / "regressions"
 SOURCES = {source.NAME: source for source in (hippocorpus, journals, reddit, conversations)}
 SETTINGS = {
     "hippocorpus": "hippocorpus_path",

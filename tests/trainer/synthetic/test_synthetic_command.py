@@ -1,6 +1,6 @@
 """`python -m trainer.synthetic`, whole, against a server over real HTTP.
 
-.venv/bin/python -m pytest tests/trainer/synthetic/test_author_command.py
+.venv/bin/python -m pytest tests/trainer/synthetic/test_synthetic_command.py
 """
 
 import json

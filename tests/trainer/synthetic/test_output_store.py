@@ -1,6 +1,6 @@
 """The manuscript: what was finished is never lost, and what the user had stays as it was.
 
-.venv/bin/python -m pytest tests/trainer/synthetic/test_author_manuscript.py
+.venv/bin/python -m pytest tests/trainer/synthetic/test_output_store.py
 """
 
 import json

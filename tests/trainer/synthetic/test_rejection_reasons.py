@@ -1,6 +1,6 @@
 """Faults that a line shows by itself, and near-duplicates.
 
-.venv/bin/python -m pytest tests/trainer/synthetic/test_author_faults.py
+.venv/bin/python -m pytest tests/trainer/synthetic/test_rejection_reasons.py
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """The same words twice, over all sources.
 
-.venv/bin/python -m pytest tests/trainer/test_duplicates.py
+.venv/bin/python -m pytest tests/trainer/data/test_duplicates.py
 """
 
 import csv
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trainer.data.duplicates import EXACT, NEAR, Duplicates, triples, words_told
 from trainer.data.sample import Sample, dialogue, told
 
-SAMPLES = Path(__file__).parents[2] / "data" / "samples"
+SAMPLES = Path(__file__).parents[3] / "data" / "samples"
 some_words = st.lists(st.sampled_from(["The", "sea", "was", "cold", "and", "I", "swam", "out"]), max_size=60)
 
 

@@ -1,6 +1,6 @@
 """A line: what models write around a speaker's words is gone, the words are as they were.
 
-.venv/bin/python -m pytest tests/trainer/synthetic/test_author_line.py
+.venv/bin/python -m pytest tests/trainer/synthetic/test_clean_line.py
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """A run's folder: gone when nothing of it is of use, kept when it can be taken up again, tidy when complete.
 
-.venv/bin/python -m pytest tests/trainer/test_run_folder.py
+.venv/bin/python -m pytest tests/trainer/runs/test_run_folder.py
 """
 
 import json
@@ -31,7 +31,7 @@ from trainer.runs.folder import (
     write_best,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 HOLD = """
 import sys, time

@@ -1,6 +1,6 @@
 """The mixture: shares by ratio, a draw that hangs on the seed alone, and an account that adds up.
 
-.venv/bin/python -m pytest tests/trainer/test_mixture.py
+.venv/bin/python -m pytest tests/trainer/data/test_mixture.py
 """
 
 import csv
@@ -26,7 +26,7 @@ from trainer.data.mixture import BottomKSample, Mixture, apportion, mix
 from trainer.data.sample import Sample, told
 from trainer.data.sources import conversations, hippocorpus, journals, reddit
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PATHS = {
     "hippocorpus": "hippocorpus_path",
     "journals": "journal_path",

@@ -1,6 +1,6 @@
 """What is fit to learn from: mended, of a length, in a language, and nobody's address or number in it.
 
-.venv/bin/python -m pytest tests/trainer/test_cleaning.py
+.venv/bin/python -m pytest tests/trainer/data/test_cleaning.py
 """
 
 import csv
@@ -30,7 +30,7 @@ from trainer.data.cleaning import (
 )
 from trainer.data.sample import Sample, dialogue, told
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SAMPLES = ROOT / "data" / "samples"
 WALK = "I walked along the prom with Marta this morning and we talked about her bakery the whole way."
 

@@ -1,6 +1,6 @@
 """`make data`: the table, the numbers, and the page that shows samples as the model is shown them.
 
-.venv/bin/python -m pytest tests/trainer/test_data.py
+.venv/bin/python -m pytest tests/trainer/data/test_data_report.py
 """
 
 import json
@@ -42,7 +42,7 @@ from trainer.data.report import (
 )
 from trainer.data.sample import Sample, dialogue, told
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MODEL_CACHE = ROOT / ".cache" / "models"
 SOURCES = ["hippocorpus", "journals", "reddit", "conversations"]
 

@@ -1,7 +1,7 @@
 """Training: what ends a run, what a killed or a shared one learns, and one real run with all it leaves.
 
-.venv/bin/python -m pytest tests/trainer/test_training.py            # with the real run, about two minutes
-.venv/bin/python -m pytest tests/trainer/test_training.py -m "not model"
+.venv/bin/python -m pytest tests/trainer/training/test_training.py    # with the real run
+.venv/bin/python -m pytest tests/trainer/training/test_training.py -m "not model"
 """
 
 import hashlib
@@ -35,7 +35,7 @@ from trainer.runs.model_card import model_card
 from trainer.training import train as training
 from trainer.training.train import TrainingFailed
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MODEL_CACHE = ROOT / ".cache" / "models"
 SMOLLM2 = "package:smollm2-135m-instruct"
 PERSONA = load_persona()

@@ -1,6 +1,6 @@
 """metrics.jsonl: what a kill tore is dropped, what is read out of the lines, and the picture of them.
 
-.venv/bin/python -m pytest tests/trainer/test_metrics.py
+.venv/bin/python -m pytest tests/trainer/runs/test_metrics.py
 """
 
 import json

@@ -1,6 +1,6 @@
 """The plan of a step: what is learned never changes, what is measured fits, and what can't be is told.
 
-.venv/bin/python -m pytest tests/trainer/test_plan.py
+.venv/bin/python -m pytest tests/trainer/training/test_plan.py
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """What carries loss under the real tokenizers: Ada's words and her end of turn, and nothing else.
 
-.venv/bin/python -m pytest tests/trainer/test_tokens.py
+.venv/bin/python -m pytest tests/trainer/data/test_tokens.py
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
 """The fused LoRA against PEFT's own: the same answers and gradients, and what is not plain is left alone.
 
-.venv/bin/python -m pytest tests/trainer/test_fused_lora.py
+.venv/bin/python -m pytest tests/trainer/training/test_fused_lora.py
 """
 
 import copy
