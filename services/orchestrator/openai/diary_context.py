@@ -12,7 +12,8 @@ from services.diary.dates import iso_day
 from services.diary.entry import Entry
 from services.diary.recall.cancellation import Cancellation
 from services.diary.recall.excerpt import excerpt
-from services.diary.recall.recall import Recalled, within_budget
+from services.diary.recall.query import RecallQuery
+from services.diary.recall.recall import RecalledEntry, within_budget
 from services.errors import AdaError, DiaryUnavailable
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.dependencies import AppState
@@ -36,7 +37,7 @@ class DiaryContext:
     """The recalled entries, newest last, and the diary's status: used, off, empty, no_room or unavailable."""
 
     status: str
-    hits: list[Recalled] = field(default_factory=list)
+    hits: list[RecalledEntry] = field(default_factory=list)
     reason: str = ""
     left_out: int = 0  # hits that did not fit the prompt
 
@@ -53,7 +54,7 @@ class DiaryContext:
 
     def blocks(self) -> list[RecalledBlock]:
         """The entries as the prompt shows them, newest last."""
-        return [RecalledBlock(display_date(hit.entry), hit.shown) for hit in self.hits]
+        return [RecalledBlock(display_date(hit.entry), hit.excerpt) for hit in self.hits]
 
     async def fit(self, budget: TokenBudget, header: str, tokens: TokenCounter) -> None:
         """Keep no more entries than the conversation and its answer leave room for in the model's context."""
@@ -109,10 +110,10 @@ async def _recall(question: str, options: AdaOptions, state: AppState, owner: st
     as_of = iso_day(options.as_of, local) if options.as_of else None
     cancellation = Cancellation()
 
-    def search() -> list[Recalled]:
-        return state.recall().search(
-            owner, question, options.top_k, as_of=as_of, local=local, cancellation=cancellation
-        )
+    query = RecallQuery(question, options.top_k, as_of=as_of, local=local)
+
+    def search() -> list[RecalledEntry]:
+        return state.recall().search(owner, query, cancellation)
 
     # A thread can't be killed: after the deadline, or when the client has disconnected, it ends at its next
     # step.
@@ -134,7 +135,7 @@ def _unavailable(reason: str) -> DiaryContext:
     return DiaryContext("unavailable", reason=reason)
 
 
-def _best_first(hits: Sequence[Recalled]) -> list[Recalled]:
+def _best_first(hits: Sequence[RecalledEntry]) -> list[RecalledEntry]:
     return sorted(hits, key=lambda hit: -hit.score)
 
 
@@ -142,44 +143,44 @@ def _best_first(hits: Sequence[Recalled]) -> list[Recalled]:
 class Selection:
     """The hits that fit the prompt, newest last, and the number of those that do not."""
 
-    hits: list[Recalled]
+    hits: list[RecalledEntry]
     left_out: int
 
 
-async def select_hits(hits: Sequence[Recalled], tokens: TokenCounter, budget: int) -> Selection:
+async def select_hits(hits: Sequence[RecalledEntry], tokens: TokenCounter, budget: int) -> Selection:
     """The best of `hits`, which come best first, that take at most `budget` tokens together.
 
     Of the best hit an excerpt is selected when the whole entry does not fit.
     """
     if not hits:
         return Selection([], 0)
-    lines = {hit.shown: entry_line(hit) for hit in hits}
+    lines = {hit.excerpt: entry_line(hit) for hit in hits}
     counts = dict(zip(lines, await tokens.counts(list(lines.values())), strict=True))
     candidates = list(hits)
-    if counts[hits[0].shown] > budget and (shortened := await _shorten(hits[0], tokens, budget)):
+    if counts[hits[0].excerpt] > budget and (shortened := await _shorten(hits[0], tokens, budget)):
         candidates[0] = shortened
-        counts[shortened.shown] = await tokens.count(entry_line(shortened))
+        counts[shortened.excerpt] = await tokens.count(entry_line(shortened))
     selected = within_budget(candidates, budget, counts.__getitem__)
     return Selection(selected, len(hits) - len(selected))
 
 
-async def _shorten(hit: Recalled, tokens: TokenCounter, budget: int) -> Recalled | None:
+async def _shorten(hit: RecalledEntry, tokens: TokenCounter, budget: int) -> RecalledEntry | None:
     """The hit with an excerpt around its matches that fits; None when the budget is too small for one."""
-    text = hit.shown
+    text = hit.excerpt
     for _ in range(EXCERPT_ATTEMPTS):
         count = await tokens.count(entry_line(hit, text))
         if count <= budget:
-            return replace(hit, shown=text)
+            return replace(hit, excerpt=text)
         characters = len(text) * max(budget, 0) * 9 // (count * 10)
         if characters < MIN_EXCERPT_CHARACTERS:
             return None
-        text = excerpt(hit.entry.text, hit.places, hit.hidden, characters)
+        text = excerpt(hit.entry.text, hit.chunk_ordinals, hit.hidden_ordinals, characters)
     return None
 
 
-def entry_line(hit: Recalled, text: str | None = None) -> str:
+def entry_line(hit: RecalledEntry, text: str | None = None) -> str:
     """An entry as a line of the prompt's diary block."""
-    return neutralise(f"[{display_date(hit.entry)}] {hit.shown if text is None else text}\n")
+    return neutralise(f"[{display_date(hit.entry)}] {hit.excerpt if text is None else text}\n")
 
 
 def display_date(entry: Entry) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from services.chat_markup import THINK, THINK_END
 from services.errors import InvalidRequest
 from services.orchestrator.http.json_body import Json
 from services.orchestrator.vllm.validation import encode
@@ -17,7 +18,6 @@ from services.orchestrator.vllm.validation import encode
 _FIRST_CHARACTER = re.compile(rb'"content":"(.)')  # of a chunk's text, as vLLM writes it
 _NO_TEXT = b'"'
 _MAY_BEGIN_MARK = (_NO_TEXT, b"<", b" ", b"\\")
-BEGIN, END = "<think>", "</think>"
 _EFFORTS_WITHOUT_REASONING = ("none", "minimal")
 
 
@@ -67,19 +67,19 @@ class ReasoningSplitter:
 
     def _decide(self) -> None:
         start = self._buffer.lstrip()
-        if start.startswith(BEGIN):
-            self._is_reasoning, self._buffer = True, start.removeprefix(BEGIN).lstrip("\n")
-        elif not BEGIN.startswith(start):
+        if start.startswith(THINK):
+            self._is_reasoning, self._buffer = True, start.removeprefix(THINK).lstrip("\n")
+        elif not THINK.startswith(start):
             self._is_reasoning = False
             self._content_started = True
 
     def _take_reasoning(self) -> str:
-        reasoning, mark, rest = self._buffer.partition(END)
+        reasoning, mark, rest = self._buffer.partition(THINK_END)
         if mark:
             self._is_reasoning, self._buffer = False, rest
             return reasoning.rstrip("\n")
         # What may be the beginning of the mark, and the empty lines before it, are held back.
-        certain = len(self._buffer[: len(self._buffer) - _overlap(self._buffer, END)].rstrip("\n"))
+        certain = len(self._buffer[: len(self._buffer) - _overlap(self._buffer, THINK_END)].rstrip("\n"))
         reasoning, self._buffer = self._buffer[:certain], self._buffer[certain:]
         return reasoning
 
