@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
-# Read from the environment directly, without a settings class: by model, client and trainer, and by OpenTelemetry.
+# Read without a settings class: by model, client and trainer, and by OpenTelemetry.
 OTHER_PREFIXES = ("ADA_", "MODEL_", "OTEL_")
 
 
@@ -46,6 +46,16 @@ def names_of_settings() -> set[str]:
 
 
 SETTINGS = names_of_settings()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escapes lone surrogates in captured output, which pytest-xdist can't send between its processes."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
 
 
 @pytest.fixture(autouse=True)
