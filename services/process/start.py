@@ -1,7 +1,7 @@
 """How a process starts: an error of the user's is reported in one line that names the remedy.
 
-Started by hand, the process then ends with exit code 2. In a container it waits and tries again instead: if it
-ended, the container would be restarted over and over, and the line would be lost among its repetitions.
+Started by hand, the process then ends with exit code 2. In a container it waits and tries again instead: if
+it ended, the container would be restarted over and over, and the line would be lost among its repetitions.
 """
 
 import sys

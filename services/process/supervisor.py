@@ -79,7 +79,7 @@ class Child:
                 env=self._environment,
                 stdout=file,
                 stderr=file and subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends the children in order
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends them in order
                 preexec_fn=end_with_parent,
             )
         log.info("%s is process %d", self.name, self._process.pid)
