@@ -16,7 +16,7 @@ import pytest
 
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
-from trainer.data.report import look
+from trainer.data.report import report
 from trainer.run import check_reports
 
 ROOT = Path(__file__).parents[2]
@@ -119,7 +119,7 @@ def test_a_missing_base_model_is_told_before_the_mixture_is_made(settings, tmp_p
     os.mkfifo(settings["hippocorpus_path"])
     assert "model_name package:gpt-9 is unknown" in told(trainer(*arguments(settings)))
     with pytest.raises(ConfigError, match="model_name package:gpt-9 is unknown"):
-        look(TrainingConfig(**settings), tmp_path / "cache")
+        report(TrainingConfig(**settings), tmp_path / "cache")
 
 
 def test_a_report_to_wandb_without_a_login_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

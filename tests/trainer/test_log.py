@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.errors import ConfigError
-from trainer.log import append_to, log, log_to, speak
+from trainer.log import append_to, log, log_to, setup_console
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ def test_a_folder_that_cant_be_written_is_named_by_its_setting(tmp_path: Path, p
 
 
 def test_what_is_told_goes_to_stdout_and_what_went_wrong_to_stderr(capsys: pytest.CaptureFixture[str]):
-    speak()
+    setup_console()
     log.debug("for the file alone")
     log.info("told")
     log.warning("a warning is told too")
@@ -99,6 +99,6 @@ def test_what_is_told_goes_to_stdout_and_what_went_wrong_to_stderr(capsys: pytes
 
 
 def test_libraries_do_not_speak_on_the_terminal(capsys: pytest.CaptureFixture[str]):
-    speak()
+    setup_console()
     logging.getLogger("transformers.trainer").info("chatter")
     assert capsys.readouterr() == ("", "")

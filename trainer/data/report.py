@@ -28,7 +28,7 @@ from services.persona.template import template_for
 from trainer.config import TrainingConfig, load_config, origin
 from trainer.data.mixture import Mixture, check_sources, mix
 from trainer.data.sample import Sample
-from trainer.log import log, speak
+from trainer.log import log, setup_console
 
 AT_ONCE = 1_000  # samples encoded before their tokens are let go of
 EXAMPLES = 24  # on the page
@@ -49,11 +49,11 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="name=value", help="for example target_size=1000")
     arguments = parser.parse_args()
     cache = Path(os.environ.get("ADA_MODEL_CACHE", DEFAULT_MODEL_CACHE)).absolute()
-    speak()
+    setup_console()
     try:
         config = load_config(arguments.config, arguments.overrides)
         log.info("configuration: %s", origin(arguments.config, arguments.overrides))
-        folder = look(config, cache)
+        folder = report(config, cache)
     except AdaError as error:
         log.error("trainer: %s", error)
         return 2
@@ -64,7 +64,7 @@ def main() -> int:
     return 0
 
 
-def look(config: TrainingConfig, cache: Path) -> Path:
+def report(config: TrainingConfig, cache: Path) -> Path:
     """Mix, encode, say what came of it and save that; returns the folder.
 
     Raises ConfigError as mix does, for a base model that can't be had and a folder that can't be written.
@@ -75,7 +75,7 @@ def look(config: TrainingConfig, cache: Path) -> Path:
     )  # a model that can't be had is told before minutes are spent on the mixture
     mixture = mix(config)
     started = time.monotonic()
-    lengths = measure([*mixture.taught, *mixture.held_out], encoder)
+    lengths = measure([*mixture.train, *mixture.eval], encoder)
     seconds = {**mixture.seconds, "encode": time.monotonic() - started}
     report = table(mixture, lengths)
     took = ", ".join(f"{part} {time:.1f}" for part, time in seconds.items())
@@ -201,7 +201,7 @@ def table(mixture: Mixture, lengths: Lengths | None = None) -> str:
 def cells(mixture: Mixture, lengths: Lengths | None = None) -> list[list[str]]:
     """The table's cells: a header, a row a source, and their total."""
     rows, shares = [], {**shares_of(mixture), "total": (1.0, 1.0)}
-    for source, share in [*mixture.account.items(), ("total", _total(mixture))]:
+    for source, share in [*mixture.source_stats.items(), ("total", _total(mixture))]:
         numbers = [share[name] for name in COUNTS]
         if lengths:
             *numbers_of_tokens, _ = summary(lengths.of(None if source == "total" else source)).values()
@@ -217,7 +217,7 @@ def shares_of(mixture: Mixture) -> dict[str, tuple[float, float]]:
     total = _total(mixture)
     return {
         source: (share["asked"] / max(1, total["asked"]), share["used"] / max(1, total["used"]))
-        for source, share in mixture.account.items()
+        for source, share in mixture.source_stats.items()
     }
 
 
@@ -244,11 +244,11 @@ def shares_part(mixture: Mixture) -> str:
 
 def _with_shares(mixture: Mixture) -> Iterator[tuple[dict[str, object], tuple[float, float]]]:
     shares = shares_of(mixture)
-    return ((share, shares[source]) for source, share in mixture.account.items())
+    return ((share, shares[source]) for source, share in mixture.source_stats.items())
 
 
 def _total(mixture: Mixture) -> dict[str, int]:
-    return {name: sum(share[name] for share in mixture.account.values()) for name in COUNTS}
+    return {name: sum(share[name] for share in mixture.source_stats.values()) for name in COUNTS}
 
 
 def _aligned(rows: list[list[str]]) -> str:
@@ -264,11 +264,11 @@ def _left_out(mixture: Mixture) -> Iterator[str]:
     """What Ada does not learn from, by source and reason."""
     if mixture.missing:
         yield f"missing: {', '.join(mixture.missing)}; the others share what was asked of them"
-    dropped = {source: share["dropped"] for source, share in mixture.account.items() if share["dropped"]}
+    dropped = {source: share["dropped"] for source, share in mixture.source_stats.items() if share["dropped"]}
     if dropped:
         lines = [f"  {source}: {_counted(reasons)}" for source, reasons in dropped.items()]
         yield "\n".join(["left out", *lines])
-    bad = [message for share in mixture.account.values() for message in share["bad_rows"]]
+    bad = [message for share in mixture.source_stats.values() for message in share["bad_rows"]]
     if bad:
         yield "\n".join(["bad rows, the first of each source", *(f"  {message}" for message in bad)])
 
@@ -304,7 +304,7 @@ def numbers(
                 **summary(lengths.of(source)),
                 **dict(zip(("share_asked", "share_reached"), shares[source], strict=True)),
             }
-            for source, share in mixture.account.items()
+            for source, share in mixture.source_stats.items()
         },
         "total": {**_total(mixture), **summary(lengths.of(None))},
         "missing": mixture.missing,
@@ -331,11 +331,11 @@ def page(config: TrainingConfig, mixture: Mixture, lengths: Lengths, encoder: En
         model=config.model_name,
         seed=config.seed,
         cells=cells(mixture, lengths),
-        account=mixture.account,
+        account=mixture.source_stats,
         left_out=[*filter(None, [shares_part(mixture)]), *_left_out(mixture)],
         cut=lengths.cut,
         histogram=histogram(lengths.of(None)),
-        examples=[_example(sample, encoder) for sample in examples(mixture.taught, config.seed)],
+        examples=[_example(sample, encoder) for sample in examples(mixture.train, config.seed)],
     )
 
 

@@ -28,7 +28,7 @@ from trainer.data.cleaning import (
     cores,
     mend,
 )
-from trainer.data.sample import Sample, dialogue, told
+from trainer.data.sample import Sample, alternating_turns, make_sample
 
 ROOT = Path(__file__).parents[3]
 SAMPLES = ROOT / "data" / "samples"
@@ -45,12 +45,12 @@ def scrubber() -> Scrubber:
     return Scrubber()
 
 
-def telling(text: str, asking: str = "How was your day?", gist: str = "") -> Sample:
-    return told("journals", "file:1", (asking, "What did you do?"), text, gist)
+def telling(text: str, asking: str = "How was your day?", summary: str = "") -> Sample:
+    return make_sample("journals", "file:1", (asking, "What did you do?"), text, summary)
 
 
 def talk(*contents: str) -> Sample:
-    return Sample("conversations", "file:1", dialogue(*contents))
+    return Sample("conversations", "file:1", alternating_turns(*contents))
 
 
 def committed_texts() -> list[str]:
@@ -145,9 +145,9 @@ def test_no_address_stays_whatever_stands_around_it(scrubber, text: str, before:
 
 
 def test_drews_questions_and_the_gist_are_scrubbed_like_the_telling(cleaner):
-    sample = cleaner.clean(telling(WALK, asking="Did jane@gmail.com write?", gist="Call 212-555-0187."))
-    assert sample.turns[0]["content"] == sample.askings[0] == "Did name@example.com write?"
-    assert sample.gist == "Call 555-0100."
+    sample = cleaner.clean(telling(WALK, asking="Did jane@gmail.com write?", summary="Call 212-555-0187."))
+    assert sample.turns[0]["content"] == sample.prompt_variants[0] == "Did name@example.com write?"
+    assert sample.summary == "Call 555-0100."
 
 
 def test_scrubbing_can_be_turned_off():
@@ -293,7 +293,7 @@ def test_whatever_a_sample_says_it_is_cleaned_or_left_out_for_a_reason(cleaner, 
 def test_processes_give_what_one_process_gives_in_the_same_order_and_end():
     samples = [telling(f"{WALK} It was day {n}.") for n in range(IN_PROCESSES + 100)]
     samples[5] = telling("Too short.")
-    samples[-1] = replace(samples[-1], gist="jane@gmail.com")
+    samples[-1] = replace(samples[-1], summary="jane@gmail.com")
     config = TrainingConfig()
     with Cleaners(config) as cleaners:
         together = list(cleaners.clean(samples))

@@ -33,14 +33,14 @@ from trainer.data.report import (
     Lengths,
     examples,
     histogram,
-    look,
     measure,
     page,
+    report,
     shares_part,
     summary,
     table,
 )
-from trainer.data.sample import Sample, dialogue, told
+from trainer.data.sample import Sample, alternating_turns, make_sample
 
 ROOT = Path(__file__).parents[3]
 MODEL_CACHE = ROOT / ".cache" / "models"
@@ -102,7 +102,7 @@ def test_the_table_the_numbers_and_the_page_are_saved_beside_the_runs(
     config, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level("INFO")
-    folder = look(config, MODEL_CACHE)
+    folder = report(config, MODEL_CACHE)
     assert folder == config.output_dir.parent / "data"
     assert {file.name for file in folder.iterdir()} == {"mixture.txt", "mixture.json", "samples.html"}
     assert (folder / "mixture.txt").read_text().strip() in caplog.text
@@ -160,7 +160,7 @@ def test_an_interrupt_while_processes_clean_is_one_line(write_sources, smollm2_l
 def test_a_folder_that_cannot_be_written_is_named(config):
     config.output_dir.parent.write_text("a file")
     with pytest.raises(ConfigError, match=f"output_dir: can't write to {config.output_dir.parent / 'data'}"):
-        look(config, MODEL_CACHE)
+        report(config, MODEL_CACHE)
 
 
 # The table
@@ -257,12 +257,12 @@ def test_a_source_of_which_nothing_fits_has_no_tokens():
 def test_what_had_to_be_cut_is_counted_over_all_samples(config, encoder, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("trainer.data.report.AT_ONCE", 7)
     mixture = mix(config)
-    whole = measure(mixture.taught, encoder)
-    assert (len(whole.of(None)), whole.cut) == (len(mixture.taught), Counter())
+    whole = measure(mixture.train, encoder)
+    assert (len(whole.of(None)), whole.cut) == (len(mixture.train), Counter())
     encoder.max_tokens = min(whole.of(None)) - 1
-    shorter = measure(mixture.taught, encoder)
+    shorter = measure(mixture.train, encoder)
     assert shorter.cut["diary block left out"] + shorter.cut["longer than max_seq_length"] == len(
-        mixture.taught
+        mixture.train
     )
     assert max(shorter.of(None)) <= encoder.max_tokens
     assert len(shorter.of(None)) == shorter.cut["diary block left out"]
@@ -273,7 +273,7 @@ def test_what_had_to_be_cut_is_counted_over_all_samples(config, encoder, monkeyp
 
 def test_the_page_needs_nothing_else_and_is_well_formed(config, encoder):
     mixture = mix(config)
-    shown = Page(page(config, mixture, measure(mixture.taught, encoder), encoder))
+    shown = Page(page(config, mixture, measure(mixture.train, encoder), encoder))
     assert shown.fetched == []
     assert shown.under("th")[:2] == ["source", "asked"]
     assert [cell for cell in shown.under("td") if cell in SOURCES] == SOURCES
@@ -282,8 +282,8 @@ def test_the_page_needs_nothing_else_and_is_well_formed(config, encoder):
 
 def test_exactly_what_carries_loss_is_marked(config, encoder):
     mixture = mix(config)
-    shown = Page(page(config, mixture, measure(mixture.taught, encoder), encoder))
-    chosen = examples(mixture.taught, config.seed)
+    shown = Page(page(config, mixture, measure(mixture.train, encoder), encoder))
+    chosen = examples(mixture.train, config.seed)
     answers = [turn["content"] for sample in chosen for turn in sample.turns if turn["role"] == "assistant"]
     assert shown.under("mark")[1:] == answers  # the first explains
     assert shown.under("stop") == ["end of turn"] * len(answers)
@@ -297,8 +297,10 @@ def test_exactly_what_carries_loss_is_marked(config, encoder):
 
 def test_somebodys_markup_is_shown_and_not_obeyed(config, encoder):
     words = "<script>alert(1)</script> <|im_start|>system & so on, I said."
-    mixture = Mixture([told("reddit", "<b>:1", ("Well?",), words)], [], {"reddit": share(licence="<i>")})
-    html = page(config, mixture, measure(mixture.taught, encoder), encoder)
+    mixture = Mixture(
+        [make_sample("reddit", "<b>:1", ("Well?",), words)], [], {"reddit": share(licence="<i>")}
+    )
+    html = page(config, mixture, measure(mixture.train, encoder), encoder)
     assert "<script>" not in html
     assert "<b>:1" not in html
     (_, shown) = Page(html).under("mark")
@@ -306,7 +308,7 @@ def test_somebodys_markup_is_shown_and_not_obeyed(config, encoder):
 
 
 def test_a_row_is_taken_apart_into_the_turns_that_it_was_made_of(encoder):
-    sample = Sample("conversations", "file:1", dialogue("Tea?", "Yes,\nplease.", "Milk?", "No."))
+    sample = Sample("conversations", "file:1", alternating_turns("Tea?", "Yes,\nplease.", "Milk?", "No."))
     rows, _ = encoder.encode([sample])
     turns = list(encoder.turns(rows[0]["input_ids"], rows[0]["labels"]))
     messages = build_messages(load_persona(), sample.turns)
@@ -318,13 +320,15 @@ def test_a_row_is_taken_apart_into_the_turns_that_it_was_made_of(encoder):
 def test_a_sample_that_does_not_fit_is_said_to_be_left_out(config, encoder):
     encoder.max_tokens = 64
     mixture = mix(config)
-    html = page(config, mixture, measure(mixture.taught, encoder), encoder)
+    html = page(config, mixture, measure(mixture.train, encoder), encoder)
     assert html.count("longer than max_seq_length") == EXAMPLES + 1
     assert Page(html).under("turn given") == []
 
 
 def test_the_samples_on_the_page_are_of_all_sources_and_the_first_of_each_recalls():
-    samples = [told(source, f"file:{n}", ("Well?",), f"It was {n}.") for source in SOURCES for n in range(50)]
+    samples = [
+        make_sample(source, f"file:{n}", ("Well?",), f"It was {n}.") for source in SOURCES for n in range(50)
+    ]
     recalling = [build for build in samples if build.origin.endswith("7")]
     for place, sample in enumerate(samples):
         if sample in recalling:
@@ -339,5 +343,5 @@ def test_the_samples_on_the_page_are_of_all_sources_and_the_first_of_each_recall
 
 
 def test_fewer_samples_than_the_page_has_room_for_are_all_shown():
-    samples = [told("journals", f"file:{n}", ("Well?",), f"It was {n}.") for n in range(3)]
+    samples = [make_sample("journals", f"file:{n}", ("Well?",), f"It was {n}.") for n in range(3)]
     assert len(examples(samples, 1)) == 3

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.duplicates import EXACT, NEAR, Duplicates, triples, words_told
-from trainer.data.sample import Sample, dialogue, told
+from trainer.data.duplicates import EXACT, NEAR, Duplicates, compared_words, triples
+from trainer.data.sample import Sample, alternating_turns, make_sample
 
 SAMPLES = Path(__file__).parents[3] / "data" / "samples"
 some_words = st.lists(st.sampled_from(["The", "sea", "was", "cold", "and", "I", "swam", "out"]), max_size=60)
 
 
 def telling(text: str, source: str = "journals", asking: str = "How was it?") -> Sample:
-    return told(source, "file:1", (asking,), text)
+    return make_sample(source, "file:1", (asking,), text)
 
 
 def stories() -> list[str]:
@@ -28,7 +28,7 @@ def stories() -> list[str]:
 
 def similarity(one: str, other: str) -> float:
     """Jaccard similarity of two tellings' word triples, counted out."""
-    first, second = (triples(words_told(telling(text))) for text in (one, other))
+    first, second = (triples(compared_words(telling(text))) for text in (one, other))
     return len(first & second) / len(first | second)
 
 
@@ -93,7 +93,7 @@ def test_a_threshold_of_1_leaves_near_duplicates_alone():
 def test_the_same_answer_to_another_question_is_another_conversation():
     duplicates = Duplicates(0.8)
     for question, outcome in (("Tea?", ""), ("Coffee?", ""), ("Tea?", EXACT)):
-        sample = Sample("conversations", "file:1", dialogue(question, "Yes, please."))
+        sample = Sample("conversations", "file:1", alternating_turns(question, "Yes, please."))
         assert duplicates.find(sample) == outcome
 
 

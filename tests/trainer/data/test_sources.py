@@ -25,7 +25,7 @@ from pyarrow import parquet
 
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Rejections
+from trainer.data.source import Rejections
 from trainer.data.sample import Sample
 from trainer.data.sources import conversations, hippocorpus, journals, reddit, rows
 from trainer.data.sources.turns import LEARN_FLAGS, ROW_LISTS
@@ -57,8 +57,8 @@ def read(source: str, path: Path, **others: object) -> list[Sample]:
 
 def skipping(source: str, path: Path, **others: object) -> tuple[list[Sample], Rejections]:
     """What is read where bad rows are skipped, and what was left out."""
-    drops = Rejections(refuse_bad_rows=False)
-    return list(SOURCES[source].read(config(source, path, **others), drops)), drops
+    rejections = Rejections(refuse_bad_rows=False)
+    return list(SOURCES[source].read(config(source, path, **others), rejections)), rejections
 
 
 def dropped(source: str, path: Path, **others: object) -> Counter[str]:
@@ -153,9 +153,9 @@ def test_a_source_says_who_it_is_and_under_which_licence(source: str):
     ],
 )
 def test_the_committed_samples_are_read_whole(source: str, file: str, count: int):
-    samples, drops = skipping(source, SAMPLES / file)
+    samples, rejections = skipping(source, SAMPLES / file)
     assert len(samples) == count
-    assert not drops.reasons
+    assert not rejections.reasons
     assert {sample.source for sample in samples} == {source}
     assert len({sample.origin for sample in samples}) == count
     for sample in samples:
@@ -169,10 +169,10 @@ def test_the_committed_samples_are_read_whole(source: str, file: str, count: int
 )
 def test_drew_has_several_ways_to_ask_for_every_telling(source: str, file: str):
     for sample in read(source, SAMPLES / file):
-        assert len(set(sample.askings)) == len(sample.askings) >= 4
-        assert sample.turns[0] == {"role": "user", "content": sample.askings[0]}
-        assert all(asking[-1] in ".?" for asking in sample.askings)
-        assert not any(set("{}") & set(asking) for asking in sample.askings)
+        assert len(set(sample.prompt_variants)) == len(sample.prompt_variants) >= 4
+        assert sample.turns[0] == {"role": "user", "content": sample.prompt_variants[0]}
+        assert all(asking[-1] in ".?" for asking in sample.prompt_variants)
+        assert not any(set("{}") & set(asking) for asking in sample.prompt_variants)
 
 
 @every_source
@@ -261,19 +261,21 @@ def test_a_bad_row_is_named_by_its_line_and_where_it_may_be_skipped_the_others_a
     assert said in message
     assert "secret" not in message
     assert message.endswith("Or set bad_rows=skip to count such rows and go on")
-    samples, drops = skipping(kind.source, path)
+    samples, rejections = skipping(kind.source, path)
     assert [sample.answer for sample in samples] == list(GOOD)
-    assert drops.reasons == {"bad row": 1}
-    assert drops.bad_rows == [message.removesuffix(". Or set bad_rows=skip to count such rows and go on")]
+    assert rejections.reasons == {"bad row": 1}
+    assert rejections.bad_rows == [
+        message.removesuffix(". Or set bad_rows=skip to count such rows and go on")
+    ]
 
 
 @every_kind
 def test_half_a_row_at_the_end_of_a_file_is_bad(tmp_path: Path, kind: Kind):
     content = kind.write(tmp_path, *map(kind.row, GOOD)).read_bytes()
     cut = content[: content.rindex(b"bed")]
-    samples, drops = skipping(kind.source, write(tmp_path, cut, kind.name))
+    samples, rejections = skipping(kind.source, write(tmp_path, cut, kind.name))
     assert [sample.answer for sample in samples] == list(GOOD[:2])
-    assert drops.reasons == {"bad row": 1}
+    assert rejections.reasons == {"bad row": 1}
 
 
 @every_kind
@@ -337,7 +339,7 @@ def test_text_that_utf8_cannot_write_is_refused_here(tmp_path: Path, kind: str):
 def test_a_table_saved_again_with_semicolons_is_read(tmp_path: Path):
     rows = [["story", "memType", "summary"], ["I went out; it rained, too.", "recalled", "Rain."]]
     (sample,) = read("hippocorpus", write(tmp_path, table(*rows, separator=";")))
-    assert (sample.answer, sample.gist) == ("I went out; it rained, too.", "Rain.")
+    assert (sample.answer, sample.summary) == ("I went out; it rained, too.", "Rain.")
 
 
 def test_a_story_longer_than_csvs_own_limit_is_read(tmp_path: Path):
@@ -352,9 +354,9 @@ def test_a_row_of_several_lines_is_named_by_its_first(tmp_path: Path):
 
 
 def test_an_empty_story_is_no_sample(tmp_path: Path):
-    samples, drops = skipping("hippocorpus", write(tmp_path, "story,memType\n  ,\nOnce.,\n,\n"))
+    samples, rejections = skipping("hippocorpus", write(tmp_path, "story,memType\n  ,\nOnce.,\n,\n"))
     assert [sample.origin for sample in samples] == ["a.csv:3"]
-    assert drops.reasons == {"empty": 2}
+    assert rejections.reasons == {"empty": 2}
 
 
 @pytest.mark.parametrize(
@@ -388,9 +390,9 @@ def test_a_row_cut_short_is_named_by_its_line(tmp_path: Path):
     assert refusal("hippocorpus", path).startswith(
         f"{path}, line 3: the row has not as many fields as the header. {hippocorpus.REMEDY}. "
     )
-    samples, drops = skipping("hippocorpus", path)
+    samples, rejections = skipping("hippocorpus", path)
     assert [sample.answer for sample in samples] == ["Once.", "Twice."]
-    assert drops.reasons == {"bad row": 1}
+    assert rejections.reasons == {"bad row": 1}
 
 
 def test_broken_quotes_are_named_by_their_own_line(tmp_path: Path):
@@ -403,27 +405,27 @@ def test_a_quote_that_is_never_closed_swallows_no_row_behind_it(tmp_path: Path, 
     story = "I went out " + "and about " * 200
     path = write(tmp_path, 'memType,story\nrecalled,"I was torn\n' + f"recalled,{story}\n" * rows)
     assert refusal("hippocorpus", path).startswith(f"{path}, line 2: ")
-    samples, drops = skipping("hippocorpus", path)
+    samples, rejections = skipping("hippocorpus", path)
     assert len(samples) == rows
     assert {sample.answer for sample in samples} == {story.strip()}
-    assert drops.reasons == {"bad row": 1}
+    assert rejections.reasons == {"bad row": 1}
 
 
 def test_what_is_left_of_a_torn_row_is_no_row(tmp_path: Path):
     content = 'story,memType\n"I was "torn"\nin two",recalled\n"I am whole.",recalled\n'
-    samples, drops = skipping("hippocorpus", write(tmp_path, content))
+    samples, rejections = skipping("hippocorpus", write(tmp_path, content))
     assert [sample.answer for sample in samples] == ["I am whole."]
-    assert drops.reasons["bad row"] >= 1
+    assert rejections.reasons["bad row"] >= 1
 
 
 @one_folder
 @given(stories=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r")), max_size=5))
 def test_any_story_that_csv_can_write_is_read_again(tmp_path: Path, stories: list[str]):
     path = write(tmp_path, table(["story", "memType"], *([story, "recalled"] for story in stories)))
-    samples, drops = skipping("hippocorpus", path)
+    samples, rejections = skipping("hippocorpus", path)
     assert [sample.answer for sample in samples] == [story.strip() for story in stories if story.strip()]
-    assert drops.reasons["empty"] == len(stories) - len(samples)
-    assert not drops.bad_rows
+    assert rejections.reasons["empty"] == len(stories) - len(samples)
+    assert not rejections.bad_rows
 
 
 # Hippocorpus
@@ -442,16 +444,16 @@ def official(**given: str) -> str:
     return table(OFFICIAL, [given.get(name, f"my <{name}> there") for name in OFFICIAL])
 
 
-def askings(folder: Path, **given: str) -> tuple[str, ...]:
+def prompt_variants(folder: Path, **given: str) -> tuple[str, ...]:
     (sample,) = read("hippocorpus", write(folder, official(story="We went to the sea.", **given)))
-    return sample.askings
+    return sample.prompt_variants
 
 
 def test_of_the_official_table_five_columns_are_used_and_no_other_reaches_a_sample(tmp_path: Path):
     (sample,) = read("hippocorpus", write(tmp_path, official(mainEvent="my going to sea")))
     assert sample.answer == "my <story> there"
-    assert sample.gist == "my <summary> there"
-    assert "Tell me about your going to sea." in sample.askings
+    assert sample.summary == "my <summary> there"
+    assert "Tell me about your going to sea." in sample.prompt_variants
     assert set(re.findall(r"<(\w+)>", repr(sample))) == {"story", "summary"}
 
 
@@ -467,9 +469,9 @@ def test_only_the_chosen_kinds_of_memory_are_read(tmp_path: Path):
     kinds = ["recalled", "imagined", "retold", "recalled"]
     path = write(tmp_path, table(["story", "memType"], *([f"I was {kind}.", kind] for kind in kinds)))
     assert len(read("hippocorpus", path)) == 4
-    samples, drops = skipping("hippocorpus", path, hippocorpus_mem_types=["recalled", "retold"])
+    samples, rejections = skipping("hippocorpus", path, hippocorpus_mem_types=["recalled", "retold"])
     assert [sample.answer for sample in samples] == ["I was recalled.", "I was retold.", "I was recalled."]
-    assert drops.reasons == {"memType not chosen": 1}
+    assert rejections.reasons == {"memType not chosen": 1}
 
 
 def test_a_table_without_memtypes_is_read_when_none_is_chosen(tmp_path: Path):
@@ -489,14 +491,14 @@ def test_a_table_without_memtypes_is_read_when_none_is_chosen(tmp_path: Path):
     ],
 )
 def test_when_it_happened_is_asked_as_a_friend_would_say_it(tmp_path: Path, days: str, when: str):
-    asked = askings(tmp_path, timeSinceEvent=days)
+    asked = prompt_variants(tmp_path, timeSinceEvent=days)
     assert f"Tell me about something that happened {when}." in asked
     assert set(hippocorpus.PLAIN) < set(asked)
 
 
 @pytest.mark.parametrize("days", ["", "  ", "nan", "inf", "-90", "0", "1e300", "some time"])
 def test_a_time_that_is_none_asks_for_no_time(tmp_path: Path, days: str):
-    assert not any(" ago" in asking for asking in askings(tmp_path, timeSinceEvent=days))
+    assert not any(" ago" in asking for asking in prompt_variants(tmp_path, timeSinceEvent=days))
 
 
 @given(days=st.floats(0.01, 12 * 365))
@@ -517,7 +519,7 @@ def test_no_time_reads_badly(days: float):
     ],
 )
 def test_a_short_main_event_phrases_a_question(tmp_path: Path, event: str, asked: str):
-    assert asked in askings(tmp_path, mainEvent=event)
+    assert asked in prompt_variants(tmp_path, mainEvent=event)
 
 
 @pytest.mark.parametrize(
@@ -533,7 +535,7 @@ def test_a_short_main_event_phrases_a_question(tmp_path: Path, event: str, asked
     ],
 )
 def test_a_main_event_that_reads_badly_phrases_none(tmp_path: Path, event: str):
-    assert askings(tmp_path, mainEvent=event, timeSinceEvent="") == hippocorpus.PLAIN
+    assert prompt_variants(tmp_path, mainEvent=event, timeSinceEvent="") == hippocorpus.PLAIN
 
 
 def zipped(folder: Path, members: dict[str, str]) -> Path:
@@ -608,31 +610,31 @@ def test_the_thirty_columns_of_the_data_set_are_known():
 
 @pytest.mark.parametrize("topic", journals.TOPICS)
 def test_a_topic_phrases_drews_questions(tmp_path: Path, topic: str):
-    asked = entry(tmp_path, f"Answer.t1.{topic}.raw").askings
+    asked = entry(tmp_path, f"Answer.t1.{topic}.raw").prompt_variants
     assert asked == (*journals.TOPICS[topic], *journals.PLAIN)
 
 
 @pytest.mark.parametrize("emotion", journals.EMOTIONS)
 def test_an_emotion_phrases_drews_questions(tmp_path: Path, emotion: str):
-    asked = set(entry(tmp_path, f"Answer.f1.{emotion}.raw").askings) - set(journals.PLAIN)
+    asked = set(entry(tmp_path, f"Answer.f1.{emotion}.raw").prompt_variants) - set(journals.PLAIN)
     assert len(asked) >= 2
     assert all(emotion in asking for asking in asked)
 
 
 def test_emotion_and_topic_phrase_a_question_together(tmp_path: Path):
-    asked = entry(tmp_path, "Answer.f1.proud.raw", "Answer.t1.school.raw").askings
+    asked = entry(tmp_path, "Answer.f1.proud.raw", "Answer.t1.school.raw").prompt_variants
     assert [asking for asking in asked if "proud" in asking and "your studies" in asking]
     assert set(journals.TOPICS["school"]) < set(asked)
 
 
 def test_an_entry_without_labels_answers_a_plain_question(tmp_path: Path):
-    asked = entry(tmp_path, "Answer.t1.food.raw", "Answer.f1.sad.raw", value="FALSE").askings
+    asked = entry(tmp_path, "Answer.t1.food.raw", "Answer.f1.sad.raw", value="FALSE").prompt_variants
     assert asked == journals.PLAIN
 
 
 def test_what_else_a_journal_table_holds_reaches_no_sample(tmp_path: Path):
     assert "TRUE" not in repr(entry(tmp_path, "Answer.f1.afraid.raw", "WorkerId"))
-    assert entry(tmp_path, "WorkerId").askings == journals.PLAIN
+    assert entry(tmp_path, "WorkerId").prompt_variants == journals.PLAIN
 
 
 # Reddit
@@ -653,10 +655,10 @@ def test_a_post_is_what_ada_tells_and_its_title_is_never_hers(tmp_path: Path):
     sample = post(tmp_path, title="My week [25F]", author="<author>", subreddit="r/tifu")
     assert sample.answer == MINE
     assert sample.origin == "a.jsonl:1"
-    by_title = [asking for asking in sample.askings if "My week" in asking]
+    by_title = [asking for asking in sample.prompt_variants if "My week" in asking]
     assert len(by_title) >= 3
     assert all('"My week [25F]"' in asking for asking in by_title)
-    assert set(reddit.BY_SUBREDDIT["tifu"]) < set(sample.askings)
+    assert set(reddit.BY_SUBREDDIT["tifu"]) < set(sample.prompt_variants)
     assert "<author>" not in repr(sample)
 
 
@@ -669,13 +671,13 @@ def test_a_post_is_what_ada_tells_and_its_title_is_never_hers(tmp_path: Path):
     ],
 )
 def test_a_title_is_quoted_as_it_reads_well(tmp_path: Path, title: str, quoted: str):
-    assert f"What happened with {quoted}?" in post(tmp_path, title=title).askings
+    assert f"What happened with {quoted}?" in post(tmp_path, title=title).prompt_variants
 
 
 @pytest.mark.parametrize("title", [None, "", "  ", "...", "[deleted by user]", "so " * 60])
 def test_a_title_that_says_nothing_is_not_quoted(tmp_path: Path, title: str | None):
-    assert post(tmp_path, title=title).askings == reddit.PLAIN
-    assert post(tmp_path).askings == reddit.PLAIN
+    assert post(tmp_path, title=title).prompt_variants == reddit.PLAIN
+    assert post(tmp_path).prompt_variants == reddit.PLAIN
 
 
 @pytest.mark.parametrize(
@@ -684,9 +686,9 @@ def test_a_title_that_says_nothing_is_not_quoted(tmp_path: Path, title: str | No
 )
 def test_a_post_that_is_gone_is_dropped(tmp_path: Path, text: str | None):
     path = posts(tmp_path, {"title": "Gone", "selftext": text}, {"title": "Here", "selftext": MINE})
-    samples, drops = skipping("reddit", path)
+    samples, rejections = skipping("reddit", path)
     assert [sample.origin for sample in samples] == ["a.jsonl:2"]
-    assert drops.reasons == {"removed or deleted": 1}
+    assert rejections.reasons == {"removed or deleted": 1}
 
 
 @pytest.mark.parametrize(
@@ -768,8 +770,8 @@ def test_the_text_is_found_by_its_usual_names(tmp_path: Path, name: str):
     row = {"trimmed_title": "My keys", "subreddit.name": "confession", name: MINE}
     (sample,) = read("reddit", posts(tmp_path, row))
     assert sample.answer == MINE
-    assert 'What happened with "My keys"?' in sample.askings
-    assert set(reddit.BY_SUBREDDIT["confession"]) < set(sample.askings)
+    assert 'What happened with "My keys"?' in sample.prompt_variants
+    assert set(reddit.BY_SUBREDDIT["confession"]) < set(sample.prompt_variants)
 
 
 def test_the_usual_names_have_an_order_and_a_setting_comes_before_them(tmp_path: Path):
@@ -832,20 +834,20 @@ def test_posts_are_read_from_parquet(tmp_path: Path):
     texts = [f"I lost my key number {n}." for n in range(2500)]
     names, flags = ["r/tifu"] * 2500, [n == 7 for n in range(2500)]
     columns = {"subreddit.name": names, "subreddit.nsfw": flags, "title": [None] * 2500, "author": names}
-    samples, drops = skipping("reddit", in_parquet(tmp_path, selftext=texts, **columns))
+    samples, rejections = skipping("reddit", in_parquet(tmp_path, selftext=texts, **columns))
     assert [sample.answer for sample in samples] == texts[:7] + texts[8:]
     assert samples[-1].origin == "a.parquet:2500"
-    assert set(reddit.BY_SUBREDDIT["tifu"]) < set(samples[0].askings)
-    assert drops.reasons == {"NSFW": 1}
+    assert set(reddit.BY_SUBREDDIT["tifu"]) < set(samples[0].prompt_variants)
+    assert rejections.reasons == {"NSFW": 1}
 
 
 def test_a_row_of_parquet_that_is_not_utf8_is_named_and_the_others_are_read(tmp_path: Path):
     texts = pyarrow.array([b"I lost my key.", b"caf\xe9", b"I found my key."]).view(pyarrow.string())
     path = in_parquet(tmp_path, selftext=texts)
     assert refusal("reddit", path).startswith(f"{path}, row 2: it is not UTF-8. ")
-    samples, drops = skipping("reddit", path)
+    samples, rejections = skipping("reddit", path)
     assert [sample.origin for sample in samples] == ["a.parquet:1", "a.parquet:3"]
-    assert drops.reasons == {"bad row": 1}
+    assert rejections.reasons == {"bad row": 1}
 
 
 @pytest.mark.parametrize("damage", ["no parquet", "cut", "empty", "altered"])
@@ -873,8 +875,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def streamed(**given: object) -> tuple[list[Sample], Rejections]:
-    drops = Rejections(refuse_bad_rows=False)
-    return list(reddit.read(TrainingConfig(**given), drops)), drops
+    rejections = Rejections(refuse_bad_rows=False)
+    return list(reddit.read_samples(TrainingConfig(**given), rejections)), rejections
 
 
 def not_streamed(**given: object) -> str:
@@ -888,11 +890,11 @@ def test_posts_are_streamed_from_a_data_set(hub: Path):
     rows += [["My keys", f"I lost my key number {n}.", "confession", str(n == 3).lower()] for n in range(9)]
     rows += [["My keys", "", "confession", "false"]]
     write(hub, table(*rows))
-    samples, drops = streamed(reddit_dataset=str(hub))
+    samples, rejections = streamed(reddit_dataset=str(hub))
     assert [sample.answer for sample in samples] == [f"I lost my key number {n}." for n in range(9) if n != 3]
     assert samples[0].origin == f"{hub}:1"
-    assert set(reddit.BY_SUBREDDIT["confession"]) < set(samples[0].askings)
-    assert drops.reasons == {"NSFW": 1, "removed or deleted": 1}
+    assert set(reddit.BY_SUBREDDIT["confession"]) < set(samples[0].prompt_variants)
+    assert rejections.reasons == {"NSFW": 1, "removed or deleted": 1}
 
 
 def test_of_a_data_set_no_more_is_read_than_asked_for(hub: Path):
@@ -939,7 +941,7 @@ def test_a_data_set_that_breaks_off_is_named_and_not_repeated(hub: Path):
 
 def test_a_data_set_of_the_hub_counts_as_found_and_says_what_it_was(hub: Path):
     given = TrainingConfig(reddit_dataset="nobody/nothing", reddit_split="tifu")
-    assert reddit.found(given)
+    assert reddit.is_available(given)
     assert reddit.provenance(given) == {"dataset": "nobody/nothing", "split": "tifu"}
     assert reddit.provenance(TrainingConfig(reddit_dataset=str(hub)))["dataset"] == str(hub)
 
@@ -967,7 +969,7 @@ def test_a_conversation_keeps_its_turns_and_drops_what_else_stands_there(tmp_pat
     assert [turn["content"] for turn in sample.turns] == said
     assert {key for turn in sample.turns for key in turn} == {"role", "content"}
     assert sample.origin == ("a.json:0" if name == "a.json" else "a.jsonl:1")
-    assert not sample.askings
+    assert not sample.prompt_variants
 
 
 @one_folder
@@ -1057,9 +1059,9 @@ def test_broken_json_is_named_by_its_line_and_conversation(tmp_path: Path):
     assert message.startswith(
         f"{path}, line 3, conversation 1: Expecting ':' delimiter (character 17 of it). "
     )
-    samples, drops = skipping("conversations", path)
+    samples, rejections = skipping("conversations", path)
     assert [sample.origin for sample in samples] == ["a.json:0", "a.json:2"]
-    assert drops.reasons == {"bad row": 1}
+    assert rejections.reasons == {"bad row": 1}
 
 
 @pytest.mark.parametrize("indent", [1, 4])
@@ -1071,18 +1073,20 @@ def test_a_broken_conversation_costs_no_other(tmp_path: Path, indent: int, flaw:
     place = {"first": 0, "in the middle": 2, "last": 4}[lies]
     items[place] = items[place].replace(flaw, "", 1)
     path = write(tmp_path, "[\n" + ",\n".join(items) + "\n]\n", "a.json")
-    samples, drops = skipping("conversations", path)
+    samples, rejections = skipping("conversations", path)
     assert [sample.origin for sample in samples] == [f"a.json:{n}" for n in range(5) if n != place]
     assert [sample.turns[0]["content"] for sample in samples] == [n for n in names if n != names[place]]
-    assert drops.reasons == {"bad row": 1}
+    assert rejections.reasons == {"bad row": 1}
 
 
 def test_a_broken_conversation_in_a_list_that_begins_on_its_first_line_costs_no_other(tmp_path: Path):
     items = [json.dumps(turns(("user", name), ("assistant", name))) for name in "ABC"]
     items[1] = items[1].removesuffix("]}")
-    samples, drops = skipping("conversations", write(tmp_path, f"[{f',{chr(10)}'.join(items)}]", "a.json"))
+    samples, rejections = skipping(
+        "conversations", write(tmp_path, f"[{f',{chr(10)}'.join(items)}]", "a.json")
+    )
     assert [sample.answer for sample in samples] == ["A", "C"]
-    assert drops.reasons == {"bad row": 1}
+    assert rejections.reasons == {"bad row": 1}
 
 
 def test_behind_a_broken_conversation_of_one_line_nothing_can_be_told(tmp_path: Path):
@@ -1215,7 +1219,7 @@ def test_what_holds_nothing_gives_way_to_its_alternative_in_a_post(tmp_path: Pat
     post |= {"over_18": empty, "nsfw": False}
     (sample,) = read("reddit", write(tmp_path, json.dumps(post), "a.jsonl"))
     assert sample.answer == MINE
-    assert 'What happened with "A boat"?' in sample.askings
+    assert 'What happened with "A boat"?' in sample.prompt_variants
     assert dropped("reddit", write(tmp_path, json.dumps(post | {"nsfw": True}), "a.jsonl")) == {"NSFW": 1}
 
 
@@ -1318,9 +1322,9 @@ def test_every_such_mark_is_followed(tmp_path: Path, flag: str, no: object, name
 
 def test_a_conversation_of_which_nothing_is_to_be_learned_is_dropped_and_counted(tmp_path: Path):
     items = [marked({"weight": 0}, {"train": False}), marked({}, row={"weight": 0}), marked({"weight": 1})]
-    samples, drops = skipping("conversations", write(tmp_path, json.dumps(items), "a.json"))
+    samples, rejections = skipping("conversations", write(tmp_path, json.dumps(items), "a.json"))
     assert [sample.origin for sample in samples] == ["a.json:2"]
-    assert drops.reasons == {"not to be learned": 2}
+    assert rejections.reasons == {"not to be learned": 2}
 
 
 @pytest.mark.parametrize("value", [0.5, 2, -1, "0", "false", [0], {"a": 1}])
@@ -1397,10 +1401,10 @@ class CountedLines(rows.Lines):
 def test_an_open_quote_on_every_line_costs_no_more_than_a_multiple_of_the_file(tmp_path: Path, end: str):
     """Each line goes on with the quote before it: read again from each, they would cost their square."""
     path = write(tmp_path, end.join(["story,memType", *['x","'] * 5_000, "I walked home.,recalled", ""]))
-    drops = Rejections(refuse_bad_rows=False)
+    rejections = Rejections(refuse_bad_rows=False)
     with path.open("rb") as file:
         lines = CountedLines(file, str(path), "", table=True)
-        read_rows = [row["story"] for _, row in rows.Table(lines).rows(["story"], drops)]
+        read_rows = [row["story"] for _, row in rows.Table(lines).rows(["story"], rejections)]
     assert lines.taken < 40_000
-    assert drops.reasons == {"bad row": 5_000}
+    assert rejections.reasons == {"bad row": 5_000}
     assert read_rows == ["I walked home."]

@@ -15,7 +15,7 @@ from services.persona.neutraliser import neutralise
 from services.persona.persona import load_persona
 from services.persona.prompt import RecalledBlock, diary_block
 from services.persona.template import template_for
-from trainer.data.sample import Sample, dialogue, told
+from trainer.data.sample import Sample, alternating_turns, make_sample
 from trainer.data.tokens import NO_LOSS, WrongMask, encode
 
 # Without control characters, which cleaning takes away: SmolLM2's tokenizer has no token for some of them.
@@ -23,7 +23,7 @@ WORDS = st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\n\t")
 
 PERSONA = load_persona()
 TEMPLATE = template_for(PERSONA)
-TALK = dialogue(
+TALK = alternating_turns(
     "Morning. What are you at?", "Sewing headbands, with the radio on.", "Still?", "Still. It's slow."
 )
 DIARY = (RecalledBlock("2024-05-01", "I bought a sewing machine."), RecalledBlock("", "The radio broke."))
@@ -51,7 +51,9 @@ HOSTILE = [
     "🌊",
 ]
 text = st.lists(st.sampled_from(HOSTILE) | st.text(WORDS, max_size=12), max_size=6).map("".join)
-talks = st.lists(text, min_size=2, max_size=6).map(lambda texts: dialogue(*texts[: len(texts) // 2 * 2]))
+talks = st.lists(text, min_size=2, max_size=6).map(
+    lambda texts: alternating_turns(*texts[: len(texts) // 2 * 2])
+)
 diaries = st.lists(st.builds(RecalledBlock, st.sampled_from(["", "2024-05-01"]), text), max_size=2).map(tuple)
 # The tokenizer is one object for all examples of a property: nothing in it changes.
 shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
@@ -135,7 +137,7 @@ class TestLoss:
 
 class TestRows:
     def test_each_sample_is_a_row_with_its_source(self, tokenizer):
-        samples = [told("reddit", "r:1", ("Hello?",), "Hello."), Sample("conversations", "c:0", TALK)]
+        samples = [make_sample("reddit", "r:1", ("Hello?",), "Hello."), Sample("conversations", "c:0", TALK)]
         data, cut = rows(tokenizer, *samples)
         assert isinstance(data, Dataset)
         assert sorted(data.column_names) == ["input_ids", "labels", "source"]
@@ -143,7 +145,7 @@ class TestRows:
         assert cut == Counter()
 
     def test_a_row_is_what_is_rendered(self, tokenizer):
-        row = rows(tokenizer, told("reddit", "r:1", ("Hello?",), " Hello. \n"))[0][0]
+        row = rows(tokenizer, make_sample("reddit", "r:1", ("Hello?",), " Hello. \n"))[0][0]
         assert tokenizer.decode(row["input_ids"]) == (
             f"<|im_start|>system\n{PERSONA.system_text}<|im_end|>\n"
             "<|im_start|>Drew\nHello?<|im_end|>\n<|im_start|>Ada\nHello.<|im_end|>\n"
@@ -179,7 +181,7 @@ class TestTooLong:
 
     def test_what_does_not_fit_at_all_goes_and_is_counted(self, tokenizer):
         at_most = length(tokenizer, self.first_exchange) - 1
-        short = told("reddit", "r:1", ("Hello?",), "Hello.")
+        short = make_sample("reddit", "r:1", ("Hello?",), "Hello.")
         data, cut = rows(tokenizer, self.whole, short, self.whole, at_most=at_most)
         assert data["source"][:] == ["reddit"]
         assert cut == {"longer than max_seq_length": 2}
@@ -233,7 +235,7 @@ class TestWrongMask:
         with pytest.raises(WrongMask) as error:
             rows(
                 tokenizer,
-                told("journals", "journals.csv:7", ("Secret?",), "Secret."),
+                make_sample("journals", "journals.csv:7", ("Secret?",), "Secret."),
                 template=TEMPLATE.replace(*moved),
             )
         assert str(error.value) == f"journals.csv:7: {said}"

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from services.errors import ConfigError
 from services.persona.manifest import check_adapter
-from trainer.log import log, speak
+from trainer.log import log, setup_console
 from trainer.sweep.__main__ import sweep
 from trainer.sweep.grid import load_sweep
 
@@ -132,7 +132,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
 def terminal(capsys: pytest.CaptureFixture[str]):
     """Our lines on this test's stdout and stderr."""
     earlier = list(log.handlers)
-    speak()
+    setup_console()
     yield capsys
     log.handlers[:] = earlier
 

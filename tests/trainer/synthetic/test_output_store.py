@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.errors import ConfigError
-from trainer.data.sample import dialogue
+from trainer.data.sample import alternating_turns
 from trainer.synthetic.output_store import Item, OutputStore
 
 SEED, PERSONA = 3407, "abc"
@@ -21,7 +21,7 @@ OWN = [{"conversations": [{"role": "user", "content": "Hm?"}, {"role": "assistan
 
 
 def item(number: int) -> Item:
-    turns = list(dialogue("And then?", f"Bríd’s {number}."))
+    turns = list(alternating_turns("And then?", f"Bríd’s {number}."))
     return {"conversations": turns, "seed": SEED, "plan": {"number": number}}
 
 

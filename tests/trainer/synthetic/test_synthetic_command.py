@@ -18,7 +18,7 @@ from model_server import ModelServer, completion, role
 from starlette.responses import Response
 
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Rejections
+from trainer.data.source import Rejections
 from trainer.data.sources import conversations
 from trainer.synthetic.__main__ import main
 
@@ -93,10 +93,10 @@ def test_as_many_conversations_as_asked_and_each_keeps_to_its_plan(author, out: 
 
 def test_the_trainer_reads_what_was_written(author, out: Path):
     author("--number", "5")
-    drops = Rejections(refuse_bad_rows=True)
-    samples = list(conversations.read(TrainingConfig(generated_data_path=out), drops))
+    rejections = Rejections(refuse_bad_rows=True)
+    samples = list(conversations.read_samples(TrainingConfig(generated_data_path=out), rejections))
     assert [list(sample.turns) for sample in samples] == [item["conversations"] for item in read(out)]
-    assert not drops.reasons
+    assert not rejections.reasons
 
 
 def test_prompts_hold_the_facts_the_mood_and_the_talk_so_far(author, out: Path, server: ModelServer, persona):

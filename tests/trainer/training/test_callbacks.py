@@ -27,7 +27,7 @@ from transformers import (
 from services.persona.persona import load_persona
 from services.persona.template import template_for
 from trainer.runs.folder import best_loss
-from trainer.runs.metrics import held_out_losses, keep_lines, read_lines, usual_speed
+from trainer.runs.metrics import eval_losses, median_speed, read_lines, truncate_lines
 from trainer.training.callbacks import (
     BestAdapter,
     MetricsFile,
@@ -121,7 +121,7 @@ class TestMetricsFile:
         metrics.on_evaluate(arguments, at(2), CONTROL)
         metrics.on_log(arguments, at(3), CONTROL, {"loss": 3.0, "num_tokens": 300.0})
         assert ["tokens_per_s" in line for line in read_lines(path)] == [False, True, False]
-        assert usual_speed(read_lines(path)) > 0
+        assert median_speed(read_lines(path)) > 0
 
     def test_a_resumed_run_drops_what_came_after_its_checkpoint_and_goes_on(
         self, path: Path, arguments: TrainingArguments
@@ -344,8 +344,8 @@ def test_a_real_run_leaves_its_metrics_and_its_best_adapter(tmp_path: Path):
     lines = read_lines(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
     assert [line["step"] for line in lines if "eval_all_loss" in line] == [0, 2, 4]
-    losses = held_out_losses(lines)
+    losses = eval_losses(lines)
     assert losses.keys() == {"all", "reddit"}
     assert losses["all"][1] < losses["all"][0]
     assert best_loss(tmp_path / "best") == losses["all"][1]
-    assert keep_lines(tmp_path / "metrics.jsonl", up_to_step=2)[-1]["step"] == 2
+    assert truncate_lines(tmp_path / "metrics.jsonl", up_to_step=2)[-1]["step"] == 2

@@ -15,8 +15,8 @@ from services.persona.persona import load_persona
 from services.persona.prompt import RecalledBlock, diary_block
 from services.persona.template import template_for
 from trainer.config import TrainingConfig, load_config
-from trainer.data.rejections import Rejections
-from trainer.data.sample import Sample, dialogue
+from trainer.data.source import Rejections
+from trainer.data.sample import Sample, alternating_turns
 from trainer.data.sources import conversations
 from trainer.data.tokens import encode
 from trainer.runs.model_card import model_card
@@ -63,14 +63,14 @@ def read(tomas: Path, items: object, **more: object) -> list[Sample]:
     path = tomas.with_name("conversations.json")
     path.write_text(json.dumps(items), encoding="utf-8")
     config = TrainingConfig(persona=tomas, generated_data_path=path, **more)
-    return list(conversations.read(config, Rejections(refuse_bad_rows=config.bad_rows == "refuse")))
+    return list(conversations.read_samples(config, Rejections(refuse_bad_rows=config.bad_rows == "refuse")))
 
 
 class TestForeignConversations:
     def test_adas_samples_are_refused_by_name_with_the_remedy(self, tomas: Path):
         config = load_config(Path("trainer/configs/bare.yaml"), [f"persona={tomas}"])
         with pytest.raises(ConfigError) as error:
-            list(conversations.read(config, Rejections(refuse_bad_rows=True)))
+            list(conversations.read_samples(config, Rejections(refuse_bad_rows=True)))
         told = str(error.value)
         assert told.startswith(f"{SAMPLES}, line ")
         assert "a conversation of 'Ada', not of Tomás" in told
@@ -78,7 +78,7 @@ class TestForeignConversations:
 
     def test_they_stay_adas_for_her_and_for_whoever_asks_for_them(self, tomas: Path):
         config = TrainingConfig(generated_data_path=SAMPLES)
-        assert len(list(conversations.read(config, Rejections(refuse_bad_rows=True)))) == 60
+        assert len(list(conversations.read_samples(config, Rejections(refuse_bad_rows=True)))) == 60
         assert len(read(tomas, unlabelled(), foreign_conversations="allow")) == 60
 
     @pytest.mark.parametrize("bad_rows", ["refuse", "skip"])
@@ -149,7 +149,7 @@ def test_the_card_speaks_of_him_and_of_nobody_else():
 def test_the_diary_block_that_is_learned_is_the_one_that_is_served(tomas: Path, smollm2_tokenizer):
     persona = load_persona(tomas)
     recalled = (RecalledBlock("2026-06-08", "Rye <|im_end|> bread."), RecalledBlock("", "Salt."))
-    sample = Sample("conversations", "x:1", dialogue("What of it?", "Good."), recalled=recalled)
+    sample = Sample("conversations", "x:1", alternating_turns("What of it?", "Good."), recalled=recalled)
     rows, _ = encode([sample], persona, smollm2_tokenizer, template_for(persona), 512)
     learned = smollm2_tokenizer.decode(rows[0]["input_ids"])
     served = diary_block(persona, recalled)["content"]

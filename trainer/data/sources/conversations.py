@@ -13,11 +13,11 @@ from typing import Any
 
 from services.persona.persona import load_persona
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Rejections
-from trainer.data.sample import Sample, Turn, dialogue
+from trainer.data.sample import Sample, Turn, alternating_turns
+from trainer.data.source import Rejections
 from trainer.data.sources.foreign import ForeignConversations, own_conversations
 from trainer.data.sources.json_array import items
-from trainer.data.sources.rows import BadRow, Lines, fingerprint, is_there, json_rows, opened
+from trainer.data.sources.rows import BadRow, Lines, exists, fingerprint, json_rows, opened
 from trainer.data.sources.turns import (
     Flaw,
     check_keys,
@@ -45,9 +45,9 @@ NEVER_A_SPEAKER = (*SYSTEM, "tool", "function", "observation", "function_call", 
 LISTS = ("conversations", "messages")
 
 
-def found(config: TrainingConfig) -> bool:
+def is_available(config: TrainingConfig) -> bool:
     """Whether there is a file."""
-    return is_there(config.generated_data_path)
+    return exists(config.generated_data_path)
 
 
 def provenance(config: TrainingConfig) -> dict[str, object]:
@@ -55,29 +55,31 @@ def provenance(config: TrainingConfig) -> dict[str, object]:
     return fingerprint(config.generated_data_path)
 
 
-def read(config: TrainingConfig, drops: Rejections) -> Iterator[Sample]:
+def read_samples(config: TrainingConfig, rejections: Rejections) -> Iterator[Sample]:
     """Yield one sample a conversation.
 
     Raises ConfigError naming file, line, conversation, turn and field; conversations and turns count from 0.
     """
     path, speakers = config.generated_data_path, _speakers(config)
     with opened(path, REMEDY) as file:
-        for where, origin, conversation in _own(_conversations(file, path, drops), config):
+        for where, origin, conversation in _own(_conversations(file, path, rejections), config):
             try:
                 turns, unlearned = _turns(conversation, speakers, config.ignored_turn_keys)
             except (Flaw, BadRow) as error:
-                drops.bad(f"{where}: {error}. {REMEDY}")
+                rejections.add_bad_row(f"{where}: {error}. {REMEDY}")
             else:
                 if turns:
                     yield Sample(NAME, origin, turns, unlearned=unlearned)
                 else:
-                    drops.drop("not to be learned")
+                    rejections.add("not to be learned")
 
 
-def _own(found: Iterator[tuple[str, str, Any]], config: TrainingConfig) -> Iterator[tuple[str, str, Any]]:
+def _own(
+    is_available: Iterator[tuple[str, str, Any]], config: TrainingConfig
+) -> Iterator[tuple[str, str, Any]]:
     """Those of the persona that is trained, and the others too where the config allows them."""
     if config.foreign_conversations == "allow":
-        return found
+        return is_available
     persona = load_persona(config.persona)
     remedy = (
         f"{persona.assistant_name} is trained: write {persona.pronouns.possessive} own by "
@@ -85,13 +87,15 @@ def _own(found: Iterator[tuple[str, str, Any]], config: TrainingConfig) -> Itera
         "set foreign_conversations=allow"
     )
     foreign = ForeignConversations(persona, {*_speakers(config), *SYSTEM})
-    return own_conversations(found, config.generated_data_path, foreign, remedy)
+    return own_conversations(is_available, config.generated_data_path, foreign, remedy)
 
 
-def _conversations(file: io.BufferedReader, path: Path, drops: Rejections) -> Iterator[tuple[str, str, Any]]:
+def _conversations(
+    file: io.BufferedReader, path: Path, rejections: Rejections
+) -> Iterator[tuple[str, str, Any]]:
     """(where, origin, conversation); by number in an array, which may stand in one line."""
     if path.suffix.lower() == ".jsonl":
-        for line, value in json_rows(Lines(file, str(path), REMEDY), drops):
+        for line, value in json_rows(Lines(file, str(path), REMEDY), rejections):
             yield f"{path}, line {line}", f"{path.name}:{line}", value
     else:
         for number, (line, value) in enumerate(items(file, str(path), REMEDY)):
@@ -121,7 +125,7 @@ def _turns(
             )
     if len(turns) < 2 or len(turns) % 2:
         raise Flaw("the last turn must be the assistant's, and field `role` say so")
-    said = dialogue(*(words(place, turn) for place, _, turn in turns))
+    said = alternating_turns(*(words(place, turn) for place, _, turn in turns))
     for place, _, turn in turns:
         check_keys(place, turn, ignored)
     learned = [is_learned(place, turn) for place, _, turn in turns]

@@ -8,7 +8,7 @@ from typing import Any
 
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Rejections
+from trainer.data.source import Rejections
 from trainer.data.sources.rows import BadRow, Lines, Table, is_blank, is_text, json_rows, listed, opened
 
 REMEDY = (
@@ -39,47 +39,47 @@ class Post:
     nsfw: bool
 
 
-def read(config: TrainingConfig, drops: Rejections) -> Iterator[Post]:
+def read_posts(config: TrainingConfig, rejections: Rejections) -> Iterator[Post]:
     """Yield the posts, of `reddit_max_rows` rows at most.
 
     Raises ConfigError naming the file and line, or the data set, and the field.
     """
     fields = FIELDS | {field: (name,) for field, name in config.reddit_fields.items()}
-    for where, origin, row in islice(_rows(config, fields, drops), config.reddit_max_rows):
+    for where, origin, row in islice(_rows(config, fields, rejections), config.reddit_max_rows):
         if flaw := _flaw(row, fields):
-            drops.bad(f"{where}: {flaw}. {REMEDY}")
+            rejections.add_bad_row(f"{where}: {flaw}. {REMEDY}")
         else:
             text, title, subreddit, nsfw = (_value(row, fields[field]) for field in FIELDS)
             subreddit = subreddit if is_text(subreddit) else ""
             yield Post(origin, text or "", title or "", subreddit, str(nsfw).lower() in ("true", "1", "1.0"))
 
 
-def _rows(config: TrainingConfig, fields: Fields, drops: Rejections) -> Rows:
+def _rows(config: TrainingConfig, fields: Fields, rejections: Rejections) -> Rows:
     path = config.reddit_path
     if path is None:
         return _with_fields(_from_hub(config), fields)
     match path.suffix.lower():
         case ".jsonl":
-            return _from_jsonl(path, fields, drops)
+            return _from_jsonl(path, fields, rejections)
         case ".csv":
-            return _from_csv(path, fields, drops)
+            return _from_csv(path, fields, rejections)
         case ".parquet":
             return _from_parquet(path, fields)
     raise ConfigError(f"reddit_path {path}: its name must end in .jsonl, .csv or .parquet. {REMEDY}")
 
 
-def _from_jsonl(path: Path, fields: Fields, drops: Rejections) -> Rows:
+def _from_jsonl(path: Path, fields: Fields, rejections: Rejections) -> Rows:
     with opened(path, REMEDY) as file:
-        rows = json_rows(Lines(file, str(path), REMEDY), drops)
+        rows = json_rows(Lines(file, str(path), REMEDY), rejections)
         placed = ((f"{path}, line {line}", f"{path.name}:{line}", row) for line, row in rows)
         yield from _with_fields(placed, fields)
 
 
-def _from_csv(path: Path, fields: Fields, drops: Rejections) -> Rows:
+def _from_csv(path: Path, fields: Fields, rejections: Rejections) -> Rows:
     with opened(path, REMEDY) as file:
         table = Table(Lines(file, str(path), REMEDY, table=True))
         _need(table.columns, fields, f"{path}, line {table.lines.begins}")
-        for line, row in table.rows(chain(*fields.values()), drops):
+        for line, row in table.rows(chain(*fields.values()), rejections):
             yield f"{path}, line {line}", f"{path.name}:{line}", row
 
 

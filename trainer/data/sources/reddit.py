@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from html import unescape
 
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Rejections
-from trainer.data.sample import Sample, told
+from trainer.data.sample import Sample, make_sample
+from trainer.data.source import Rejections
 from trainer.data.sources import posts
-from trainer.data.sources.rows import fingerprint, is_there
+from trainer.data.sources.rows import exists, fingerprint
 
 NAME = "reddit"
 REMEDY = posts.REMEDY
@@ -64,9 +64,9 @@ _LABEL = re.compile(
 )
 
 
-def found(config: TrainingConfig) -> bool:
+def is_available(config: TrainingConfig) -> bool:
     """Whether there is a file; the hub is asked no sooner than when it is read."""
-    return config.reddit_path is None or is_there(config.reddit_path)
+    return config.reddit_path is None or exists(config.reddit_path)
 
 
 def provenance(config: TrainingConfig) -> dict[str, object]:
@@ -87,14 +87,14 @@ def _revision(dataset: str) -> str | None:
         return None
 
 
-def read(config: TrainingConfig, drops: Rejections) -> Iterator[Sample]:
+def read_samples(config: TrainingConfig, rejections: Rejections) -> Iterator[Sample]:
     """Yield one sample a post. Raises ConfigError naming file and line, or data set, and the field."""
-    for post in posts.read(config, drops):
+    for post in posts.read_posts(config, rejections):
         text = tidy(post.text)
         if reason := _unfit(post, text, config.reddit_first_person):
-            drops.drop(reason)
+            rejections.add(reason)
         else:
-            yield told(NAME, post.origin, _askings(post), text)
+            yield make_sample(NAME, post.origin, _prompt_variants(post), text)
 
 
 def tidy(text: str) -> str:
@@ -119,11 +119,11 @@ def _unfit(post: posts.Post, text: str, least: float) -> str:
     return "not first-person" if first_person(text) < least else ""
 
 
-def _askings(post: posts.Post) -> tuple[str, ...]:
+def _prompt_variants(post: posts.Post) -> tuple[str, ...]:
     """How Drew may ask for it: by its title, by where it was posted, or just so."""
     title = _quotable(post.title)
-    askings = tuple(asking.format(title=title) for asking in BY_TITLE if title)
-    return askings + BY_SUBREDDIT.get(post.subreddit.lower().removeprefix("r/"), ()) + PLAIN
+    prompt_variants = tuple(asking.format(title=title) for asking in BY_TITLE if title)
+    return prompt_variants + BY_SUBREDDIT.get(post.subreddit.lower().removeprefix("r/"), ()) + PLAIN
 
 
 def _quotable(title: str) -> str:
