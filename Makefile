@@ -2,14 +2,14 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults test-clients check data train publish rollback sweep persona check-persona conversations bench bench-train bench-recall bench-ingest bench-voice reindex verify-diary serve chat init up down logs ps pin-images test-compose key lock clean
+.PHONY: help setup demo test test-faults test-clients check docs data train publish rollback sweep persona check-persona conversations bench bench-train bench-recall bench-ingest bench-voice reindex verify-diary serve chat init up down logs ps pin-images test-compose key lock clean
 
 PYTHON := .venv/bin/python
-FRONT_DOOR := python3 -m services.deployment
-# By a name of its own, because a recipe that names MAKE is run by `make -n` too.
-AGAIN = $(MAKE) --no-print-directory
+DEPLOYMENT := python3 -m services.deployment
+# `make -n` runs any recipe line that names MAKE itself, so recipes use this alias.
+SUBMAKE = $(MAKE) --no-print-directory
 
-# Values of the command line reach the recipes by the environment, as they were written: neither make nor a shell
+# Values given on the command line reach the recipes through the environment, unchanged: neither make nor a shell
 # expands them.
 FROM_COMMAND_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(FROM_COMMAND_LINE),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
@@ -17,10 +17,10 @@ VALUES := ARGS CONFIG DIARY FILE KEEP LOCAL LOCOMO N NAME OWNER PERSONA RESUME R
 $(foreach name,$(VALUES),$(eval $(name) ?=))
 export $(VALUES)
 
-# ARGS and SET hold several words. They are split as a shell splits them, quotes included, into the array `words`.
+# ARGS and SET hold several words. SPLIT splits them as a shell would, quotes included, into the array `words`.
 SPLIT = split=$$(xargs -r printf '%s\n' <<< "$$$(1)"); readarray -t words < <(printf '%s' "$$split")
 
-# The port in .env moves `make serve` and the commands that talk to her as it moves the containers.
+# ADA_PORT in .env applies to `make serve` and to the commands that talk to Ada, as it does to the containers.
 ifeq ($(origin ADA_PORT),undefined)
   ADA_PORT := $(shell sed -n "s/^ADA_PORT=[\"']\{0,1\}\([0-9]*\).*/\1/p" .env 2>/dev/null | tail -n 1)
   ifneq ($(ADA_PORT),)
@@ -28,7 +28,7 @@ ifeq ($(origin ADA_PORT),undefined)
   endif
 endif
 
-# With an NVIDIA card: CUDA packages as the lock has them, and the full Ada. Without: a bare machine's.
+# With an NVIDIA GPU: the CUDA packages of the lock and the full configuration. Without: CPU packages, small model.
 ifneq ($(shell command -v nvidia-smi 2>/dev/null),)
   ACCELERATOR := cuda
   EXTRAS := --extra diary --extra embedded --extra client --extra tracing --extra train --extra cuda
@@ -41,7 +41,7 @@ else
   BENCH_TRAIN := --model package:smollm2-135m-instruct --steps 6 --tokens 512
 endif
 
-help: ## list every verb
+help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/ready: pyproject.toml uv.lock install.sh
@@ -50,33 +50,33 @@ help: ## list every verb
 	touch $@
 	echo "installed in $$SECONDS s, $$(du -sh .venv | cut -f1)"
 
-setup: .venv/ready ## install everything a bare machine needs into .venv
+setup: .venv/ready ## install everything that Ada needs without containers into .venv
 
-demo: .venv/ready ## the whole loop on a bare machine, for real (KEEP=1 leaves her up)
+demo: .venv/ready ## train, serve and question a small Ada on this machine (KEEP=1 leaves it running)
 	@$(PYTHON) -m services.demo $${KEEP:+--keep}
 
-serve: .venv/ready ## start Ada on a bare machine, in the foreground; says when she is up
+serve: .venv/ready ## start Ada on this machine, in the foreground
 	@$(PYTHON) -m services.embedded
 
 chat: .venv/ready ## chat with Ada in the terminal (/diary, /read, /clear, quit; ADA_URL=… or ADA_PORT=…, ARGS="--key …")
 	@$(call SPLIT,ARGS)
 	$(PYTHON) -m services.client "$${words[@]}"
 
-test: .venv/ready ## every test that needs no card and no Docker engine
+test: .venv/ready ## run every test that needs neither a GPU nor Docker
 	@$(PYTHON) -m pytest
 
-test-faults: .venv/ready ## 2,000 diary entries while worker, queue and index are killed: none lost, none twice
+test-faults: .venv/ready ## write 2,000 diary entries while worker, queue and index are killed; none may be lost or doubled
 	@$(PYTHON) -m pytest -s -m faults tests/faults
 
 .venv-clients/ready: tests/clients/requirements.txt tests/clients/package-lock.json tests/clients/install.sh
-	@echo "installing other people's clients into .venv-clients"
+	@echo "installing the tested clients into .venv-clients"
 	tests/clients/install.sh
 	touch $@
 
-test-clients: .venv/ready .venv-clients/ready ## real OpenAI clients against the real vLLM on the CPU (WRITE=1 writes docs/compatibility.md)
+test-clients: .venv/ready .venv-clients/ready ## run OpenAI clients against a real vLLM on the CPU (WRITE=1 updates docs/compatibility.md)
 	@$(PYTHON) -m pytest -s -m clients tests/clients
 
-check: .venv/ready ## ruff, mypy, import-linter, hadolint, compose files
+check: .venv/ready ## run ruff, mypy, import-linter and hadolint, and validate the compose files
 	@$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
@@ -84,18 +84,27 @@ check: .venv/ready ## ruff, mypy, import-linter, hadolint, compose files
 	.venv/bin/hadolint docker/*.Dockerfile
 	$(PYTHON) -m pytest --quiet tests/compose/test_compose_files.py
 
-data: .venv/ready ## the mixture as a table and a page of samples, before training on it (CONFIG=…, SET="…")
+.venv-docs/ready: pyproject.toml uv.lock install.sh
+	@./install.sh .venv-docs uv
+	PATH=$$PATH:.uv/bin UV_PROJECT_ENVIRONMENT=.venv-docs uv sync --quiet --frozen --only-group docs
+	touch $@
+
+docs: .venv-docs/ready ## build the documentation as a site in .cache/site; a broken link is an error
+	@.venv-docs/bin/mkdocs build --quiet
+	echo "open .cache/site/index.html"
+
+data: .venv/ready ## show the training mixture before training: a table and a page of samples (CONFIG=…, SET="…")
 	@$(call SPLIT,SET)
 	$(PYTHON) -m trainer.data.report --config "$${CONFIG:-$(LOCAL_CONFIG)}" $${PERSONA:+"persona=$$PERSONA"} "$${words[@]}"
 
-train: ## data to adapter in outputs/, in the trainer's container or here (CONFIG=…, SET="…", RESUME=1, LOCAL=1)
+train: ## train an adapter, in the container or on this machine (CONFIG=…, SET="…", RESUME=1, LOCAL=1)
 	@$(call SPLIT,SET)
 	own=($${CONFIG:+--config "$$CONFIG"} $${PERSONA:+"persona=$$PERSONA"})
 	if [ -n "$$RESUME" ]; then own=(--resume); fi
-	if [ -z "$$LOCAL" ] && $(FRONT_DOOR) can-train; then
-	  exec $(FRONT_DOOR) train "$${own[@]}" "$${words[@]}"
+	if [ -z "$$LOCAL" ] && $(DEPLOYMENT) can-train; then
+	  exec $(DEPLOYMENT) train "$${own[@]}" "$${words[@]}"
 	fi
-	$(AGAIN) .venv/ready
+	$(SUBMAKE) .venv/ready
 	if [ -z "$$RESUME$$CONFIG" ]; then own=(--config $(LOCAL_CONFIG) "$${own[@]}"); fi
 	echo "trainer $${own[*]} $${words[*]}"
 	$(PYTHON) -m trainer "$${own[@]}" "$${words[@]}"
@@ -103,78 +112,78 @@ train: ## data to adapter in outputs/, in the trainer's container or here (CONFI
 publish: .venv/ready ## serve another run: switch outputs/ada_model (RUN=…)
 	@$(PYTHON) -m trainer.publish "$$RUN"
 
-rollback: .venv/ready ## back to the run that was served before
+rollback: .venv/ready ## serve the previously published run again
 	@$(PYTHON) -m trainer.publish --rollback
 
-sweep: .venv/ready ## runs over a grid of settings, one table and plot (CONFIG=trainer/configs/sweep.yaml)
+sweep: .venv/ready ## train over a grid of settings; one table and one plot (CONFIG=trainer/configs/sweep.yaml)
 	@$(call SPLIT,SET)
 	$(PYTHON) -m trainer.sweep --config "$${CONFIG:-trainer/configs/sweep.yaml}" "$${words[@]}"
 
-persona: .venv/ready ## a new persona's file, to be filled in (NAME=…, ARGS="--user … --pronouns he/him")
+persona: .venv/ready ## create a persona file to fill in (NAME=…, ARGS="--user … --pronouns he/him")
 	@$(call SPLIT,ARGS)
 	$(PYTHON) -m services.persona new "$$NAME" "$${words[@]}"
 
-check-persona: .venv/ready ## everything that is wrong with a persona file (FILE=…)
+check-persona: .venv/ready ## list every problem of a persona file (FILE=…)
 	@$(PYTHON) -m services.persona check "$${FILE:-services/persona/persona.toml}"
 
-conversations: .venv/ready ## new Drew/Ada conversations by any OpenAI-compatible model (N=…, ARGS="--url … --model …")
+conversations: .venv/ready ## generate conversations with any OpenAI-compatible model (N=…, ARGS="--url … --model …")
 	@$(call SPLIT,ARGS)
 	$(PYTHON) -m trainer.synthetic --number "$${N:-10}" $${PERSONA:+--persona "$$PERSONA"} "$${words[@]}"
 
-bench: bench-train bench-voice ## every benchmark; those of the diary with LOCOMO=a LoCoMo JSON, DIARY=JSONL of {date, text}
-	@[ -z "$$LOCOMO" ] || $(AGAIN) bench-recall FILE="$$LOCOMO"
-	[ -z "$$DIARY" ] || $(AGAIN) bench-ingest FILE="$$DIARY"
+bench: bench-train bench-voice ## run all benchmarks; those of the diary need LOCOMO=a LoCoMo JSON and DIARY=a JSONL file
+	@[ -z "$$LOCOMO" ] || $(SUBMAKE) bench-recall FILE="$$LOCOMO"
+	[ -z "$$DIARY" ] || $(SUBMAKE) bench-ingest FILE="$$DIARY"
 
-bench-train: .venv/ready ## tokens a second and memory of training, beside other stacks (ARGS="--model …")
+bench-train: .venv/ready ## measure training speed and memory, next to other stacks (ARGS="--model …")
 	@export ARGS="$${ARGS:-$(BENCH_TRAIN)}"
 	$(call SPLIT,ARGS)
 	$(PYTHON) -m trainer.bench "$${words[@]}"
 
-bench-recall: .venv/ready ## how often her diary finds the right turn, beside BM25 and MiniLM (FILE=a LoCoMo JSON)
+bench-recall: .venv/ready ## measure the diary's recall, next to BM25 and MiniLM (FILE=a LoCoMo JSON)
 	@$(PYTHON) -m services.bench.recall "$$FILE"
 
-bench-ingest: .venv/ready ## how fast a whole diary is searchable, and recall's latency (FILE=JSONL of {date, text})
+bench-ingest: .venv/ready ## measure how fast a diary is indexed, and recall latency (FILE=a JSONL file of {date, text})
 	@$(call SPLIT,ARGS)
 	$(PYTHON) -m services.bench.ingest "$$FILE" "$${words[@]}"
 
-bench-voice: .venv/ready ## what Ada costs in front of vLLM, beside a bare proxy and LiteLLM (ARGS="--file … --litellm …")
+bench-voice: .venv/ready ## measure the API's overhead in front of vLLM, next to a bare proxy and LiteLLM (ARGS="--file … --litellm …")
 	@$(call SPLIT,ARGS)
-	$(PYTHON) -m services.bench.voice "$${words[@]}"
+	$(PYTHON) -m services.bench.gateway "$${words[@]}"
 
-reindex: .venv/ready ## build the diary's index anew from the ledger, while Ada goes on answering
+reindex: .venv/ready ## rebuild the diary's index from the ledger while Ada keeps answering
 	@$(call SPLIT,ARGS)
 	$(PYTHON) -m services.client.diary reindex "$${words[@]}"
 
-verify-diary: .venv/ready ## compare the diary's ledger with its index, and name each difference
+verify-diary: .venv/ready ## compare the diary's ledger with its index and report each difference
 	@$(call SPLIT,ARGS)
 	$(PYTHON) -m services.client.diary verify "$${words[@]}"
 
-init: ## write .env with random secrets, for the containers
-	@$(FRONT_DOOR) init
+init: ## write .env and secrets/ with random secrets, for the containers
+	@$(DEPLOYMENT) init
 
-up: ## the deployment: build, start, wait until Ada is ready
-	@$(FRONT_DOOR) up
+up: ## build and start the containers, and wait until Ada is ready
+	@$(DEPLOYMENT) up
 
-down: ## end the deployment; the diary stays
-	@$(FRONT_DOOR) down
+down: ## stop the containers; the diary is kept
+	@$(DEPLOYMENT) down
 
-logs: ## follow the deployment's logs
-	@$(FRONT_DOOR) logs
+logs: ## follow the containers' logs
+	@$(DEPLOYMENT) logs
 
-ps: ## the deployment's containers and their health
-	@$(FRONT_DOOR) ps
+ps: ## show the containers and their health
+	@$(DEPLOYMENT) ps
 
-pin-images: ## write the base images by digest into .env, as their registries give them now
-	@$(FRONT_DOOR) pin-images
+pin-images: ## pin the base images in .env to their current digests
+	@$(DEPLOYMENT) pin-images
 
-key: ## an API key, shown once (OWNER=…, RPM=…, TPM=…, TIMEZONE=…); take one away (REVOKE=id or owner); alone: list them
-	@$(FRONT_DOOR) key "OWNER=$$OWNER" "RPM=$$RPM" "TPM=$$TPM" "TIMEZONE=$$TIMEZONE" "REVOKE=$$REVOKE"
+key: ## create an API key (OWNER=…, RPM=…, TPM=…, TIMEZONE=…), revoke keys (REVOKE=id or owner), or list them
+	@$(DEPLOYMENT) key "OWNER=$$OWNER" "RPM=$$RPM" "TPM=$$TPM" "TIMEZONE=$$TIMEZONE" "REVOKE=$$REVOKE"
 
-test-compose: .venv/ready ## build and start the deployment on this machine's Docker engine, and attack it
+test-compose: .venv/ready ## build and start the containers on this machine's Docker engine, and test them with faults and attacks
 	@tests/compose/with_engine.sh $(PYTHON) -m pytest -s -m compose tests/compose
 
-lock: ## resolve the dependencies anew into uv.lock
+lock: ## resolve the dependencies into uv.lock
 	@./install.sh .venv uv && PATH=$$PATH:.uv/bin uv lock
 
-clean: ## remove the environment, caches and logs; never data/ or outputs/
-	@rm -rf .venv .venv-clients tests/clients/node_modules .uv .cache logs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove environments, caches and logs; never data/ or outputs/
+	@rm -rf .venv .venv-clients .venv-docs tests/clients/node_modules .uv .cache logs .pytest_cache .mypy_cache .ruff_cache .hypothesis

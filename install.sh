@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install what the lock says into a virtual environment: install.sh VENV cpu|cuda [options for uv …]
-# The Makefile uses it on a bare machine, the Dockerfiles in their first stage.
+# Install the locked packages into a virtual environment: install.sh VENV cpu|cuda [options for uv …]
+# Used by the Makefile and the Dockerfiles. Without options for uv it only installs uv itself.
 set -euo pipefail
 cd "$(dirname "$0")"
 venv=$1 accelerator=$2
@@ -11,7 +11,7 @@ if [ -z "$uv" ]; then
   uv=.uv/bin/uv
   if ! [ -x $uv ]; then
     python3 -m venv .uv
-    # The wheels for glibc on x86_64, for any libc on aarch64, and for musl on x86_64.
+    # Hashes of the wheels for glibc on x86_64, for aarch64, and for musl on x86_64.
     .uv/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --requirement <(
       echo "uv==0.13.9" \
         --hash=sha256:d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19 \
@@ -20,9 +20,9 @@ if [ -z "$uv" ]; then
     )
   fi
 fi
-[ $# -gt 0 ] || exit 0 # uv alone was wanted
+[ $# -gt 0 ] || exit 0
 
-# Bytecode is compiled here once: without it every start of vLLM compiles for half a minute.
+# Compile bytecode once. Otherwise every start of vLLM spends half a minute on it.
 export UV_COMPILE_BYTECODE=1
 $uv venv --quiet --allow-existing --python python3 "$venv"
 if [ "$accelerator" = cuda ]; then
@@ -30,12 +30,12 @@ if [ "$accelerator" = cuda ]; then
   exit
 fi
 
-# The lock names PyPI's torch, which brings CUDA. Without a card the CPU wheel of the same version is taken
-# instead, and triton is left out; everything else is exactly what the lock says, by hash.
+# The lock has PyPI's torch, which includes CUDA. Without a GPU, install the CPU wheel of the same version and leave
+# out triton. All other packages are installed exactly as locked, with hashes.
 $uv export --quiet --frozen "$@" --no-annotate --prune torch --prune triton --output-file "$venv/requirements.txt"
 $uv export --quiet --frozen "$@" --no-annotate --no-hashes --output-file "$venv/constraints.txt"
 echo "triton; sys_platform == 'never'" > "$venv/overrides.txt"
-# A folder of wheels given to pip serves uv too; without one, uv asks PyTorch's own CPU index.
+# Use a folder of wheels configured for pip, if it has torch. Otherwise uv uses PyTorch's CPU index.
 if compgen -G "${PIP_FIND_LINKS:-/nowhere}/torch-*.whl" > /dev/null; then
   export UV_FIND_LINKS=$PIP_FIND_LINKS
 else

@@ -1,10 +1,10 @@
-# The engine: vLLM and what starts it from Ada's manifest. `cuda` stands on vLLM's own image, `cpu` on Python's.
+# Model server: vLLM, started from the adapter's manifest. The target `cuda` is based on vLLM's image, `cpu` on Python's.
 ARG PYTHON_IMAGE
 ARG VLLM_IMAGE
 
 FROM scratch AS code
 WORKDIR /
-COPY --chmod=755 services/__init__.py services/errors.py services/loopback.py services/
+COPY --chmod=755 services/__init__.py services/errors.py services/files.py services/loopback.py services/
 COPY --chmod=755 services/process services/process
 COPY --chmod=755 services/persona services/persona
 COPY --chmod=755 services/model services/model
@@ -19,7 +19,7 @@ RUN --mount=type=cache,target=/root/.cache,sharing=locked \
     PIP_FIND_LINKS=/wheels ./install.sh /opt/ada cpu --extra cpu --no-dev
 
 FROM ${PYTHON_IMAGE} AS cpu
-# vLLM on the CPU asks lscpu for the cores and libnuma for the memory.
+# vLLM on the CPU needs lscpu to find the cores and libnuma to place memory.
 # hadolint ignore=DL3008
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libnuma1 util-linux \
     && rm -rf /var/lib/apt/lists/* \

@@ -1,4 +1,4 @@
-# Orchestrator and worker: one image, no CUDA. Which of the two runs is the command's choice. Images: compose.yaml.
+# Orchestrator and worker in one image without CUDA. The command decides which of them runs (compose.yaml).
 ARG PYTHON_IMAGE
 
 FROM ${PYTHON_IMAGE} AS packages
@@ -9,9 +9,9 @@ RUN --mount=type=cache,target=/root/.cache,sharing=locked \
     --mount=type=secret,id=ca,target=/run/ca.crt \
     if [ -s /run/ca.crt ]; then export SSL_CERT_FILE=/run/ca.crt PIP_CERT=/run/ca.crt; fi; \
     PIP_FIND_LINKS=/wheels ./install.sh /opt/ada cpu --extra diary --extra tracing --no-dev
-# Left out: what compilers want, PyTorch's own tests, symbols, other people's tests, and the bytecode of what is never
-# imported: 520 MB in all. Some modules are then imported once, which brings back theirs. Packages with a folder *.libs
-# keep their symbols: auditwheel has moved their parts about, and strip may break that.
+# Removes 520 MB: headers, symbols, tests of the packages, and bytecode. Importing the modules that Ada uses once brings
+# back the bytecode that is needed. Packages with a *.libs folder keep their symbols, because strip can break libraries
+# that auditwheel has relocated.
 # hadolint ignore=DL3008
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/ada/lib/python3.11/site-packages

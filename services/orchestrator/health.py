@@ -4,9 +4,10 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from services.api_keys import LOCAL
@@ -118,7 +119,7 @@ async def _check_template(state: AppState) -> None:
 
 
 async def _check_ledger(state: AppState) -> None:
-    await run_in_threadpool(state.ledger.of(LOCAL).page, EntryFilter(), 1)
+    await run_in_threadpool(state.ledger.for_owner(LOCAL).page, EntryFilter(), 1)
     with suppress(ConfigError):  # no adapter yet: that is its own check's
         if complaint := await state.persona_guard.complaint(state.adapter().persona):
             raise DiaryUnavailable(complaint)
@@ -126,3 +127,18 @@ async def _check_ledger(state: AppState) -> None:
 
 def _check_index(state: AppState) -> None:
     state.recall().check()
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(state: StateDep) -> Response:
+    """The numbers of this moment, in Prometheus' text format."""
+    told = await state.readings.text(lambda: _tell_own(state))
+    return Response(told, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _tell_own(state: AppState) -> None:
+    told, engine = state.metrics, state.engine
+    told.running.set(engine.gate.running)
+    told.waiting.set(engine.gate.waiting)
+    told.breaker.labels("model").set(engine.breaker.is_open)
+    told.breaker.labels("diary").set(state.diary_breaker.is_open)

@@ -10,8 +10,8 @@ from services.diary.settings import SECRETS, DiarySettings
 from services.errors import ConfigError
 from services.local_time import IN_UTC, LocalTime, read_zone
 from services.loopback import LOOPBACK
-from services.orchestrator.diary.persona_guard import Policy
 from services.orchestrator.http.cors import origin_of
+from services.orchestrator.persona_guard import Policy
 from services.orchestrator.vllm.client import Deadlines
 
 MAX_BODY_BYTES = 4 << 20

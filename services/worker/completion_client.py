@@ -46,7 +46,7 @@ class CompletionClient:
                 raise EntryRejected("the model server's answer is no chat completion")
         if reason != "stop":
             raise EntryRejected(f"the answer was cut off (finish_reason {reason!r:.40}): retry its job")
-        text = cleaned(content or "")
+        text = clean_answer(content or "")
         if not text:
             raise EntryRejected("the answer is empty")
         return text
@@ -87,7 +87,7 @@ def _kind(error: httpx.HTTPError) -> str:
     return type(error).__name__ if is_quoting else str(error) or type(error).__name__
 
 
-def cleaned(answer: str) -> str:
+def clean_answer(answer: str) -> str:
     """An answer without thoughts, turn headers and control marks; nothing after its end."""
     text = _END.split(_HEADER.sub("", _THOUGHT.sub("", answer)), maxsplit=1)[0]
     while (shorter := _MARK.sub("", text)) != text:  # what is left may close to another mark

@@ -95,7 +95,7 @@ class TestAnOldLedger:
             make_first_table(connection)
             write_old(connection, old, state="failed", reason="ValueError: no")
         with Ledger(ledger_url) as ledger:
-            entry = ledger.of("ada").get("e")
+            entry = ledger.for_owner("ada").get("e")
             assert (entry.text, entry.date, entry.mood, entry.tags) == (
                 old.text,
                 old.date,
@@ -105,9 +105,9 @@ class TestAnOldLedger:
             assert (entry.version, entry.written_at) == (1, "2026-11-01T10:00:00.000001+00:00")
             assert (entry.first_day, entry.last_day) == ("2026-01-02", "2026-01-02")
             assert (entry.state, entry.reason) == (IndexState.FAILED, "ValueError: no")
-            assert ledger.of("ada").history("e") == [entry]
-            assert ledger.of("ada").page(EntryFilter(text="SEA É", tag="é"), 10).entries == [entry]
-            assert ledger.of("ada").edit("e", draft("b")).version == 2
+            assert ledger.for_owner("ada").history("e") == [entry]
+            assert ledger.for_owner("ada").page(EntryFilter(text="SEA É", tag="é"), 10).entries == [entry]
+            assert ledger.for_owner("ada").edit("e", draft("b")).version == 2
 
     def test_its_idempotency_keys_still_hold(self, engine: Engine, ledger_url: str):
         old = draft("a", date="2026-01-02")
@@ -115,9 +115,9 @@ class TestAnOldLedger:
             make_first_table(connection)
             write_old(connection, old, id="e", idempotency_key="key")
         with Ledger(ledger_url) as ledger:
-            assert ledger.of("ada").add(old, "key").id == "e"
+            assert ledger.for_owner("ada").add(old, "key").id == "e"
             with pytest.raises(EntryConflict):
-                ledger.of("ada").add(draft("b"), "key")
+                ledger.for_owner("ada").add(draft("b"), "key")
 
     def test_a_date_that_would_be_asked_back_today_is_kept_and_can_be_kept_in_an_edit(
         self, engine: Engine, ledger_url: str
@@ -127,12 +127,15 @@ class TestAnOldLedger:
             for date in ("0001-01-01", "9999-12-31"):
                 write_old(connection, draft("a", id=date[:4]), date=date)
         with Ledger(ledger_url) as ledger:
-            edited = [ledger.of("ada").edit(entry_id, draft("b")) for entry_id in ("0001", "9999")]
+            edited = [ledger.for_owner("ada").edit(entry_id, draft("b")) for entry_id in ("0001", "9999")]
             assert [(entry.text, entry.date) for entry in edited] == [
                 ("b", "0001-01-01"),
                 ("b", "9999-12-31"),
             ]
-            assert [entry.first_day for entry in ledger.of("ada").every(ALL)] == ["0001-01-01", "9999-12-31"]
+            assert [entry.first_day for entry in ledger.for_owner("ada").iter_entries(ALL)] == [
+                "0001-01-01",
+                "9999-12-31",
+            ]
 
     def test_thousands_of_entries_of_many_owners_are_all_moved(self, engine: Engine, ledger_url: str):
         with engine.begin() as connection:
@@ -142,7 +145,11 @@ class TestAnOldLedger:
                     connection, draft(f"{number}", id=f"e{number}"), owner=f"o{number % 3}", date="2026-01-02"
                 )
         with Ledger(ledger_url) as ledger:
-            told = [entry.text for owner in ("o0", "o1", "o2") for entry in ledger.of(owner).every(ALL)]
+            told = [
+                entry.text
+                for owner in ("o0", "o1", "o2")
+                for entry in ledger.for_owner(owner).iter_entries(ALL)
+            ]
         assert sorted(map(int, told)) == list(range(1203))
 
     def test_the_old_table_is_gone(self, engine: Engine, ledger_url: str):
@@ -206,7 +213,7 @@ class TestTheSteps:
             assert kept == ["a", "b"]
             connection.execute(text("UPDATE entries SET tags = '[]'"))
         with Ledger(ledger_url) as ledger:
-            assert ledger.of("ada").count(ALL) == 2
+            assert ledger.for_owner("ada").count(ALL) == 2
 
     def test_an_old_ledger_can_be_opened_by_many_at_once(self, engine: Engine, ledger_url: str):
         with engine.begin() as connection:
@@ -217,7 +224,7 @@ class TestTheSteps:
 
         def open_it() -> None:
             with Ledger(ledger_url) as ledger:
-                counts.append(ledger.of("ada").count(ALL))
+                counts.append(ledger.for_owner("ada").count(ALL))
 
         threads = [threading.Thread(target=open_it) for _ in range(6)]
         for thread in threads:
@@ -232,17 +239,17 @@ class TestAssumedDates:
 
     def test_rows_without_a_date_are_marked_and_no_others(self, engine: Engine, ledger_url: str):
         with Ledger(ledger_url) as ledger:
-            hers = ledger.of("ada")
+            hers = ledger.for_owner("ada")
             rows = [draft("undated"), draft("dated", date="1998"), draft("given a date", id="row-own")]
             hers.add_rows(hers.begin_import("a"), [*rows, draft("undated, then edited")])
-            ids = {entry.text: entry.id for entry in hers.every(ALL)}
+            ids = {entry.text: entry.id for entry in hers.iter_entries(ALL)}
             hers.edit(ids["undated, then edited"], draft("dated by hand", date="2001"))
             hers.add(draft("written"))
         with engine.begin() as connection:
             _take_back_step_six(connection)
         with Ledger(ledger_url) as ledger:
-            hers = ledger.of("ada")
-            assert {entry.text for entry in hers.every(ALL) if entry.date_assumed} == {"undated"}
+            hers = ledger.for_owner("ada")
+            assert {entry.text for entry in hers.iter_entries(ALL) if entry.date_assumed} == {"undated"}
             now, before = hers.history(ids["undated, then edited"])
             assert (now.date_assumed, before.date_assumed) == (False, True)
 
@@ -264,7 +271,7 @@ def test_the_steps_are_found_wherever_the_code_lies_and_the_process_starts(tmp_p
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     script = (
         "import sys; from services.diary.ledger.ledger import Ledger;"
-        " print(Ledger(sys.argv[1]).of('a').tags())"
+        " print(Ledger(sys.argv[1]).for_owner('a').tags())"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script, f"sqlite:///{tmp_path}/ledger.sqlite3"],

@@ -17,8 +17,7 @@ from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.local_time import Clock, utc_now
 from services.orchestrator.app import create_app, server_config
-from services.orchestrator.assembly import recall_of
-from services.orchestrator.dependencies import AppState
+from services.orchestrator.dependencies import AppState, recall_factory
 from services.orchestrator.settings import OrchestratorSettings
 
 
@@ -66,7 +65,7 @@ async def voice(
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
         async with parts(model, OrchestratorSettings(**settings), ledger, redis, index) as made:
-            recall = recall_of(lambda: ADAPTER, ledger, made.embedder, index)
+            recall = recall_factory(lambda: ADAPTER, ledger, made.embedder, index)
             local = replace(made.local, clock=clock)
             states.append(replace(made, adapter=lambda: ADAPTER, recall=recall, local=local))
             yield states[0]

@@ -9,7 +9,7 @@ import pytest
 from voice import CHAT, HELLO, PERSONA, StandInModel, Voice, error_of
 
 from services.model.vllm_command import GENERATION_DEFAULTS
-from services.orchestrator.openai.context_window import ANSWER_TOKENS, Room, answer_tokens
+from services.orchestrator.vllm.context_window import ANSWER_TOKENS, Room, answer_tokens
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
 REGRESSION = Path(__file__).parents[1] / "regressions/diary_overflows_context/conversation.py"

@@ -25,7 +25,7 @@ from voice import ADAPTER, WordsEmbedder
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.ledger.ledger import Ledger
 from services.orchestrator.app import create_app, server_config
-from services.orchestrator.assembly import assemble, gate_of
+from services.orchestrator.dependencies import build_concurrency_limiter, build_state
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.vllm.circuit_breaker import CircuitBreaker
@@ -77,11 +77,11 @@ def ada(valkey_socket, tmp_path_factory) -> Iterator[Served]:
                 index = EdgeIndex(home / "index", WordsEmbedder.name, WordsEmbedder.dimension)
                 stack.callback(redis.close)
                 stack.callback(index.close)
-                gate = gate_of(settings)
+                gate = build_concurrency_limiter(settings)
                 async with open_engine(url, settings.deadlines, gate, metrics, sizes=sizes) as engine:
                     engine.breaker = CircuitBreaker(failures=1 << 30)  # each mode is to be seen each time
                     served[0].engine = engine
-                    state = assemble(settings, engine, ledger, redis, WordsEmbedder(), index, metrics)
+                    state = build_state(settings, engine, ledger, redis, WordsEmbedder(), index, metrics)
                     yield replace(state, adapter=lambda: ADAPTER)
 
         served.append(Served("", model))

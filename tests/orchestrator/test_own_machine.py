@@ -11,7 +11,7 @@ from voice import ENTRIES, error_of
 
 from services.api_keys import add_key
 from services.errors import Unauthorized
-from services.orchestrator.http.loopback_guard import check_own_machine
+from services.orchestrator.http.loopback_guard import check_loopback_origin
 
 HERE = ["localhost", "localhost:8080", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080"]
 ELSEWHERE = [
@@ -28,24 +28,24 @@ def settings(tmp_path: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", HERE)
 def test_names_of_this_machine_are_let_in(name: str):
-    check_own_machine(Headers({"host": name, "origin": f"http://{name}"}))
+    check_loopback_origin(Headers({"host": name, "origin": f"http://{name}"}))
 
 
 def test_who_tells_neither_is_no_browser():
-    check_own_machine(Headers({}))
+    check_loopback_origin(Headers({}))
 
 
 @pytest.mark.parametrize("name", [name for name in ELSEWHERE if name])
 def test_other_hosts_are_refused_by_name(name: str):
     with pytest.raises(Unauthorized, match="make key OWNER") as refused:
-        check_own_machine(Headers({"host": name}))
+        check_loopback_origin(Headers({"host": name}))
     assert repr(name) in str(refused.value)
 
 
 @pytest.mark.parametrize("origin", ["null", *(f"https://{name}" for name in ELSEWHERE)])
 def test_pages_of_other_sites_are_refused(origin: str):
     with pytest.raises(Unauthorized, match="page"):
-        check_own_machine(Headers({"host": "localhost", "origin": origin}))
+        check_loopback_origin(Headers({"host": "localhost", "origin": origin}))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_pages_of_other_sites_are_refused(origin: str):
     ],
 )
 def test_pages_of_this_machine_are_let_in(sent: dict[str, str]):
-    check_own_machine(Headers({"host": "127.0.0.1:8080", **sent}))
+    check_loopback_origin(Headers({"host": "127.0.0.1:8080", **sent}))
 
 
 async def test_a_page_of_another_site_can_load_nothing_though_it_tells_no_origin(client: httpx.AsyncClient):
@@ -78,13 +78,13 @@ def test_no_longer_name_passes_for_this_machines(label: str, name: str, glue: st
     for host in (f"{label}{glue}{name}", f"{name}{glue}{label}", f"{label}.{name}.{label}:8080"):
         for headers in ({"host": host}, {"origin": f"http://{host}"}):
             with pytest.raises(Unauthorized):
-                check_own_machine(Headers(headers))
+                check_loopback_origin(Headers(headers))
 
 
 @given(st.text(st.characters(max_codepoint=255), min_size=1))
 def test_any_header_is_let_in_or_refused(text: str):
     try:
-        check_own_machine(Headers({"host": text, "origin": text}))
+        check_loopback_origin(Headers({"host": text, "origin": text}))
     except Unauthorized:
         return
     assert "localhost" in text.lower() or "127." in text or ":" in text

@@ -19,8 +19,7 @@ from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.app import Opener, create_app
-from services.orchestrator.assembly import assemble, gate_of
-from services.orchestrator.dependencies import AppState
+from services.orchestrator.dependencies import AppState, build_concurrency_limiter, build_state
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.vllm.client import open_engine
@@ -239,9 +238,9 @@ async def parts(
     metrics = Metrics()
     async with (
         model.served() as url,
-        open_engine(url, settings.deadlines, gate_of(settings), metrics) as engine,
+        open_engine(url, settings.deadlines, build_concurrency_limiter(settings), metrics) as engine,
     ):
-        yield assemble(settings, engine, ledger, redis, WordsEmbedder(), index, metrics)
+        yield build_state(settings, engine, ledger, redis, WordsEmbedder(), index, metrics)
 
 
 @dataclass

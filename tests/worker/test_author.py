@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import EntryRejected, ModelUnavailable
-from services.worker.completion_client import CompletionClient, cleaned
+from services.worker.completion_client import CompletionClient, clean_answer
 
 REQUEST = {"model": "ada", "messages": [{"role": "user", "content": "Write today's entry."}], "max_tokens": 9}
 MARKS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>", "</s>", "<|x|>")
@@ -67,12 +67,12 @@ def test_the_request_goes_out_as_it_is_and_the_answer_is_the_entry(
     ],
 )
 def test_no_trace_of_the_template_is_left(answer: str, entry: str):
-    assert cleaned(answer) == entry
+    assert clean_answer(answer) == entry
 
 
 @given(st.lists(st.sampled_from((*MARKS, "Rain.", "\n", "<", "|", ">", " sun "))).map("".join))
 def test_no_control_mark_survives_in_any_order(answer: str):
-    assert not re.search(r"<\|[^|<>\n]{0,64}\|>|</?think>", cleaned(answer))
+    assert not re.search(r"<\|[^|<>\n]{0,64}\|>|</?think>", clean_answer(answer))
 
 
 @pytest.mark.parametrize(

@@ -12,22 +12,24 @@ from sqlalchemy import Column, Connection, Row, func, select, text, update
 from services.diary.entry import EntryDraft, IndexState, Source
 from services.diary.ledger import revisions, rows
 from services.diary.ledger.database import insert_all_new
-from services.diary.ledger.tables import entries, imports, utc
+from services.diary.ledger.tables import entries, imports, utc_timestamp
 from services.errors import NotFound
 from services.local_time import IN_UTC, LocalTime
 
-TAKEN = "the diary has another entry with this id: change the id, or leave it out"
-SAID = "the diary has this text under this date, with another mood or other tags: edit that entry instead"
+ID_EXISTS = "the diary has another entry with this id: change the id, or leave it out"
+TEXT_EXISTS = (
+    "the diary has this text under this date, with another mood or other tags: edit that entry instead"
+)
 _AT_ONCE = 500  # names in one question to the database
 
 
 @dataclass(frozen=True)
-class Added:
-    """What became of the drafts of one call; `refused` has the reason by place in the call."""
+class BatchResult:
+    """What became of the drafts of one call; `rejections` has the reason by position in the call."""
 
     accepted: int
     duplicates: int
-    refused: dict[int, str]
+    rejections: dict[int, str]
     restored: int = 0  # of the accepted, had been removed
 
 
@@ -56,7 +58,7 @@ class ImportReport:
 def begin(connection: Connection, owner: str, name: str) -> str:
     """A new import's id."""
     import_id = secrets.token_hex(8)
-    row = {"owner": owner, "id": import_id, "name": name, "created_at": utc()}
+    row = {"owner": owner, "id": import_id, "name": name, "created_at": utc_timestamp()}
     connection.execute(imports.insert().values(**row, accepted=0, duplicates=0, rejected=[]))
     return import_id
 
@@ -64,7 +66,7 @@ def begin(connection: Connection, owner: str, name: str) -> str:
 def end(connection: Connection, owner: str, import_id: str, rejected: list[dict[str, Any]]) -> None:
     """Note that the file was read to its end, and what of it was not taken. Raises NotFound."""
     ended = update(imports).where(imports.c.owner == owner, imports.c.id == import_id)
-    if not connection.execute(ended.values(rejected=rejected, ended_at=utc())).rowcount:
+    if not connection.execute(ended.values(rejected=rejected, ended_at=utc_timestamp())).rowcount:
         raise _not_found(import_id)
 
 
@@ -88,7 +90,7 @@ def add(
     drafts: Sequence[EntryDraft],
     local: LocalTime = IN_UTC,
     known: int = 0,
-) -> Added:
+) -> BatchResult:
     """Take the drafts that are new. Those without id get one made from date and text. Raises NotFound.
 
     The first `known` were taken by a reading that was cut short: of them it is only told which were refused.
@@ -146,14 +148,17 @@ class _Batch:
     def take(self, place: int, draft: EntryDraft, is_known: bool) -> None:
         """Decide what becomes of one draft; of one that is known, what became of it."""
         # A microsecond apart, so that the entries of one day keep the file's order.
-        now = utc(self._began + timedelta(microseconds=place))
-        first = {**revisions.first(draft, now, self._local), "date_assumed": draft.date is None}
-        row = rows.sealed({**self._fixed, "id": _id(draft), **first})
+        now = utc_timestamp(self._began + timedelta(microseconds=place))
+        first = {
+            **revisions.first_version_columns(draft, now, self._local),
+            "date_assumed": draft.date is None,
+        }
+        row = rows.with_checksum({**self._fixed, "id": _id(draft), **first})
         there = self._there(row, draft)
-        if any(revisions.ever_said(self._connection, one, draft) for one in there if not one.removed):
+        if any(revisions.has_had_content(self._connection, one, draft) for one in there if not one.removed):
             self._duplicates += not is_known
         elif any(not one.removed for one in there):
-            self._refused[place] = TAKEN if draft.id else SAID
+            self._refused[place] = ID_EXISTS if draft.id else TEXT_EXISTS
         elif not is_known:
             self._accept(row, there)
 
@@ -172,18 +177,18 @@ class _Batch:
         self._by_id[row["id"]] = SimpleNamespace(**row)
         self._by_print.setdefault(row["fingerprint"], []).append(self._by_id[row["id"]])
 
-    def insert(self) -> Added:
+    def insert(self) -> BatchResult:
         """Write what is new. What another process has written in this moment counts as a duplicate."""
         self._new.sort(key=lambda row: str(row["id"]))
         written = insert_all_new(self._connection, entries, self._new)
         duplicates = self._duplicates + len(self._new) - written
-        return Added(self._restored + written, duplicates, self._refused, self._restored)
+        return BatchResult(self._restored + written, duplicates, self._refused, self._restored)
 
     def _rows(self, values: list[str], column: Column[Any], lock: bool) -> Iterator[Row[Any]]:
         mine = entries.c.owner == self._fixed["owner"]
         for start in range(0, len(values), _AT_ONCE):
             some = column.in_(values[start : start + _AT_ONCE])
-            query = select(*rows.ENTRY).where(mine, some).order_by(entries.c.id)
+            query = select(*rows.ENTRY_COLUMNS).where(mine, some).order_by(entries.c.id)
             yield from self._connection.execute(query.with_for_update() if lock else query)
 
 

@@ -56,7 +56,7 @@ class Json(TypeDecorator[Any]):
         return None if value is None else json.loads(value)
 
 
-def utc(moment: datetime | None = None) -> str:
+def utc_timestamp(moment: datetime | None = None) -> str:
     """A moment, or now, as the tables keep it."""
     return (moment or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="microseconds")
 

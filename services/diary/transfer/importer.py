@@ -12,14 +12,14 @@ from services.diary.ledger import imports
 from services.diary.ledger.database import insert_new
 from services.diary.ledger.imports import ImportReport
 from services.diary.ledger.ledger import Ledger
-from services.diary.ledger.tables import idempotency_keys, utc
+from services.diary.ledger.tables import idempotency_keys, utc_timestamp
 from services.diary.transfer.formats import Format
 from services.diary.transfer.reading import read_rows
 from services.diary.transfer.row import Reject, Row
 from services.errors import EntryConflict
 from services.local_time import IN_UTC, LocalTime
 
-MOST_REJECTS = 1000  # are told one by one; of the others only how many
+MAX_REJECTS = 1000  # are told one by one; of the others only how many
 _AT_ONCE = 500  # rows in one transaction
 _MOST_NAMES = 50
 
@@ -35,11 +35,11 @@ class Import:
     ignored_fields: list[str]  # of the file, that a diary does not keep
 
 
-def going_on() -> None:
+def no_check() -> None:
     """Nobody ends the reading."""
 
 
-def take_in(
+def import_file(
     ledger: Ledger,
     owner: str,
     file: BinaryIO,
@@ -47,7 +47,7 @@ def take_in(
     name: str,
     key: str | None = None,
     local: LocalTime = IN_UTC,
-    check: Callable[[], None] = going_on,
+    check: Callable[[], None] = no_check,
 ) -> Import:
     """Read a seekable file to its end; on return all that was accepted is on disk.
 
@@ -60,15 +60,15 @@ def take_in(
     """
     rows = _checked(cast(BinaryIO, _Checked(file, check)), form, name)
     import_id = _begin(ledger, owner, file, name, key)
-    report = ledger.of(owner).import_report(import_id)
+    report = ledger.for_owner(owner).import_report(import_id)
     if report.ended_at is None:
         _Reading(ledger, owner, import_id, report.rows_read, local).read(rows)
-    return the_import(ledger, owner, import_id)
+    return load_import(ledger, owner, import_id)
 
 
-def the_import(ledger: Ledger, owner: str, import_id: str) -> Import:
+def load_import(ledger: Ledger, owner: str, import_id: str) -> Import:
     """How an import stands. Raises NotFound."""
-    report = ledger.of(owner).import_report(import_id)
+    report = ledger.for_owner(owner).import_report(import_id)
     *rejected, told = report.rejected or [{}]
     count = told.get("rejected", 0)
     return Import(report, rejected, count, told.get("undated", 0), told.get("ignored_fields", []))
@@ -82,14 +82,14 @@ def _checked(file: BinaryIO, form: Format, name: str) -> Iterator[Row | Reject]:
 
 def _begin(ledger: Ledger, owner: str, file: BinaryIO, name: str, key: str | None) -> str:
     if not key:
-        return ledger.of(owner).begin_import(name)
+        return ledger.for_owner(owner).begin_import(name)
     sha256 = _sha256(file)
     with ledger.transaction() as connection:
         used = _used(connection, owner, key)
         if used is None:
             import_id = imports.begin(connection, owner, name)
             row = {"owner": owner, "key": key, "body_sha256": sha256, "entry_id": import_id, "version": 0}
-            if insert_new(connection, idempotency_keys, {**row, "created_at": utc()}):
+            if insert_new(connection, idempotency_keys, {**row, "created_at": utc_timestamp()}):
                 return import_id
             used = "", ""  # by somebody else in this moment
     if used[0] != sha256:
@@ -173,16 +173,16 @@ class _Reading:
         told = {"rejected": self.rejected_count, "undated": self.undated}
         summary = {**told, "ignored_fields": sorted(self.ignored)[:_MOST_NAMES]}
         rejected = sorted(self.rejected, key=lambda reject: int(reject["line"]))
-        self.ledger.of(self.owner).end_import(self.import_id, [*rejected, summary])
+        self.ledger.for_owner(self.owner).end_import(self.import_id, [*rejected, summary])
 
     def _write(self) -> None:
         known = min(self.known, len(self.batch))
         drafts = [row.draft for row in self.batch]
-        added = self.ledger.of(self.owner, self.local).add_rows(self.import_id, drafts, known)
+        added = self.ledger.for_owner(self.owner, self.local).add_rows(self.import_id, drafts, known)
         self.known -= known
         for place, row in enumerate(self.batch):
-            if place in added.refused:
-                self._reject(row.line, _placed(row.file, added.refused[place]))
+            if place in added.rejections:
+                self._reject(row.line, _placed(row.file, added.rejections[place]))
             elif row.draft.date is None:
                 self.undated += 1
             if len(self.ignored) < _MOST_NAMES:
@@ -191,5 +191,5 @@ class _Reading:
 
     def _reject(self, line: int, reason: str) -> None:
         self.rejected_count += 1
-        if len(self.rejected) < MOST_REJECTS:
+        if len(self.rejected) < MAX_REJECTS:
             self.rejected.append({"line": line, "reason": reason})

@@ -24,7 +24,7 @@ _VERDICTS = {
 }
 
 
-async def judge(engine: VllmClient, pair: Pair) -> Verdict:
+async def classify(engine: VllmClient, pair: Pair) -> Verdict:
     """The verdict on a pair. A contradiction is asked for twice, in either order, and must be found twice:
     small models tend to answer by place.
 

@@ -7,10 +7,9 @@ from fastapi.responses import StreamingResponse
 
 from services.diary.transfer.exporting import MEDIA_TYPES, export
 from services.diary.transfer.formats import Format
-from services.orchestrator.dependencies import StateDep
+from services.orchestrator.dependencies import OwnerDep, StateDep
 from services.orchestrator.diary.filters import PickedDep
-from services.orchestrator.diary.schemas import ERRORS, failures
-from services.orchestrator.http.auth import OwnerDep
+from services.orchestrator.http.errors import ERRORS, failures
 from services.orchestrator.vllm.client import Json
 
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
@@ -33,6 +32,6 @@ def export_diary(
 ) -> StreamingResponse:
     """Everything, or what a filter picks. Importing it gives the same entries, to the letter."""
     asked = Format(form)
-    pieces = export(state.ledger.of(owner).every(picked), asked)
+    pieces = export(state.ledger.for_owner(owner).iter_entries(picked), asked)
     headers = {"Content-Disposition": f'attachment; filename="ada_diary.{asked}"'}
     return StreamingResponse(pieces, media_type=MEDIA_TYPES[asked], headers=headers)

@@ -12,16 +12,14 @@ from fastapi.concurrency import run_in_threadpool
 
 from services.diary.job_ids import import_job_id
 from services.diary.transfer.formats import format_of
-from services.diary.transfer.importer import Import, take_in, the_import
+from services.diary.transfer.importer import Import, import_file, load_import
 from services.errors import DiaryUnavailable
-from services.orchestrator.dependencies import AppState, StateDep
+from services.orchestrator.dependencies import AppState, OwnerDep, StateDep, may_write
 from services.orchestrator.diary.entries import written
-from services.orchestrator.diary.import_limits import ImportLimits
-from services.orchestrator.diary.persona_guard import may_write
-from services.orchestrator.diary.schemas import ERRORS, ImportAnswer, failures
-from services.orchestrator.diary.uploads import upload
-from services.orchestrator.http.auth import OwnerDep
+from services.orchestrator.diary.schemas import ImportAnswer
 from services.orchestrator.http.disconnect import ClientGone
+from services.orchestrator.http.errors import ERRORS, failures
+from services.orchestrator.http.uploads import ImportLimits, upload
 from services.orchestrator.timezones import Timezone
 from services.orchestrator.vllm.client import Json
 
@@ -87,7 +85,7 @@ async def import_diary(
             local = state.local_time(owner, timezone)
             arguments = (owner, sent.file, form_of_file, called[:255], idempotency_key, local, check)
             try:
-                found = await written(state, take_in, state.ledger, *arguments)
+                found = await written(state, import_file, state.ledger, *arguments)
             except ClientGone:
                 log.info("the client of an import went away: what was read of its file stays")
                 raise HTTPException(408, "the client went away before its file was read") from None
@@ -98,7 +96,7 @@ async def import_diary(
 @router.get("/imports/{import_id}", responses=failures(404))
 def get_import(import_id: str, state: StateDep, owner: OwnerDep) -> ImportAnswer:
     """How an import stands: what was taken, what was not, and how much of it is indexed."""
-    return _answer(owner, the_import(state.ledger, owner, import_id))
+    return _answer(owner, load_import(state.ledger, owner, import_id))
 
 
 @asynccontextmanager

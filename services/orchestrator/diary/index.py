@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Depends
 
 from services.diary.index.verification import verify
-from services.orchestrator.dependencies import StateDep
-from services.orchestrator.diary.schemas import ERRORS, DifferenceAnswer, QueuedJob, Verification
-from services.orchestrator.http.auth import OwnerDep, count_request
+from services.orchestrator.dependencies import OwnerDep, StateDep, count_request
+from services.orchestrator.diary.schemas import DifferenceAnswer, QueuedJob, Verification
+from services.orchestrator.http.errors import ERRORS
 
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
 

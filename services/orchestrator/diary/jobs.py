@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from services.orchestrator.dependencies import StateDep
-from services.orchestrator.diary.schemas import ERRORS, JobAnswer, JobPage, failures
-from services.orchestrator.http.auth import OwnerDep
+from services.orchestrator.dependencies import OwnerDep, StateDep
+from services.orchestrator.diary.schemas import JobAnswer, JobPage
+from services.orchestrator.http.errors import ERRORS, failures
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=ERRORS)
 

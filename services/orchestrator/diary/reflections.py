@@ -1,27 +1,28 @@
 """/v1/diary/reflect: Ada is to write an entry of her own from a conversation."""
 
-import logging
 from datetime import UTC, datetime
 
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from services.diary.dates import read_when
+from services.diary.dates import parse_date
 from services.diary.job_ids import reflection_job_id
 from services.diary.reflection.reflections import ACCEPTED, Reflection, Reflections, Turn
-from services.errors import DiaryUnavailable, FieldError
-from services.orchestrator.dependencies import AppState, StateDep
-from services.orchestrator.diary.persona_guard import may_write
-from services.orchestrator.diary.schemas import BODY, ERRORS, ReflectionAnswer, failures
-from services.orchestrator.http.auth import OwnerDep
+from services.errors import FieldError
+from services.orchestrator.dependencies import AppState, OwnerDep, StateDep, may_write
+from services.orchestrator.diary.schemas import ReflectionAnswer
+from services.orchestrator.http.errors import BODY, ERRORS, failures
 from services.orchestrator.http.json_body import JsonRoute
 from services.orchestrator.openai.messages import conversation
 from services.orchestrator.openai.schemas import ChatMessage
-from services.orchestrator.reflection.request import reflection_request, spoken
+from services.orchestrator.reflection.request import (
+    build_reflection_request,
+    dialogue_turns,
+    submit_reflection,
+)
 from services.orchestrator.timezones import Timezone
 
-log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
 
 
@@ -38,7 +39,7 @@ class ReflectionRequest(BaseModel):
     @classmethod
     def _is_clear(cls, value: str | None) -> str | None:
         if value is not None:
-            read_when(value, datetime.now(UTC).date())
+            parse_date(value, datetime.now(UTC).date())
         return value
 
 
@@ -53,7 +54,7 @@ async def reflect(wish: ReflectionRequest, state: StateDep, owner: OwnerDep) -> 
 
     The same conversation is written about once; one that has grown since, from what is new in it.
     """
-    turns = spoken(conversation(wish.messages).turns)
+    turns = dialogue_turns(conversation(wish.messages).turns)
     if not any(turn["role"] == "user" for turn in turns):
         raise FieldError(
             "messages: nothing was said by the user, so there is nothing to write of", "messages"
@@ -69,20 +70,12 @@ async def reflect(wish: ReflectionRequest, state: StateDep, owner: OwnerDep) -> 
     )
 
 
-def submit_reflection(state: AppState, reflection: Reflection) -> None:
-    """Queue it. When the queue is away it waits in the ledger, and the worker's sweep finds it."""
-    if reflection.state != "queued":
-        return
-    try:
-        state.jobs.submit_reflection(reflection.owner, reflection.id)
-    except DiaryUnavailable as error:
-        log.warning("reflection %s waits in the ledger: %s", reflection.id, error)
-
-
 async def _reflection(state: AppState, owner: str, turns: list[Turn], date: str) -> Reflection:
     reflections = Reflections(state.ledger)
-    known = await run_in_threadpool(reflections.known, owner, turns)
+    known = await run_in_threadpool(reflections.reflected_turns, owner, turns)
     if known == len(turns):
-        return await run_in_threadpool(reflections.of_turns, owner, turns)
-    request = await reflection_request(state.adapter().persona, turns[known:], state.engine, state.tokens)
+        return await run_in_threadpool(reflections.get_by_turns, owner, turns)
+    request = await build_reflection_request(
+        state.adapter().persona, turns[known:], state.engine, state.tokens
+    )
     return await run_in_threadpool(reflections.add, owner, turns, request.turns, request.body, date)

@@ -10,47 +10,6 @@ from services.diary.jobs import JobReport, job_id
 from services.diary.transfer.importer import Import
 
 
-class Error(BaseModel):
-    """OpenAI's error."""
-
-    message: str
-    type: str
-    param: str | None = Field(description="the field, parameter or header at fault")
-    code: str | None
-
-
-class ErrorAnswer(BaseModel):
-    """Every error of every route."""
-
-    error: Error
-
-
-Told = dict[int | str, dict[str, Any]]
-_WHY = {
-    400: "the body can't be read, or what was sent is not acceptable",
-    401: "the API key is missing, unknown or revoked",
-    404: "there is no such thing",
-    408: "the body did not come in time",
-    409: "used before for something else, or changed meanwhile",
-    413: "the body is too large",
-    415: "the body is of another type than JSON",
-    422: "a field or parameter is not acceptable",
-    429: "the key's limit is reached",
-    500: "something unforeseen",
-    503: "the diary, the model or the adapter is away",
-    507: "the disk is full; nothing of this request is half-written",
-}
-
-
-def failures(*statuses: int) -> Told:
-    """How a route can fail, for OpenAPI."""
-    return {status: {"model": ErrorAnswer, "description": _WHY[status]} for status in statuses}
-
-
-ERRORS = failures(401, 429, 500, 503)  # of every route of the diary
-BODY = (400, 408, 413, 415, 422)  # of a route that reads JSON
-
-
 class EntryAccepted(BaseModel):
     """On disk; the job brings it into the index."""
 

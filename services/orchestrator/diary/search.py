@@ -8,13 +8,14 @@ from fastapi import APIRouter, Request, Response
 
 from services.diary.dates import iso_day
 from services.diary.recall.cancellation import Cancellation
-from services.diary.recall.recall import Recalled
-from services.orchestrator.dependencies import AppState, StateDep
+from services.diary.recall.query import RecallQuery
+from services.diary.recall.recall import RecalledEntry
+from services.orchestrator.dependencies import AppState, OwnerDep, StateDep
 from services.orchestrator.diary.filters import first_day, last_day
-from services.orchestrator.diary.schemas import BODY, ERRORS, Explanation, SearchHit, SearchResults, failures
+from services.orchestrator.diary.schemas import Explanation, SearchHit, SearchResults
 from services.orchestrator.diary.search_request import SearchRequest
-from services.orchestrator.http.auth import OwnerDep
-from services.orchestrator.http.disconnect import ClientGone, while_connected
+from services.orchestrator.http.disconnect import ClientGone, cancel_on_disconnect
+from services.orchestrator.http.errors import BODY, ERRORS, failures
 from services.orchestrator.http.json_body import JsonRoute
 
 log = logging.getLogger("ada.orchestrator")
@@ -28,7 +29,7 @@ async def search(
     """The best entries, best first, each with the parts that its score is the sum of."""
     cancellation = Cancellation()
     try:
-        async with while_connected(request.receive):
+        async with cancel_on_disconnect(request.receive):
             find = partial(_search, asked, state, owner, cancellation)
             return await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
     except ClientGone:
@@ -40,8 +41,7 @@ async def search(
 
 def _search(asked: SearchRequest, state: AppState, owner: str, cancellation: Cancellation) -> SearchResults:
     local = state.local_time(owner, asked.timezone)
-    found = state.recall().search(
-        owner,
+    query = RecallQuery(
         asked.query,
         asked.top_k,
         first_day(asked.first_day, "from", local),
@@ -50,16 +50,16 @@ def _search(asked: SearchRequest, state: AppState, owner: str, cancellation: Can
         recency=asked.recency,
         mood=asked.mood,
         local=local,
-        cancellation=cancellation,
     )
+    found = state.recall().search(owner, query, cancellation)
     return SearchResults(data=[_found(one, asked.explain) for one in found])
 
 
-def _found(one: Recalled, explain: bool) -> SearchHit:
-    explanation = Explanation(shown=one.shown, why=list(one.why), duplicates=list(one.duplicates))
+def _found(one: RecalledEntry, explain: bool) -> SearchHit:
+    explanation = Explanation(shown=one.excerpt, why=list(one.reasons), duplicates=list(one.duplicate_ids))
     return SearchHit.of(
         one.entry,
         score=round(one.score, 4),
-        score_parts={part: round(score, 4) for part, score in one.parts.items()},
+        score_parts={part: round(score, 4) for part, score in one.score_parts.items()},
         explanation=explanation if explain else None,
     )

@@ -1,20 +1,18 @@
 """Who asks, and whose diary it is about. Every request passes here before anything else of it is read."""
 
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.api_keys import LOCAL as LOCAL
 from services.errors import AdaError, InvalidRequest
-from services.orchestrator.dependencies import StateDep
 from services.orchestrator.http.api_keys import WITHOUT_KEYS, Caller
 from services.orchestrator.http.cors import Origins
 from services.orchestrator.http.docs import DOCUMENTS
 from services.orchestrator.http.errors import describe, headers
-from services.orchestrator.http.loopback_guard import check_own_machine
+from services.orchestrator.http.loopback_guard import check_loopback_origin
 
 # All that is answered to who has no key. A route that is added needs one, because it is not in here.
 OPEN = frozenset({"/health", "/healthz", "/readyz", "/metrics"}) | DOCUMENTS
@@ -44,7 +42,7 @@ class KeyMiddleware:
         await keys.follow()
         scope[_CALLER] = keys.caller(sent.get("authorization"))
         if scope[_CALLER] is WITHOUT_KEYS:
-            check_own_machine(sent, self._origins)
+            check_loopback_origin(sent, self._origins)
         if sent.get("upgrade", "").casefold() == "websocket":
             raise InvalidRequest("Ada speaks no WebSocket: ask over HTTP, with `stream`", "Upgrade")
 
@@ -52,27 +50,6 @@ class KeyMiddleware:
 def caller_of(request: Request) -> Caller:
     """Who asks. On routes that are open to all there is nobody, which is a KeyError."""
     return cast(Caller, request.scope[_CALLER])
-
-
-async def _caller(request: Request) -> Caller:
-    return caller_of(request)
-
-
-CallerDep = Annotated[Caller, Depends(_caller)]
-
-
-async def count_request(caller: CallerDep, state: StateDep, response: Response) -> Caller:
-    """Count the request against its key's limit, and tell how much is left. Raises TooMuch."""
-    response.headers.update(state.limits.count(caller))
-    return caller
-
-
-async def _owner(caller: Annotated[Caller, Depends(count_request)]) -> str:
-    return caller.owner
-
-
-# What every route of the diary asks for: the owner, whose request is counted with that.
-OwnerDep = Annotated[str, Depends(_owner)]
 
 
 def describe_keys(app: FastAPI) -> None:

@@ -16,7 +16,7 @@ class ClientGone(Exception):
 
 
 @asynccontextmanager
-async def while_connected(receive: Receive) -> AsyncIterator[None]:
+async def cancel_on_disconnect(receive: Receive) -> AsyncIterator[None]:
     """Run the block as long as the client is there. The request's body must have been read.
 
     Raises ClientGone. It ends the block as asyncio.timeout does, by cancelling the task that runs it.

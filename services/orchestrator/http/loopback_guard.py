@@ -14,7 +14,7 @@ from services.orchestrator.http.cors import Origins
 NO_ORIGINS = Origins()
 
 
-def check_own_machine(headers: Headers, origins: Origins = NO_ORIGINS) -> None:
+def check_loopback_origin(headers: Headers, origins: Origins = NO_ORIGINS) -> None:
     """Check that a request without a key is no other site's, or is of one allowed by name. Raises NotAllowed.
 
     A page that another program of this machine serves, on another port, is no other site's.

@@ -6,7 +6,6 @@ from typing import Any
 from services.errors import InvalidRequest, UpstreamError
 from services.orchestrator.dependencies import AppState
 from services.orchestrator.http.api_keys import Caller
-from services.orchestrator.openai.context_window import Room, answer_tokens, least_tokens
 from services.orchestrator.openai.diary_context import Diary, report
 from services.orchestrator.openai.endpoint import Endpoint
 from services.orchestrator.openai.models import known_model
@@ -15,6 +14,7 @@ from services.orchestrator.openai.refusals import check_length, tidied
 from services.orchestrator.openai.schemas import CompletionRequest
 from services.orchestrator.openai.sse import CompletionRelay
 from services.orchestrator.vllm.client import COMPLETIONS
+from services.orchestrator.vllm.context_window import Room, answer_tokens, least_tokens
 from services.persona.neutraliser import find_mark
 
 Json = dict[str, Any]

@@ -23,7 +23,7 @@ from services.errors import InvalidRequest, UpstreamError
 from services.orchestrator.dependencies import AppState
 from services.orchestrator.http.api_keys import Caller
 from services.orchestrator.http.auth import caller_of
-from services.orchestrator.http.disconnect import ClientGone, while_connected
+from services.orchestrator.http.disconnect import ClientGone, cancel_on_disconnect
 from services.orchestrator.http.json_body import Json, json_body
 from services.orchestrator.openai.schemas import AdaOptions, AdaRequestOptions
 from services.orchestrator.openai.sse import SseResponse, SseTransformer, ended, relayed
@@ -74,7 +74,7 @@ class Endpoint(Generic[Asked]):
         reflects = reflects_on(request.headers, asked.ada)
         answer = _Answer(state, caller, state.limits.admit(caller))
         try:
-            async with while_connected(receive):
+            async with cancel_on_disconnect(receive):
                 question = await self._understand(asked, state, caller)
                 response = answer.streamed(question) if asked.stream else await answer.whole(question)
                 await response(scope, receive, send)

@@ -6,8 +6,8 @@ from fastapi import APIRouter
 
 from services.errors import NotFound
 from services.orchestrator.dependencies import AppState, StateDep
-from services.orchestrator.diary.schemas import failures
 from services.orchestrator.http.disclosure import disclosure_about
+from services.orchestrator.http.errors import failures
 from services.orchestrator.openai.schemas import Model, Models
 from services.orchestrator.vllm.client import Json
 

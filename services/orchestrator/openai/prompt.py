@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from services.errors import UpstreamError
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.openai.context_window import TOKENS_A_TURN
 from services.orchestrator.openai.diary_context import Diary, recollect
 from services.orchestrator.openai.messages import Turn
 from services.orchestrator.openai.models import ADA, BASE
 from services.orchestrator.openai.refusals import check_length, tidied
 from services.orchestrator.openai.schemas import AdaOptions
-from services.orchestrator.reflection.idle_reflection import keep_talk
+from services.orchestrator.reflection.idle_reflection import record
 from services.orchestrator.vllm.client import Json
+from services.orchestrator.vllm.context_window import TOKENS_A_TURN
 from services.persona.prompt import build_messages, diary_block, neutral_messages
 
 
@@ -85,7 +85,7 @@ class Exchange:
     async def keep(self, said: str) -> None:
         """Keep the talk with her answer, for her to write about when it has gone quiet."""
         if self.prompt.diary.status != "off":
-            await keep_talk(self.state, self.owner, self.turns, said)
+            await record(self.state, self.owner, self.turns, said)
 
     async def revise(self, error: UpstreamError) -> None:
         """Leave the diary out of what vLLM refused: it may be the cause. Raises AdaError without one.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from services.errors import AdaError, InvalidRequest, UpstreamError
-from services.orchestrator.openai.context_window import Room
+from services.orchestrator.vllm.context_window import Room
 
 TOO_LONG = "context_length_exceeded"
 # How vLLM's versions speak of an answer that does not fit behind its prompt.

@@ -12,9 +12,8 @@ from services.diary.reflection.conversations import Conversation, Conversations
 from services.diary.reflection.reflections import ACCEPTED, Attempt, Reflections, Turn
 from services.errors import AdaError, DiaryUnavailable
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.diary.reflections import submit_reflection
 from services.orchestrator.reflection.front_end_prompts import conversation_in
-from services.orchestrator.reflection.request import reflection_request
+from services.orchestrator.reflection.request import build_reflection_request, submit_reflection
 from services.persona.persona import Persona
 
 log = logging.getLogger("ada.orchestrator")
@@ -23,7 +22,7 @@ AT_ONCE = 20  # talks
 
 
 @asynccontextmanager
-async def listening(state: AppState) -> AsyncIterator[None]:
+async def watch(state: AppState) -> AsyncIterator[None]:
     """Look after chats that have gone quiet as long as the block runs.
 
     Without REFLECT_AFTER_S no chat is looked for; reflections that were accepted before are finished.
@@ -36,13 +35,13 @@ async def listening(state: AppState) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def keep_talk(state: AppState, owner: str, turns: Sequence[Turn], answer: str) -> None:
+async def record(state: AppState, owner: str, turns: Sequence[Turn], answer: str) -> None:
     """Keep what was said, for later. What goes wrong must not spoil an answer that is given already."""
     if not state.reflect_after_s or not (talk := conversation_in(turns, answer)):
         return
     try:
         if not await state.persona_guard.complaint(state.adapter().persona):
-            await run_in_threadpool(Conversations(state.ledger).heard, owner, talk)
+            await run_in_threadpool(Conversations(state.ledger).record, owner, talk)
     except AdaError as error:
         log.warning("a chat was not kept: %s", error)
 
@@ -55,10 +54,10 @@ async def reflect_on_quiet(state: AppState) -> int:
     if await state.persona_guard.complaint(state.adapter().persona):
         return 0  # these talks were another's; they wait
     conversations = Conversations(state.ledger)
-    quiet = await run_in_threadpool(conversations.quiet, state.reflect_after_s, AT_ONCE)
+    quiet = await run_in_threadpool(conversations.idle, state.reflect_after_s, AT_ONCE)
     for talk in quiet:
         await run_in_threadpool(_accept, state, conversations, talk)
-    await run_in_threadpool(conversations.forget_old)
+    await run_in_threadpool(conversations.delete_old)
     await prepare_accepted(state)
     return len(quiet)
 
@@ -90,21 +89,21 @@ async def _look(state: AppState) -> None:
 
 
 def _accept(state: AppState, conversations: Conversations, talk: Conversation) -> None:
-    known = Reflections(state.ledger).known(talk.owner, talk.turns)
+    known = Reflections(state.ledger).reflected_turns(talk.owner, talk.turns)
     turns = talk.turns[max(known, talk.written) :]
     if talk.grown and any(turn["role"] == "user" for turn in turns):
         last_word = datetime.fromisoformat(talk.changed_at)
         day = state.local_time(talk.owner).day_of(last_word)
         conversations.reflect(talk, len(turns), day.isoformat())
     else:
-        conversations.pass_over(talk)
+        conversations.skip(talk)
 
 
 async def _prepare(state: AppState, persona: Persona, attempt: Attempt) -> None:
     reflections = Reflections(state.ledger)
     try:
         reflection = await run_in_threadpool(reflections.get, attempt.owner, attempt.id)
-        request = await reflection_request(persona, reflection.turns, state.engine, state.tokens)
+        request = await build_reflection_request(persona, reflection.turns, state.engine, state.tokens)
         await run_in_threadpool(reflections.prepare, attempt, request.turns, request.body)
         queued = await run_in_threadpool(reflections.get, attempt.owner, attempt.id)
         await run_in_threadpool(submit_reflection, state, queued)
@@ -113,4 +112,4 @@ async def _prepare(state: AppState, persona: Persona, attempt: Attempt) -> None:
     except Exception as error:  # the boundary of one reflection: counted, and told by its job
         log.exception("the request of reflection %s could not be built", attempt.id)
         why = str(error) if isinstance(error, AdaError) else type(error).__name__
-        await run_in_threadpool(reflections.put_off, attempt, f"its request could not be built: {why}")
+        await run_in_threadpool(reflections.defer, attempt, f"its request could not be built: {why}")

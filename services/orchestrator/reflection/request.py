@@ -1,15 +1,18 @@
 """What Ada is asked when she is to write an entry of her own from a conversation."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.diary.reflection.reflections import Turn
-from services.errors import ModelUnavailable, UpstreamError
+from services.diary.reflection.reflections import Reflection, Turn
+from services.errors import DiaryUnavailable, ModelUnavailable, UpstreamError
+from services.orchestrator.dependencies import AppState
 from services.orchestrator.vllm.client import Json, VllmClient
 from services.orchestrator.vllm.token_counter import TokenCounter
 from services.persona.persona import Persona
 from services.persona.prompt import build_messages
 
+log = logging.getLogger("ada.orchestrator")
 ANSWER_TOKENS = 600
 TOKENS_A_TURN = 8  # a turn's header and end
 CONTEXT_TOKENS = 4096  # when the model server does not say how many it takes
@@ -21,14 +24,14 @@ INSTRUCTION = (
 
 
 @dataclass(frozen=True)
-class ReflectionRequest:
+class UpstreamReflectionRequest:
     """The body of a chat completion, and how many of the turns, counted from the last, it shows."""
 
     body: Json
     turns: int
 
 
-def spoken(messages: Sequence[Mapping[str, str]]) -> list[Turn]:
+def dialogue_turns(messages: Sequence[Mapping[str, str]]) -> list[Turn]:
     """What the two said to each other. System turns, and so whatever was recalled, are left out."""
     said = ("user", "assistant")
     return [
@@ -38,9 +41,9 @@ def spoken(messages: Sequence[Mapping[str, str]]) -> list[Turn]:
     ]
 
 
-async def reflection_request(
+async def build_reflection_request(
     persona: Persona, turns: Sequence[Turn], engine: VllmClient, tokens: TokenCounter
-) -> ReflectionRequest:
+) -> UpstreamReflectionRequest:
     """The request for the entry of these turns; of a talk that is too long for the model, the last ones."""
     around = [persona.system_text, INSTRUCTION]
     room = await _context(engine) - ANSWER_TOKENS
@@ -54,7 +57,17 @@ async def reflection_request(
         "temperature": 0.7,
         "top_p": 0.8,
     }
-    return ReflectionRequest(body, len(shown))
+    return UpstreamReflectionRequest(body, len(shown))
+
+
+def submit_reflection(state: AppState, reflection: Reflection) -> None:
+    """Queue it. When the queue is away it waits in the ledger, and the worker's sweep finds it."""
+    if reflection.state != "queued":
+        return
+    try:
+        state.jobs.submit_reflection(reflection.owner, reflection.id)
+    except DiaryUnavailable as error:
+        log.warning("reflection %s waits in the ledger: %s", reflection.id, error)
 
 
 def _encodable(turn: Turn) -> Turn:

@@ -22,7 +22,6 @@ from yarl import URL
 from services.errors import ModelFaulty, ModelTimeout, ModelUnavailable
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.observability.request_id import request_id
-from services.orchestrator.observability.tracing import outgoing_headers, span
 from services.orchestrator.vllm import response_shapes as shapes
 from services.orchestrator.vllm.circuit_breaker import CircuitBreaker
 from services.orchestrator.vllm.concurrency import ConcurrencyLimiter
@@ -37,6 +36,7 @@ from services.orchestrator.vllm.upstream import (
     event_error,
     read_whole,
 )
+from services.tracing import outgoing_headers, span
 
 TOKENIZE, MODELS = "/tokenize", "/v1/models"
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.errors import RateLimited
-from services.orchestrator.observability.tracing import span
+from services.tracing import span
 
 RETRY_AFTER_S = 2.0
 

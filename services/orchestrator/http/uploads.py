@@ -9,6 +9,7 @@ import errno
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from starlette.datastructures import UploadFile
 from starlette.types import Message
 
 from services.diary.ledger.ledger import MIN_FREE_BYTES
-from services.errors import EntryRejected, LedgerFull
+from services.errors import EntryRejected, LedgerFull, RateLimited
 
 PIECE = 1 << 20  # bytes written to disk at a time
 SILENCE_S = 30.0  # between two pieces
 LOOK_EVERY = 16 << 20  # bytes after which the disk is looked at again
+RETRY_AFTER_S = 5.0  # for an import that finds no slot
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,44 @@ class UploadLimits:
     most_bytes: int
     timeout_s: float
     free_bytes: int = MIN_FREE_BYTES
+
+
+@dataclass(frozen=True)
+class ImportLimits:
+    """What all imports together, and each of them, may take."""
+
+    slots: "ImportSlots"
+    upload: UploadLimits
+
+
+class ImportSlots:
+    """Hands out slots; whoever finds none is refused at once, before the body is read, and queues nothing."""
+
+    def __init__(self, most: int, most_an_owner: int) -> None:
+        self._most = most
+        self._most_an_owner = most_an_owner
+        self._taken: Counter[str] = Counter()
+
+    @contextmanager
+    def slot(self, owner: str) -> Iterator[None]:
+        """One import of this owner's. For the event loop's thread. Raises TooMuch."""
+        if self._taken[owner] >= self._most_an_owner:
+            raise RateLimited(
+                f"{self._most_an_owner} imports of yours are being read (IMPORTS_AN_OWNER): "
+                "send this one when they are done",
+                RETRY_AFTER_S,
+            )
+        if self._taken.total() >= self._most:
+            raise RateLimited(
+                f"{self._most} imports are being read (IMPORTS_AT_ONCE): send this one again", RETRY_AFTER_S
+            )
+        self._taken[owner] += 1
+        try:
+            yield
+        finally:
+            self._taken[owner] -= 1
+            if not self._taken[owner]:
+                del self._taken[owner]
 
 
 @asynccontextmanager
