@@ -29,7 +29,7 @@ from services.process import gpu_lock
 from services.revision import code_revision
 from trainer.config import TrainingConfig, load_config
 from trainer.data.mixture import Mixture, check_sources, mix
-from trainer.data.report import table
+from trainer.data.report_table import table
 from trainer.log import log
 from trainer.publish import check_link, publish_if_fit
 from trainer.runs import checkpoints

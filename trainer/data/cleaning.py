@@ -16,7 +16,7 @@ from itertools import islice
 from multiprocessing import get_context
 from os import sched_getaffinity
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ftfy
 
@@ -25,7 +25,6 @@ from trainer.config import TrainingConfig
 from trainer.data.sample import Sample
 
 if TYPE_CHECKING:
-    from presidio_analyzer import EntityRecognizer
     from py3langid.langid import LanguageIdentifier
 
 TOO_SHORT, TOO_LONG = "too short", "too long"
@@ -190,7 +189,8 @@ def _is_plausible(kind: str, text: str) -> bool:
     return sum(map(str.isdigit, text)) >= _PHONE_DIGITS and not _DATE.search(text)
 
 
-def _recognizers() -> list["EntityRecognizer"]:
+def _recognizers() -> list[Any]:
+    """Presidio's recognizers and ours; not typed, because their base class requires NLP artifacts."""
     from presidio_analyzer import Pattern, PatternRecognizer
     from presidio_analyzer import predefined_recognizers as presidio
     from tldextract import TLDExtract

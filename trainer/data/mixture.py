@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -113,14 +112,14 @@ def _quotas(config: TrainingConfig, sources: list[Source]) -> list[SourceQuota]:
 
 def _fill(quotas: list[SourceQuota], cleaners: Cleaners, config: TrainingConfig) -> dict[str, float]:
     """Fill all quotas in the order of DEDUP_PRIORITY; returns the seconds spent reading and cleaning."""
-    seconds: Counter[str] = Counter(read=0, clean=0)
+    seconds = {"read": 0.0, "clean": 0.0}
     duplicates = Duplicates(config.near_duplicates)
     for quota in sorted(quotas, key=lambda quota: DEDUP_PRIORITY.index(quota.source)):
         quota.fill(cleaners, duplicates, seconds)
         if not quota.accepted and not config.allow_missing:
             raise ConfigError(quota.no_usable_sample())
         log.info("%s: %d of %d rows drawn", quota.source.NAME, len(quota.accepted), quota.rows_read)
-    return dict(seconds)
+    return seconds
 
 
 def _mixture(

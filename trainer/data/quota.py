@@ -3,7 +3,6 @@
 import hashlib
 import heapq
 import time
-from collections import Counter
 from itertools import islice
 from typing import Any
 
@@ -32,7 +31,7 @@ class SourceQuota:
         self.rows_read = 0
         self.accepted: list[Sample] = []
 
-    def fill(self, cleaners: Cleaners, duplicates: Duplicates, seconds: Counter[str]) -> None:
+    def fill(self, cleaners: Cleaners, duplicates: Duplicates, seconds: dict[str, float]) -> None:
         """Read the source until `requested` samples are accepted or it has no more; adds to `seconds`.
 
         One pass holds twice the number still needed, so that a second pass is rare. Raises ConfigError for a

@@ -17,10 +17,10 @@ from services.persona.persona import load_persona
 from services.persona.prompt import build_messages
 from trainer.config import TrainingConfig
 from trainer.data.dialogue import (
+    CONTINUATIONS,
     FIRST_DAY,
-    FITTING,
-    GO_ON,
     LAST_DAY,
+    RELEVANT_SHARE,
     SHORT_END,
     leading_sentences,
     split,
@@ -59,14 +59,14 @@ def contents(sample: Sample, role: str) -> list[str]:
 
 def test_each_repetition_is_asked_for_in_another_way():
     sample = telling("I swam at Salthill.")
-    asked = [tell_by_chance(sample, n, n).turns[0]["content"] for n in range(4)]
-    assert set(asked[:3]) == set(ASKINGS)
-    assert asked[3] == asked[0]
+    prompts = [tell_by_chance(sample, n, n).turns[0]["content"] for n in range(4)]
+    assert set(prompts[:3]) == set(ASKINGS)
+    assert prompts[3] == prompts[0]
 
 
 def test_the_first_asking_is_not_the_same_for_all():
-    asked = {tell_by_chance(telling(f"I swam {n} times.")).turns[0]["content"] for n in range(40)}
-    assert asked == set(ASKINGS)
+    prompts = {tell_by_chance(telling(f"I swam {n} times.")).turns[0]["content"] for n in range(40)}
+    assert prompts == set(ASKINGS)
 
 
 def test_a_conversation_stays_as_it_is():
@@ -87,18 +87,18 @@ def test_a_long_telling_is_told_in_turns_between_which_drew_says_go_on():
     sample = tell_by_chance(telling(text))
     assert [turn["role"] for turn in sample.turns] == ["user", "assistant"] * 3
     assert [len(turn.split()) for turn in contents(sample, "assistant")] == [200, 200, 200]
-    asked, *said = contents(sample, "user")
-    assert asked in ASKINGS
-    assert set(said) <= set(GO_ON)
-    assert len(set(said)) == len(said)
+    prompts, *continuations = contents(sample, "user")
+    assert prompts in ASKINGS
+    assert set(continuations) <= set(CONTINUATIONS)
+    assert len(set(continuations)) == len(continuations)
 
 
 def test_drew_does_not_always_say_the_same():
     text = "\n\n".join(["word " * 200] * 3)
-    said = {
+    continuations = {
         words for seed in range(60) for words in contents(tell_by_chance(telling(text), seed), "user")[1:]
     }
-    assert said == set(GO_ON)
+    assert continuations == set(CONTINUATIONS)
 
 
 def test_a_telling_of_more_turns_than_there_are_ways_to_say_go_on():
@@ -111,22 +111,21 @@ def test_a_telling_of_more_turns_than_there_are_ways_to_say_go_on():
 def test_turns_are_cut_at_paragraphs_alone_and_no_longer_than_asked_unless_one_paragraph_is(
     parts: list[str], turn_words: int, border: str
 ):
-    told_in = split(border.join(parts), turn_words)
-    assert border.join(told_in) == border.join(parts)
+    turn_texts = split(border.join(parts), turn_words)
+    assert border.join(turn_texts) == border.join(parts)
     longest = max(turn_words, *(len(part.split()) for part in parts))
-    assert all(len(part.split()) <= longest + turn_words / SHORT_END for part in told_in)
+    assert all(len(part.split()) <= longest + turn_words / SHORT_END for part in turn_texts)
 
 
 @given(parts=paragraphs, turn_words=st.integers(20, 120))
 def test_short_paragraphs_stay_together(parts: list[str], turn_words: int):
     words = sum(len(part.split()) for part in parts)
-    told_in = [len(part.split()) for part in split("\n\n".join(parts), turn_words)]
+    turn_lengths = [len(part.split()) for part in split("\n\n".join(parts), turn_words)]
     if words <= turn_words:
-        assert len(told_in) == 1
+        assert len(turn_lengths) == 1
     # A turn is closed early only for its share of the whole, or because the next paragraph would not fit.
-    assert all(
-        one + other > min(turn_words, words / -(-words // turn_words)) for one, other in pairwise(told_in)
-    )
+    limit = min(turn_words, words / -(-words // turn_words))
+    assert all(length + following > limit for length, following in pairwise(turn_lengths))
 
 
 def test_blank_lines_are_borders_before_single_ones():
@@ -165,7 +164,7 @@ def test_three_of_four_blocks_hold_what_she_then_tells_and_the_others_do_not():
     recalled = [tell_by_chance(sample, seed, config=RECALLING).recalled for seed in range(1000)]
     own = [[entry.text for entry in entries if "Salthill" in entry.text] for entries in recalled]
     assert all(len(texts) <= 1 for texts in own)
-    assert abs(sum(map(len, own)) / len(own) - FITTING) < 0.05
+    assert abs(sum(map(len, own)) / len(own) - RELEVANT_SHARE) < 0.05
     assert {len(entries) for entries in recalled} == {1, 2, 3, 4, 5, 6}
 
 

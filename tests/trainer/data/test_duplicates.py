@@ -26,16 +26,16 @@ def stories() -> list[str]:
         return [row["story"] for row in csv.DictReader(file)]
 
 
-def similarity(one: str, other: str) -> float:
+def similarity(text: str, other: str) -> float:
     """Jaccard similarity of two tellings' word triples, counted out."""
-    first, second = (triples(compared_words(telling(text))) for text in (one, other))
+    first, second = (triples(compared_words(telling(text))) for text in (text, other))
     return len(first & second) / len(first | second)
 
 
 def changed(text: str, every: int) -> str:
     """The text with every so manieth word another."""
     return " ".join(
-        "zebra" if place % every == every - 1 else word for place, word in enumerate(text.split())
+        "zebra" if index % every == every - 1 else word for index, word in enumerate(text.split())
     )
 
 
@@ -61,18 +61,18 @@ def test_near_duplicates_are_found_among_all_texts_of_a_source():
     assert {duplicates.find(telling(text)) for text in texts} == {""}
     near = [changed(text, 60) for text in texts]
     similar = [similarity(text, other) for text, other in zip(texts, near, strict=True)]
-    found = [duplicates.find(telling(text)) == NEAR for text in near]
+    outcomes = [duplicates.find(telling(text)) == NEAR for text in near]
     assert sum(similar) / len(similar) > 0.88
-    assert sum(found) / len(found) > 0.97
-    assert not any(is_found and value < 0.8 for is_found, value in zip(found, similar, strict=True))
+    assert sum(outcomes) / len(outcomes) > 0.97
+    assert not any(is_near and value < 0.8 for is_near, value in zip(outcomes, similar, strict=True))
 
 
 @settings(deadline=None)
-@given(one=some_words, other=some_words, threshold=st.sampled_from([0.3, 0.6, 0.8, 0.95, 1.0]))
+@given(text=some_words, other=some_words, threshold=st.sampled_from([0.3, 0.6, 0.8, 0.95, 1.0]))
 def test_two_texts_less_alike_than_the_threshold_both_stay(
-    one: list[str], other: list[str], threshold: float
+    text: list[str], other: list[str], threshold: float
 ):
-    first, second = " ".join(one), " ".join(other)
+    first, second = " ".join(text), " ".join(other)
     duplicates = Duplicates(threshold)
     assert duplicates.find(telling(first)) == ""
     outcome = duplicates.find(telling(second))

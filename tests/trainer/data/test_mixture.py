@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
-from trainer.data import cleaning
-from trainer.data.mixture import BottomKSample, Mixture, apportion, mix
+from trainer.data.cleaning import Cleaners
+from trainer.data.mixture import Mixture, apportion, mix
+from trainer.data.quota import BottomKSample
 from trainer.data.sample import Sample, make_sample
 from trainer.data.sources import conversations, hippocorpus, journals, reddit
 
@@ -124,13 +125,13 @@ def test_a_source_with_ratio_0_is_not_read_at_all(settings):
 
 
 def test_no_sample_is_drawn_twice(settings):
-    drawn = answers(everything(mix(TrainingConfig(**settings))))
-    assert len(set(drawn)) == len(drawn)
+    sketch = answers(everything(mix(TrainingConfig(**settings))))
+    assert len(set(sketch)) == len(sketch)
 
 
 def test_sources_are_shuffled_among_each_other(settings):
     order = [sample.source for sample in mix(TrainingConfig(**settings)).train]
-    changes = sum(1 for one, following in pairwise(order) if one != following)
+    changes = sum(1 for first, following in pairwise(order) if first != following)
     assert changes > len(set(order)) - 1
 
 
@@ -140,59 +141,54 @@ def test_the_same_seed_gives_the_same_samples_in_the_same_order(settings):
 
 
 def test_another_run_of_python_gives_the_same_mixture(settings):
-    given = [f"{name}={value}" for name, value in settings.items()]
+    overrides = [f"{name}={value}" for name, value in settings.items()]
     program = """
 import sys, hashlib
 from trainer.config import load_config
 from trainer.data.mixture import mix
 mixture = mix(load_config(None, sys.argv[1:]))
-print(hashlib.sha256(repr((mixture.taught, mixture.held_out)).encode()).hexdigest())
+print(hashlib.sha256(repr((mixture.train, mixture.eval)).encode()).hexdigest())
 """
-    command = [sys.executable, "-c", program, *given]
-    told_by = [
-        subprocess.run(
-            command, cwd=ROOT, env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
-        ).stdout
-        for seed in ("1", "2")
-    ]
+    command = [sys.executable, "-c", program, *overrides]
+    # This process has a hash seed of its own, which Python chose at random.
+    result = subprocess.run(
+        command, cwd=ROOT, env={"PYTHONHASHSEED": "1"}, capture_output=True, text=True, check=True
+    )
     mixture = mix(TrainingConfig(**settings))
-    here = hashlib.sha256(repr((mixture.train, mixture.eval)).encode()).hexdigest()
-    assert told_by == [f"{here}\n"] * 2
+    digest = hashlib.sha256(repr((mixture.train, mixture.eval)).encode()).hexdigest()
+    assert result.stdout == f"{digest}\n"
 
 
 def test_another_seed_gives_other_samples(settings):
-    one, other = (answers(everything(mix(TrainingConfig(**settings, seed=seed)))) for seed in (1, 2))
-    assert set(one) != set(other)
+    first, other = (answers(everything(mix(TrainingConfig(**settings, seed=seed)))) for seed in (1, 2))
+    assert set(first) != set(other)
 
 
 def test_another_seed_gives_another_order_of_the_same_samples(settings):
     settings |= dict(zip(RATIOS, (0, 0, 0, 1), strict=True))
-    one, other = (answers(everything(mix(TrainingConfig(**settings, seed=seed)))) for seed in (1, 2))
-    assert sorted(one) == sorted(other)
-    assert one != other
+    first, other = (answers(everything(mix(TrainingConfig(**settings, seed=seed)))) for seed in (1, 2))
+    assert sorted(first) == sorted(other)
+    assert first != other
 
 
 def test_the_order_of_a_files_rows_changes_nothing(settings):
     config = TrainingConfig(**settings, diary_share=0.5)
-    first = mix(config)
+    before = mix(config)
     rewrite(settings["hippocorpus_path"], list(reversed(stories(settings["hippocorpus_path"]))))
-    second = mix(config)
-    for one, other in zip(everything(first), everything(second), strict=True):
-        assert (one.turns, one.recalled) == (other.turns, other.recalled)
+    after = mix(config)
+    for first, other in zip(everything(before), everything(after), strict=True):
+        assert (first.turns, first.recalled) == (other.turns, other.recalled)
 
 
-def test_many_processes_give_what_one_gives(settings, monkeypatch: pytest.MonkeyPatch):
+def test_many_processes_give_what_one_gives(settings):
     config = TrainingConfig(**settings, diary_share=0.5)
-    alone = mix(config)
-    monkeypatch.setattr(cleaning, "IN_PROCESSES", 3)
-    monkeypatch.setattr(cleaning, "A_PROCESS", 2)
-    assert mix(config) == alone
+    assert mix(config, lambda config: Cleaners(config, min_parallel=3, min_per_process=2)) == mix(config)
 
 
 def tellings(numbers: list[int]) -> Iterator[Sample]:
     return (
-        make_sample("journals", f"file:{place}", ("Well?",), f"It was {n}.")
-        for place, n in enumerate(numbers)
+        make_sample("journals", f"file:{index}", ("Well?",), f"It was {n}.")
+        for index, n in enumerate(numbers)
     )
 
 
@@ -206,38 +202,38 @@ def test_a_draw_in_passes_is_a_draw_at_once_whatever_the_order(
     expected = [(sample.answer, times) for sample, times in whole.candidates()]
     assert Counter(dict(expected)) == Counter(f"It was {n}." for n in numbers)
 
-    found, above, exhausted = [], -1, False
+    candidates, above, exhausted = [], -1, False
     while not exhausted:
         chance.shuffle(numbers)
-        drawn = BottomKSample(size, seed, above)
+        sketch = BottomKSample(size, seed, above)
         for sample in tellings(numbers):
-            drawn.offer(sample)
-        found += [(sample.answer, times) for sample, times in drawn.candidates()]
-        exhausted = drawn.exhausted
-        above = above if exhausted else drawn.highest
-    assert found == expected
+            sketch.offer(sample)
+        candidates += [(sample.answer, times) for sample, times in sketch.candidates()]
+        exhausted = sketch.exhausted
+        above = above if exhausted else sketch.highest
+    assert candidates == expected
 
 
 def test_every_telling_is_as_likely_to_be_drawn_however_often_it_stands_there():
     numbers = [*range(30), *([7] * 50)]
-    drawn: Counter[str] = Counter()
+    sketch: Counter[str] = Counter()
     for seed in range(600):
         draw = BottomKSample(10, seed)
         for sample in tellings(numbers):
             draw.offer(sample)
-        drawn.update(sample.answer for sample, _ in draw.candidates())
-    assert all(abs(times - 200) < 60 for times in drawn.values())
-    assert len(drawn) == 30
+        sketch.update(sample.answer for sample, _ in draw.candidates())
+    assert all(abs(times - 200) < 60 for times in sketch.values())
+    assert len(sketch) == 30
 
 
 def test_of_two_equal_tellings_the_same_one_stays_whatever_the_order():
-    one = make_sample("reddit", "file:1", ('What happened with "A"?',), "It was me.")
+    first = make_sample("reddit", "file:1", ('What happened with "A"?',), "It was me.")
     other = make_sample("reddit", "file:2", ('What happened with "B"?',), "It was  ME.")
-    for order in ([one, other], [other, one]):
+    for order in ([first, other], [other, first]):
         draw = BottomKSample(5, 0)
         for sample in order:
             draw.offer(sample)
-        assert draw.candidates() == [(one, 2)]
+        assert draw.candidates() == [(first, 2)]
 
 
 def test_a_draw_from_a_long_stream_holds_no_more_than_its_size():
@@ -246,10 +242,10 @@ def test_a_draw_from_a_long_stream_holds_no_more_than_its_size():
         draw = BottomKSample(50, 0)
         for n in range(rows):
             draw.offer(make_sample("reddit", f"file:{n}", ("Well?",), f"It was {n} " * 50))
-        _, most = tracemalloc.get_traced_memory()
+        _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert len(draw.candidates()) == 50
-        return most
+        return peak_bytes
 
     assert peak(10_000) < 1.2 * peak(1_000)
 
@@ -353,8 +349,8 @@ def test_what_is_held_out_is_never_taught_and_at_most_half(settings, eval_size: 
     assert len(mixture.eval) == min(eval_size, 10)
     assert not set(answers(mixture.eval)) & set(answers(mixture.train))
     for source, share in mixture.source_stats.items():
-        held = sum(sample.source == source for sample in mixture.eval)
-        assert held == share["held_out"] <= share["kept"] / 2
+        held_out = sum(sample.source == source for sample in mixture.eval)
+        assert held_out == share["held_out"] <= share["kept"] / 2
 
 
 def test_what_is_held_out_is_not_repeated_nor_shown_in_a_diary_of_what_is_taught(write_sources, tmp_path):
@@ -362,12 +358,12 @@ def test_what_is_held_out_is_not_repeated_nor_shown_in_a_diary_of_what_is_taught
     settings = {**files, **ONLY_HIPPOCORPUS, "target_size": 18, "eval_size": 3, "diary_share": 1}
     mixture = mix(TrainingConfig(**settings))
     assert max(Counter(answers(mixture.eval)).values()) == 1
-    shown = " ".join(entry.text for sample in mixture.train for entry in sample.recalled)
+    recalled_text = " ".join(entry.text for sample in mixture.train for entry in sample.recalled)
     taught, held_out = (
         {answer.split(".")[0] for answer in answers(part)} for part in (mixture.train, mixture.eval)
     )
-    assert all(begins in shown for begins in taught)
-    assert not any(begins in shown for begins in held_out)
+    assert all(begins in recalled_text for begins in taught)
+    assert not any(begins in recalled_text for begins in held_out)
 
 
 def test_nothing_to_hold_out_is_an_error_that_names_both_settings(settings):

@@ -25,8 +25,8 @@ from pyarrow import parquet
 
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
-from trainer.data.source import Rejections
 from trainer.data.sample import Sample
+from trainer.data.source import Rejections
 from trainer.data.sources import conversations, hippocorpus, journals, reddit, rows
 from trainer.data.sources.turns import LEARN_FLAGS, ROW_LISTS
 
@@ -91,12 +91,12 @@ def table(*rows: list[str], separator: str = ",") -> str:
     return text.getvalue()
 
 
-def turns(*said: tuple[str, object]) -> dict[str, object]:
-    return {"conversations": [{"role": role, "content": text} for role, text in said]}
+def turns(*message: tuple[str, object]) -> dict[str, object]:
+    return {"conversations": [{"role": role, "content": text} for role, text in message]}
 
 
-def talk(*said: tuple[str, object]) -> str:
-    return json.dumps([turns(*said)])
+def talk(*message: tuple[str, object]) -> str:
+    return json.dumps([turns(*message)])
 
 
 class Kind:
@@ -179,32 +179,32 @@ def test_drew_has_several_ways_to_ask_for_every_telling(source: str, file: str):
 def test_a_source_says_whether_its_file_is_there_and_which_it_was(write_sources, tmp_path: Path, source: str):
     files = write_sources(tmp_path)
     path = files[SETTINGS[source]]
-    assert SOURCES[source].found(TrainingConfig(**files))
+    assert SOURCES[source].matches(TrainingConfig(**files))
     assert SOURCES[source].provenance(TrainingConfig(**files)) == {
         "file": str(path),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     path.unlink()
-    assert not SOURCES[source].found(TrainingConfig(**files))
+    assert not SOURCES[source].matches(TrainingConfig(**files))
 
 
 def test_the_small_sources_tell_where_each_sample_is_from_and_no_two_are_alike(write_sources, tmp_path: Path):
     files = write_sources(tmp_path)
-    told = [sample for source in SOURCES for sample in read(source, files[SETTINGS[source]])]
-    assert [re.search(r"is (\w+ \d+)\.", sample.answer).group(1) for sample in told] == [
+    message = [sample for source in SOURCES for sample in read(source, files[SETTINGS[source]])]
+    assert [re.search(r"is (\w+ \d+)\.", sample.answer).group(1) for sample in message] == [
         f"{source} {n}" for source in SOURCES for n in range(20)
     ]
-    words = [re.findall(r"\w+", sample.answer.lower()) for sample in told]
-    triples = [set(zip(said, said[1:], said[2:], strict=False)) for said in words]
-    assert max(len(one & other) / len(one | other) for one, other in combinations(triples, 2)) < 0.5
+    words = [re.findall(r"\w+", sample.answer.lower()) for sample in message]
+    triples = [set(zip(message, message[1:], message[2:], strict=False)) for message in words]
+    assert max(len(first & other) / len(first | other) for first, other in combinations(triples, 2)) < 0.5
 
 
 @every_source
 def test_a_missing_file_is_named_with_the_setting_that_mends_it(tmp_path: Path, source: str):
     nowhere = tmp_path / f"nowhere{Path(FILES[source]).suffix}"
-    said = refusal(source, nowhere)
-    assert said.startswith(f"no file {nowhere}. ")
-    assert f"set {SETTINGS[source]}" in said
+    message = refusal(source, nowhere)
+    assert message.startswith(f"no file {nowhere}. ")
+    assert f"set {SETTINGS[source]}" in message
 
 
 @every_source
@@ -212,8 +212,8 @@ def test_a_missing_file_is_named_with_the_setting_that_mends_it(tmp_path: Path, 
 def test_an_empty_file_is_named(tmp_path: Path, source: str, content: bytes):
     path = write(tmp_path, content, FILES[source])
     for skip in (True, False):
-        said = read_or_refusal(source, path, skip=skip)
-        assert said == f"{path} is empty. {SOURCES[source].REMEDY}"
+        message = read_or_refusal(source, path, skip=skip)
+        assert message == f"{path} is empty. {SOURCES[source].REMEDY}"
 
 
 @every_source
@@ -229,8 +229,8 @@ def test_a_file_in_utf16_is_told_to_be_saved_again(tmp_path: Path, kind: Kind, e
     text = kind.write(tmp_path, kind.row("I went out.")).read_text()
     path = write(tmp_path, text.encode(encoding), kind.name)
     for skip in (True, False):
-        said = read_or_refusal(kind.source, path, skip=skip)
-        assert said.startswith(f"{path} is UTF-16, or no text at all: save it again as UTF-8. ")
+        message = read_or_refusal(kind.source, path, skip=skip)
+        assert message.startswith(f"{path} is UTF-16, or no text at all: save it again as UTF-8. ")
 
 
 @every_kind
@@ -253,12 +253,12 @@ BROKEN = {
 def test_a_bad_row_is_named_by_its_line_and_where_it_may_be_skipped_the_others_are_read(
     tmp_path: Path, kind: Kind, flaw: str
 ):
-    words, said = BROKEN[flaw]
+    words, expected = BROKEN[flaw]
     bad = kind.row("secret WORDS").replace(b"WORDS", words)
     path = kind.write(tmp_path, kind.row(GOOD[0]), bad, *map(kind.row, GOOD[1:]))
     message = refusal(kind.source, path)
     assert message.startswith(f"{path}, line {kind.line}")
-    assert said in message
+    assert expected in message
     assert "secret" not in message
     assert message.endswith("Or set bad_rows=skip to count such rows and go on")
     samples, rejections = skipping(kind.source, path)
@@ -272,8 +272,8 @@ def test_a_bad_row_is_named_by_its_line_and_where_it_may_be_skipped_the_others_a
 @every_kind
 def test_half_a_row_at_the_end_of_a_file_is_bad(tmp_path: Path, kind: Kind):
     content = kind.write(tmp_path, *map(kind.row, GOOD)).read_bytes()
-    cut = content[: content.rindex(b"bed")]
-    samples, rejections = skipping(kind.source, write(tmp_path, cut, kind.name))
+    end = content[: content.rindex(b"bed")]
+    samples, rejections = skipping(kind.source, write(tmp_path, end, kind.name))
     assert [sample.answer for sample in samples] == list(GOOD[:2])
     assert rejections.reasons == {"bad row": 1}
 
@@ -289,11 +289,11 @@ def test_whatever_a_file_holds_it_is_read_or_refused_by_name(
     tmp_path: Path, kind: Kind, rest: bytes, skip: bool
 ):
     path = write(tmp_path, kind.head.encode() + rest, kind.name)
-    found = read_or_refusal(kind.source, path, skip=skip)
-    if isinstance(found, str):
-        assert str(path) in found
+    matches = read_or_refusal(kind.source, path, skip=skip)
+    if isinstance(matches, str):
+        assert str(path) in matches
     else:
-        assert all(turn["content"].encode() for sample in found for turn in sample.turns)
+        assert all(turn["content"].encode() for sample in matches for turn in sample.turns)
 
 
 @every_kind
@@ -306,11 +306,11 @@ def test_an_altered_row_costs_no_other_and_is_not_repeated(
     tmp_path: Path, kind: Kind, data: st.DataObject, new: bytes
 ):
     row = kind.row("Qzjxk vwqzj")
-    place = data.draw(st.integers(0, len(row) - 1))
-    altered = row[:place] + new + row[place + 1 :]
+    index = data.draw(st.integers(0, len(row) - 1))
+    altered = row[:index] + new + row[index + 1 :]
     path = kind.write(tmp_path, kind.row("I am above."), altered, kind.row("I am below."))
-    said = read_or_refusal(kind.source, path, skip=False)
-    assert isinstance(said, list) or "zj" not in said.replace(str(tmp_path), "")
+    message = read_or_refusal(kind.source, path, skip=False)
+    assert isinstance(message, list) or "zj" not in message.replace(str(tmp_path), "")
     answers = [sample.answer for sample in skipping(kind.source, path)[0]]
     assert (answers[0], answers[-1]) == ("I am above.", "I am below.")
 
@@ -371,18 +371,18 @@ def test_a_missing_column_is_named_with_those_there_are(
     tmp_path: Path, source: str, header: str, column: str
 ):
     path = write(tmp_path, f"{header}\nI went out.,recalled\n")
-    there_are = header.replace(",", ", ")
-    complaint = f"no column {column!r}, there are: {there_are}"
+    columns = header.replace(",", ", ")
+    complaint = f"no column {column!r}, there are: {columns}"
     for skip in (True, False):
-        said = read_or_refusal(source, path, skip=skip, hippocorpus_mem_types=["recalled"])
-        assert said == f"{path}, line 1: {complaint}. {SOURCES[source].REMEDY}"
+        message = read_or_refusal(source, path, skip=skip, hippocorpus_mem_types=["recalled"])
+        assert message == f"{path}, line 1: {complaint}. {SOURCES[source].REMEDY}"
 
 
 def test_a_table_without_a_header_does_not_have_its_first_row_repeated(tmp_path: Path):
-    said = refusal(
+    message = refusal(
         "hippocorpus", write(tmp_path, table(["I went out, secretly, and nobody saw me.", "recalled"]))
     )
-    assert "line 1: no column 'story', there are: …, recalled. " in said
+    assert "line 1: no column 'story', there are: …, recalled. " in message
 
 
 def test_a_row_cut_short_is_named_by_its_line(tmp_path: Path):
@@ -439,13 +439,13 @@ COLUMNS = (
 OFFICIAL = COLUMNS.split()
 
 
-def official(**given: str) -> str:
+def official(**settings: str) -> str:
     """The official table, with a mark in every column that names it."""
-    return table(OFFICIAL, [given.get(name, f"my <{name}> there") for name in OFFICIAL])
+    return table(OFFICIAL, [settings.get(name, f"my <{name}> there") for name in OFFICIAL])
 
 
-def prompt_variants(folder: Path, **given: str) -> tuple[str, ...]:
-    (sample,) = read("hippocorpus", write(folder, official(story="We went to the sea.", **given)))
+def prompt_variants(folder: Path, **settings: str) -> tuple[str, ...]:
+    (sample,) = read("hippocorpus", write(folder, official(story="We went to the sea.", **settings)))
     return sample.prompt_variants
 
 
@@ -491,9 +491,9 @@ def test_a_table_without_memtypes_is_read_when_none_is_chosen(tmp_path: Path):
     ],
 )
 def test_when_it_happened_is_asked_as_a_friend_would_say_it(tmp_path: Path, days: str, when: str):
-    asked = prompt_variants(tmp_path, timeSinceEvent=days)
-    assert f"Tell me about something that happened {when}." in asked
-    assert set(hippocorpus.PLAIN) < set(asked)
+    prompts = prompt_variants(tmp_path, timeSinceEvent=days)
+    assert f"Tell me about something that happened {when}." in prompts
+    assert set(hippocorpus.PLAIN) < set(prompts)
 
 
 @pytest.mark.parametrize("days", ["", "  ", "nan", "inf", "-90", "0", "1e300", "some time"])
@@ -511,15 +511,15 @@ def test_no_time_reads_badly(days: float):
 
 
 @pytest.mark.parametrize(
-    ("event", "asked"),
+    ("event", "prompts"),
     [
         ("My sister's wedding.", "Tell me about your sister's wedding."),
         ("getting lost with my brother in Rome", "Tell me about getting lost with your brother in Rome."),
         ("The birth of our first child", "Tell me about the birth of your first child."),
     ],
 )
-def test_a_short_main_event_phrases_a_question(tmp_path: Path, event: str, asked: str):
-    assert asked in prompt_variants(tmp_path, mainEvent=event)
+def test_a_short_main_event_phrases_a_question(tmp_path: Path, event: str, prompts: str):
+    assert prompts in prompt_variants(tmp_path, mainEvent=event)
 
 
 @pytest.mark.parametrize(
@@ -610,26 +610,26 @@ def test_the_thirty_columns_of_the_data_set_are_known():
 
 @pytest.mark.parametrize("topic", journals.TOPICS)
 def test_a_topic_phrases_drews_questions(tmp_path: Path, topic: str):
-    asked = entry(tmp_path, f"Answer.t1.{topic}.raw").prompt_variants
-    assert asked == (*journals.TOPICS[topic], *journals.PLAIN)
+    prompts = entry(tmp_path, f"Answer.t1.{topic}.raw").prompt_variants
+    assert prompts == (*journals.TOPICS[topic], *journals.PLAIN)
 
 
 @pytest.mark.parametrize("emotion", journals.EMOTIONS)
 def test_an_emotion_phrases_drews_questions(tmp_path: Path, emotion: str):
-    asked = set(entry(tmp_path, f"Answer.f1.{emotion}.raw").prompt_variants) - set(journals.PLAIN)
-    assert len(asked) >= 2
-    assert all(emotion in asking for asking in asked)
+    prompts = set(entry(tmp_path, f"Answer.f1.{emotion}.raw").prompt_variants) - set(journals.PLAIN)
+    assert len(prompts) >= 2
+    assert all(emotion in asking for asking in prompts)
 
 
 def test_emotion_and_topic_phrase_a_question_together(tmp_path: Path):
-    asked = entry(tmp_path, "Answer.f1.proud.raw", "Answer.t1.school.raw").prompt_variants
-    assert [asking for asking in asked if "proud" in asking and "your studies" in asking]
-    assert set(journals.TOPICS["school"]) < set(asked)
+    prompts = entry(tmp_path, "Answer.f1.proud.raw", "Answer.t1.school.raw").prompt_variants
+    assert [asking for asking in prompts if "proud" in asking and "your studies" in asking]
+    assert set(journals.TOPICS["school"]) < set(prompts)
 
 
 def test_an_entry_without_labels_answers_a_plain_question(tmp_path: Path):
-    asked = entry(tmp_path, "Answer.t1.food.raw", "Answer.f1.sad.raw", value="FALSE").prompt_variants
-    assert asked == journals.PLAIN
+    prompts = entry(tmp_path, "Answer.t1.food.raw", "Answer.f1.sad.raw", value="FALSE").prompt_variants
+    assert prompts == journals.PLAIN
 
 
 def test_what_else_a_journal_table_holds_reaches_no_sample(tmp_path: Path):
@@ -735,7 +735,7 @@ def test_a_post_that_is_not_about_its_writer_is_dropped(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "message"),
     [
         ("I &amp; she &lt;3", "I & she <3"),
         ("One.\n\n&amp;#x200B;\n\nTwo.\u200b", "One.\n\nTwo."),
@@ -747,8 +747,8 @@ def test_a_post_that_is_not_about_its_writer_is_dropped(tmp_path: Path):
         ("I said [that] (once).", "I said [that] (once)."),
     ],
 )
-def test_what_belongs_to_reddit_is_no_part_of_the_telling(written: str, told: str):
-    assert reddit.tidy(written) == told
+def test_what_belongs_to_reddit_is_no_part_of_the_telling(written: str, message: str):
+    assert reddit.tidy(written) == message
 
 
 @given(text=written_text)
@@ -782,13 +782,13 @@ def test_the_usual_names_have_an_order_and_a_setting_comes_before_them(tmp_path:
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "expected"),
     [({}, "selftext or content or documents or body or text"), ({"title": "Head"}, "Head")],
 )
 def test_a_column_that_is_not_there_is_named_with_those_there_are(
-    tmp_path: Path, name: str, fields: dict[str, str], said: str
+    tmp_path: Path, name: str, fields: dict[str, str], expected: str
 ):
-    row = {"id": "A", "message": MINE} | ({"body": MINE} if fields else {})
+    row = {"id": "A", "said": MINE} | ({"body": MINE} if fields else {})
     path = tmp_path / name
     if name == "a.parquet":
         parquet.write_table(pyarrow.Table.from_pylist([row]), path)
@@ -796,7 +796,7 @@ def test_a_column_that_is_not_there_is_named_with_those_there_are(
         write(tmp_path, json.dumps(row) if name == "a.jsonl" else table([*row], [*row.values()]), name)
     message = refusal("reddit", path, reddit_fields=fields)
     assert message.startswith(f"{path}")
-    assert f"no column {said} for the " in message
+    assert f"no column {expected} for the " in message
     assert f"there are: {', '.join(row)}. " in message
     assert "for example reddit_fields={" in message
 
@@ -804,7 +804,7 @@ def test_a_column_that_is_not_there_is_named_with_those_there_are(
 @pytest.mark.parametrize("post", ['["A", "It rained."]', '"A"', "null", "3"])
 def test_what_is_no_post_is_named_by_its_line(tmp_path: Path, post: str):
     path = write(tmp_path, f"{POST}\n\n{post}\n", "a.jsonl")
-    assert refusal("reddit", path).startswith(f"{path}, line 3: this is no post but a ")
+    assert refusal("reddit", path).startswith(f"{path}, line 3: this is not a post but a ")
 
 
 @pytest.mark.parametrize("field", ["title", "selftext"])
@@ -821,8 +821,10 @@ def test_broken_json_is_named_by_its_line_and_column(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["a.json", "a.txt", "posts"])
 def test_a_file_of_another_kind_is_refused_with_the_three_there_are(tmp_path: Path, name: str):
-    said = refusal("reddit", write(tmp_path, POST, name))
-    assert said.startswith(f"reddit_path {tmp_path / name}: its name must end in .jsonl, .csv or .parquet. ")
+    message = refusal("reddit", write(tmp_path, POST, name))
+    assert message.startswith(
+        f"reddit_path {tmp_path / name}: its name must end in .jsonl, .csv or .parquet. "
+    )
 
 
 def in_parquet(folder: Path, **columns: object) -> Path:
@@ -869,19 +871,19 @@ def test_no_more_posts_are_read_than_asked_for(tmp_path: Path):
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for a data set; other ids are asked of a hub that can't be reached."""
-    for place in ("huggingface_hub.constants", "datasets.config"):
-        monkeypatch.setattr(f"{place}.HF_HUB_OFFLINE", True)
+    for index in ("huggingface_hub.constants", "datasets.config"):
+        monkeypatch.setattr(f"{index}.HF_HUB_OFFLINE", True)
     return tmp_path
 
 
-def streamed(**given: object) -> tuple[list[Sample], Rejections]:
+def streamed(**settings: object) -> tuple[list[Sample], Rejections]:
     rejections = Rejections(refuse_bad_rows=False)
-    return list(reddit.read_samples(TrainingConfig(**given), rejections)), rejections
+    return list(reddit.read_samples(TrainingConfig(**settings), rejections)), rejections
 
 
-def not_streamed(**given: object) -> str:
+def not_streamed(**settings: object) -> str:
     with pytest.raises(ConfigError) as error:
-        streamed(**given)
+        streamed(**settings)
     return str(error.value)
 
 
@@ -911,38 +913,38 @@ def test_a_data_set_without_a_text_says_which_columns_there_are(hub: Path):
 
 @pytest.mark.parametrize("name", ["SocialGrep/one-million-reddit-confessions", "nobody/nothing", "nothing"])
 def test_a_data_set_that_cannot_be_reached_is_named_with_the_remedy(hub: Path, name: str):
-    said = not_streamed(reddit_dataset=name)
-    assert said.startswith(f"reddit_dataset={name}, reddit_split=train can't be streamed (")
-    assert "set reddit_path" in said
+    message = not_streamed(reddit_dataset=name)
+    assert message.startswith(f"reddit_dataset={name}, reddit_split=train can't be streamed (")
+    assert "set reddit_path" in message
 
 
 def test_a_split_that_there_is_not_is_named(hub: Path):
     posts(hub, {"selftext": MINE})
-    said = not_streamed(reddit_dataset=str(hub), reddit_split="tifu")
-    assert "reddit_split=tifu can't be streamed (Bad split: tifu. Available splits: ['train'])" in said
+    message = not_streamed(reddit_dataset=str(hub), reddit_split="tifu")
+    assert "reddit_split=tifu can't be streamed (Bad split: tifu. Available splits: ['train'])" in message
 
 
 def test_a_data_set_that_is_a_script_is_named(hub: Path):
     folder = hub / "reddit_tifu"
     folder.mkdir()
     write(folder, "print('never run')", "reddit_tifu.py")
-    said = not_streamed(reddit_dataset=str(folder))
-    assert f"reddit_dataset={folder}" in said
-    assert "scripts are no longer supported" in said
+    message = not_streamed(reddit_dataset=str(folder))
+    assert f"reddit_dataset={folder}" in message
+    assert "scripts are no longer supported" in message
 
 
 def test_a_data_set_that_breaks_off_is_named_and_not_repeated(hub: Path):
     write(hub, POST + '\n{"selftext": "my secret', "a.jsonl")
-    said = not_streamed(reddit_dataset=str(hub))
-    assert f"reddit_dataset={hub}" in said
-    assert "breaks off behind post 0" in said
-    assert "secret" not in said
+    message = not_streamed(reddit_dataset=str(hub))
+    assert f"reddit_dataset={hub}" in message
+    assert "breaks off behind post 0" in message
+    assert "secret" not in message
 
 
 def test_a_data_set_of_the_hub_counts_as_found_and_says_what_it_was(hub: Path):
-    given = TrainingConfig(reddit_dataset="nobody/nothing", reddit_split="tifu")
-    assert reddit.is_available(given)
-    assert reddit.provenance(given) == {"dataset": "nobody/nothing", "split": "tifu"}
+    settings = TrainingConfig(reddit_dataset="nobody/nothing", reddit_split="tifu")
+    assert reddit.is_available(settings)
+    assert reddit.provenance(settings) == {"dataset": "nobody/nothing", "split": "tifu"}
     assert reddit.provenance(TrainingConfig(reddit_dataset=str(hub)))["dataset"] == str(hub)
 
 
@@ -958,15 +960,15 @@ def written(folder: Path, item: object, name: str = "a.json") -> Path:
 
 @in_both
 def test_a_conversation_keeps_its_turns_and_drops_what_else_stands_there(tmp_path: Path, name: str):
-    said = ["Hello?", " Hello.\n", "And now?", "Now I sew."]
-    given = [
-        {"role": ("user", "assistant")[place % 2], "content": text, "id": 7}
-        for place, text in enumerate(said)
+    texts = ["Hello?", " Hello.\n", "And now?", "Now I sew."]
+    turns_with_ids = [
+        {"role": ("user", "assistant")[index % 2], "content": text, "id": 7}
+        for index, text in enumerate(texts)
     ]
-    path = written(tmp_path, {"id": 12345, "conversations": given}, name)
+    path = written(tmp_path, {"id": 12345, "conversations": turns_with_ids}, name)
     path.write_text(path.read_text().replace("12345", "1" * 5000))  # a number too long for Python's int
     (sample,) = read("conversations", path)
-    assert [turn["content"] for turn in sample.turns] == said
+    assert [turn["content"] for turn in sample.turns] == texts
     assert {key for turn in sample.turns for key in turn} == {"role", "content"}
     assert sample.origin == ("a.json:0" if name == "a.json" else "a.jsonl:1")
     assert not sample.prompt_variants
@@ -1008,9 +1010,9 @@ def test_other_names_for_the_same_are_known(tmp_path: Path, item: object, name: 
 
 
 def test_of_two_other_names_the_first_to_speak_is_drew_in_each_conversation(tmp_path: Path):
-    one = turns(("Tom", "A"), ("Una", "B"), ("Tom", "C"), ("Una", "D"))
+    first = turns(("Tom", "A"), ("Una", "B"), ("Tom", "C"), ("Una", "D"))
     other = turns(("Una", "E"), ("Tom", "F"))
-    samples = read("conversations", write(tmp_path, json.dumps([one, other]), "a.json"))
+    samples = read("conversations", write(tmp_path, json.dumps([first, other]), "a.json"))
     assert [[turn["content"] for turn in sample.turns if turn["role"] == "user"] for sample in samples] == [
         ["A", "C"],
         ["E"],
@@ -1018,7 +1020,7 @@ def test_of_two_other_names_the_first_to_speak_is_drew_in_each_conversation(tmp_
 
 
 @pytest.mark.parametrize(
-    ("roles", "place"),
+    ("roles", "index"),
     [
         (["Tom", "Una", "Sue", "Una"], 0),
         (["user", "Una"], 1),
@@ -1026,15 +1028,15 @@ def test_of_two_other_names_the_first_to_speak_is_drew_in_each_conversation(tmp_
     ],
 )
 def test_a_speaker_nobody_knows_is_named_by_place_with_the_setting_that_says_who_it_is(
-    tmp_path: Path, roles: list[str], place: int
+    tmp_path: Path, roles: list[str], index: int
 ):
     path = write(tmp_path, talk(*((role, "Words.") for role in roles)), "a.json")
-    said = refusal("conversations", path)
-    assert said.startswith(
-        f"{path}, line 1, conversation 0: turn {place}, field `role` names neither the user nor the persona"
+    message = refusal("conversations", path)
+    assert message.startswith(
+        f"{path}, line 1, conversation 0: turn {index}, field `role` names neither the user nor the persona"
     )
-    assert "speakers={" in said
-    assert "Una" not in said
+    assert "speakers={" in message
+    assert "Una" not in message
     speakers = {"tom": "user", "una": "assistant", "sue": "user", "tool": "user"}
     assert len(read("conversations", path, speakers=speakers)) == 1
 
@@ -1070,12 +1072,12 @@ def test_broken_json_is_named_by_its_line_and_conversation(tmp_path: Path):
 def test_a_broken_conversation_costs_no_other(tmp_path: Path, indent: int, flaw: str, lies: str):
     names = "ABCDE"
     items = [json.dumps(turns(("user", name), ("assistant", name * 80_000)), indent=indent) for name in names]
-    place = {"first": 0, "in the middle": 2, "last": 4}[lies]
-    items[place] = items[place].replace(flaw, "", 1)
+    index = {"first": 0, "in the middle": 2, "last": 4}[lies]
+    items[index] = items[index].replace(flaw, "", 1)
     path = write(tmp_path, "[\n" + ",\n".join(items) + "\n]\n", "a.json")
     samples, rejections = skipping("conversations", path)
-    assert [sample.origin for sample in samples] == [f"a.json:{n}" for n in range(5) if n != place]
-    assert [sample.turns[0]["content"] for sample in samples] == [n for n in names if n != names[place]]
+    assert [sample.origin for sample in samples] == [f"a.json:{n}" for n in range(5) if n != index]
+    assert [sample.turns[0]["content"] for sample in samples] == [n for n in names if n != names[index]]
     assert rejections.reasons == {"bad row": 1}
 
 
@@ -1132,7 +1134,7 @@ def test_a_conversation_without_two_turns_is_named_by_its_line(tmp_path: Path, i
 
 
 @pytest.mark.parametrize(
-    ("roles", "said"),
+    ("roles", "message"),
     [
         (["assistant", "user"], "turn 0, field `role` must be 'user'"),
         (["user", "user"], "turn 1, field `role` must be 'assistant'"),
@@ -1143,9 +1145,9 @@ def test_a_conversation_without_two_turns_is_named_by_its_line(tmp_path: Path, i
         ([None, "assistant"], "turn 0, field `role` must say who speaks"),
     ],
 )
-def test_turns_out_of_order_are_named_by_their_place(tmp_path: Path, roles: list[str], said: str):
+def test_turns_out_of_order_are_named_by_their_place(tmp_path: Path, roles: list[str], message: str):
     path = write(tmp_path, talk(*((role, "Words.") for role in roles)), "a.json")
-    assert refusal("conversations", path).startswith(f"{path}, line 1, conversation 0: {said}")
+    assert refusal("conversations", path).startswith(f"{path}, line 1, conversation 0: {message}")
 
 
 @pytest.mark.parametrize("content", ["", " \n", None, 7, ["Hello."], "a \0"])
@@ -1167,9 +1169,9 @@ def test_no_sample_begins_with_ada_ends_with_drew_or_lets_one_speak_twice(tmp_pa
     path = write(tmp_path, talk(*((role, "Words.") for role in roles)), "a.json")
     samples, _ = skipping("conversations", path)
     for sample in samples:
-        spoken = [turn["role"] for turn in sample.turns]
-        assert spoken == ["user", "assistant"] * (len(spoken) // 2)
-        assert spoken
+        alternating = [turn["role"] for turn in sample.turns]
+        assert alternating == ["user", "assistant"] * (len(alternating) // 2)
+        assert alternating
 
 
 # Null beside its alternative, in every chain of names
@@ -1252,7 +1254,7 @@ def test_several_parts_are_lines_as_in_the_api(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("part", "said"),
+    ("part", "expected"),
     [
         (
             {"type": "image_url", "image_url": {"url": "x"}},
@@ -1263,11 +1265,11 @@ def test_several_parts_are_lines_as_in_the_api(tmp_path: Path):
         ("Hello.", "must be text"),
     ],
 )
-def test_a_part_that_is_no_text_is_named(tmp_path: Path, part: object, said: str):
+def test_a_part_that_is_no_text_is_named(tmp_path: Path, part: object, expected: str):
     parts = [{"type": "text", "text": "Hello."}, part]
     message = refusal("conversations", write(tmp_path, talk(("user", "A"), ("assistant", parts)), "a.json"))
     assert "conversation 0: turn 1, field `content`" in message
-    assert said in message
+    assert expected in message
 
 
 @pytest.mark.parametrize("written_as_text", ["Hello", "[{'role': 'user', 'content': 'A'}]", "[" * 5000])
@@ -1286,7 +1288,7 @@ def test_of_two_unknown_names_neither_is_taken_for_a_speaker_that_is_none(tmp_pa
 
 
 def unlearned(sample: Sample) -> list[str]:
-    return [sample.turns[place]["content"] for place in sorted(sample.unlearned)]
+    return [sample.turns[index]["content"] for index in sorted(sample.unlearned)]
 
 
 @pytest.mark.parametrize("name", ["d06_weight0.jsonl", "d25_trainflags.jsonl"])
@@ -1333,16 +1335,16 @@ def test_a_mark_that_is_neither_yes_nor_no_is_refused_by_name(tmp_path: Path, fl
     path = written(tmp_path, marked({}, {flag: value}), "a.jsonl")
     assert refusal("conversations", path).startswith(f"{path}, line 1: turn 3, field `{flag}` must be 0 or 1")
     path = written(tmp_path, marked({}, row={flag: value}), "a.jsonl")
-    said = refusal("conversations", path)
-    assert said.startswith(f"{path}, line 1: the conversation, field `{flag}` must be 0 or 1")
+    message = refusal("conversations", path)
+    assert message.startswith(f"{path}, line 1: the conversation, field `{flag}` must be 0 or 1")
 
 
 @pytest.mark.parametrize("key", ["Weight", "train_detail", "loss_scale", "masked", "tool_calls", "mood"])
 def test_an_unknown_key_of_a_turn_is_refused_until_a_setting_names_it(tmp_path: Path, key: str):
     path = written(tmp_path, marked({key: [1]}), "a.jsonl")
-    said = refusal("conversations", path)
-    assert said.startswith(f"{path}, line 1: turn 1 has the key `{key}`")
-    assert f"ignored_turn_keys=[{key}]" in said
+    message = refusal("conversations", path)
+    assert message.startswith(f"{path}, line 1: turn 1 has the key `{key}`")
+    assert f"ignored_turn_keys=[{key}]" in message
     assert len(read("conversations", path, ignored_turn_keys=(key,))) == 1
     assert len(read("conversations", written(tmp_path, marked({key: None}), "a.jsonl"))) == 1
 
@@ -1350,7 +1352,7 @@ def test_an_unknown_key_of_a_turn_is_refused_until_a_setting_names_it(tmp_path: 
 @pytest.mark.parametrize("key", ROW_LISTS)
 def test_a_list_of_marks_beside_the_turns_is_refused(tmp_path: Path, key: str):
     path = written(tmp_path, marked({}, row={key: [0, 1]}), "a.jsonl")
-    assert f"field `{key}` stands beside the turns" in refusal("conversations", path)
+    assert f"field `{key}` is outside the turns" in refusal("conversations", path)
 
 
 # Carriage returns alone, and files that could be read for ever
@@ -1368,9 +1370,9 @@ def test_cr_only_csv_is_read(source: str, rows: int):
 def test_every_kind_of_file_is_read_with_carriage_returns_alone(tmp_path: Path, kind: Kind):
     rows = [kind.row(f"I walked to harbour {n} with my sister.") for n in range(3)]
     path = kind.write(tmp_path, *rows)
-    told = [sample.answer for sample in read(kind.source, path)]
+    message = [sample.answer for sample in read(kind.source, path)]
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r"))
-    assert [sample.answer for sample in read(kind.source, path)] == told
+    assert [sample.answer for sample in read(kind.source, path)] == message
     broken = kind.write(tmp_path, rows[0], rows[1][:-12], rows[2])
     broken.write_bytes(broken.read_bytes().replace(b"\n", b"\r"))
     assert f"line {kind.line}" in refusal(kind.source, broken)
@@ -1390,11 +1392,11 @@ def test_a_carriage_return_between_tokens_of_json_ends_no_line(tmp_path: Path):
 class CountedLines(rows.Lines):
     """Counts the lines that are taken from the file or again."""
 
-    taken = 0
+    cut_off = 0
 
-    def _take(self) -> tuple[int, bytes]:
-        self.taken += 1
-        return super()._take()
+    def _read_raw(self) -> tuple[int, bytes]:
+        self.cut_off += 1
+        return super()._read_raw()
 
 
 @pytest.mark.parametrize("end", ["\n", "\r"])
@@ -1405,6 +1407,6 @@ def test_an_open_quote_on_every_line_costs_no_more_than_a_multiple_of_the_file(t
     with path.open("rb") as file:
         lines = CountedLines(file, str(path), "", table=True)
         read_rows = [row["story"] for _, row in rows.Table(lines).rows(["story"], rejections)]
-    assert lines.taken < 40_000
+    assert lines.cut_off < 40_000
     assert rejections.reasons == {"bad row": 5_000}
     assert read_rows == ["I walked home."]

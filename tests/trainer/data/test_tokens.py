@@ -81,8 +81,8 @@ def spans(tokenizer, labels: list[int]) -> list[str]:
 
 def answers(sample: Sample) -> list[str]:
     """What Ada says and how she ends it, as the template writes it."""
-    said = [turn["content"] for turn in sample.turns if turn["role"] == "assistant"]
-    return [neutralise(content).strip() + "<|im_end|>" for content in said]
+    message = [turn["content"] for turn in sample.turns if turn["role"] == "assistant"]
+    return [neutralise(content).strip() + "<|im_end|>" for content in message]
 
 
 def as_read(tokenizer, texts: list[str]) -> list[str]:
@@ -138,11 +138,11 @@ class TestLoss:
 class TestRows:
     def test_each_sample_is_a_row_with_its_source(self, tokenizer):
         samples = [make_sample("reddit", "r:1", ("Hello?",), "Hello."), Sample("conversations", "c:0", TALK)]
-        data, cut = rows(tokenizer, *samples)
+        data, shortened = rows(tokenizer, *samples)
         assert isinstance(data, Dataset)
         assert sorted(data.column_names) == ["input_ids", "labels", "source"]
         assert data["source"][:] == ["reddit", "conversations"]
-        assert cut == Counter()
+        assert shortened == Counter()
 
     def test_a_row_is_what_is_rendered(self, tokenizer):
         row = rows(tokenizer, make_sample("reddit", "r:1", ("Hello?",), " Hello. \n"))[0][0]
@@ -152,8 +152,8 @@ class TestRows:
         )
 
     def test_no_samples_are_no_rows(self, tokenizer):
-        data, cut = rows(tokenizer)
-        assert (len(data), cut) == (0, Counter())
+        data, shortened = rows(tokenizer)
+        assert (len(data), shortened) == (0, Counter())
 
 
 class TestTooLong:
@@ -162,7 +162,7 @@ class TestTooLong:
     first_exchange = replace(no_diary, turns=TALK[:2])
 
     @pytest.mark.parametrize(
-        ("longest", "shorter_by", "left", "cut"),
+        ("longest", "shorter_by", "remaining", "shortened"),
         [
             ("whole", 0, "whole", {}),
             ("whole", 1, "no_diary", {"diary block left out": 1}),
@@ -172,31 +172,31 @@ class TestTooLong:
         ],
     )
     def test_the_diary_block_goes_first_and_then_the_last_exchanges(
-        self, tokenizer, longest: str, shorter_by: int, left: str, cut: dict[str, int]
+        self, tokenizer, longest: str, shorter_by: int, remaining: str, shortened: dict[str, int]
     ):
         at_most = length(tokenizer, getattr(self, longest)) - shorter_by
-        data, counted = rows(tokenizer, self.whole, at_most=at_most)
-        assert data[0] == rows(tokenizer, getattr(self, left))[0][0]
-        assert counted == cut
+        data, reasons = rows(tokenizer, self.whole, at_most=at_most)
+        assert data[0] == rows(tokenizer, getattr(self, remaining))[0][0]
+        assert reasons == shortened
 
     def test_what_does_not_fit_at_all_goes_and_is_counted(self, tokenizer):
         at_most = length(tokenizer, self.first_exchange) - 1
         short = make_sample("reddit", "r:1", ("Hello?",), "Hello.")
-        data, cut = rows(tokenizer, self.whole, short, self.whole, at_most=at_most)
+        data, shortened = rows(tokenizer, self.whole, short, self.whole, at_most=at_most)
         assert data["source"][:] == ["reddit"]
-        assert cut == {"longer than max_seq_length": 2}
+        assert shortened == {"longer than max_seq_length": 2}
 
     @shared
     @given(turns=talks, recalled=diaries, at_most=st.integers(100, 400))
     def test_what_stays_fits_and_is_never_cut_inside_a_turn(self, tokenizer, turns, recalled, at_most: int):
         sample = Sample("reddit", "r:1", turns, recalled=recalled)
-        data, cut = rows(tokenizer, sample, at_most=at_most)
-        assert len(data) + cut["longer than max_seq_length"] == 1
+        data, shortened = rows(tokenizer, sample, at_most=at_most)
+        assert len(data) + shortened["longer than max_seq_length"] == 1
         for row in data:
             assert len(row["input_ids"]) <= at_most
             taught = spans(tokenizer, row["labels"])
             assert taught == as_read(tokenizer, answers(sample))[: len(taught)]
-            assert (len(taught) == len(answers(sample))) != bool(cut["last turns left out"])
+            assert (len(taught) == len(answers(sample))) != bool(shortened["last turns left out"])
 
 
 class TestWrongMask:
@@ -221,16 +221,18 @@ class TestWrongMask:
     )
 
     @pytest.mark.parametrize(
-        ("moved", "said"),
+        ("moved", "message"),
         [
             (NO_END, "no <|im_end|> carries loss: Ada would never stop"),
-            (HEADER, "more than Ada's own words carries loss"),
-            (DREW, "more than Ada's own words carries loss"),
+            (HEADER, "more than Ada's own words would carry loss"),
+            (DREW, "more than Ada's own words would carry loss"),
             (NOTHING, "0 of 1 answers carry loss"),
         ],
         ids=["without her end of turn", "with her header", "with Drew", "with nothing"],
     )
-    def test_it_is_refused_by_place_and_without_a_word_of_what_was_written(self, tokenizer, moved, said: str):
+    def test_a_wrong_mask_is_rejected_by_origin_without_quoting_the_text(
+        self, tokenizer, moved, message: str
+    ):
         assert moved[0] in TEMPLATE
         with pytest.raises(WrongMask) as error:
             rows(
@@ -238,7 +240,7 @@ class TestWrongMask:
                 make_sample("journals", "journals.csv:7", ("Secret?",), "Secret."),
                 template=TEMPLATE.replace(*moved),
             )
-        assert str(error.value) == f"journals.csv:7: {said}"
+        assert str(error.value) == f"journals.csv:7: {message}"
 
     def test_a_stretch_that_goes_on_into_the_next_turn_is_refused(self, tokenizer):
         further = (
@@ -274,9 +276,9 @@ class TestTurnsThatAreNotLearned:
     def test_a_sample_is_never_cut_to_what_is_not_learned(self, tokenizer):
         sample = Sample("conversations", "c:0", TALK, recalled=DIARY, unlearned=frozenset([1]))
         whole = length(tokenizer, replace(sample, recalled=()))
-        kept, cut = rows(tokenizer, sample, at_most=whole - 1)
-        assert not len(kept)
-        assert cut == {"longer than max_seq_length": 1}
+        retained, shortened = rows(tokenizer, sample, at_most=whole - 1)
+        assert not len(retained)
+        assert shortened == {"longer than max_seq_length": 1}
 
     @shared
     @given(talk=talks, data=st.data())
@@ -286,6 +288,6 @@ class TestTurnsThatAreNotLearned:
         sample = Sample("conversations", "c:0", talk, unlearned=frozenset(marked))
         row = rows(tokenizer, sample)[0][0]
         learned = [
-            a for place, a in zip(range(1, len(talk), 2), answers(sample), strict=True) if place not in marked
+            a for index, a in zip(range(1, len(talk), 2), answers(sample), strict=True) if index not in marked
         ]
         assert spans(tokenizer, row["labels"]) == as_read(tokenizer, learned)

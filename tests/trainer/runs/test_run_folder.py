@@ -36,8 +36,8 @@ WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 HOLD = """
 import sys, time
 from pathlib import Path
-from trainer.runs.folder import held
-with held(Path(sys.argv[1])):
+from trainer.runs.folder import locked
+with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -329,10 +329,10 @@ class TestCompleting:
         leftovers = (
             "prepared lock outcome.json failure training_args.bin tokenizer.json tokenizer_config.json"
         )
-        kept = (
+        names = (
             "metrics.jsonl answers.jsonl mixture.json config.yaml persona.toml chat_template.jinja loss.png"
         )
-        for name in (*leftovers.split(), *kept.split(), WEIGHTS, f"best/{WEIGHTS}", "best/held_out.json"):
+        for name in (*leftovers.split(), *names.split(), WEIGHTS, f"best/{WEIGHTS}", "best/held_out.json"):
             (tmp_path / name).write_text("x")
         for name in (SETTINGS, f"best/{SETTINGS}"):
             (tmp_path / name).write_text('{"base_model_name_or_path": "/root/.cache/x", "r": 8}')
@@ -350,10 +350,10 @@ class TestCompleting:
         )
         assert names(saved / "best") == [SETTINGS, WEIGHTS, "held_out.json"]
 
-    @pytest.mark.parametrize("place", [".", "best"])
-    def test_every_adapter_names_its_base_as_the_manifest_does(self, saved: Path, place: str):
+    @pytest.mark.parametrize("target", [".", "best"])
+    def test_every_adapter_names_its_base_as_the_manifest_does(self, saved: Path, target: str):
         complete(saved, "package:smollm2-135m-instruct")
-        settings = json.loads((saved / place / SETTINGS).read_text())
+        settings = json.loads((saved / target / SETTINGS).read_text())
         assert settings == {"base_model_name_or_path": "package:smollm2-135m-instruct", "r": 8}
 
     def test_everybody_may_read_all_of_it_whatever_the_umask(self, saved: Path):

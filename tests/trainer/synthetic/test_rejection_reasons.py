@@ -12,9 +12,9 @@ from trainer.synthetic.rejection_reasons import AI, DUPLICATE, EMPTY, HOLE, LONG
 STORY = "On Monday I went down to the sea with Marta before work and the water was so cold that neither spoke"
 
 
-def reason(words: str, asked: tuple[int, int] = (1, 100)) -> str:
+def reason(words: str, word_range: tuple[int, int] = (1, 100)) -> str:
     with pytest.raises(Rejected) as rejected:
-        check_line(words, asked)
+        check_line(words, word_range)
     return rejected.value.reason
 
 
@@ -55,17 +55,17 @@ def test_a_placeholder_is_thrown_away(words: str):
 
 
 def test_a_near_duplicate_of_what_was_told_is_found():
-    told = NearDuplicates([alternating_turns("And Monday?", STORY)])
+    earlier = NearDuplicates([alternating_turns("And Monday?", STORY)])
     with pytest.raises(Rejected) as rejected:
-        told.add(alternating_turns("How was the swim?", f"{STORY}."))
+        earlier.add(alternating_turns("How was the swim?", f"{STORY}."))
     assert rejected.value.reason == DUPLICATE
 
 
 def test_the_same_question_with_another_answer_is_no_duplicate():
-    told = NearDuplicates([alternating_turns("And Monday?", STORY)])
-    told.add(
+    earlier = NearDuplicates([alternating_turns("And Monday?", STORY)])
+    earlier.add(
         alternating_turns("And Monday?", "I stayed in and mended the hinge of a bible nobody will open again")
     )
-    told.add(alternating_turns("And Monday?", "No."))
+    earlier.add(alternating_turns("And Monday?", "No."))
     with pytest.raises(Rejected):
-        told.add(alternating_turns("And Tuesday?", "No."))
+        earlier.add(alternating_turns("And Tuesday?", "No."))

@@ -149,7 +149,7 @@ def _when(days: str) -> str:
 
 
 def _event(phrase: str) -> str:
-    """The main event as the user would say it: `my sister's wedding` is your sister's; blank if it reads ill."""
+    """The main event as the user would say it (`my` becomes `your`); blank where that reads ill."""
     phrase = phrase.strip().rstrip(".")
     if not _EVENT.fullmatch(phrase) or _NOT_DONE.match(phrase) or _CLAUSE.search(phrase):
         return ""
