@@ -148,7 +148,7 @@ bench-ingest: .venv/ready ## measure how fast a diary is indexed, and recall lat
 
 bench-voice: .venv/ready ## measure the API's overhead in front of vLLM, next to a bare proxy and LiteLLM (ARGS="--file … --litellm …")
 	@$(call SPLIT,ARGS)
-	$(PYTHON) -m services.bench.voice "$${words[@]}"
+	$(PYTHON) -m services.bench.gateway "$${words[@]}"
 
 reindex: .venv/ready ## rebuild the diary's index from the ledger while Ada keeps answering
 	@$(call SPLIT,ARGS)

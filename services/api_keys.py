@@ -9,7 +9,6 @@ cost each request its time and protect nothing more. A limit of null is the defa
 A time zone is the owner's, and of several that of the newest key; without one the deployment's counts.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from services.errors import ConfigError, FieldError
+from services.files import lock_descriptor, write_atomic
 from services.local_time import read_zone
 
 KEYS_FILE = Path("secrets/keys/keys.json")
@@ -190,7 +190,7 @@ def _alone(path: Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"{path.parent}: {error.strerror}") from None
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        lock_descriptor(folder, wait=True)
         yield
     finally:
         os.close(folder)
@@ -198,24 +198,8 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _replace(path: Path, keys: list[Key], mode: int) -> None:
     """The whole file or none of it, also when the power fails; who reads meanwhile sees the one before."""
-    partial = path.with_name(f"{path.name}.part")
     text = json.dumps({"keys": [_written(key) for key in keys]}, indent=1) + "\n"
     try:
-        partial.unlink(missing_ok=True)
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        partial.replace(path)
-        _sync_folder(path.parent)
+        write_atomic(path, text, mode=mode)
     except OSError as error:
         raise ConfigError(f"{path} can't be written: {error.strerror}") from None
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

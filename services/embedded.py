@@ -7,7 +7,6 @@ in one process because Qdrant's embedded engine takes only one; and the model, w
 end with this one, even when it is killed with -9.
 """
 
-import fcntl
 import logging
 import os
 import secrets
@@ -27,8 +26,9 @@ from services.diary.embedding.embedder import Embedder, open_embedder
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.index.types import IndexEngine, UnavailableIndex
 from services.diary.jobs import queue_connection
-from services.diary.ledger.ledger import Ledger, check_room
+from services.diary.ledger.ledger import Ledger, check_free_space
 from services.errors import AdaError, ConfigError, DiaryUnavailable
+from services.files import lock_file
 from services.orchestrator.app import serve
 from services.orchestrator.dependencies import AppState, build_concurrency_limiter, build_state, check_keys
 from services.orchestrator.observability.metrics import Metrics
@@ -38,7 +38,7 @@ from services.persona.manifest import check_adapter
 from services.process.port import check_port, http_url
 from services.process.start import CONFIG_EXIT
 from services.process.supervisor import keep_running
-from services.worker.build import open_office
+from services.worker.build import build_worker
 from services.worker.completion_client import CompletionClient
 from services.worker.worker import Worker
 
@@ -50,7 +50,7 @@ MODEL_LOG = "logs/vllm.log"
 def main() -> int:
     """Entry point; a mistake of the user's is one line on stderr and exit code 2."""
     try:
-        settings = OrchestratorSettings.read()
+        settings = OrchestratorSettings.load()
         logs.set_up(settings.log_format, settings.log_level, settings.log_errors)
         if sys.argv[1:] == [HOUSE]:
             keep_house(settings)
@@ -77,7 +77,7 @@ def keep_house(settings: OrchestratorSettings) -> None:
     author = CompletionClient(
         settings.model_url, settings.connect_timeout_s, settings.whole_timeout_s, settings.model_api_key
     )
-    shift = open_office(ledger, embedder, index, queue, author)
+    shift = build_worker(ledger, embedder, index, queue, author)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
@@ -213,18 +213,20 @@ def _home(settings: OrchestratorSettings) -> Path:
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
     """Two Adas over one diary would damage its index."""
-    with (home / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"an Ada is running over {home} already: end it first") from None
+    try:
+        lock = lock_file(home / "lock")
+    except BlockingIOError:
+        raise ConfigError(f"an Ada is running over {home} already: end it first") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _check_start(settings: OrchestratorSettings, home: Path) -> None:
     check_adapter(settings.adapter.resolve())
     settings.check_reach()
-    check_room(home)
+    check_free_space(home)
     check_port("ADA_PORT", settings.host, settings.port)
 
 

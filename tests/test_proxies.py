@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from services import demo
-from services.bench import house
+from services.bench import server_process
 from services.client.ada_chat import AdaChat, InferenceConfig
 from services.diary.index.qdrant.server import QdrantServer
 from services.worker.completion_client import CompletionClient
@@ -109,7 +109,7 @@ def test_the_diary_reaches_qdrant(url: str):
 def test_the_demo_sees_that_something_is_up_and_that_nothing_is(url: str, proxy: str):
     with pytest.raises(demo.DemoFailed, match="something answers"):
         demo._check_nobody_is_there(url)
-    demo._check_nobody_is_there(f"http://127.0.0.1:{house.free_port()}")
+    demo._check_nobody_is_there(f"http://127.0.0.1:{server_process.free_port()}")
 
 
 def test_new_conversations_are_asked_for_at_a_server_of_this_machine(url: str):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from services.errors import ConfigError
+from services.files import PART
 from services.persona.manifest import (
     ADAPTER_CONFIG_NAME,
     PERSONA_NAME,
@@ -174,7 +175,7 @@ def _manifest(folder: Path, config: TrainingConfig, outcome: "Outcome") -> Manif
     template = (folder / TEMPLATE_NAME).read_text(encoding="utf-8")
     step, losses = _served(folder, outcome)
     return Manifest(
-        run_id=folder.name.removesuffix(run_folder.PART),
+        run_id=folder.name.removesuffix(PART),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         base_model=config.model_name,
         lora_rank=config.lora_rank,

@@ -24,12 +24,13 @@ from typing import Any
 import httpx
 
 from services.api_keys import LOCAL
-from services.bench.filling import fill
-from services.bench.house import House, environment, kept_house
+from services.bench.server_process import AllInOneServer, all_in_one_server, environment
+from services.bench.synthetic_chunks import fill
 from services.diary.embedding.embedder import Embedder, open_embedder
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import EntryFilter, Ledger
+from services.diary.recall.query import RecallQuery
 from services.diary.recall.recall import Recall
 from services.diary.settings import DiarySettings
 
@@ -57,11 +58,11 @@ def run(file: Path, folder: Path, chunks: int) -> Report:
     """The whole measurement, told as it goes on."""
     settings = environment(folder)
     report: Report = {"file": file.name, "cores": os.cpu_count()}
-    with kept_house(folder, settings) as house:
-        told(report, taken_in(house, file))
-        told(report, {"peak_mb": house.peaks_mb(), "peak_mb_in_all": sum(house.peaks_mb().values())})
+    with all_in_one_server(folder, settings) as server:
+        told(report, taken_in(server, file))
+        told(report, {"peak_mb": server.peaks_mb(), "peak_mb_in_all": sum(server.peaks_mb().values())})
     with opened(settings) as diary:
-        texts = [entry.text for entry in diary.ledger.of(LOCAL).every(EntryFilter())]
+        texts = [entry.text for entry in diary.ledger.for_owner(LOCAL).iter_entries(EntryFilter())]
         words = sum(len(text.split()) for text in texts)
         told(report, {"words": words, "words_per_s": round(words / report["searchable_s"])})
         told(report, {"chunks": diary.index.count(), "recall": asked(diary.recall, texts)})
@@ -78,10 +79,10 @@ def told(report: Report, more: Report) -> None:
     report |= more
 
 
-def taken_in(house: House, file: Path, headers: dict[str, str] | None = None) -> Report:
+def taken_in(server: AllInOneServer, file: Path, headers: dict[str, str] | None = None) -> Report:
     """Import the file over HTTP and wait until the worker has written all of it into the index."""
-    began, used = time.monotonic(), house.cpu_s()
-    direct = httpx.Client(base_url=house.url, timeout=600, headers=headers, trust_env=False)
+    began, used = time.monotonic(), server.cpu_s()
+    direct = httpx.Client(base_url=server.url, timeout=600, headers=headers, trust_env=False)
     with direct as client, file.open("rb") as body:
         answer = client.post("/v1/diary/import", params={"name": file.name}, content=body)
         answer.raise_for_status()
@@ -99,7 +100,7 @@ def taken_in(house: House, file: Path, headers: dict[str, str] | None = None) ->
         "failed": report["failed"],
         "accepted_s": round(accepted_s, 1),
         "searchable_s": round(searchable_s, 1),
-        "cpu_s": round(house.cpu_s() - used, 1),
+        "cpu_s": round(server.cpu_s() - used, 1),
         "entries_per_s": round(report["indexed"] / searchable_s, 1),
     }
 
@@ -117,7 +118,7 @@ class Diary:
 @contextmanager
 def opened(settings: dict[str, str]) -> Iterator[Diary]:
     """Ledger, index and embedder as the house had them."""
-    embedder = open_embedder(DiarySettings.read())
+    embedder = open_embedder(DiarySettings.load())
     index = EdgeIndex(Path(settings["INDEX_PATH"]), embedder.name, embedder.dimension)
     with Ledger(settings["LEDGER_URL"]) as ledger:
         yield Diary(ledger, index, embedder, Recall(ledger, embedder, index))
@@ -129,7 +130,7 @@ def asked(recall: Recall, texts: Sequence[str]) -> Report:
     took = []
     for question in questions(texts):
         began = time.perf_counter()
-        recall.search(LOCAL, question, TOP_K)
+        recall.search(LOCAL, RecallQuery(question, TOP_K))
         took.append(1000 * (time.perf_counter() - began))
     hundredths = statistics.quantiles(took[10:], n=100)  # without those that warm it up
     return {"questions": len(took), "p50_ms": round(hundredths[49], 1), "p95_ms": round(hundredths[94], 1)}

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from services.bench import baselines, locomo
-from services.bench.diary import TURNS, TurnsDiary, write
 from services.bench.locomo import CATEGORIES, Conversation, Question
+from services.bench.locomo_diary import TURNS, TurnsDiary, write
 from services.diary.embedding.embedder import Embedder, open_embedder
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.ledger.ledger import Ledger
@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("outputs/bench/recall.json"))
     options = parser.parse_args()
     try:
-        report = measured(_conversations(options.file), open_embedder(DiarySettings.read()))
+        report = measured(_conversations(options.file), open_embedder(DiarySettings.load()))
     except AdaError as error:
         print(error, file=sys.stderr)
         return 1

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from services.api_keys import KEYS_FILE
 from services.errors import ConfigError
+from services.files import write_atomic
 
 ENV = Path(".env")
 SECRETS = Path("secrets")
@@ -87,15 +87,9 @@ def make_secrets_folder() -> None:
 
 def _write(path: Path, content: str, mode: int) -> None:
     """Whole or not at all, and never readable by more than `mode` says."""
-    path = path.resolve()
-    partial = path.with_name(path.name + ".part")
+    path = path.resolve()  # a link stays a link
     try:
-        partial.unlink(missing_ok=True)
-        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(file, "wb") as target:
-            target.write(content.encode("utf-8", errors="surrogateescape"))
-        partial.chmod(mode)
-        partial.replace(path)
+        write_atomic(path, content.encode("utf-8", errors="surrogateescape"), mode=mode)
     except OSError as error:
         raise ConfigError(f"{path} can't be written: {error.strerror}") from None
 

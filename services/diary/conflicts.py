@@ -19,7 +19,7 @@ from services.diary.index.chunking import chunks, spans
 from services.diary.index.types import DENSE, Hit, IndexEngine, IndexQuery, SparseVector
 from services.diary.ledger.database import insert_new
 from services.diary.ledger.ledger import Ledger
-from services.diary.ledger.tables import conflicts, entries, utc
+from services.diary.ledger.tables import conflicts, entries, utc_timestamp
 from services.errors import NotFound
 
 ALIKE = 0.5  # cosine from which on two passages may be about the same subject
@@ -39,7 +39,7 @@ class Verdict(StrEnum):
     UNRELATED = "unrelated"
 
 
-class Settled(StrEnum):
+class Resolution(StrEnum):
     """Which of the two the researcher holds true."""
 
     A = "a"
@@ -68,28 +68,28 @@ class Conflict:
     """A pair that was found to disagree, and how the researcher settled it."""
 
     pair: Pair
-    settled: Settled | None
+    settled: Resolution | None
     judged_at: str
 
 
-def superseded(ledger: Ledger, owner: str) -> dict[tuple[str, int], list[str]]:
+def superseded_passages(ledger: Ledger, owner: str) -> dict[tuple[str, int], list[str]]:
     """The passages that do not hold, as the researcher has settled it, by an entry's id and version.
 
     A verdict is on two versions, and holds until either entry is edited or removed. Raises DiaryUnavailable.
     """
-    lost = {Settled.A: ("b",), Settled.B: ("a",), Settled.NEITHER: ("a", "b")}
+    lost = {Resolution.A: ("b",), Resolution.B: ("a",), Resolution.NEITHER: ("a", "b")}
     query = _standing(owner).where(conflicts.c.settled.in_(lost), conflicts.c.verdict == Verdict.CONTRADICTS)
     found: dict[tuple[str, int], list[str]] = {}
     with ledger.reading() as connection:
         for row in connection.execute(query):
             passages = json.loads(row.why)
-            for side in lost[Settled(row.settled)]:
+            for side in lost[Resolution(row.settled)]:
                 key = getattr(row, f"{side}_id"), getattr(row, f"{side}_version")
                 found.setdefault(key, []).append(passages[side])
     return found
 
 
-def places_of(passages: Sequence[str], text: str) -> frozenset[int]:
+def chunk_ordinals(passages: Sequence[str], text: str) -> frozenset[int]:
     """The places of the chunks in which these passages of a text stand."""
     found = [(text.find(passage), len(passage)) for passage in passages]
     ranges = [(begin, begin + length) for begin, length in found if begin >= 0]
@@ -106,8 +106,8 @@ class OwnerConflicts:
     def __init__(self, ledger: Ledger, embedder: Embedder, index: IndexEngine, owner: str) -> None:
         self._ledger = ledger
         self._embedder = embedder
-        self._index = index.of(owner)
-        self._entries = ledger.of(owner)
+        self._index = index.for_owner(owner)
+        self._entries = ledger.for_owner(owner)
         self.owner = owner
 
     # --- finding ---------------------------------------------------------------------------------------
@@ -149,23 +149,23 @@ class OwnerConflicts:
 
     # --- keeping ---------------------------------------------------------------------------------------
 
-    def judged(self, pair: Pair, verdict: Verdict) -> None:
+    def record_verdict(self, pair: Pair, verdict: Verdict) -> None:
         """Keep what was found about a pair. The first verdict stands."""
         passages = json.dumps({"a": pair.a_passage, "b": pair.b_passage}, ensure_ascii=False)
         self._keep(pair.a, pair.b, verdict, passages)
 
-    def examined(self, entry: Entry) -> None:
+    def mark_examined(self, entry: Entry) -> None:
         """Keep that an entry was compared with those most like it."""
         self._note(entry, _EXAMINED, "")
 
-    def put_off(self, entry: Entry) -> None:
+    def defer(self, entry: Entry) -> None:
         """Count an attempt at comparing an entry that failed by its own fault; after three it is left."""
         with self._ledger.reading() as connection:
             query = select(conflicts.c.why).where(self._named(_pair_id(entry, entry)))
             attempts = int(connection.execute(query).scalar() or 0) + 1
         self._note(entry, _EXAMINED if attempts >= MOST_ATTEMPTS else _PUT_OFF, str(attempts))
 
-    def settle(self, conflict_id: str, settled: Settled) -> Conflict:
+    def resolve(self, conflict_id: str, settled: Resolution) -> Conflict:
         """Note what the researcher decided. Raises NotFound, also when either entry was edited since."""
         these = and_(self._named(conflict_id), conflicts.c.verdict == Verdict.CONTRADICTS)
         with self._ledger.transaction() as connection:
@@ -175,7 +175,7 @@ class OwnerConflicts:
                 raise NotFound(f"there is no conflict {conflict_id[:200]!r}", "id")
         return self._conflicts(rows)[0]
 
-    def known(self, limit: int, settled: bool = False) -> list[Conflict]:
+    def newest(self, limit: int, settled: bool = False) -> list[Conflict]:
         """Conflicts of versions that still stand there, the newest first; those that are settled, or not."""
         is_settled = conflicts.c.settled.is_not(None) if settled else conflicts.c.settled.is_(None)
         query = _standing(self.owner).where(conflicts.c.verdict == Verdict.CONTRADICTS, is_settled)
@@ -186,7 +186,7 @@ class OwnerConflicts:
 
     def _keep(self, a: Entry, b: Entry, verdict: str, why: str) -> None:
         names = {"a_id": a.id, "a_version": a.version, "b_id": b.id, "b_version": b.version}
-        row = {"owner": self.owner, **names, "verdict": verdict, "why": why, "judged_at": utc()}
+        row = {"owner": self.owner, **names, "verdict": verdict, "why": why, "judged_at": utc_timestamp()}
         with self._ledger.transaction() as connection:
             insert_new(connection, conflicts, row)
 
@@ -228,13 +228,13 @@ class OwnerConflicts:
             if row.a_id in found and row.b_id in found:
                 passages = json.loads(row.why)
                 pair = Pair(found[row.a_id], found[row.b_id], passages["a"], passages["b"])
-                told.append(Conflict(pair, Settled(row.settled) if row.settled else None, row.judged_at))
+                told.append(Conflict(pair, Resolution(row.settled) if row.settled else None, row.judged_at))
         return told
 
 
 def _passage(entry: Entry, hit: Hit) -> str:
     """What a chunk says; the index does not hold it."""
-    return (chunks(entry.text)[hit.place :] or [entry.text])[0]
+    return (chunks(entry.text)[hit.ordinal :] or [entry.text])[0]
 
 
 def _pair_id(a: Entry, b: Entry) -> str:

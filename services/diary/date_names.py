@@ -37,6 +37,6 @@ FOREIGN_MONTHS = frozenset(_MONTH_WORDS.split())
 FOREIGN_WEEKDAYS = frozenset(_WEEKDAY_WORDS.split())
 
 
-def any_of(names: dict[str, int]) -> str:
+def alternatives(names: dict[str, int]) -> str:
     """The names as alternatives of a regular expression, longer ones first."""
     return "|".join(sorted(names, key=len, reverse=True))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date as Date
 from datetime import datetime, timedelta
 
-from services.diary.date_names import DAY_NAMES, MONTH_NAMES, MONTHS, WEEKDAYS, any_of
+from services.diary.date_names import DAY_NAMES, MONTH_NAMES, MONTHS, WEEKDAYS, alternatives
 from services.local_time import IN_UTC, LocalTime
 
 REMEDY = "write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS+00:00, or YYYY-MM, YYYY, 'May 1998', 'spring 1998'"
@@ -22,15 +22,15 @@ _JULIAN_UNTIL = 1752  # in England: weekdays of older diaries are those of anoth
 AHEAD = timedelta(days=366)  # further ahead nothing can have happened: it is a slip of the pen
 _SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}  # and their first months
 
-_MONTH = rf"(?P<month>{any_of(MONTHS)})\.?"
+_MONTH = rf"(?P<month>{alternatives(MONTHS)})\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
-_WEEKDAY = rf"(?:(?P<weekday>{any_of(WEEKDAYS)})\.?,? )?"
+_WEEKDAY = rf"(?:(?P<weekday>{alternatives(WEEKDAYS)})\.?,? )?"
 _YEAR = r"(?P<year>'?\d+)"
 _GRAMMAR = [
     re.compile(form, re.ASCII | re.IGNORECASE)
     for form in (
         rf"{_YEAR}(?:-(?P<month>\d\d)(?:-(?P<day>\d\d))?)?",
-        rf"(?P<season>{any_of(_SEASONS)}),? (?:of )?{_YEAR}",
+        rf"(?P<season>{alternatives(_SEASONS)}),? (?:of )?{_YEAR}",
         rf"{_MONTH},? (?:of )?{_YEAR}",
         rf"{_WEEKDAY}{_MONTH} {_DAY},? {_YEAR}",
         rf"{_WEEKDAY}(?:the )?{_DAY} (?:of )?{_MONTH},? {_YEAR}",
@@ -43,14 +43,14 @@ _YEAR_FIRST = re.compile(r"(\d{4})([./-])(\d{1,2})\2(\d{1,2})", re.ASCII)
 
 @dataclass(frozen=True)
 class DateSpan:
-    """The days that a date spans, YYYY-MM-DD, first and last; `moment` puts entries in their order."""
+    """The days that a date spans, YYYY-MM-DD, first and last; `timestamp` puts entries in their order."""
 
     first_day: str
     last_day: str
-    moment: str  # the first day, with the time of day as it was written if there was one
+    timestamp: str  # the first day, with the time of day as it was written if there was one
 
 
-def read_when(text: str, today: Date, local: LocalTime = IN_UTC) -> DateSpan:
+def parse_date(text: str, today: Date, local: LocalTime = IN_UTC) -> DateSpan:
     """The days of a date as a writer gives it. Raises ValueError that says what to write instead.
 
     A moment in UTC belongs to the day on which it falls in `local`; see LocalTime.wall.
@@ -65,11 +65,14 @@ def read_when(text: str, today: Date, local: LocalTime = IN_UTC) -> DateSpan:
 
 
 def iso_day(value: str, local: LocalTime) -> Date:
-    """The day of what `iso_date` takes, which for a moment in UTC is that of `local`. Raises ValueError."""
-    return local.wall(datetime.fromisoformat(iso_date(value))).date()
+    """The day of a date that `check_iso_date` accepts; a moment in UTC is converted to `local` first.
+
+    Raises ValueError.
+    """
+    return local.wall(datetime.fromisoformat(check_iso_date(value))).date()
 
 
-def iso_date(value: str) -> str:
+def check_iso_date(value: str) -> str:
     """`value` if it is a day (YYYY-MM-DD) or a date and time in ISO 8601 that exists.
 
     Raises ValueError. Only the extended format: 20260102 and 2026-W01-5 are not taken.

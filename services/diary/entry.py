@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from services.diary.dates import iso_date as iso_date
-from services.diary.dates import read_when
+from services.diary.dates import check_iso_date as check_iso_date
+from services.diary.dates import parse_date
 
 MAX_BYTES = 32 * 1024  # of an entry's text in UTF-8
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -62,7 +62,7 @@ class EntryDraft(BaseModel):
     @classmethod
     def _is_clear(cls, value: str | None) -> str | None:
         if value is not None:
-            read_when(value, datetime.now(UTC).date())
+            parse_date(value, datetime.now(UTC).date())
         return value
 
     def sha256(self) -> str:

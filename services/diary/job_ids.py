@@ -54,7 +54,7 @@ def reflection_job_id(owner: str, reflection_id: str) -> str:
     return f"{_hashed(owner)}_{JobKind.REFLECTION}_{reflection_id}"
 
 
-def read_job_id(owner: str, name: str) -> JobName:
+def parse_job_id(owner: str, name: str) -> JobName:
     """What a job of this owner's is about. Raises NotFound for whatever is no job id of theirs."""
     if name == REINDEX_ID:
         return JobName(JobKind.REINDEX, "")
@@ -64,10 +64,10 @@ def read_job_id(owner: str, name: str) -> JobName:
             return JobName(JobKind.ENTRY, entry[1], int(entry[2]))
         if other := _OTHER.fullmatch(rest):
             return JobName(JobKind(other[1]), other[2])
-    raise no_job(name)
+    raise job_not_found(name)
 
 
-def no_job(name: str) -> NotFound:
+def job_not_found(name: str) -> NotFound:
     """The error for a job that is not there."""
     return NotFound(f"there is no job {name[:200]!r}", "id")
 

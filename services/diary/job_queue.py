@@ -72,9 +72,9 @@ class JobQueue:
                     )
                 return True
             except DuplicateJobError:
-                if self.waits(name):
+                if self.is_pending(name):
                     return False
-                self.forget([name])  # it has ended, or is the torn rest of a queue that was lost
+                self.delete([name])  # it has ended, or is the torn rest of a queue that was lost
         return False  # somebody else queued it in this moment
 
     def status(self, name: str) -> JobStatus | None:
@@ -93,11 +93,11 @@ class JobQueue:
             except NoSuchJobError:
                 return None
 
-    def waits(self, name: str) -> bool:
+    def is_pending(self, name: str) -> bool:
         """Whether a job is in the queue or in work now."""
         return self.status(name) in _WAITING
 
-    def started(self) -> set[str]:
+    def started_ids(self) -> set[str]:
         """The names of the jobs that are in work now; of none when Redis can't say."""
         registry = diary_queue(self._connection).started_job_registry
         try:
@@ -106,7 +106,7 @@ class JobQueue:
         except DiaryUnavailable:
             return set()
 
-    def waiting(self) -> set[str]:
+    def pending_ids(self) -> set[str]:
         """The names of all jobs that are in the queue or in work now."""
         queue = diary_queue(self._connection)
         with _named_failures():
@@ -114,7 +114,7 @@ class JobQueue:
             started = queue.started_job_registry.get_job_ids(cleanup=False)
             return {*queue.job_ids, *in_hand, *started}
 
-    def numbers(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """How many jobs wait, and how many are in work now."""
         queue = diary_queue(self._connection)
         with _named_failures():
@@ -129,7 +129,7 @@ class JobQueue:
             metas = [json.loads(meta) for meta in pipeline.execute() if meta]
         return sorted({found for meta in metas if (found := carried_id(meta))})
 
-    def forget(self, names: Iterable[str]) -> None:
+    def delete(self, names: Iterable[str]) -> None:
         """Take jobs out of the queue whose work is done already."""
         queue = diary_queue(self._connection)
         with _named_failures(), self._connection.pipeline() as pipeline:
@@ -138,7 +138,7 @@ class JobQueue:
                 pipeline.delete(Job.key_for(name))
             pipeline.execute()
 
-    def put_back(self) -> list[str]:
+    def requeue_orphans(self) -> list[str]:
         """What a worker before this one had in hand when it was killed goes to the front of the queue.
 
         Only for the worker when it starts, who is the only one at the queue.

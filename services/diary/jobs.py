@@ -17,8 +17,8 @@ from services.diary.job_ids import (
     JobKind,
     JobName,
     import_job_id,
-    no_job,
-    read_job_id,
+    job_not_found,
+    parse_job_id,
     reflection_job_id,
 )
 from services.diary.job_ids import job_id as job_id
@@ -36,7 +36,7 @@ JOB_TIMEOUT_S = 120  # of a batch of entries; an import takes turns that are sho
 REFLECTION_TIMEOUT_S = 900  # a model on a CPU is slow
 REINDEX_TIMEOUT_S = 24 * 3600
 REINDEX_KEPT_S = 24 * 3600  # for so long it can be asked how the last one ended
-Listed = Literal["queued", "finished", "failed"]
+ListedStatus = Literal["queued", "finished", "failed"]
 # How an entry, and how a reflection may stand in the ledger whose job is listed so.
 _STATES = {
     "queued": (IndexState.QUEUED, (ACCEPTED, QUEUED)),
@@ -107,9 +107,9 @@ class Jobs:
 
     # --- asking -----------------------------------------------------------------------------------------
 
-    def waits(self, entry: Entry) -> bool:
+    def is_pending(self, entry: Entry) -> bool:
         """Whether the entry's job is in the queue or in work now. Raises DiaryUnavailable."""
-        return self.queue.waits(job_id(entry.owner, entry.id, entry.version))
+        return self.queue.is_pending(job_id(entry.owner, entry.id, entry.version))
 
     def check(self) -> None:
         """Raises DiaryUnavailable when the queue can't be reached."""
@@ -117,27 +117,27 @@ class Jobs:
 
     def report(self, owner: str, name: str) -> JobReport:
         """How a job of this owner's stands. Raises NotFound."""
-        job, started = read_job_id(owner, name), self.queue.started()
+        job, started = parse_job_id(owner, name), self.queue.started_ids()
         try:
             if job.kind == JobKind.ENTRY:
                 return self._of_entry(self._entry(owner, name, job), started)
             if job.kind == JobKind.IMPORT:
-                return self._of_import(name, self._ledger.of(owner).import_report(job.about), started)
+                return self._of_import(name, self._ledger.for_owner(owner).import_report(job.about), started)
             if job.kind == JobKind.REFLECTION:
                 return self._of_reflection(self._reflections.get(owner, job.about), started)
         except NotFound:
-            raise no_job(name) from None
+            raise job_not_found(name) from None
         return self._of_reindex()
 
-    def list(self, owner: str, status: Listed, limit: int = 50, cursor: str | None = None) -> JobPage:
+    def list(self, owner: str, status: ListedStatus, limit: int = 50, cursor: str | None = None) -> JobPage:
         """The owner's entries with this status as jobs, and all such reflections on the first page.
 
         "failed" lists the dead letters; "queued" lists those that are in work, too.
         """
         state, reflected = _STATES[status]
-        page = self._ledger.of(owner).with_state(state, limit, cursor)
+        page = self._ledger.for_owner(owner).with_state(state, limit, cursor)
         reflections = [] if cursor else self._reflections.with_state(owner, *reflected)
-        started = self.queue.started()
+        started = self.queue.started_ids()
         jobs = [self._of_reflection(one, started) for one in reflections]
         jobs += [self._of_entry(entry, started) for entry in page.entries]
         return JobPage(jobs, page.next_cursor)
@@ -147,7 +147,7 @@ class Jobs:
 
         Raises NotFound, or EntryConflict when there is nothing that failed.
         """
-        before, job = self.report(owner, name), read_job_id(owner, name)
+        before, job = self.report(owner, name), parse_job_id(owner, name)
         if before.status != "failed":
             raise EntryConflict(f"job {name!r} is {before.status}, not failed: nothing to retry", "id")
         try:
@@ -159,7 +159,7 @@ class Jobs:
 
     def _again(self, owner: str, job: JobName) -> None:
         if job.kind == JobKind.ENTRY:
-            self.submit(self._ledger.of(owner).retry(job.about, job.version))
+            self.submit(self._ledger.for_owner(owner).retry(job.about, job.version))
         elif job.kind == JobKind.IMPORT:
             self._queue_failed_of(owner, job.about)
             self.submit_import(owner, job.about)
@@ -170,7 +170,7 @@ class Jobs:
             self.submit_reindex()
 
     def _queue_failed_of(self, owner: str, import_id: str) -> None:
-        ledger, cursor = self._ledger.of(owner), None
+        ledger, cursor = self._ledger.for_owner(owner), None
         while True:
             page = ledger.with_state(IndexState.FAILED, 500, cursor)
             for entry in page.entries:
@@ -182,7 +182,7 @@ class Jobs:
     def _entry(self, owner: str, name: str, job: JobName) -> Entry:
         entry = self._ledger.current(owner, job.about)
         if job.version > entry.version:
-            raise no_job(name)
+            raise job_not_found(name)
         return entry
 
     # --- telling ----------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ class Jobs:
         """What the queue remembers: the only job that stands in no ledger."""
         job = self.queue.job(REINDEX_ID)
         if job is None:
-            raise no_job(REINDEX_ID)
+            raise job_not_found(REINDEX_ID)
         known = {JobStatus.FINISHED: "finished", JobStatus.FAILED: "failed", JobStatus.STARTED: "started"}
         status = known.get(job.get_status(refresh=False), "queued")
         meta = job.get_meta(refresh=False)

@@ -46,7 +46,7 @@ class DiarySettings(BaseSettings):
     otlp_endpoint: str = Field("", validation_alias=ENDPOINT)
 
     @classmethod
-    def read(cls: type[Settings]) -> Settings:
+    def load(cls: type[Settings]) -> Settings:
         """The settings as environment and secrets have them. Raises ConfigError naming the one at fault."""
         try:
             return cls()

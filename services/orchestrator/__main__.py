@@ -30,7 +30,7 @@ def prepare() -> tuple[OrchestratorSettings, Opener]:
 
     Raises ConfigError or DiaryUnavailable.
     """
-    settings = OrchestratorSettings.read()
+    settings = OrchestratorSettings.load()
     logs.set_up(settings.log_format, settings.log_level, settings.log_errors)
     tracing.switch_on(settings.otlp_endpoint, "ada-orchestrator")
     settings.check_reach()

@@ -119,7 +119,7 @@ async def _check_template(state: AppState) -> None:
 
 
 async def _check_ledger(state: AppState) -> None:
-    await run_in_threadpool(state.ledger.of(LOCAL).page, EntryFilter(), 1)
+    await run_in_threadpool(state.ledger.for_owner(LOCAL).page, EntryFilter(), 1)
     with suppress(ConfigError):  # no adapter yet: that is its own check's
         if complaint := await state.persona_guard.complaint(state.adapter().persona):
             raise DiaryUnavailable(complaint)

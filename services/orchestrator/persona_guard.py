@@ -6,7 +6,7 @@ from typing import Literal
 from fastapi.concurrency import run_in_threadpool
 
 from services.diary.ledger.ledger import Ledger
-from services.diary.ledger.persona_record import PersonaRecord, another_persona
+from services.diary.ledger.persona_record import PersonaRecord, foreign_diary_message
 from services.persona.persona import Persona
 
 log = logging.getLogger("ada.orchestrator")
@@ -31,10 +31,10 @@ class PersonaGuard:
     def compare(self, persona: Persona) -> str:
         """As `complaint`, in a thread that may wait for the ledger."""
         name = persona.assistant_name
-        whose = self._record.serve(persona.identity, name, shared=self._shared)
+        whose = self._record.register(persona.identity, name, shared=self._shared)
         if whose is None or self._shared:
             self._passed = persona.identity
-        complaint = another_persona(whose, name) if whose is not None else ""
+        complaint = foreign_diary_message(whose, name) if whose is not None else ""
         if complaint != self._said:
             self._said = complaint
             log.warning("%s%s", complaint, " (it is allowed)" if self._shared else "")

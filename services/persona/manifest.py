@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from services.errors import ConfigError
+from services.files import write_atomic
 from services.persona.persona import Persona, load_persona
 from services.persona.pronouns import PRONOUNS, pronouns_of
 
@@ -71,10 +72,8 @@ class Manifest:
             )
 
     def write(self, folder: Path) -> None:
-        """Write the manifest into a run's folder, whole or not at all."""
-        partial = folder / (MANIFEST_NAME + ".part")
-        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        partial.rename(folder / MANIFEST_NAME)
+        """Write the manifest into a run's folder, atomically."""
+        write_atomic(folder / MANIFEST_NAME, json.dumps(asdict(self), indent=2) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -3,13 +3,13 @@
 Together they need more than a 16 GB card has, and whoever comes second would take the first one down.
 """
 
-import fcntl
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from services.errors import ConfigError
+from services.files import lock_descriptor
 
 VARIABLE = "ADA_GPU_LOCK"
 DEFAULT = ".cache/gpu.lock"
@@ -28,7 +28,7 @@ def hold(path: Path, who: str) -> None:
     """
     file = _opened(path)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_descriptor(file)  # and not lock_file: exec must inherit it
     except BlockingIOError:
         holder = os.pread(file, 200, 0).decode(errors="replace").strip() or "somebody"
         os.close(file)

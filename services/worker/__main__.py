@@ -14,10 +14,10 @@ from services.diary.jobs import queue_connection
 from services.diary.ledger.ledger import Ledger
 from services.errors import DiaryUnavailable
 from services.process.start import PATIENT, start
-from services.worker.build import open_office
+from services.worker.build import build_worker
 from services.worker.completion_client import CompletionClient
 from services.worker.settings import WorkerSettings
-from services.worker.worker import Worker, nothing
+from services.worker.worker import Worker, noop
 
 WRITE_TIMEOUT_S = 30
 
@@ -36,7 +36,7 @@ def prepare() -> Worker:
 
     Raises ConfigError or DiaryUnavailable.
     """
-    settings = WorkerSettings.read()
+    settings = WorkerSettings.load()
     logs.set_up(settings.log_format, settings.log_level, settings.log_errors)
     tracing.switch_on(settings.otlp_endpoint, "ada-worker")
     ledger = Ledger(settings.ledger_url)
@@ -45,13 +45,13 @@ def prepare() -> Worker:
         settings.qdrant_url, settings.qdrant_api_key, embedder.name, embedder.dimension, WRITE_TIMEOUT_S
     )
     with suppress(DiaryUnavailable):  # it may come later; another model's index is refused now, by name
-        index.ensure()
+        index.create_if_missing()
     queue = queue_connection(settings.redis_url, settings.redis_password)
     author = CompletionClient(
         settings.model_url, settings.connect_timeout_s, settings.whole_timeout_s, settings.model_api_key
     )
-    turned = settings.alive_path.touch if settings.alive_path else nothing
-    return open_office(ledger, embedder, index, queue, author, turned)
+    turned = settings.alive_path.touch if settings.alive_path else noop
+    return build_worker(ledger, embedder, index, queue, author, turned)
 
 
 if __name__ == "__main__":

@@ -13,22 +13,22 @@ from services.worker.handlers import JobHandlers
 from services.worker.indexer import Indexer
 from services.worker.outbox import OutboxRelay
 from services.worker.reflection import ReflectionHandler
-from services.worker.tasks import employ
-from services.worker.worker import Worker, nothing
+from services.worker.tasks import register_handlers
+from services.worker.worker import Worker, noop
 
 
-def open_office(
+def build_worker(
     ledger: Ledger,
     embedder: Embedder,
     index: IndexEngine,
     queue: Redis,
     author: CompletionClient,
-    turned: Callable[[], None] = nothing,
+    turned: Callable[[], None] = noop,
 ) -> Worker:
     """A shift that is ready to begin. `turned` is called whenever something of the work is done.
 
     One in a process: RQ finds by path who does its jobs.
     """
     jobs, scribe = Jobs(queue, ledger), Indexer(ledger, embedder, index)
-    employ(JobHandlers(ledger, scribe, jobs, ReflectionHandler(ledger, jobs, author), turned))
+    register_handlers(JobHandlers(ledger, scribe, jobs, ReflectionHandler(ledger, jobs, author), turned))
     return Worker(queue, OutboxRelay(ledger, scribe, jobs), turned)

@@ -14,7 +14,7 @@ from services.diary.job_ids import job_id
 from services.diary.jobs import Jobs
 from services.diary.ledger.ledger import Ledger
 from services.errors import DiaryUnavailable, NotFound
-from services.worker.heartbeat import giving_signs
+from services.worker.heartbeat import heartbeat
 from services.worker.indexer import Indexer
 from services.worker.reflection import ReflectionHandler
 
@@ -51,7 +51,7 @@ class JobHandlers:
             log.info("entry %s is gone, nothing to index", entry_id)
             return
         if own.version == version and own.state == IndexState.QUEUED:
-            self._write(together([own, *self._ledger.due(BATCH_ENTRIES)]))
+            self._write(first_batch([own, *self._ledger.due(BATCH_ENTRIES)]))
 
     def index_import(self, owner: str, import_id: str) -> bool:
         """Bring the index to the entries of an import, for one turn; whether there is more.
@@ -60,21 +60,21 @@ class JobHandlers:
         """
         ends = time.monotonic() + TURN_S
         while due := self._ledger.due_of_import(owner, import_id, BATCH_ENTRIES):
-            self._write(together(due))
+            self._write(first_batch(due))
             if time.monotonic() > ends:
                 return True
         return False
 
-    def put_off(self, reason: str) -> None:
+    def defer(self, reason: str) -> None:
         """Put off what is in hand. Next time each of these entries has a batch of its own."""
         in_hand, self._in_hand = self._in_hand, ()
         for entry in in_hand:
-            self._ledger.put_off(entry, reason)
+            self._ledger.defer(entry, reason)
 
     def reflect(self, owner: str, reflection_id: str) -> None:
         """Let Ada write an entry from a conversation, once. Raises DiaryUnavailable."""
         self._in_hand = ()
-        with giving_signs(self._after_batch):  # a model on a CPU may take minutes
+        with heartbeat(self._after_batch):  # a model on a CPU may take minutes
             self._reflecting.reflect(owner, reflection_id)
 
     def reindex(self, note: Callable[[int], None]) -> int:
@@ -88,7 +88,7 @@ class JobHandlers:
             note(done)
             self._after_batch()
             if due := self._ledger.due(BATCH_ENTRIES):
-                self._write(together(due))
+                self._write(first_batch(due))
 
         return self._scribe.reindex(progress)
 
@@ -106,12 +106,12 @@ class JobHandlers:
         queue = self._jobs.queue
         with suppress(DiaryUnavailable):  # then they are done for nothing, which costs little
             asked_by = queue.request_ids(jobs)
-            queue.forget(jobs)
+            queue.delete(jobs)
             return asked_by
         return []
 
 
-def together(due: Sequence[Entry]) -> list[Entry]:
+def first_batch(due: Sequence[Entry]) -> list[Entry]:
     """What of these entries is written in one batch: the first, and as many others as are good for it.
 
     An entry that was put off before goes alone, so that it delays no other again.

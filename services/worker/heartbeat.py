@@ -8,7 +8,7 @@ EVERY_S = 5.0  # a health check calls a worker dead that gave none for 60
 
 
 @contextmanager
-def giving_signs(turned: Callable[[], None]) -> Iterator[None]:
+def heartbeat(turned: Callable[[], None]) -> Iterator[None]:
     """Call `turned` every few seconds, in a thread of its own, as long as the block runs.
 
     Only for what ends by a timeout of its own: a worker that hangs here would look alive.

@@ -10,7 +10,7 @@ from rq.timeouts import JobTimeoutException
 
 from services.diary.embedding.embedder import Embedder
 from services.diary.entry import Entry
-from services.diary.index.indexing import index_batch
+from services.diary.index.indexing import build_chunks
 from services.diary.index.reindexing import reindex
 from services.diary.index.types import EntryKey, IndexEngine
 from services.diary.ledger.ledger import Ledger
@@ -49,7 +49,7 @@ class Indexer:
 
         Raises DiaryUnavailable, or ConfigError when the index is another model's.
         """
-        self._index.ensure()
+        self._index.create_if_missing()
         return self._ledger.requeue_indexed() if self._index.count() == 0 else 0
 
     def reindex(self, progress: Callable[[int], None]) -> int:
@@ -61,14 +61,14 @@ class Indexer:
 
     def _bring_to(self, entries: Sequence[Entry]) -> None:
         kept = [entry for entry in entries if not entry.removed]
-        if chunks := index_batch(kept, self._embedder):
+        if chunks := build_chunks(kept, self._embedder):
             self._index.upsert(chunks)
         # A first version has none before it, which spares an import its deletions.
         edited = {_key(entry): entry.version for entry in kept if entry.version > 1}
         if edited:
-            self._index.forget(edited, except_version=edited)
+            self._index.delete(edited, except_version=edited)
         if removed := [_key(entry) for entry in entries if entry.removed]:
-            self._index.forget(removed)
+            self._index.delete(removed)
 
     def _divide(self, entries: Sequence[Entry], error: Exception) -> None:
         if len(entries) > 1:
@@ -77,7 +77,7 @@ class Indexer:
             self.write(entries[middle:])
             return
         [entry] = entries
-        state = self._ledger.put_off(entry, f"{type(error).__name__}: {error}")
+        state = self._ledger.defer(entry, f"{type(error).__name__}: {error}")
         log.warning("entry %s version %d is %s: %s", entry.id, entry.version, state, type(error).__name__)
 
 

@@ -59,7 +59,7 @@ class OutboxRelay:
 
         Raises DiaryUnavailable.
         """
-        waiting = self._jobs.queue.waiting()
+        waiting = self._jobs.queue.pending_ids()
         queued = self._guarded(lambda: self._outbox(waited, waiting), "entries")
         queued += self._guarded(lambda: self._talks(waiting), "reflections")
         if queued:
@@ -84,7 +84,7 @@ class OutboxRelay:
         """Once an hour forget what is too old to be asked for. Raises DiaryUnavailable."""
         if time.monotonic() - self._tidied_at >= TIDIED_EVERY_S:
             self._tidied_at = time.monotonic()
-            self._ledger.forget_keys()
+            self._ledger.delete_old_keys()
 
     def erase(self) -> None:
         """Rewrite the ledger's file where something was purged; at most a tenth of the time goes into it.

@@ -42,7 +42,7 @@ class ReflectionHandler:
             self._attempt(attempt)
         except DiaryUnavailable as error:
             with suppress(DiaryUnavailable):
-                self._reflections.put_off(attempt, str(error))
+                self._reflections.defer(attempt, str(error))
             raise
         except (ModelUnavailable, JobTimeoutException) as error:
             self._put_off(attempt, str(error))
@@ -64,7 +64,7 @@ class ReflectionHandler:
         if refusal := self._persona.refusal():
             raise ModelUnavailable(refusal)  # another persona would answer: it may be tried later
         answer = self._author.write(reflection.request)
-        text = entry_text(self._ledger.of(reflection.owner), answer, reflection.request)
+        text = entry_text(self._ledger.for_owner(reflection.owner), answer, reflection.request)
         if text:
             self._keep(reflection, EntryDraft(text=text, date=reflection.date, id=entry_id))
         else:
@@ -79,13 +79,15 @@ class ReflectionHandler:
         return True
 
     def _put_off(self, attempt: Attempt, reason: str) -> None:
-        state = self._reflections.put_off(attempt, reason)
+        state = self._reflections.defer(attempt, reason)
         log.warning("reflection %s is %s after attempt %d", attempt.id, state, attempt.attempts + 1)
 
     def _keep(self, reflection: Reflection, draft: EntryDraft) -> None:
         origin = {"turns": reflection.turns, "reflection": reflection.id}
         with suppress(EntryConflict):  # another worker was faster, and hers stands
-            entry = self._ledger.of(reflection.owner).add(draft, source=Source.REFLECTION, origin=origin)
+            entry = self._ledger.for_owner(reflection.owner).add(
+                draft, source=Source.REFLECTION, origin=origin
+            )
             with suppress(DiaryUnavailable):  # the sweep will queue it
                 self._jobs.submit(entry)
         self._reflections.mark_done(reflection, draft.id)

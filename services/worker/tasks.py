@@ -26,7 +26,7 @@ _employed: list[JobHandlers] = []
 Done = TypeVar("Done")
 
 
-def employ(desk: JobHandlers) -> None:
+def register_handlers(desk: JobHandlers) -> None:
     """Make `desk` the one at which this process' jobs are done."""
     _employed[:] = [desk]
 
@@ -101,7 +101,7 @@ def _reason(error: Exception) -> str:
 def _put_off(desk: JobHandlers, reason: str) -> None:
     """Count the attempt of the entries in hand; while the ledger is away they stay as they are."""
     try:
-        desk.put_off(reason)
+        desk.defer(reason)
     except DiaryUnavailable as error:
         log.warning("put off: %s", error)
 

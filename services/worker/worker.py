@@ -16,7 +16,7 @@ from services.worker.thread_worker import ThreadWorker
 log = logging.getLogger("ada.worker")
 
 
-def nothing() -> None:
+def noop() -> None:
     """Nobody looks after the loop."""
 
 
@@ -27,7 +27,7 @@ class Worker:
     and after each job.
     """
 
-    def __init__(self, connection: Redis, sweep: OutboxRelay, turned: Callable[[], None] = nothing) -> None:
+    def __init__(self, connection: Redis, sweep: OutboxRelay, turned: Callable[[], None] = noop) -> None:
         self._connection = connection
         self._sweep = sweep
         self._turned = turned
@@ -50,7 +50,7 @@ class Worker:
         self._stopping.set()
 
     def _work(self) -> None:
-        if left := JobQueue(self._connection).put_back():
+        if left := JobQueue(self._connection).requeue_orphans():
             log.info("%d jobs were left in somebody's hands and are queued again", len(left))
         worker = ThreadWorker(
             [diary_queue(self._connection)],

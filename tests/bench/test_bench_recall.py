@@ -11,7 +11,7 @@ import pytest
 from compass import Compass
 from locomo_file import read
 
-from services.bench import diary, recall
+from services.bench import locomo_diary, recall
 from services.bench.locomo import Session, Turn
 from services.diary.index.chunking import chunks
 
@@ -109,6 +109,6 @@ def test_a_turn_that_is_more_than_one_chunk_is_still_one_turn(file: Path, conver
     long = Turn("D1:2", "Piet", "How many? " * 200, "")
     first, _, *rest = one.sessions[0].turns
     session = Session(1, "", one.sessions[0].at, [first, long, *rest])
-    places = [turn.id for turn in diary._turn_of_each_chunk(session)]
+    places = [turn.id for turn in locomo_diary._turn_of_each_chunk(session)]
     assert places == ["D1:1", *["D1:2"] * (len(places) - 3), "D1:3", "D1:4"]
-    assert len(places) == len(chunks(diary._text(session.turns))) > 5
+    assert len(places) == len(chunks(locomo_diary._text(session.turns))) > 5

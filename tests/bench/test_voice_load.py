@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.bench.house import free_port
-from services.bench.voice import ordinary, stub
-from services.bench.voice.__main__ import quantiles
-from services.bench.voice.load import Client, LoadStats
-from services.bench.voice.servers import kept_on, started
+from services.bench.gateway import starlette_stub, stub
+from services.bench.gateway.__main__ import quantiles
+from services.bench.gateway.load_client import Client, LoadStats
+from services.bench.gateway.servers import kept_on, started
+from services.bench.server_process import free_port
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_quantiles_are_of_milliseconds():
 
 
 def ordinary_stub(port: int) -> list[str]:
-    return [sys.executable, "-m", "services.bench.voice.ordinary", str(port)]
+    return [sys.executable, "-m", "services.bench.gateway.starlette_stub", str(port)]
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
@@ -80,7 +80,7 @@ def test_servers_have_a_core_each_and_who_started_them_has_all(port: int):
 async def test_ordinary_clients_count_what_an_ordinary_stub_tells(port: int):
     tally = LoadStats()
     with started(ordinary_stub(port), port):
-        async with ordinary.client(port, "none") as client:
-            first_ms = await ordinary.together(client, 3, tally)
+        async with starlette_stub.client(port, "none") as client:
+            first_ms = await starlette_stub.together(client, 3, tally)
     assert (tally.answered, tally.lost, tally.mixed_up) == (3, 0, 0)
     assert min(first_ms) >= 1000 * stub.GAP_S

@@ -20,7 +20,7 @@ RECOVERY_S = 180  # a guard against hanging; what it took is printed
 COUNT_JOBS = """
 from services.diary.job_queue import diary_queue, queue_connection
 from services.diary.settings import DiarySettings
-settings = DiarySettings.read()
+settings = DiarySettings.load()
 print(diary_queue(queue_connection(settings.redis_url, settings.redis_password)).count)
 """
 

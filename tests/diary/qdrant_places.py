@@ -29,11 +29,11 @@ def chunk(text: str, owner: str = "ada", day: str = DAY, **other: object) -> Chu
     fields = {
         "entry_id": text,
         "version": 1,
-        "place": 0,
+        "ordinal": 0,
         "first_day": day,
         "last_day": day,
         "vector": unit_vector(text),
-        "words": plain_words(text),
+        "sparse_vector": plain_words(text),
         **other,
     }
     return Chunk(owner=owner, text=text, **fields)
@@ -65,7 +65,7 @@ class Server:
         key = os.environ.get("QDRANT_TEST_KEY", key) if key == KEYS["api_key"] else key
         index = QdrantIndex(self.url, key, model, DIMENSION, timeout_s=5)
         if ensured and not replacing:
-            index.ensure()
+            index.create_if_missing()
         return index
 
     def left(self) -> set[str]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from services.diary.recall.near_duplicates import Deduplicator, alike, words_of
+from services.diary.recall.near_duplicates import Deduplicator, is_duplicate, normalized_tokens
 
 DRAFT = "We walked along the prom in the rain and saw the grey seal again, close to the slip this time."
 SPOKEN = st.sampled_from(
@@ -53,11 +53,11 @@ NEGATIONS = st.sampled_from(
     ],
 )
 def test_case_punctuation_and_spacing_make_no_difference(copy: str):
-    assert alike(DRAFT, copy)
+    assert is_duplicate(DRAFT, copy)
 
 
 def test_an_apostrophe_may_be_straight_or_curled_and_an_accent_composed_or_not():
-    assert alike("I didn't see Órla at the café.", "I didn’t see O\u0301rla at the cafe\u0301.")
+    assert is_duplicate("I didn't see Órla at the café.", "I didn’t see O\u0301rla at the cafe\u0301.")
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_an_apostrophe_may_be_straight_or_curled_and_an_accent_composed_or_not()
     ],
 )
 def test_one_word_number_or_sign_makes_another_text(a: str, b: str):
-    assert not alike(a, b)
+    assert not is_duplicate(a, b)
 
 
 def test_texts_without_words_are_not_alike():
-    assert not alike("…", "…")
+    assert not is_duplicate("…", "…")
 
 
 @given(SENTENCES, st.integers(0, 10**6), st.integers(0, 10**6), st.data())
@@ -98,13 +98,13 @@ def test_another_number_never_collapses(words: list[str], one: int, other: int, 
     assume(one != other)
     place = data.draw(st.integers(0, len(words)))
     a, b = (" ".join([*words[:place], str(number), *words[place:]]) for number in (one, other))
-    assert not alike(a, b)
+    assert not is_duplicate(a, b)
 
 
 @given(SENTENCES, NEGATIONS, st.data())
 def test_a_negation_never_collapses(words: list[str], negation: str, data: st.DataObject):
     place = data.draw(st.integers(0, len(words)))
-    assert not alike(" ".join(words), " ".join([*words[:place], negation, *words[place:]]))
+    assert not is_duplicate(" ".join(words), " ".join([*words[:place], negation, *words[place:]]))
 
 
 @given(SENTENCES, NAMES, NAMES, st.data())
@@ -112,13 +112,13 @@ def test_another_name_never_collapses(words: list[str], one: str, other: str, da
     assume(one != other)
     place = data.draw(st.integers(0, len(words)))
     a, b = (" ".join([*words[:place], name, *words[place:]]) for name in (one, other))
-    assert not alike(a, b)
+    assert not is_duplicate(a, b)
 
 
 @given(st.text(), st.text())
 def test_likeness_is_mutual_and_to_oneself(a: str, b: str):
-    assert alike(a, b) == alike(b, a)
-    assert alike(a, a) == bool(words_of(a))
+    assert is_duplicate(a, b) == is_duplicate(b, a)
+    assert is_duplicate(a, a) == bool(normalized_tokens(a))
 
 
 @given(st.lists(st.sampled_from(["one two three", "One, two, three!", "four five six", "…"])))

@@ -8,10 +8,10 @@ The judge is tested in tests/orchestrator/test_conflict_routes.py.
 import pytest
 from fake_embedder import FakeEmbedder
 
-from services.diary.conflicts import OwnerConflicts, Pair, Settled, Verdict
+from services.diary.conflicts import OwnerConflicts, Pair, Resolution, Verdict
 from services.diary.entry import Entry, EntryDraft
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.indexing import index_batch
+from services.diary.index.indexing import build_chunks
 from services.diary.ledger.ledger import Ledger
 from services.errors import NotFound
 
@@ -36,8 +36,8 @@ class Diary:
         self.conflicts = OwnerConflicts(ledger, self.embedder, index, OWNER)
 
     def write(self, text: str, date: str, owner: str = OWNER, **fields: object) -> Entry:
-        entry = self.ledger.of(owner).add(EntryDraft(text=text, date=date, **fields))
-        self.index.upsert(index_batch([entry], self.embedder))
+        entry = self.ledger.for_owner(owner).add(EntryDraft(text=text, date=date, **fields))
+        self.index.upsert(build_chunks([entry], self.embedder))
         return entry
 
     def pairs(self, entry: Entry) -> list[tuple[str, str]]:
@@ -70,18 +70,18 @@ class TestCandidates:
             diary.write("Born in Sligo.", "2021-01-01"),
             diary.write("Born in Cork.", "2021-01-02"),
         )
-        diary.ledger.of(OWNER).remove(removed.id)
-        diary.ledger.of(OWNER).edit(edited.id, EntryDraft(text="Mended a psalter."))
+        diary.ledger.for_owner(OWNER).remove(removed.id)
+        diary.ledger.for_owner(OWNER).edit(edited.id, EntryDraft(text="Mended a psalter."))
         assert diary.pairs(entry) == []
 
     def test_a_pair_that_was_judged_is_none_any_more_until_it_is_edited(self, diary: Diary):
         late = diary.write("Born in Galway.", "2023-05-08", id="late")
         diary.write("Born in Sligo.", "2021-01-01", id="early")
         (pair,) = diary.conflicts.candidates(late)
-        diary.conflicts.judged(pair, Verdict.AGREES)
+        diary.conflicts.record_verdict(pair, Verdict.AGREES)
         assert diary.pairs(late) == []
-        edited = diary.ledger.of(OWNER).edit("late", EntryDraft(text="Born in Kerry."))
-        diary.index.upsert(index_batch([edited], diary.embedder))
+        edited = diary.ledger.for_owner(OWNER).edit("late", EntryDraft(text="Born in Kerry."))
+        diary.index.upsert(build_chunks([edited], diary.embedder))
         assert [pair.id for pair in diary.conflicts.candidates(edited)] == ["early.1~late.2"]
 
 
@@ -91,10 +91,10 @@ class TestExamining:
             diary.write("x", date, id=name)
         assert [entry.id for entry in diary.conflicts.unexamined(10)] == ["b", "c", "a"]
         for entry in diary.conflicts.unexamined(2):
-            diary.conflicts.examined(entry)
+            diary.conflicts.mark_examined(entry)
         assert [entry.id for entry in diary.conflicts.unexamined(10)] == ["a"]
-        diary.ledger.of(OWNER).edit("b", EntryDraft(text="y"))
-        diary.ledger.of(OWNER).remove("a")
+        diary.ledger.for_owner(OWNER).edit("b", EntryDraft(text="y"))
+        diary.ledger.for_owner(OWNER).remove("a")
         assert [entry.id for entry in diary.conflicts.unexamined(10)] == ["b"]
         assert diary.conflicts.count_unexamined() == 1
         assert OwnerConflicts(diary.ledger, diary.embedder, diary.index, "other").count_unexamined() == 0
@@ -109,50 +109,50 @@ class TestKnown:
 
     @pytest.mark.parametrize(("verdict", "number"), [(v, int(v == "contradicts")) for v in Verdict])
     def test_only_contradictions_are_conflicts(self, diary: Diary, pair: Pair, verdict: Verdict, number: int):
-        diary.conflicts.judged(pair, verdict)
-        assert len(diary.conflicts.known(10)) == number
+        diary.conflicts.record_verdict(pair, verdict)
+        assert len(diary.conflicts.newest(10)) == number
 
     def test_the_first_verdict_stands(self, diary: Diary, pair: Pair):
-        diary.conflicts.judged(pair, Verdict.CONTRADICTS)
-        diary.conflicts.judged(pair, Verdict.UNRELATED)
-        (found,) = diary.conflicts.known(10)
+        diary.conflicts.record_verdict(pair, Verdict.CONTRADICTS)
+        diary.conflicts.record_verdict(pair, Verdict.UNRELATED)
+        (found,) = diary.conflicts.newest(10)
         assert found.pair == pair
         assert found.settled is None
 
     def test_one_that_is_settled_is_listed_apart(self, diary: Diary, pair: Pair):
-        diary.conflicts.judged(pair, Verdict.CONTRADICTS)
-        assert diary.conflicts.settle(pair.id, Settled.B).settled is Settled.B
-        assert diary.conflicts.known(10) == []
-        (found,) = diary.conflicts.known(10, settled=True)
-        assert (found.pair, found.settled) == (pair, Settled.B)
-        assert diary.conflicts.settle(pair.id, Settled.BOTH).settled is Settled.BOTH
+        diary.conflicts.record_verdict(pair, Verdict.CONTRADICTS)
+        assert diary.conflicts.resolve(pair.id, Resolution.B).settled is Resolution.B
+        assert diary.conflicts.newest(10) == []
+        (found,) = diary.conflicts.newest(10, settled=True)
+        assert (found.pair, found.settled) == (pair, Resolution.B)
+        assert diary.conflicts.resolve(pair.id, Resolution.BOTH).settled is Resolution.BOTH
 
     def test_it_is_none_any_more_when_either_entry_is_edited_or_removed(self, diary: Diary, pair: Pair):
-        diary.conflicts.judged(pair, Verdict.CONTRADICTS)
-        diary.ledger.of(OWNER).edit("late", EntryDraft(text="Born in Sligo, too."))
-        assert diary.conflicts.known(10) == []
+        diary.conflicts.record_verdict(pair, Verdict.CONTRADICTS)
+        diary.ledger.for_owner(OWNER).edit("late", EntryDraft(text="Born in Sligo, too."))
+        assert diary.conflicts.newest(10) == []
         with pytest.raises(NotFound):
-            diary.conflicts.settle(pair.id, Settled.A)
+            diary.conflicts.resolve(pair.id, Resolution.A)
 
     def test_what_was_purged_is_in_no_verdict(self, diary: Diary, pair: Pair):
-        diary.conflicts.judged(pair, Verdict.CONTRADICTS)
-        diary.ledger.of(OWNER).remove("early", purge=True)
-        assert diary.conflicts.known(10) == []
+        diary.conflicts.record_verdict(pair, Verdict.CONTRADICTS)
+        diary.ledger.for_owner(OWNER).remove("early", purge=True)
+        assert diary.conflicts.newest(10) == []
 
     @pytest.mark.parametrize(
         "name", ["", "x", "early.1~none.1", "early.1~late", "early.0~late.1", "a.1~b.1'--"]
     )
     def test_what_names_no_conflict_is_not_found(self, diary: Diary, pair: Pair, name: str):
-        diary.conflicts.judged(pair, Verdict.CONTRADICTS)
+        diary.conflicts.record_verdict(pair, Verdict.CONTRADICTS)
         with pytest.raises(NotFound):
-            diary.conflicts.settle(name, Settled.A)
+            diary.conflicts.resolve(name, Resolution.A)
 
     def test_nor_is_that_of_another_owner(self, diary: Diary, pair: Pair):
-        diary.conflicts.judged(pair, Verdict.CONTRADICTS)
+        diary.conflicts.record_verdict(pair, Verdict.CONTRADICTS)
         others = OwnerConflicts(diary.ledger, diary.embedder, diary.index, "somebody else")
-        assert others.known(10) == []
+        assert others.newest(10) == []
         with pytest.raises(NotFound):
-            others.settle(pair.id, Settled.A)
+            others.resolve(pair.id, Resolution.A)
 
 
 class TestBothDatabases:
@@ -164,8 +164,8 @@ class TestBothDatabases:
         diary.write("Born in Sligo.", "2021-01-01", id="early")
         late = diary.write("Born in Galway.", "2023-05-08", id="late")
         (pair,) = diary.conflicts.candidates(late)
-        diary.conflicts.judged(pair, Verdict.CONTRADICTS)
-        diary.conflicts.examined(late)
-        assert [one.pair for one in diary.conflicts.known(10)] == [pair]
+        diary.conflicts.record_verdict(pair, Verdict.CONTRADICTS)
+        diary.conflicts.mark_examined(late)
+        assert [one.pair for one in diary.conflicts.newest(10)] == [pair]
         assert [entry.id for entry in diary.conflicts.unexamined(10)] == ["early"]
-        assert diary.conflicts.settle(pair.id, Settled.A).settled is Settled.A
+        assert diary.conflicts.resolve(pair.id, Resolution.A).settled is Resolution.A

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from services.diary.ledger.ledger import Ledger
 from services.diary.reflection import conversations as conversations_module
-from services.diary.reflection.conversations import Conversation, Conversations, gone_on
+from services.diary.reflection.conversations import Conversation, Conversations, continued_by
 from services.diary.reflection.reflections import Reflections
 
 OWNER = "drew"
@@ -47,37 +47,37 @@ def conversations(ledger: Ledger) -> Conversations:
 
 
 def quiet(conversations: Conversations) -> list[list[str]]:
-    return [[turn["content"] for turn in one.turns] for one in conversations.quiet(0, 100)]
+    return [[turn["content"] for turn in one.turns] for one in conversations.idle(0, 100)]
 
 
 class TestOneTalk:
     def test_it_goes_on_with_all_of_its_turns_or_with_the_last_ones(self):
         for begin in (0, 4, 6):
-            assert whole(gone_on(kept(LONG[:8]), LONG[begin:10])) == LONG[:10]
+            assert whole(continued_by(kept(LONG[:8]), LONG[begin:10])) == LONG[:10]
 
     def test_another_beginning_is_another_talk(self):
-        assert gone_on(kept(LONG[:8]), talk("Something else", "Yes?")) is None
-        assert gone_on(kept(LONG[:8]), [LONG[0], *talk("Something else")]) is None
+        assert continued_by(kept(LONG[:8]), talk("Something else", "Yes?")) is None
+        assert continued_by(kept(LONG[:8]), [LONG[0], *talk("Something else")]) is None
 
     def test_an_answer_that_was_asked_for_again_belongs_to_it(self):
         again = [*LONG[:7], {"role": "assistant", "content": "another answer"}]
-        assert whole(gone_on(kept(LONG[:8]), again)) == again
+        assert whole(continued_by(kept(LONG[:8]), again)) == again
         first = [LONG[0], {"role": "assistant", "content": "another answer"}]
-        assert whole(gone_on(kept(LONG[:2]), first)) == first
+        assert whole(continued_by(kept(LONG[:2]), first)) == first
 
     def test_what_a_client_no_longer_has_is_no_part_of_it(self):
         appended = [*LONG[:4], *talk("Now a summary.", "They said four things.")]
-        assert whole(gone_on(kept(appended), LONG[:6])) == LONG[:6]
-        written = gone_on(kept(appended, written=6), LONG[:6])
+        assert whole(continued_by(kept(appended), LONG[:6])) == LONG[:6]
+        written = continued_by(kept(appended, written=6), LONG[:6])
         assert written is not None
         assert written.written == 4, "what took its place has not been written about"
 
     def test_an_earlier_request_that_comes_again_takes_nothing_away(self):
-        assert whole(gone_on(kept(LONG[:8]), LONG[:6])) == LONG[:8]
+        assert whole(continued_by(kept(LONG[:8]), LONG[:6])) == LONG[:8]
 
     def test_the_same_greeting_on_another_day_is_a_new_talk(self):
         greeted = [LONG[0], {"role": "assistant", "content": "another answer"}]
-        assert gone_on(kept(LONG[:2], written=2), greeted) is None
+        assert continued_by(kept(LONG[:2], written=2), greeted) is None
 
     @given(
         length=st.integers(2, 10).map(lambda n: n - n % 2),
@@ -89,7 +89,7 @@ class TestOneTalk:
     ):
         now = LONG[: length + more]
         sent = now[-max(window, more + 2) :]
-        assert whole(gone_on(kept(LONG[:length]), sent)) == now
+        assert whole(continued_by(kept(LONG[:length]), sent)) == now
 
 
 class TestGrowth:
@@ -97,7 +97,7 @@ class TestGrowth:
 
     @staticmethod
     def grown(before: Sequence[dict[str, str]], now: Sequence[dict[str, str]]) -> bool:
-        found = gone_on(kept(before), now)
+        found = continued_by(kept(before), now)
         return found is not None and found.grown
 
     def test_it_has_grown_when_a_request_goes_on_from_the_answer(self):
@@ -133,32 +133,32 @@ class TestGrowth:
 class TestTheLedgersPart:
     def test_a_talk_that_grows_is_one(self, conversations: Conversations):
         for length in (2, 4, 6):
-            conversations.heard(OWNER, LONG[:length])
+            conversations.record(OWNER, LONG[:length])
         assert quiet(conversations) == [[f"turn {n}" for n in range(6)]]
 
     def test_talks_of_two_owners_never_meet(self, conversations: Conversations):
-        conversations.heard(OWNER, LONG[:2])
-        conversations.heard("somebody else", LONG[:4])
+        conversations.record(OWNER, LONG[:2])
+        conversations.record("somebody else", LONG[:4])
         assert sorted(map(len, quiet(conversations))) == [2, 4]
 
     def test_one_that_goes_on_is_not_quiet(self, conversations: Conversations):
-        conversations.heard(OWNER, LONG[:2])
-        assert conversations.quiet(60, 10) == []
-        assert len(conversations.quiet(0, 10)) == 1
+        conversations.record(OWNER, LONG[:2])
+        assert conversations.idle(60, 10) == []
+        assert len(conversations.idle(0, 10)) == 1
 
     def test_it_is_reflected_on_once_and_later_only_what_is_new(self, conversations, ledger: Ledger):
-        conversations.heard(OWNER, LONG[:4])
-        (found,) = conversations.quiet(0, 10)
-        (seen_by_another,) = Conversations(ledger).quiet(0, 10)
+        conversations.record(OWNER, LONG[:4])
+        (found,) = conversations.idle(0, 10)
+        (seen_by_another,) = Conversations(ledger).idle(0, 10)
         first = conversations.reflect(found, 4)
         assert first is not None
         assert (first.turns, first.date) == (LONG[:4], found.changed_at[:10])
         assert Conversations(ledger).reflect(seen_by_another, 4) is None
-        assert conversations.quiet(0, 10) == []
-        conversations.heard(OWNER, LONG[:4])  # the same request again
-        assert conversations.quiet(0, 10) == []
-        conversations.heard(OWNER, LONG[2:8])
-        (found,) = conversations.quiet(0, 10)
+        assert conversations.idle(0, 10) == []
+        conversations.record(OWNER, LONG[:4])  # the same request again
+        assert conversations.idle(0, 10) == []
+        conversations.record(OWNER, LONG[2:8])
+        (found,) = conversations.idle(0, 10)
         assert (found.turns, found.written) == (LONG[:8], 4)
         second = conversations.reflect(found, 4)
         assert second is not None
@@ -166,32 +166,32 @@ class TestTheLedgersPart:
         assert len(Reflections(ledger).unprepared(10)) == 2
 
     def test_one_that_went_on_meanwhile_is_not_taken(self, conversations: Conversations, ledger: Ledger):
-        conversations.heard(OWNER, LONG[:4])
-        (found,) = conversations.quiet(0, 10)
-        conversations.heard(OWNER, LONG[:6])
+        conversations.record(OWNER, LONG[:4])
+        (found,) = conversations.idle(0, 10)
+        conversations.record(OWNER, LONG[:6])
         assert conversations.reflect(found, 4) is None
         assert Reflections(ledger).unprepared(10) == []
-        assert len(conversations.quiet(0, 10)) == 1
+        assert len(conversations.idle(0, 10)) == 1
 
     def test_one_that_is_passed_over_is_not_looked_at_again_until_it_grows(
         self, conversations: Conversations
     ):
-        conversations.heard(OWNER, LONG[:2])
-        conversations.pass_over(conversations.quiet(0, 10)[0])
-        assert conversations.quiet(0, 10) == []
-        conversations.heard(OWNER, LONG[:4])
-        (found,) = conversations.quiet(0, 10)
+        conversations.record(OWNER, LONG[:2])
+        conversations.skip(conversations.idle(0, 10)[0])
+        assert conversations.idle(0, 10) == []
+        conversations.record(OWNER, LONG[:4])
+        (found,) = conversations.idle(0, 10)
         assert (found.turns, found.written, found.grown) == (LONG[:4], 0, True)
 
     @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"turns": [{"role": "user"}], "written": 0}'])
     def test_a_damaged_row_keeps_nobody_elses_talk_waiting(
         self, conversations: Conversations, ledger: Ledger, log, content: str
     ):
-        conversations.heard(OWNER, LONG[:2])
+        conversations.record(OWNER, LONG[:2])
         with ledger.transaction() as connection:
             damaged = text("UPDATE conversations SET messages = :content")
             connection.execute(damaged, {"content": content})
-        conversations.heard(OWNER, talk("Hello", "Hi"))
+        conversations.record(OWNER, talk("Hello", "Hi"))
         assert quiet(conversations) == [["Hello", "Hi"]]
         assert "is damaged" in log.text
         assert quiet(conversations) == [["Hello", "Hi"]]
@@ -200,16 +200,16 @@ class TestTheLedgersPart:
     def test_what_was_reflected_on_is_erased_when_it_will_not_go_on(
         self, conversations: Conversations, monkeypatch: pytest.MonkeyPatch
     ):
-        conversations.heard(OWNER, talk("Not yet", "reflected on"))
-        conversations.heard(OWNER, LONG[:2])
-        conversations.reflect(conversations.quiet(0, 10)[1], 2)
-        conversations.forget_old()
-        conversations.heard(OWNER, LONG[:4])
-        there = conversations.quiet(0, 10)[1]
+        conversations.record(OWNER, talk("Not yet", "reflected on"))
+        conversations.record(OWNER, LONG[:2])
+        conversations.reflect(conversations.idle(0, 10)[1], 2)
+        conversations.delete_old()
+        conversations.record(OWNER, LONG[:4])
+        there = conversations.idle(0, 10)[1]
         assert (len(there.turns), there.written) == (4, 2)
         conversations.reflect(there, 2)
         with monkeypatch.context() as later:
             later.setattr(conversations_module, "KEPT", timedelta(seconds=-1))
-            conversations.forget_old()
-        conversations.heard(OWNER, LONG[:6])
-        assert [(len(one.turns), one.written) for one in conversations.quiet(0, 10)] == [(2, 0), (6, 0)]
+            conversations.delete_old()
+        conversations.record(OWNER, LONG[:6])
+        assert [(len(one.turns), one.written) for one in conversations.idle(0, 10)] == [(2, 0), (6, 0)]

@@ -36,7 +36,7 @@ def fill(ledger: Ledger, text: str) -> list[str]:
     ids: list[str] = []
     try:
         while len(ids) < 10_000:
-            ids.append(ledger.of("ada").add(draft(text)).id)
+            ids.append(ledger.for_owner("ada").add(draft(text)).id)
     except LedgerFull:
         return ids
     raise AssertionError("the disk is never full")
@@ -75,8 +75,8 @@ class TestManyAtOnce:
     def test_a_new_ledger_can_be_opened_by_many_threads_at_once(self, either_url: str):
         with ThreadPoolExecutor(8) as pool:
             opened = list(pool.map(Ledger, [either_url] * 8))
-        added = opened[0].of("ada").add(draft(id="e"))
-        assert [ledger.of("ada").get("e") for ledger in opened] == [added] * 8
+        added = opened[0].for_owner("ada").add(draft(id="e"))
+        assert [ledger.for_owner("ada").get("e") for ledger in opened] == [added] * 8
         for ledger in opened:
             ledger.close()
 
@@ -88,7 +88,7 @@ class TestManyAtOnce:
             "from services.diary.ledger.ledger import Ledger\n"
             "print('ready', flush=True)\n"
             "sys.stdin.readline()\n"
-            "Ledger(sys.argv[1]).of('ada').add(EntryDraft(text=sys.argv[2]))\n"
+            "Ledger(sys.argv[1]).for_owner('ada').add(EntryDraft(text=sys.argv[2]))\n"
         )
         command = [sys.executable, "-W", "error", "-c", script, either_url]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
@@ -102,15 +102,15 @@ class TestManyAtOnce:
             process.communicate(timeout=60)
         assert [process.returncode for process in started] == [0] * 4
         with Ledger(either_url) as ledger:
-            assert {entry.text for entry in ledger.of("ada").every(ALL)} == set("0123")
+            assert {entry.text for entry in ledger.for_owner("ada").iter_entries(ALL)} == set("0123")
 
     def test_reading_does_not_wait_for_a_long_write(self, ledger: Ledger, tmp_path: Path):
-        added = ledger.of("ada").add(draft(id="e"))
+        added = ledger.for_owner("ada").add(draft(id="e"))
         writer = sqlite3.connect(tmp_path / "ledger.sqlite3", isolation_level=None)
         writer.execute("BEGIN EXCLUSIVE")
         writer.execute("UPDATE entries SET text = 'not yet'")
-        assert ledger.of("ada").get("e") == added  # after 20 s of waiting it would be unavailable
-        assert ledger.of("ada").page(ALL, 1).entries == [added]
+        assert ledger.for_owner("ada").get("e") == added  # after 20 s of waiting it would be unavailable
+        assert ledger.for_owner("ada").page(ALL, 1).entries == [added]
         writer.close()
 
     def test_a_ledger_of_sqlite_syncs_what_it_accepts_and_wipes_what_it_deletes(self, ledger: Ledger):
@@ -127,12 +127,12 @@ class TestBreaking:
         vandal = sqlite3.connect(tmp_path / "ledger.sqlite3")
         vandal.execute("DROP TABLE entries")
         vandal.close()
-        hers = ledger.of("ada")
+        hers = ledger.for_owner("ada")
         calls: list[Callable[[], object]] = [
             lambda: hers.add(draft()),
             lambda: hers.get("e"),
             lambda: hers.page(ALL, 1),
-            lambda: list(hers.every(ALL)),
+            lambda: list(hers.iter_entries(ALL)),
             lambda: ledger.due(1),
             ledger.requeue_indexed,
         ]
@@ -142,10 +142,10 @@ class TestBreaking:
 
     def test_a_postgresql_that_was_started_anew_is_found_again(self, postgresql: PostgresqlServer):
         with Ledger(postgresql.empty_url()) as ledger:
-            ledger.of("ada").add(draft("before"))
+            ledger.for_owner("ada").add(draft("before"))
             postgresql.disconnect()
-            ledger.of("ada").add(draft("after"))
-            assert ledger.of("ada").count(ALL) == 2
+            ledger.for_owner("ada").add(draft("after"))
+            assert ledger.for_owner("ada").count(ALL) == 2
 
 
 @contextmanager
@@ -182,11 +182,11 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 class TestReadersAndWriters:
     def test_many_writers_that_wait_leave_readers_their_connections(self, tmp_path: Path):
         with Ledger(f"sqlite:///{tmp_path}/l.sqlite3") as ledger, ThreadPoolExecutor(40) as pool:
-            entry = ledger.of("ada").add(draft())
+            entry = ledger.for_owner("ada").add(draft())
             with ledger.transaction() as locked:
-                waiting = [pool.submit(ledger.of("ada").add, draft(f"{n}")) for n in range(40)]
+                waiting = [pool.submit(ledger.for_owner("ada").add, draft(f"{n}")) for n in range(40)]
                 for _ in range(20):
-                    assert ledger.of("ada").get(entry.id) == entry
+                    assert ledger.for_owner("ada").get(entry.id) == entry
                 assert not any(one.done() for one in waiting)
                 locked.rollback()
             assert len({one.result().id for one in waiting}) == 40
@@ -201,12 +201,12 @@ class TestFullDisk:
         with bounded(ledger):
             ids = fill(ledger, "x" * 20_000)
         assert len(ids) > 10
-        hers = ledger.of("ada")
-        assert {entry.id for entry in hers.every(ALL)} == set(ids)
+        hers = ledger.for_owner("ada")
+        assert {entry.id for entry in hers.iter_entries(ALL)} == set(ids)
         assert all(hers.get(entry_id).text == "x" * 20_000 for entry_id in ids)
 
     def test_nothing_of_a_transaction_that_fills_the_disk_is_kept(self, ledger: Ledger):
-        hers = ledger.of("ada")
+        hers = ledger.for_owner("ada")
         imported = hers.begin_import("a.jsonl")
         with bounded(ledger), pytest.raises(LedgerFull, match=SQLITE_FULL):
             hers.add_rows(imported, [draft(f"{number} " + "x" * 20_000) for number in range(400)])
@@ -218,8 +218,8 @@ class TestFullDisk:
         with small_disk(tmp_path / "disk", "2m") as disk, Ledger(f"sqlite:///{disk}/l.sqlite3") as ledger:
             ids = fill(ledger, "x" * 20_000)
             assert len(ids) > 10
-            hers = ledger.of("ada")
-            assert {entry.id for entry in hers.every(ALL)} == set(ids)
+            hers = ledger.for_owner("ada")
+            assert {entry.id for entry in hers.iter_entries(ALL)} == set(ids)
             for refused in (lambda: hers.edit(ids[0], draft("y" * 30_000)), lambda: hers.remove_where(ALL)):
                 with pytest.raises(LedgerFull, match="free some"):
                     refused()
@@ -237,14 +237,14 @@ class TestFullDisk:
             reader.execute("SELECT * FROM entries").fetchall()  # so that the log can't begin anew
             log = disk / "l.sqlite3-wal"
             while (rest := WAL_PAGES_OF_ONE_INDEX * 4120 - log.stat().st_size) > 30 * 4120:
-                ledger.of("ada").add(draft("x" * 20_000))
+                ledger.for_owner("ada").add(draft("x" * 20_000))
             used = int(subprocess.check_output(["du", "-k", "-s", str(disk)]).split()[0])
             room = used + rest // 1024 + 40  # for those pages and some more, but not for 32 KiB of index
             subprocess.run(["mount", "-o", f"remount,size={room}k", str(disk)], check=True)
             ids = fill(ledger, "x")
             with pytest.raises(LedgerFull, match="disk I/O error"):
-                ledger.of("ada").add(draft("x"))
-            assert len(ledger.of("ada").get_many(ids)) == len(ids)
+                ledger.for_owner("ada").add(draft("x"))
+            assert len(ledger.for_owner("ada").get_many(ids)) == len(ids)
             reader.close()
 
     def test_a_full_tablespace_of_postgresql_keeps_all_that_was_accepted(self, postgresql: PostgresqlServer):
@@ -255,7 +255,7 @@ class TestFullDisk:
         ):
             ids = fill(ledger, "".join(chr(33 + n * n % 5000) for n in range(8000)))
             assert len(ids) > 10
-            assert {entry.id for entry in ledger.of("ada").every(ALL)} == set(ids)
+            assert {entry.id for entry in ledger.for_owner("ada").iter_entries(ALL)} == set(ids)
             with pytest.raises(LedgerFull, match="No space left"):
-                ledger.of("ada").remove_where(ALL)
-            assert ledger.of("ada").count(ALL) == len(ids)
+                ledger.for_owner("ada").remove_where(ALL)
+            assert ledger.for_owner("ada").count(ALL) == len(ids)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.diary.recall.temporal_query import MOST_CHARACTERS, MOST_DAYS, QueryDates, shortened
+from services.diary.recall.temporal_query import MAX_CHARACTERS, MAX_MENTIONS, QueryDates, truncate_query
 
 FRIDAY = Date(2026, 11, 27)
 
@@ -91,7 +91,7 @@ def dates() -> QueryDates:
     ],
 )
 def test_a_word_that_only_looks_like_a_date_names_no_day(dates: QueryDates, question: str):
-    found = {days.said for days in dates.read(question, FRIDAY)} - {"last night"}
+    found = {days.phrase for days in dates.read(question, FRIDAY)} - {"last night"}
     assert found == set()
 
 
@@ -162,11 +162,11 @@ import calendar
 calendar.month_name = calendar.month_abbr = ["", *(f"mois{n}" for n in range(1, 13))]
 calendar.day_name = calendar.day_abbr = [f"jour{n}" for n in range(7)]
 from datetime import date
-from services.diary.recall.temporal_query import DatesAsked
-from services.diary.index.bm25 import of_days
-for days in DatesAsked((3, 14)).read("In March, on Monday, or on your birthday?", date(2026, 11, 27)):
+from services.diary.recall.temporal_query import QueryDates
+from services.diary.index.bm25 import spell_out_days
+for days in QueryDates((3, 14)).read("In March, on Monday, or on your birthday?", date(2026, 11, 27)):
     print(days.first)
-print(of_days(date(2026, 3, 14), date(2026, 3, 14)))
+print(spell_out_days(date(2026, 3, 14), date(2026, 3, 14)))
 """
 
 
@@ -181,17 +181,17 @@ class TestTheWorkIsBounded:
     """attack/chat_dates_156k.json: a chat whose one turn names tens of thousands of dates."""
 
     def test_a_span_is_found_once_however_often_it_is_named(self, dates: QueryDates):
-        assert [days.said for days in dates.read("in 2026 " * 20_000, FRIDAY)] == ["in 2026"]
+        assert [days.phrase for days in dates.read("in 2026 " * 20_000, FRIDAY)] == ["in 2026"]
 
     def test_only_so_many_spans_are_found(self, dates: QueryDates):
         question = " ".join(f"in {year}" for year in range(1000, 3000))
-        assert len(dates.read(question, FRIDAY)) == MOST_DAYS
+        assert len(dates.read(question, FRIDAY)) == MAX_MENTIONS
 
-    @pytest.mark.parametrize("length", [MOST_CHARACTERS, MOST_CHARACTERS + 1, 10**5])
+    @pytest.mark.parametrize("length", [MAX_CHARACTERS, MAX_CHARACTERS + 1, 10**5])
     def test_of_a_long_question_its_beginning_and_its_end_are_searched_for(self, length: int):
         question = "What did you do last spring?" + "x" * (length - 56) + "And who was with you there??"
         assert len(question) == length
-        short = shortened(question)
-        assert len(short) <= MOST_CHARACTERS
+        short = truncate_query(question)
+        assert len(short) <= MAX_CHARACTERS
         assert short.startswith("What did you do last spring?")
         assert short.endswith("And who was with you there??")

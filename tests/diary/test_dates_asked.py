@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.diary.recall.temporal_query import QueryDates, for_words
+from services.diary.recall.temporal_query import QueryDates, bm25_text
 
 FRIDAY = Date(2023, 9, 1)
 BIRTHDAY = (3, 14)
@@ -114,7 +114,7 @@ def test_what_names_no_day_or_two_is_passed_over(dates: QueryDates, question: st
 
 def test_several_times_are_all_read(dates: QueryDates):
     found = dates.read("Was it warmer in June or in July 2022, or yesterday?", FRIDAY)
-    assert {(days.said, str(days.first)) for days in found} == {
+    assert {(days.phrase, str(days.first)) for days in found} == {
         ("in June", "2023-06-01"),
         ("July 2022", "2022-07-01"),
         ("yesterday", "2023-08-31"),
@@ -148,7 +148,7 @@ def test_a_birthday_today_is_today_and_the_last_one_a_year_ago():
     ],
 )
 def test_words_are_searched_with_days_spelled_out(dates: QueryDates, question: str, for_words_alone: str):
-    assert " ".join(for_words(question, dates.read(question, FRIDAY)).split()) == for_words_alone
+    assert " ".join(bm25_text(question, dates.read(question, FRIDAY)).split()) == for_words_alone
 
 
 PHRASES = st.sampled_from(
@@ -169,7 +169,7 @@ class TestAlways:
     def test_a_span_begins_before_it_ends_whatever_the_day(self, dates: QueryDates, phrase: str, as_of: Date):
         for days in dates.read(f"What did you do {phrase}?", as_of):
             assert days.first <= days.last
-            assert days.said in phrase
+            assert days.phrase in phrase
 
     @given(PHRASES, st.dates(Date(1100, 1, 1), Date(2900, 1, 1)))
     def test_what_is_past_is_past(self, dates: QueryDates, phrase: str, as_of: Date):

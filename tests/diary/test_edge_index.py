@@ -15,7 +15,7 @@ from qdrant_places import chunk
 
 from services.diary.index.embedded import index as edge_index
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.types import WORDS, IndexQuery
+from services.diary.index.types import SPARSE, IndexQuery
 from services.errors import DiaryUnavailable
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ FIRST = f"fake-{DIMENSION}-f3~1"
 
 
 def found(index: EdgeIndex, **days: str) -> set[str]:
-    return {hit.entry_id for hit in index.of("ada").search(asked("any"), 1000, **days)}
+    return {hit.entry_id for hit in index.for_owner("ada").search(asked("any"), 1000, **days)}
 
 
 @pytest.fixture
@@ -61,11 +61,11 @@ def test_what_was_written_is_there_after_the_writer_was_killed(folder: Path, req
     write_for_ever = (
         "import itertools, pathlib, sys\n"
         "from services.diary.index.embedded.index import EdgeIndex\n"
-        "from services.diary.index.types import Chunk, Words\n"
+        "from services.diary.index.types import Chunk, SparseVector\n"
         "dimension = int(sys.argv[2])\n"
         "index = EdgeIndex(pathlib.Path(sys.argv[1]), 'fake', dimension)\n"
         "for number in map(str, itertools.count()):\n"
-        "    what = '2026-01-02', '2026-01-02', number, [1.0] * dimension, Words([1], [1.0])\n"
+        "    what = '2026-01-02', '2026-01-02', number, [1.0] * dimension, SparseVector([1], [1.0])\n"
         "    index.upsert([Chunk('ada', number, 1, 0, *what)])\n"
         "    print(number, flush=True)\n"
     )
@@ -160,7 +160,7 @@ class TestWhatIsLeftBehind:
     def test_a_twin_is_swept_away(self, folder: Path):
         first = EdgeIndex(folder, "fake", DIMENSION)
         first.upsert([chunk("old")])
-        left = first.twin()
+        left = first.shadow()
         left.upsert([chunk("new")])
         first.close()
         second = EdgeIndex(folder, "fake", DIMENSION)
@@ -172,7 +172,7 @@ class TestWhatIsLeftBehind:
         """`current` is replaced first, and the old folder deleted afterwards."""
         first = EdgeIndex(folder, "fake", DIMENSION)
         first.upsert([chunk("old")])
-        twin = first.twin()
+        twin = first.shadow()
         twin.upsert([chunk("new")])
         (folder / "current").write_text(twin.path.name)
         twin.shard.close()
@@ -201,18 +201,18 @@ class TestWhatIsLeftBehind:
 def test_settling_builds_a_graph_that_finds_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(edge_index, "_WORTH_A_GRAPH", 8_000)
     index = EdgeIndex(folder, "fake", 384)
-    twin = index.twin()
+    twin = index.shadow()
     chance = numpy.random.default_rng(3)
     vectors = chance.normal(size=(8_000, 12)) @ chance.normal(size=(12, 384))  # text fills few dimensions
     twin.upsert([chunk(f"fog {i}", vector=vector.tolist()) for i, vector in enumerate(vectors)])
     question = IndexQuery(vectors[5_000].tolist(), plain_words("77"))
-    before = twin.of("ada").search(question, 10)
+    before = twin.for_owner("ada").search(question, 10)
     ungraphed = twin.shard.vectors_in_an_index()
-    twin.settle()
+    twin.optimize()
     assert (ungraphed, twin.shard.vectors_in_an_index()) == (8_000, 16_000)  # words alone, then both
-    after = twin.of("ada").search(question, 10)
+    after = twin.for_owner("ada").search(question, 10)
     assert len({hit.entry_id for hit in after} & {hit.entry_id for hit in before}) >= 10
-    assert max(after, key=lambda hit: hit.scores[WORDS]).entry_id == "fog 77"
+    assert max(after, key=lambda hit: hit.scores[SPARSE]).entry_id == "fog 77"
     index.close()
 
 

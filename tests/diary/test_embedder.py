@@ -207,7 +207,7 @@ def test_the_settings_describe_it(monkeypatch: pytest.MonkeyPatch):
         "EMBEDDING_DOCUMENT_PREFIX": "passage: ",
     }.items():
         monkeypatch.setenv(name, value)
-    assert open_embedder(DiarySettings.read()).name == "sentence-transformers/all-MiniLM-L6-v2 passage: "
+    assert open_embedder(DiarySettings.load()).name == "sentence-transformers/all-MiniLM-L6-v2 passage: "
 
 
 class TestModelsThatAreNotThere:

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 
 from services.diary.entry import EntryDraft, Source
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.indexing import index_batch
+from services.diary.index.indexing import build_chunks
 from services.diary.index.types import EntryKey
 from services.diary.index.verification import verify
 from services.diary.ledger.ledger import EntryFilter, Ledger
@@ -56,7 +56,7 @@ def test_no_file_has_a_word_of_what_was_purged(tmp_path: Path, seed: int):
     """attack/purge_ghosts.py: cells that were moved left their text in gaps of the pages."""
     chance, purged = random.Random(seed), []
     with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite3") as ledger:
-        mine = ledger.of(OWNER)
+        mine = ledger.for_owner(OWNER)
         ids: list[tuple[str, str]] = []
         for n in range(120):
             word = f"secretword{n:06d}"
@@ -77,22 +77,24 @@ def test_no_file_has_a_word_of_what_was_purged(tmp_path: Path, seed: int):
 
 def test_the_index_never_has_a_word_of_an_entry(tmp_path: Path, ledger: Ledger):
     index = EdgeIndex(tmp_path / "index", "fake", DIMENSION)
-    entries = [ledger.of(OWNER).add(EntryDraft(text=f"secretword{n:06d} of the heron")) for n in range(50)]
-    index.upsert(index_batch(entries, FakeEmbedder()))
-    index.forget([EntryKey(OWNER, entry.id) for entry in entries[:25]])
+    entries = [
+        ledger.for_owner(OWNER).add(EntryDraft(text=f"secretword{n:06d} of the heron")) for n in range(50)
+    ]
+    index.upsert(build_chunks(entries, FakeEmbedder()))
+    index.delete([EntryKey(OWNER, entry.id) for entry in entries[:25]])
     index.close()
     assert left(tmp_path / "index", ["secretword", "heron"]) == {}
 
 
 def test_a_reader_of_before_delays_it_and_it_is_finished_later(tmp_path: Path, ledger: Ledger):
-    entry = ledger.of(OWNER).add(EntryDraft(text=SECRET))
+    entry = ledger.for_owner(OWNER).add(EntryDraft(text=SECRET))
     with ledger.reading() as connection:
         connection.execute(text("SELECT * FROM entries")).all()
-        ledger.of(OWNER).remove(entry.id, purge=True)
-        assert not ledger.of(OWNER).is_erased(entry.id)
+        ledger.for_owner(OWNER).remove(entry.id, purge=True)
+        assert not ledger.for_owner(OWNER).is_erased(entry.id)
         assert not ledger.finish_erasures()
     assert ledger.finish_erasures()
-    assert ledger.of(OWNER).is_erased(entry.id)
+    assert ledger.for_owner(OWNER).is_erased(entry.id)
     assert left(tmp_path, [SECRET]) == {}
 
 
@@ -100,12 +102,12 @@ def test_a_large_file_is_left_to_the_worker_and_survives_a_crash(tmp_path: Path,
     monkeypatch.setattr("services.diary.ledger.owner_ledger.REWRITTEN_AT_ONCE", 0)
     url = f"sqlite:///{tmp_path}/ledger.sqlite3"
     ledger = Ledger(url)
-    entry = ledger.of(OWNER).add(EntryDraft(text=SECRET))
-    ledger.of(OWNER).remove(entry.id, purge=True)
-    assert not ledger.of(OWNER).is_erased(entry.id)
+    entry = ledger.for_owner(OWNER).add(EntryDraft(text=SECRET))
+    ledger.for_owner(OWNER).remove(entry.id, purge=True)
+    assert not ledger.for_owner(OWNER).is_erased(entry.id)
     with Ledger(url) as again:  # the process before was killed
         assert again.finish_erasures()
-        assert again.of(OWNER).is_erased(entry.id)
+        assert again.for_owner(OWNER).is_erased(entry.id)
     assert left(tmp_path, [SECRET]) == {}
     ledger.close()
 
@@ -121,10 +123,10 @@ def test_a_file_of_an_older_version_is_rewritten_once(tmp_path: Path):
 class TestConversations:
     def heard(self, ledger: Ledger) -> OwnerLedger:
         for turns in (TURNS, OTHERS):
-            Conversations(ledger).heard(OWNER, turns)
+            Conversations(ledger).record(OWNER, turns)
             request = {"messages": [{"role": "user", "content": f"Write of: {turns[1]['content']}"}]}
             Reflections(ledger).add(OWNER, turns, len(turns), request, "2026-01-02")
-        return ledger.of(OWNER)
+        return ledger.for_owner(OWNER)
 
     def check(self, ledger: Ledger, folder: Path) -> None:
         assert ledger.finish_erasures()
@@ -166,19 +168,19 @@ class TestConversations:
 
     def test_another_owners_conversations_are_not_touched(self, ledger: Ledger):
         self.heard(ledger)
-        ledger.of("bríd").add(EntryDraft(text=SECRET, id="e"))
-        ledger.of("bríd").remove("e", purge=True)
+        ledger.for_owner("bríd").add(EntryDraft(text=SECRET, id="e"))
+        ledger.for_owner("bríd").remove("e", purge=True)
         assert len(Reflections(ledger).due(10)) == 2
 
 
 def test_a_request_that_made_a_purged_entry_still_writes_once(ledger: Ledger):
     """The hash of its body is erased, its key is not."""
     draft = EntryDraft(text=SECRET, id="e")
-    ledger.of(OWNER).add(draft, "key")
-    tombstone = ledger.of(OWNER).remove("e", purge=True)
+    ledger.for_owner(OWNER).add(draft, "key")
+    tombstone = ledger.for_owner(OWNER).remove("e", purge=True)
     with ledger.reading() as connection:
         assert connection.execute(text("SELECT body_sha256 FROM idempotency_keys")).scalar_one() == ""
-    assert ledger.of(OWNER).add(draft, "key") == tombstone
+    assert ledger.for_owner(OWNER).add(draft, "key") == tombstone
 
 
 class TestDamage:
@@ -190,8 +192,8 @@ class TestDamage:
         index = EdgeIndex(tmp_path / "index", "fake", DIMENSION)
         draft = EntryDraft(text="The heron.", id="e", mood="calm", tags=["t"], date="2023-05-08")
         origin = {"turns": [{"role": "user", "content": "x"}], "reflection": "r"}
-        ledger.of(OWNER).add(draft, origin=origin)
-        ledger.of(OWNER).edit("e", draft.model_copy(update={"text": "The grey heron."}))
+        ledger.for_owner(OWNER).add(draft, origin=origin)
+        ledger.for_owner(OWNER).edit("e", draft.model_copy(update={"text": "The grey heron."}))
         assert [one for one in verify(ledger, index) if one.kind == "damaged"] == []
         engine = create_engine(f"sqlite:///{tmp_path}/ledger.sqlite3")
         with engine.begin() as connection:  # one letter, as a flipped bit leaves it
@@ -210,7 +212,7 @@ class TestDamage:
         index = EdgeIndex(tmp_path / "index", "fake", DIMENSION)
         file = tmp_path / "ledger.sqlite3"
         with Ledger(f"sqlite:///{file}") as ledger:
-            ledger.of(OWNER).add(EntryDraft(text="The heron of the harbour.", id="e"))
+            ledger.for_owner(OWNER).add(EntryDraft(text="The heron of the harbour.", id="e"))
         content = bytearray(file.read_bytes())
         for bit in (0, 3, 7):
             flipped = bytearray(content)
@@ -228,7 +230,7 @@ class TestDamage:
             assert list(ledger.damages()) == []
 
     def write_in_every_way(self, ledger: Ledger) -> None:
-        mine = ledger.of(OWNER)
+        mine = ledger.for_owner(OWNER)
         for n in range(4):
             mine.add(EntryDraft(text=f"entry {n}", id=f"e{n}"))
         mine.edit("e0", EntryDraft(text="edited"))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from services.diary.entry import EntryDraft, IndexState, Source
-from services.diary.ledger.imports import SAID, TAKEN, Added
+from services.diary.ledger.imports import ID_EXISTS, TEXT_EXISTS, BatchResult
 from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.ledger.paging import EntryFilter
@@ -42,14 +42,14 @@ def ledger_url(either_url: str) -> str:
 
 @pytest.fixture
 def hers(ledger: Ledger) -> OwnerLedger:
-    return ledger.of("ada")
+    return ledger.for_owner("ada")
 
 
 def draft(words: str = "a", **fields: object) -> EntryDraft:
     return EntryDraft.model_validate({"text": words, **fields})
 
 
-def take_in(hers: OwnerLedger, *rows: EntryDraft) -> Added:
+def take_in(hers: OwnerLedger, *rows: EntryDraft) -> BatchResult:
     return hers.add_rows(hers.begin_import("a.jsonl"), rows)
 
 
@@ -57,8 +57,12 @@ class TestWhatIsTaken:
     def test_rows_become_entries_of_their_import_in_the_files_order(self, hers: OwnerLedger):
         imported = hers.begin_import("a.jsonl")
         rows = [draft(str(number), date="1998", mood="calm", tags=["x"]) for number in range(1000)]
-        assert hers.add_rows(imported, rows[:500]) == hers.add_rows(imported, rows[500:]) == Added(500, 0, {})
-        told = list(hers.every(ALL))
+        assert (
+            hers.add_rows(imported, rows[:500])
+            == hers.add_rows(imported, rows[500:])
+            == BatchResult(500, 0, {})
+        )
+        told = list(hers.iter_entries(ALL))
         assert [entry.text for entry in told] == [row.text for row in rows]
         assert {(entry.source, entry.import_id, entry.version) for entry in told} == {
             (Source.IMPORT, imported, 1)
@@ -67,36 +71,36 @@ class TestWhatIsTaken:
 
     def test_the_same_file_again_adds_nothing(self, hers: OwnerLedger):
         rows = [draft("a", date="1998"), draft("a"), draft("b", id="e"), draft("\x00", date="1998")]
-        assert take_in(hers, *rows) == Added(4, 0, {})
-        assert take_in(hers, *rows) == Added(0, 4, {})
+        assert take_in(hers, *rows) == BatchResult(4, 0, {})
+        assert take_in(hers, *rows) == BatchResult(0, 4, {})
         assert hers.count(ALL) == 4
 
     def test_a_row_twice_in_one_file_is_one_entry(self, hers: OwnerLedger):
-        assert take_in(hers, draft("a", date="1998"), draft("a", date="1998")) == Added(1, 1, {})
-        assert take_in(hers, draft("b", id="e"), draft("b", id="e")) == Added(1, 1, {})
+        assert take_in(hers, draft("a", date="1998"), draft("a", date="1998")) == BatchResult(1, 1, {})
+        assert take_in(hers, draft("b", id="e"), draft("b", id="e")) == BatchResult(1, 1, {})
 
     def test_a_row_without_id_that_was_written_by_hand_is_there_already(self, hers: OwnerLedger):
         """So an export without ids can be imported again."""
         hers.add(draft("a", date="1998", mood="calm"))
-        assert take_in(hers, draft("a", date="1998", mood="calm")) == Added(0, 1, {})
-        assert take_in(hers, draft("a", date="1999", mood="calm")) == Added(1, 0, {})
+        assert take_in(hers, draft("a", date="1998", mood="calm")) == BatchResult(0, 1, {})
+        assert take_in(hers, draft("a", date="1999", mood="calm")) == BatchResult(1, 0, {})
 
     def test_two_ids_are_two_entries_even_of_the_same_words(self, hers: OwnerLedger):
-        assert take_in(hers, draft("a", date="1998", id="e"), draft("a", date="1998", id="f")) == Added(
+        assert take_in(hers, draft("a", date="1998", id="e"), draft("a", date="1998", id="f")) == BatchResult(
             2, 0, {}
         )
 
     def test_what_can_not_be_taken_is_told_by_its_place(self, hers: OwnerLedger):
         hers.add(draft("a", date="1998", id="e"))
         rows = [draft("b"), draft("other", id="e"), draft("a", date="1998", mood="low"), draft("c")]
-        assert take_in(hers, *rows) == Added(2, 0, {1: TAKEN, 2: SAID})
+        assert take_in(hers, *rows) == BatchResult(2, 0, {1: ID_EXISTS, 2: TEXT_EXISTS})
         assert hers.get("e").text == "a"
 
     def test_what_an_entry_said_before_it_was_edited_is_there_already(self, hers: OwnerLedger):
         """An old backup undoes no edit."""
         hers.add(draft("a", date="1998", id="e"))
         edited = hers.edit("e", draft("b"))
-        assert take_in(hers, draft("a", date="1998", id="e")) == Added(0, 1, {})
+        assert take_in(hers, draft("a", date="1998", id="e")) == BatchResult(0, 1, {})
         assert hers.get("e") == edited
 
     def test_a_backup_brings_back_what_was_removed(self, hers: OwnerLedger):
@@ -104,8 +108,8 @@ class TestWhatIsTaken:
         take_in(hers, *rows)
         hers.remove_where(ALL)
         again = hers.begin_import("again.jsonl")
-        assert hers.add_rows(again, rows) == Added(2, 0, {}, restored=2)
-        assert [(e.text, e.version, e.import_id) for e in hers.every(ALL)] == [
+        assert hers.add_rows(again, rows) == BatchResult(2, 0, {}, restored=2)
+        assert [(e.text, e.version, e.import_id) for e in hers.iter_entries(ALL)] == [
             ("a", 3, again),
             ("b", 3, again),
         ]
@@ -113,20 +117,22 @@ class TestWhatIsTaken:
     def test_another_owners_rows_are_not_there_already(self, ledger: Ledger, hers: OwnerLedger):
         rows = [draft("a", date="1998"), draft("b", id="e")]
         take_in(hers, *rows)
-        assert take_in(ledger.of("bríd"), *rows) == Added(2, 0, {})
+        assert take_in(ledger.for_owner("bríd"), *rows) == BatchResult(2, 0, {})
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
     @given(drafts)
     def test_every_row_is_accepted_or_there_already_or_refused(self, ledger: Ledger, rows: list[EntryDraft]):
-        hers = ledger.of(f"somebody new {next(numbers)}")
+        hers = ledger.for_owner(f"somebody new {next(numbers)}")
         added = take_in(hers, *rows)
-        assert added.accepted + added.duplicates + len(added.refused) == len(rows)
+        assert added.accepted + added.duplicates + len(added.rejections) == len(rows)
         assert hers.count(ALL) == added.accepted
         again = take_in(hers, *rows)
         assert again.accepted == 0
-        assert again.refused.items() <= added.refused.items()  # fewer: another row has said it meanwhile
-        said = {(entry.text, entry.mood) for entry in hers.every(ALL)}
-        taken = [row for place, row in enumerate(rows) if place not in added.refused]
+        assert (
+            again.rejections.items() <= added.rejections.items()
+        )  # fewer: another row has said it meanwhile
+        said = {(entry.text, entry.mood) for entry in hers.iter_entries(ALL)}
+        taken = [row for place, row in enumerate(rows) if place not in added.rejections]
         assert said >= {(row.text, row.mood) for row in taken}
 
 
@@ -164,14 +170,14 @@ class TestManyAtOnce:
             draft(str(number), date="1998", id=f"e{number}" if number % 2 else None) for number in range(200)
         ]
 
-        def take(turn: int) -> Added:
+        def take(turn: int) -> BatchResult:
             return take_in(hers, *(rows if turn % 2 else reversed(rows)))
 
         with ThreadPoolExecutor(4) as pool:
             added = list(pool.map(take, range(4)))
         assert sum(one.accepted for one in added) == 200
         assert sum(one.duplicates for one in added) == 600
-        assert sorted(int(entry.text) for entry in hers.every(ALL)) == list(range(200))
+        assert sorted(int(entry.text) for entry in hers.iter_entries(ALL)) == list(range(200))
 
     def test_an_import_that_is_killed_is_there_by_whole_batches_and_can_be_done_again(
         self, ledger: Ledger, ledger_url: str
@@ -181,7 +187,7 @@ class TestManyAtOnce:
             "from services.diary.entry import EntryDraft\n"
             "from services.diary.ledger.ledger import Ledger\n"
             "ledger = Ledger(sys.argv[1])\n"
-            "hers = ledger.of('ada')\n"
+            "hers = ledger.for_owner('ada')\n"
             "imported = hers.begin_import('a')\n"
             "rows = [EntryDraft(text=str(n), date='1998') for n in range(200)]\n"
             "hers.add_rows(imported, rows[:100])\n"
@@ -192,9 +198,9 @@ class TestManyAtOnce:
         )
         done = subprocess.run([sys.executable, "-c", script, ledger_url], cwd=ROOT, check=False)
         assert done.returncode == -9
-        hers = ledger.of("ada")
+        hers = ledger.for_owner("ada")
         assert hers.count(ALL) == 100
-        assert take_in(hers, *(draft(str(number), date="1998") for number in range(200))) == Added(
+        assert take_in(hers, *(draft(str(number), date="1998") for number in range(200))) == BatchResult(
             100, 100, {}
         )
 

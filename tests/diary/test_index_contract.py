@@ -18,12 +18,12 @@ from qdrant_places import DAY, Folder, Server, chunk, standin
 from services.diary.embedding.embedder import Vector
 from services.diary.index.types import (
     DENSE,
-    WORDS,
+    SPARSE,
     Chunk,
     ChunkRef,
     EntryKey,
     Hit,
-    Indexed,
+    IndexedVersion,
     IndexEngine,
     IndexQuery,
     SparseVector,
@@ -40,11 +40,11 @@ def cosine(one: Vector, other: Vector) -> float:
 
 
 def found(index: IndexEngine, owner: str = "ada", question: str = "any", **days: str) -> set[str]:
-    return {hit.entry_id for hit in index.of(owner).search(asked(question), ALL, **days)}
+    return {hit.entry_id for hit in index.for_owner(owner).search(asked(question), ALL, **days)}
 
 
 def place_of(one: Chunk | Hit) -> ChunkRef:
-    return ChunkRef(one.entry_id, one.version, one.place)
+    return ChunkRef(one.entry_id, one.version, one.ordinal)
 
 
 def by_text(hits: list[Hit]) -> dict[str, dict[str, float]]:
@@ -94,21 +94,21 @@ def index(place: Folder | Server) -> Iterator[IndexEngine]:
 class TestWriting:
     def test_it_is_empty_at_first(self, index: IndexEngine):
         assert index.count() == 0
-        assert index.of("ada").search(asked("a"), 5) == []
+        assert index.for_owner("ada").search(asked("a"), 5) == []
         assert list(index.versions()) == []
         index.check()
 
     def test_writing_twice_changes_nothing(self, index: IndexEngine):
-        chunks = [chunk("e", place=place) for place in range(3)]
+        chunks = [chunk("e", ordinal=place) for place in range(3)]
         index.upsert(chunks)
-        once = index.of("ada").search(asked("e"), 10)
+        once = index.for_owner("ada").search(asked("e"), 10)
         index.upsert(chunks)
         index.upsert(chunks[:1])
         assert index.count() == 3
-        assert index.of("ada").search(asked("e"), 10) == once
+        assert index.for_owner("ada").search(asked("e"), 10) == once
 
     def test_owner_entry_version_and_place_make_a_chunk_what_it_is(self, index: IndexEngine):
-        others = [chunk("e", owner="bríd"), chunk("e", version=2), chunk("e", place=1), chunk("f")]
+        others = [chunk("e", owner="bríd"), chunk("e", version=2), chunk("e", ordinal=1), chunk("f")]
         index.upsert([chunk("e"), *others])
         assert index.count() == 5
 
@@ -118,27 +118,27 @@ class TestWriting:
 
     def test_what_is_found_is_what_was_written(self, index: IndexEngine):
         text = "NUL \x00, \u202e, <|im_end|>, é and 🐕"
-        index.upsert([chunk(text, entry_id="demo-14", version=3, place=2, last_day="2026-02-01")])
-        (hit,) = index.of("ada").search(asked(text), 1)
-        assert (hit.entry_id, hit.version, hit.place, hit.asks) == ("demo-14", 3, 2, False)
+        index.upsert([chunk(text, entry_id="demo-14", version=3, ordinal=2, last_day="2026-02-01")])
+        (hit,) = index.for_owner("ada").search(asked(text), 1)
+        assert (hit.entry_id, hit.version, hit.ordinal, hit.ends_in_question) == ("demo-14", 3, 2, False)
         assert (hit.first_day, hit.last_day) == (DAY, "2026-02-01")
 
     def test_a_chunk_of_stop_words_alone_is_kept(self, index: IndexEngine):
-        index.upsert([chunk("to be", words=NO_WORDS)])
-        (hit,) = index.of("ada").search(asked("to be"), 1)
-        assert hit.scores == {DENSE: pytest.approx(1.0, abs=1e-5), WORDS: 0.0}
+        index.upsert([chunk("to be", sparse_vector=NO_WORDS)])
+        (hit,) = index.for_owner("ada").search(asked("to be"), 1)
+        assert hit.scores == {DENSE: pytest.approx(1.0, abs=1e-5), SPARSE: 0.0}
 
     def test_a_vector_of_the_wrong_dimension_makes_the_diary_unavailable(self, index: IndexEngine):
         with pytest.raises(DiaryUnavailable, match="dimension"):
             index.upsert([chunk("short", vector=[1.0])])
         with pytest.raises(DiaryUnavailable, match="dimension"):
-            index.of("ada").search(IndexQuery([1.0], NO_WORDS), 5)
+            index.for_owner("ada").search(IndexQuery([1.0], NO_WORDS), 5)
         assert index.count() == 0
 
     def test_writing_and_forgetting_nothing_is_no_mistake(self, index: IndexEngine):
         index.upsert([chunk("kept")])
         index.upsert([])
-        index.forget([])
+        index.delete([])
         assert index.count() == 1
 
 
@@ -147,48 +147,49 @@ class TestSearching:
         texts = [f"text{i}" for i in range(50)]
         index.upsert([chunk(text) for text in texts])
         expected = sorted((cosine(unit_vector("question"), unit_vector(t)) for t in texts), reverse=True)
-        hits = index.of("ada").search(asked("question"), 7)
+        hits = index.for_owner("ada").search(asked("question"), 7)
         assert [hit.scores[DENSE] for hit in hits] == pytest.approx(expected[:7], abs=1e-5)
 
     def test_the_words_score_is_bm25s_idf_among_the_owners_chunks(self, index: IndexEngine):
         index.upsert([chunk(text) for text in ("fog", "fog harbour", "fog harbour dog", "cat")])
         index.upsert([chunk(f"fog {i}", owner="bríd") for i in range(20)])
         rarity = {df: math.log(1 + (4 - df + 0.5) / (df + 0.5)) for df in (1, 2, 3)}
-        scores = by_text(index.of("ada").search(asked("harbour dog"), ALL))
-        assert scores["fog harbour dog"][WORDS] == pytest.approx(rarity[2] + rarity[1], rel=1e-4)
-        assert scores["fog harbour"][WORDS] == pytest.approx(rarity[2], rel=1e-4)
-        assert scores["cat"][WORDS] == 0.0
+        scores = by_text(index.for_owner("ada").search(asked("harbour dog"), ALL))
+        assert scores["fog harbour dog"][SPARSE] == pytest.approx(rarity[2] + rarity[1], rel=1e-4)
+        assert scores["fog harbour"][SPARSE] == pytest.approx(rarity[2], rel=1e-4)
+        assert scores["cat"][SPARSE] == 0.0
 
     def test_another_owners_words_change_no_score(self, index: IndexEngine):
         index.upsert([chunk("fog"), chunk("cat")])
-        alone = index.of("ada").search(asked("fog"), 5)
+        alone = index.for_owner("ada").search(asked("fog"), 5)
         index.upsert([chunk(f"fog {i}", owner="bríd") for i in range(30)])
-        assert by_text(index.of("ada").search(asked("fog"), 5)) == {
+        assert by_text(index.for_owner("ada").search(asked("fog"), 5)) == {
             text: pytest.approx(scores, rel=1e-4) for text, scores in by_text(alone).items()
         }
 
     def test_each_part_brings_its_best(self, index: IndexEngine):
-        question = IndexQuery(unit_vector("far away"), asked("harbour").words)
+        question = IndexQuery(unit_vector("far away"), asked("harbour").sparse_vector)
         index.upsert([chunk(f"text{i}") for i in range(30)])
         index.upsert([chunk("far away"), chunk("the harbour", vector=[-x for x in unit_vector("far away")])])
-        assert [hit.entry_id for hit in index.of("ada").search(question, 1)] == ["far away", "the harbour"]
+        hits = index.for_owner("ada").search(question, 1)
+        assert [hit.entry_id for hit in hits] == ["far away", "the harbour"]
 
     def test_a_hit_has_both_scores_whichever_part_found_it(self, index: IndexEngine):
         index.upsert([chunk(f"{word} {i}") for i in range(40) for word in ("fog", "dog")])
         question = asked("fog 3")
-        everything = by_text(index.of("ada").search(question, ALL))
-        few = by_text(index.of("ada").search(question, 5))
+        everything = by_text(index.for_owner("ada").search(question, ALL))
+        few = by_text(index.for_owner("ada").search(question, 5))
         assert 5 < len(few) <= 10
         assert few == {text: pytest.approx(everything[text], abs=1e-5) for text in few}
 
     def test_a_question_of_stop_words_alone_is_asked_by_meaning(self, index: IndexEngine):
         index.upsert([chunk("fog"), chunk("dog")])
-        hits = index.of("ada").search(IndexQuery(unit_vector("fog"), NO_WORDS), 1)
+        hits = index.for_owner("ada").search(IndexQuery(unit_vector("fog"), NO_WORDS), 1)
         assert [hit.entry_id for hit in hits] == ["fog"]
 
     def test_every_chunk_is_found_once(self, index: IndexEngine):
-        index.upsert([chunk("fog", place=place) for place in range(5)])
-        assert [hit.place for hit in index.of("ada").search(asked("fog"), ALL)] == [0, 1, 2, 3, 4]
+        index.upsert([chunk("fog", ordinal=place) for place in range(5)])
+        assert [hit.ordinal for hit in index.for_owner("ada").search(asked("fog"), ALL)] == [0, 1, 2, 3, 4]
 
     def test_days_that_overlap_are_found(self, index: IndexEngine):
         index.upsert(
@@ -216,14 +217,14 @@ class TestSearching:
 
     def test_days_bind_both_parts_and_leave_the_scores_as_they_are(self, index: IndexEngine):
         index.upsert([chunk(f"fog {day}", day=day) for day in ("2025-01-01", "2026-01-01", "2026-01-05")])
-        everything = by_text(index.of("ada").search(asked("fog"), ALL))
-        within = by_text(index.of("ada").search(asked("fog"), ALL, first_day="2026-01-01"))
+        everything = by_text(index.for_owner("ada").search(asked("fog"), ALL))
+        within = by_text(index.for_owner("ada").search(asked("fog"), ALL, first_day="2026-01-01"))
         assert set(within) == {"fog 2026-01-01", "fog 2026-01-05"}
         assert within == {text: pytest.approx(everything[text], abs=1e-5) for text in within}
 
     def test_neighbours_are_fetched_by_their_places(self, index: IndexEngine):
-        index.upsert([chunk(f"fog {place}", entry_id="e", place=place) for place in range(4)])
-        index.upsert([chunk("fog 1", owner="bríd", entry_id="hers", place=1)])
+        index.upsert([chunk(f"fog {place}", entry_id="e", ordinal=place) for place in range(4)])
+        index.upsert([chunk("fog 1", owner="bríd", entry_id="hers", ordinal=1)])
         wanted = [
             ChunkRef("e", 1, 1),
             ChunkRef("e", 1, 2),
@@ -231,13 +232,13 @@ class TestSearching:
             ChunkRef("e", 2, 1),
             ChunkRef("hers", 1, 1),
         ]
-        hits = index.of("ada").around(wanted, asked("fog 2"))
-        assert sorted(hit.place for hit in hits) == [1, 2]
-        everything = by_text(index.of("ada").search(asked("fog 2"), ALL))
+        hits = index.for_owner("ada").fetch(wanted, asked("fog 2"))
+        assert sorted(hit.ordinal for hit in hits) == [1, 2]
+        everything = by_text(index.for_owner("ada").search(asked("fog 2"), ALL))
         assert by_text(hits) == {
             hit.entry_id: pytest.approx(everything[hit.entry_id], abs=1e-5) for hit in hits
         }
-        assert index.of("ada").around([], asked("fog")) == []
+        assert index.for_owner("ada").fetch([], asked("fog")) == []
 
 
 class TestOwners:
@@ -248,8 +249,8 @@ class TestOwners:
     def test_a_stranger_finds_nothing(self, index: IndexEngine):
         index.upsert([chunk("hers")])
         for stranger in ("", "Ada", "ad", "ada ", "*"):
-            assert index.of(stranger).search(asked("hers"), 5) == []
-            assert index.of(stranger).around([ChunkRef("hers", 1, 0)], asked("hers")) == []
+            assert index.for_owner(stranger).search(asked("hers"), 5) == []
+            assert index.for_owner(stranger).fetch([ChunkRef("hers", 1, 0)], asked("hers")) == []
 
     def test_a_thousand_searches_edits_and_deletes_of_each_of_two_owners_never_cross(
         self, index: IndexEngine
@@ -269,23 +270,23 @@ class TestOwners:
                             owner=owner,
                             entry_id=entry_id,
                             version=version,
-                            place=place,
+                            ordinal=place,
                             day=f"2026-01-{chance.randrange(1, 29):02}",
                         )
                         for place in range(chance.randrange(1, 4))
                     ]
                     index.upsert(diary[entry_id])
                     key = EntryKey(owner, entry_id)
-                    index.forget([key], except_version={key: version})
+                    index.delete([key], except_version={key: version})
                 case "delete":
                     diary.pop(entry_id, None)
-                    index.forget([EntryKey(owner, entry_id)])
+                    index.delete([EntryKey(owner, entry_id)])
                 case "search":
                     first_day = f"2026-01-{chance.randrange(1, 29):02}"
                     expected = {place_of(c) for cs in diary.values() for c in cs if c.last_day >= first_day}
-                    hits = index.of(owner).search(asked(f"fog {number}"), ALL, first_day)
+                    hits = index.for_owner(owner).search(asked(f"fog {number}"), ALL, first_day)
                     assert {place_of(hit) for hit in hits} == expected
-                    few = index.of(owner).search(asked("fog"), 3)
+                    few = index.for_owner(owner).search(asked("fog"), 3)
                     assert all((hit.version - 1) % 2 == number % 2 for hit in few)
         held = {(i.owner, i.entry_id, i.version, i.chunks) for i in index.versions()}
         assert held == {
@@ -297,32 +298,32 @@ class TestOwners:
 
 class TestForgetting:
     def test_it_takes_all_chunks_of_the_entries_named_and_no_others(self, index: IndexEngine):
-        index.upsert([chunk("e", place=place) for place in range(3)])
+        index.upsert([chunk("e", ordinal=place) for place in range(3)])
         index.upsert([chunk("e", owner="bríd"), chunk("f"), chunk("g")])
-        index.forget([EntryKey("ada", "e"), EntryKey("ada", "g"), EntryKey("ada", "never written")])
+        index.delete([EntryKey("ada", "e"), EntryKey("ada", "g"), EntryKey("ada", "never written")])
         assert found(index) == {"f"}
         assert found(index, owner="bríd") == {"e"}
 
     def test_a_version_can_be_spared(self, index: IndexEngine):
         for version in (1, 2, 3):
             index.upsert([chunk(f"{entry} {version}", entry_id=entry, version=version) for entry in "ef"])
-        index.forget([EntryKey("ada", "e"), EntryKey("ada", "f")], except_version={EntryKey("ada", "e"): 3})
-        assert {(hit.entry_id, hit.version) for hit in index.of("ada").search(asked("any"), ALL)} == {
+        index.delete([EntryKey("ada", "e"), EntryKey("ada", "f")], except_version={EntryKey("ada", "e"): 3})
+        assert {(hit.entry_id, hit.version) for hit in index.for_owner("ada").search(asked("any"), ALL)} == {
             ("e", 3)
         }
 
     def test_hundreds_of_entries_go_at_once(self, index: IndexEngine):
         index.upsert([chunk(f"e{i}") for i in range(250)])
-        index.forget(EntryKey("ada", f"e{i}") for i in range(250) if i != 207)
+        index.delete(EntryKey("ada", f"e{i}") for i in range(250) if i != 207)
         assert found(index) == {"e207"}
 
     def test_versions_tell_what_is_held_page_after_page(self, index: IndexEngine):
-        index.upsert([chunk(f"e{i}", entry_id=f"e{i % 700}", place=i // 700) for i in range(1_400)])
+        index.upsert([chunk(f"e{i}", entry_id=f"e{i % 700}", ordinal=i // 700) for i in range(1_400)])
         index.upsert([chunk("e0", owner="bríd", version=2)])
         held = list(index.versions())
         assert len(held) == 701
-        assert Indexed("bríd", "e0", 2, 1) in held
-        assert Indexed("ada", "e699", 1, 2) in held
+        assert IndexedVersion("bríd", "e0", 2, 1) in held
+        assert IndexedVersion("ada", "e699", 1, 2) in held
 
 
 class TestSwitching:
@@ -330,11 +331,11 @@ class TestSwitching:
         self, index: IndexEngine, place: Folder | Server
     ):
         index.upsert([chunk("old")])
-        twin = index.twin()
+        twin = index.shadow()
         twin.upsert([chunk("new")])
-        twin.settle()
+        twin.optimize()
         assert (found(index), found(twin)) == ({"old"}, {"new"})
-        index.switch_to(twin)
+        index.promote(twin)
         assert found(index) == {"new"}
         index.upsert([chunk("newer")])
         assert found(index) == {"new", "newer"}
@@ -343,9 +344,9 @@ class TestSwitching:
     def test_the_next_process_finds_what_was_switched_to(self, place: Folder | Server):
         index = place.open()
         for text in ("second", "third"):
-            twin = index.twin()
+            twin = index.shadow()
             twin.upsert([chunk(text)])
-            index.switch_to(twin)
+            index.promote(twin)
         index.close()
         following = place.open()
         assert found(following) == {"third"}
@@ -353,29 +354,29 @@ class TestSwitching:
 
     def test_a_twin_that_is_closed_leaves_nothing(self, index: IndexEngine, place: Folder | Server):
         index.upsert([chunk("old")])
-        twin = index.twin()
+        twin = index.shadow()
         twin.upsert([chunk("new")])
         twin.close()
         assert found(index) == {"old"}
         assert len(place.left()) == 1
 
     def test_a_twin_that_was_switched_to_is_not_dropped_by_closing_it(self, index: IndexEngine):
-        twin = index.twin()
+        twin = index.shadow()
         twin.upsert([chunk("new")])
-        index.switch_to(twin)
+        index.promote(twin)
         twin.close()
         assert found(index) == {"new"}
 
     def test_a_twin_that_was_left_behind_does_not_come_back(self, index: IndexEngine):
-        index.twin().upsert([chunk("half done")])
-        twin = index.twin()
+        index.shadow().upsert([chunk("half done")])
+        twin = index.shadow()
         assert twin.count() == 0
-        index.switch_to(twin)
+        index.promote(twin)
         assert found(index) == set()
 
     def test_an_index_is_not_switched_to_a_stranger(self, index: IndexEngine):
         with pytest.raises(ConfigError, match="twin"):
-            index.switch_to(index)
+            index.promote(index)
 
     def test_searches_go_on_while_it_is_switched(self, index: IndexEngine):
         index.upsert([chunk(f"fog {i}") for i in range(20)])
@@ -394,9 +395,9 @@ class TestSwitching:
         searcher = threading.Thread(target=search)
         searcher.start()
         for _ in range(3):
-            twin = index.twin()
+            twin = index.shadow()
             twin.upsert([chunk(f"fog {i}") for i in range(20)])
-            index.switch_to(twin)
+            index.promote(twin)
         done.set()
         searcher.join()
         assert failed == []
@@ -422,9 +423,9 @@ class TestAnotherModel:
     def test_it_takes_over_by_a_switch(self, place: Folder | Server):
         written(place)
         other = place.open("other", replacing=True)
-        twin = other.twin()
+        twin = other.shadow()
         twin.upsert([chunk("new")])
-        other.switch_to(twin)
+        other.promote(twin)
         assert found(other) == {"new"}
         other.close()
         assert len(place.left()) == 1
@@ -434,7 +435,7 @@ class TestAnotherModel:
     def test_what_was_opened_to_be_replaced_changes_nothing_before_the_switch(self, place: Folder | Server):
         written(place)
         other = place.open("other", replacing=True)
-        other.twin().close()
+        other.shadow().close()
         other.close()
         again = place.open()
         assert found(again) == {"old"}

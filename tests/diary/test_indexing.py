@@ -9,8 +9,8 @@ import pytest
 from fake_embedder import FakeEmbedder, unit_vector
 
 from services.diary.entry import Entry
-from services.diary.index import bm25 as words
-from services.diary.index.indexing import index_batch, spelled_out
+from services.diary.index import bm25
+from services.diary.index.indexing import build_chunks, spell_out_date
 
 
 def entry(
@@ -33,8 +33,8 @@ class CountingEmbedder(FakeEmbedder):
 
 def test_each_piece_is_a_chunk_with_its_place_days_and_vector():
     written = entry("Rain.\nThen sun.", first="2026-05-01", last="2026-05-31")
-    chunks = index_batch([written], FakeEmbedder())
-    assert [(chunk.place, chunk.text) for chunk in chunks] == [(0, "Rain."), (1, "Then sun.")]
+    chunks = build_chunks([written], FakeEmbedder())
+    assert [(chunk.ordinal, chunk.text) for chunk in chunks] == [(0, "Rain."), (1, "Then sun.")]
     for chunk in chunks:
         assert (chunk.owner, chunk.entry_id, chunk.version) == ("ada", "one", 2)
         assert (chunk.first_day, chunk.last_day) == ("2026-05-01", "2026-05-31")
@@ -42,16 +42,18 @@ def test_each_piece_is_a_chunk_with_its_place_days_and_vector():
 
 
 def test_a_chunk_is_found_by_the_words_of_its_day():
-    (chunk,) = index_batch([entry("It rained.")], FakeEmbedder())
-    assert set(words.question("What about the rain on 3 May 2026?").indices) <= set(chunk.words.indices)
+    (chunk,) = build_chunks([entry("It rained.")], FakeEmbedder())
+    assert set(bm25.query_vector("What about the rain on 3 May 2026?").indices) <= set(
+        chunk.sparse_vector.indices
+    )
     assert "2026" not in chunk.text
 
 
 def test_many_entries_are_embedded_in_one_batch():
     embedder = CountingEmbedder()
-    chunks = index_batch([entry("a\nB", id="x"), entry("C", id="y"), entry("D", owner="bríd")], embedder)
+    chunks = build_chunks([entry("a\nB", id="x"), entry("C", id="y"), entry("D", owner="bríd")], embedder)
     assert embedder.batches == [["a", "B", "C", "D"]]
-    assert [(c.owner, c.entry_id, c.place) for c in chunks] == [
+    assert [(c.owner, c.entry_id, c.ordinal) for c in chunks] == [
         ("ada", "x", 0),
         ("ada", "x", 1),
         ("ada", "y", 0),
@@ -61,8 +63,8 @@ def test_many_entries_are_embedded_in_one_batch():
 
 def test_a_removed_entry_has_no_chunks_and_nothing_is_embedded_for_it():
     embedder = CountingEmbedder()
-    assert index_batch([entry("still here", removed=True)], embedder) == []
-    assert index_batch([], embedder) == []
+    assert build_chunks([entry("still here", removed=True)], embedder) == []
+    assert build_chunks([], embedder) == []
     assert embedder.batches == []
 
 
@@ -77,4 +79,4 @@ def test_a_removed_entry_has_no_chunks_and_nothing_is_embedded_for_it():
     ],
 )
 def test_a_date_is_spelled_out_as_people_ask_for_it(date: str, first: str, last: str, said: str):
-    assert spelled_out(entry("x", date=date, first=first, last=last)) == said
+    assert spell_out_date(entry("x", date=date, first=first, last=last)) == said

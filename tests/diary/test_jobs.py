@@ -24,7 +24,7 @@ from services.diary.job_ids import (
     JobName,
     import_job_id,
     job_id,
-    read_job_id,
+    parse_job_id,
     reflection_job_id,
 )
 from services.diary.job_queue import QUEUE_NAME, JobQueue, diary_queue
@@ -45,7 +45,7 @@ NAMES = ENTRY_NAMES | OTHER_NAMES
 
 @pytest.fixture
 def entry(ledger: Ledger) -> Entry:
-    return ledger.of("ada").add(EntryDraft(text="Rain until four.", id="e-v2"))
+    return ledger.for_owner("ada").add(EntryDraft(text="Rain until four.", id="e-v2"))
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def away(tmp_path: Path) -> Redis:
 
 def take_in(ledger: Ledger, *texts: str) -> str:
     """An import of these texts."""
-    import_id = ledger.of("ada").begin_import("texts.jsonl")
-    ledger.of("ada").add_rows(import_id, [EntryDraft(text=text) for text in texts])
+    import_id = ledger.for_owner("ada").begin_import("texts.jsonl")
+    ledger.for_owner("ada").add_rows(import_id, [EntryDraft(text=text) for text in texts])
     return import_id
 
 
@@ -79,10 +79,10 @@ class TestTheNames:
     def test_they_are_read_by_their_owner_and_by_nobody_else(self, name, other: str):
         make, (owner, about, *version) = name
         kinds = {job_id: JobKind.ENTRY, import_job_id: JobKind.IMPORT, reflection_job_id: JobKind.REFLECTION}
-        assert read_job_id(owner, make(*name[1])) == JobName(kinds[make], about, *version)
+        assert parse_job_id(owner, make(*name[1])) == JobName(kinds[make], about, *version)
         if other != owner:
             with pytest.raises(NotFound):
-                read_job_id(other, make(*name[1]))
+                parse_job_id(other, make(*name[1]))
 
 
 class TestTheContract:
@@ -112,9 +112,9 @@ class TestTheContract:
         assert not any(b"Rain" in value for value in job.values())
 
     def test_a_submitted_job_waits_in_the_diarys_queue(self, jobs: Jobs, redis: Redis, entry: Entry):
-        assert not jobs.waits(entry)
+        assert not jobs.is_pending(entry)
         name = jobs.submit(entry)
-        assert jobs.waits(entry)
+        assert jobs.is_pending(entry)
         assert diary_queue(redis).job_ids == [name]
         assert redis.lrange(f"rq:queue:{QUEUE_NAME}", 0, -1) == [name.encode()]
 
@@ -137,8 +137,8 @@ class TestTheContract:
 
     def test_forgotten_jobs_are_gone_without_a_trace(self, jobs: Jobs, redis: Redis, entry: Entry):
         name = jobs.submit(entry)
-        JobQueue(redis).forget([name, "never"])
-        assert not jobs.waits(entry)
+        JobQueue(redis).delete([name, "never"])
+        assert not jobs.is_pending(entry)
         assert redis.keys("rq:job:*") == []
 
 
@@ -154,7 +154,7 @@ class TestTheReport:
     ):
         name = jobs.submit(entry)
         redis.hdel(f"rq:job:{name}", "status")  # what is left of it between RQ's two questions
-        assert not jobs.waits(entry)
+        assert not jobs.is_pending(entry)
         assert jobs.report("ada", name).status == "queued"
 
     def test_an_indexed_entry_is_a_finished_job(self, jobs: Jobs, ledger: Ledger, entry: Entry):
@@ -169,12 +169,12 @@ class TestTheReport:
         assert (report.status, report.reason) == ("failed", "ValueError: no")
 
     def test_a_job_that_was_put_off_tells_why_and_how_often(self, jobs: Jobs, ledger: Ledger, entry: Entry):
-        ledger.put_off(entry, "ValueError: no")
+        ledger.defer(entry, "ValueError: no")
         report = jobs.report("ada", job_id("ada", "e-v2", 1))
         assert (report.status, report.reason, report.attempts) == ("queued", "ValueError: no", 1)
 
     def test_the_job_of_a_removal_can_be_asked_for(self, jobs: Jobs, ledger: Ledger, entry: Entry):
-        tombstone = ledger.of("ada").remove(entry.id)
+        tombstone = ledger.for_owner("ada").remove(entry.id)
         report = jobs.report("ada", jobs.submit(tombstone))
         assert (report.status, report.version) == ("queued", 2)
         ledger.mark_indexed([tombstone])
@@ -238,7 +238,7 @@ class TestTheReport:
             assert raised.value.param == "id"
 
     def test_another_owners_job_is_not_found(self, jobs: Jobs, ledger: Ledger, entry: Entry):
-        ledger.of("bríd").add(EntryDraft(text="b", id="e-v2"))
+        ledger.for_owner("bríd").add(EntryDraft(text="b", id="e-v2"))
         for name in (jobs.submit(entry), jobs.submit_import("ada", take_in(ledger, "a"))):
             with pytest.raises(NotFound):
                 jobs.report("bríd", name)
@@ -247,7 +247,7 @@ class TestTheReport:
 class TestDeadLetters:
     @pytest.fixture
     def dead(self, ledger: Ledger) -> list[Entry]:
-        entries = [ledger.of("ada").add(EntryDraft(text=f"number {number}")) for number in range(5)]
+        entries = [ledger.for_owner("ada").add(EntryDraft(text=f"number {number}")) for number in range(5)]
         for entry in entries[:3]:
             ledger.mark_failed(entry, "ValueError: no")
         return entries[:3]
@@ -313,7 +313,7 @@ class TestWithoutAQueue:
 
     def test_nobody_can_say_whether_a_job_waits(self, away: Redis, ledger: Ledger, entry: Entry):
         with pytest.raises(DiaryUnavailable):
-            Jobs(away, ledger).waits(entry)
+            Jobs(away, ledger).is_pending(entry)
 
     def test_the_ledger_still_tells_how_a_job_stands(self, away: Redis, ledger: Ledger, entry: Entry):
         name, jobs = job_id("ada", "e-v2", 1), Jobs(away, ledger)

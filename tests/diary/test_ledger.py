@@ -18,7 +18,7 @@ from services.diary.entry import Entry, EntryDraft, IndexState, Source
 from services.diary.ledger import ledger as ledger_module
 from services.diary.ledger.ledger import BACKOFF_S, Ledger
 from services.diary.ledger.paging import EntryFilter
-from services.diary.ledger.tables import conversations, entries, idempotency_keys, utc
+from services.diary.ledger.tables import conversations, entries, idempotency_keys, utc_timestamp
 from services.errors import ConfigError, NotFound
 
 ROOT = Path(__file__).parents[2]
@@ -36,27 +36,27 @@ def draft(text: str = "a", **fields: object) -> EntryDraft:
 def make_due(ledger: Ledger, entry: Entry) -> Entry:
     """Let the time pass until an entry that was put off may be tried again."""
     with ledger.transaction() as connection:
-        connection.execute(update(entries).where(entries.c.id == entry.id).values(retry_at=utc()))
+        connection.execute(update(entries).where(entries.c.id == entry.id).values(retry_at=utc_timestamp()))
     return ledger.current(entry.owner, entry.id)
 
 
 class TestWhatWaitsForTheIndex:
     def test_entries_wait_oldest_first_until_they_are_indexed_or_have_failed(self, ledger: Ledger):
-        first, second, third = (ledger.of(owner).add(draft()) for owner in ("ada", "bríd", "ada"))
+        first, second, third = (ledger.for_owner(owner).add(draft()) for owner in ("ada", "bríd", "ada"))
         assert ledger.due(10) == [first, second, third]
         assert ledger.due(2) == [first, second]
         ledger.mark_indexed([second])
         ledger.mark_failed(third, "ValueError: no")
         assert ledger.due(10) == [first]
-        failed = ledger.of("ada").get(third.id)
+        failed = ledger.for_owner("ada").get(third.id)
         assert (failed.state, failed.reason, failed.attempts) == (IndexState.FAILED, "ValueError: no", 1)
 
     def test_an_edited_entry_waits_again_at_the_end_and_a_tombstone_too(self, ledger: Ledger):
-        first, second = ledger.of("ada").add(draft("a")), ledger.of("ada").add(draft("b"))
+        first, second = ledger.for_owner("ada").add(draft("a")), ledger.for_owner("ada").add(draft("b"))
         ledger.mark_indexed([first])
-        edited = ledger.of("ada").edit(first.id, draft("c"))
+        edited = ledger.for_owner("ada").edit(first.id, draft("c"))
         assert ledger.due(10) == [second, edited]
-        removed = ledger.of("ada").remove(second.id)
+        removed = ledger.for_owner("ada").remove(second.id)
         assert ledger.due(10) == [edited, removed]
         assert removed.removed
         ledger.mark_indexed([edited, removed])
@@ -64,13 +64,13 @@ class TestWhatWaitsForTheIndex:
         assert ledger.current("ada", second.id).state == IndexState.INDEXED
 
     def test_an_entry_has_waited_only_as_long_as_it_has(self, ledger: Ledger):
-        ledger.of("ada").add(draft())
+        ledger.for_owner("ada").add(draft())
         assert ledger.due(10, timedelta(seconds=30)) == []
         time.sleep(0.06)
         assert len(ledger.due(10, timedelta(milliseconds=50))) == 1
 
     def test_the_rows_of_an_import_are_due_by_themselves(self, ledger: Ledger):
-        hers = ledger.of("ada")
+        hers = ledger.for_owner("ada")
         hers.add(draft("by hand"))
         imported = hers.begin_import("a.jsonl")
         hers.add_rows(imported, [draft("one"), draft("two"), draft("three")])
@@ -81,26 +81,26 @@ class TestWhatWaitsForTheIndex:
         assert [entry.text for entry in ledger.due(10)] == ["by hand", "three"]
 
     def test_what_is_not_the_current_version_is_not_marked(self, ledger: Ledger):
-        old = ledger.of("ada").add(draft("a"))
-        new = ledger.of("ada").edit(old.id, draft("b"))
+        old = ledger.for_owner("ada").add(draft("a"))
+        new = ledger.for_owner("ada").edit(old.id, draft("b"))
         ledger.mark_indexed([old])
         ledger.mark_failed(old, "ValueError: no")
-        assert ledger.put_off(old, "ValueError: no") == IndexState.QUEUED
+        assert ledger.defer(old, "ValueError: no") == IndexState.QUEUED
         assert ledger.due(10) == [new]
         assert ledger.current("ada", old.id) == new
 
     def test_marking_one_owners_entry_leaves_the_others(self, ledger: Ledger):
-        hers = ledger.of("ada").add(draft(id="e"))
-        not_hers = ledger.of("bríd").add(draft(id="e"))
+        hers = ledger.for_owner("ada").add(draft(id="e"))
+        not_hers = ledger.for_owner("bríd").add(draft(id="e"))
         ledger.mark_indexed([hers])
-        ledger.put_off(hers, "later")
+        ledger.defer(hers, "later")
         ledger.mark_failed(hers, "never")
-        assert ledger.of("bríd").get("e") == not_hers
+        assert ledger.for_owner("bríd").get("e") == not_hers
 
     def test_when_the_index_is_lost_what_was_in_it_waits_again(self, ledger: Ledger):
-        indexed, failed, queued, removed = (ledger.of("ada").add(draft(str(n))) for n in range(4))
+        indexed, failed, queued, removed = (ledger.for_owner("ada").add(draft(str(n))) for n in range(4))
         ledger.mark_failed(failed, "ValueError: no")
-        ledger.mark_indexed([indexed, ledger.of("ada").remove(removed.id)])
+        ledger.mark_indexed([indexed, ledger.for_owner("ada").remove(removed.id)])
         assert ledger.requeue_indexed() == 1
         assert ledger.due(10) == [queued, indexed]
         assert ledger.due(10, timedelta(seconds=30)) == []
@@ -111,11 +111,14 @@ class TestWhatWaitsForTheIndex:
         expected = []
         for owner in ("ada", "bríd", "z"):
             rows = [draft(f"{owner} {number}") for number in range(700)]
-            ledger.of(owner).add_rows(ledger.of(owner).begin_import("a.jsonl"), rows)
-            gone = ledger.of(owner).add(draft(id="gone"))
-            edited = ledger.of(owner).add(draft(id="edited"))
-            expected += [ledger.of(owner).remove(gone.id), ledger.of(owner).edit(edited.id, draft("b"))]
-        told = list(ledger.every_current())
+            ledger.for_owner(owner).add_rows(ledger.for_owner(owner).begin_import("a.jsonl"), rows)
+            gone = ledger.for_owner(owner).add(draft(id="gone"))
+            edited = ledger.for_owner(owner).add(draft(id="edited"))
+            expected += [
+                ledger.for_owner(owner).remove(gone.id),
+                ledger.for_owner(owner).edit(edited.id, draft("b")),
+            ]
+        told = list(ledger.iter_current())
         assert len(told) == len({(entry.owner, entry.id) for entry in told}) == 3 * 702
         assert [entry for entry in told if not entry.import_id] == sorted(
             expected, key=lambda entry: (entry.owner.encode(), entry.id)
@@ -124,10 +127,10 @@ class TestWhatWaitsForTheIndex:
 
 class TestAttempts:
     def test_an_entry_is_put_off_five_times_ever_longer_and_has_failed_the_sixth(self, ledger: Ledger):
-        entry = ledger.of("ada").add(draft())
+        entry = ledger.for_owner("ada").add(draft())
         for attempt, seconds in enumerate(BACKOFF_S, 1):
             began = datetime.now(UTC)
-            assert ledger.put_off(entry, f"ValueError: {attempt}") == IndexState.QUEUED
+            assert ledger.defer(entry, f"ValueError: {attempt}") == IndexState.QUEUED
             assert ledger.due(10) == []
             now = ledger.current("ada", entry.id)
             assert (now.attempts, now.reason) == (attempt, f"ValueError: {attempt}")
@@ -137,38 +140,38 @@ class TestAttempts:
             assert began + waits <= retry_at <= datetime.now(UTC) + waits
             again = make_due(ledger, entry)
             assert ledger.due(10) == [again]
-        assert ledger.put_off(entry, "ValueError: enough") == IndexState.FAILED
+        assert ledger.defer(entry, "ValueError: enough") == IndexState.FAILED
         dead = ledger.current("ada", entry.id)
         assert (dead.state, dead.reason, dead.attempts) == (IndexState.FAILED, "ValueError: enough", 6)
         assert ledger.due(10) == []
 
     def test_a_failed_one_is_listed_and_can_be_retried(self, ledger: Ledger):
-        hers = ledger.of("ada")
+        hers = ledger.for_owner("ada")
         entry = hers.add(draft())
         ledger.mark_failed(entry, "ValueError: no")
         assert [dead.id for dead in hers.with_state(IndexState.FAILED, 10).entries] == [entry.id]
-        assert ledger.of("bríd").with_state(IndexState.FAILED, 10).entries == []
+        assert ledger.for_owner("bríd").with_state(IndexState.FAILED, 10).entries == []
         assert hers.retry(entry.id, 1) == entry
         assert ledger.due(10) == [entry]
         assert hers.with_state(IndexState.FAILED, 10).entries == []
 
     def test_success_forgets_the_attempts(self, ledger: Ledger):
-        entry = ledger.of("ada").add(draft())
-        ledger.put_off(entry, "ValueError: no")
+        entry = ledger.for_owner("ada").add(draft())
+        ledger.defer(entry, "ValueError: no")
         ledger.mark_indexed([entry])
         assert ledger.current("ada", entry.id) == replace(entry, state=IndexState.INDEXED)
 
     def test_an_edited_entry_begins_anew(self, ledger: Ledger):
-        entry = ledger.of("ada").add(draft("a"))
-        ledger.put_off(entry, "ValueError: no")
-        edited = ledger.of("ada").edit(entry.id, draft("b"))
+        entry = ledger.for_owner("ada").add(draft("a"))
+        ledger.defer(entry, "ValueError: no")
+        edited = ledger.for_owner("ada").edit(entry.id, draft("b"))
         assert (edited.attempts, edited.reason) == (0, None)
         assert ledger.due(10) == [edited]
 
     @pytest.mark.parametrize("reason", ["half a \ud800 pair", "NUL \x00", "é" * 100_000])
     def test_any_reason_can_be_noted(self, ledger: Ledger, reason: str):
-        entry = ledger.of("ada").add(draft())
-        ledger.put_off(entry, reason)
+        entry = ledger.for_owner("ada").add(draft())
+        ledger.defer(entry, reason)
         ledger.mark_failed(entry, reason)
         kept = ledger.current("ada", entry.id).reason
         assert kept is not None
@@ -178,7 +181,11 @@ class TestAttempts:
 
 class TestTransactions:
     def test_other_tables_are_written_as_a_whole_or_not_at_all(self, ledger: Ledger):
-        row = {"owner": "ada", "messages": [{"role": "user", "content": "\x00\ud800"}], "changed_at": utc()}
+        row = {
+            "owner": "ada",
+            "messages": [{"role": "user", "content": "\x00\ud800"}],
+            "changed_at": utc_timestamp(),
+        }
         with ledger.transaction() as connection:
             connection.execute(conversations.insert().values(**row, id="kept", reflected=False))
         with pytest.raises(ZeroDivisionError), ledger.transaction() as connection:  # noqa: PT012
@@ -189,20 +196,22 @@ class TestTransactions:
         assert (found.id, found.messages, found.reflected) == ("kept", row["messages"], False)
 
     def test_a_reading_transaction_sees_one_moment(self, ledger: Ledger):
-        entry = ledger.of("ada").add(draft("a", id="e"))
+        entry = ledger.for_owner("ada").add(draft("a", id="e"))
         texts = select(entries.c.text)
         with ledger.reading() as connection:
             before = connection.execute(texts).scalars().all()
-            ledger.of("ada").edit(entry.id, draft("b"))
+            ledger.for_owner("ada").edit(entry.id, draft("b"))
             assert connection.execute(texts).scalars().all() == before == ["a"]
-        assert ledger.of("ada").get("e").text == "b"
+        assert ledger.for_owner("ada").get("e").text == "b"
 
 
 class TestTheDatabase:
     def test_it_can_be_opened_again(self, ledger: Ledger, ledger_url: str):
-        hers = ledger.of("ada").add(draft(id="e"), source=Source.REFLECTION, origin={"turns": ["é\x00"]})
+        hers = ledger.for_owner("ada").add(
+            draft(id="e"), source=Source.REFLECTION, origin={"turns": ["é\x00"]}
+        )
         with Ledger(ledger_url) as again:
-            assert again.of("ada").get("e") == hers
+            assert again.for_owner("ada").get("e") == hers
         assert hers.origin == {"turns": ["é\x00"]}
 
     def test_an_accepted_entry_survives_a_killed_process(self, ledger_url: str):
@@ -210,7 +219,7 @@ class TestTheDatabase:
             "import os, sys\n"
             "from services.diary.entry import EntryDraft\n"
             "from services.diary.ledger.ledger import Ledger\n"
-            "entry = Ledger(sys.argv[1]).of('ada').add(EntryDraft(text='Just in time.'), 'key')\n"
+            "entry = Ledger(sys.argv[1]).for_owner('ada').add(EntryDraft(text='Just in time.'), 'key')\n"
             "print(entry.id, flush=True)\n"
             "os.kill(os.getpid(), 9)\n"
         )
@@ -223,7 +232,7 @@ class TestTheDatabase:
         )
         assert done.returncode == -9
         with Ledger(ledger_url) as reopened:
-            hers = reopened.of("ada")
+            hers = reopened.for_owner("ada")
             assert hers.get(done.stdout.strip()).text == "Just in time."
             assert hers.add(draft("Just in time."), "key").id == done.stdout.strip()
             assert len(reopened.due(10)) == 1
@@ -245,14 +254,14 @@ def test_a_nearly_full_disk_is_refused_before_anything_is_accepted(
 
 def test_a_long_diary_is_told_in_the_memory_of_a_few_pages(ledger: Ledger):
     """50 MB, as 100,000 entries of five hundred letters would have."""
-    hers, letters = ledger.of("ada"), "x" * 10_000
+    hers, letters = ledger.for_owner("ada"), "x" * 10_000
     imported = hers.begin_import("a.jsonl")
     for start in range(0, 5000, 250):
         hers.add_rows(imported, [draft(f"{start + n} {letters}") for n in range(250)])
     tracemalloc.start()
     try:
-        assert sum(len(entry.text) for entry in hers.every(EntryFilter())) > 50_000_000
-        assert sum(len(entry.text) for entry in ledger.every_current()) > 50_000_000
+        assert sum(len(entry.text) for entry in hers.iter_entries(EntryFilter())) > 50_000_000
+        assert sum(len(entry.text) for entry in ledger.iter_current()) > 50_000_000
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -260,13 +269,13 @@ def test_a_long_diary_is_told_in_the_memory_of_a_few_pages(ledger: Ledger):
 
 
 def test_an_idempotency_key_is_forgotten_after_thirty_days(ledger: Ledger):
-    mine = ledger.of("ada")
+    mine = ledger.for_owner("ada")
     old, new = mine.add(draft("old"), "old"), mine.add(draft("new"), "new")
-    long_ago = utc(datetime.now(UTC) - timedelta(days=30, seconds=1))
+    long_ago = utc_timestamp(datetime.now(UTC) - timedelta(days=30, seconds=1))
     with ledger.transaction() as connection:
         aged = update(idempotency_keys).where(idempotency_keys.c.key == "old")
         connection.execute(aged.values(created_at=long_ago))
-    assert ledger.forget_keys() == 1
+    assert ledger.delete_old_keys() == 1
     assert mine.add(draft("new"), "new") == new
     assert mine.add(draft("another"), "old").id != old.id
     assert mine.get(old.id) == old
@@ -277,20 +286,20 @@ class TestAClockThatWasSetBack:
 
     def test_an_entry_that_was_queued_tomorrow_is_due(self, ledger: Ledger):
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="microseconds")
-        entry = ledger.of("ada").add(draft())
+        entry = ledger.for_owner("ada").add(draft())
         with ledger.transaction() as connection:
             connection.execute(update(entries).values(queued_at=tomorrow))
         assert [one.id for one in ledger.due(10, timedelta(seconds=5))] == [entry.id]
 
     def test_one_that_was_put_off_until_tomorrow_may_be_tried(self, ledger: Ledger):
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="microseconds")
-        entry = ledger.of("ada").add(draft())
+        entry = ledger.for_owner("ada").add(draft())
         with ledger.transaction() as connection:
             connection.execute(update(entries).values(retry_at=tomorrow))
         assert [one.id for one in ledger.due(10)] == [entry.id]
 
     def test_one_that_was_put_off_just_now_still_waits(self, ledger: Ledger):
-        entry = ledger.of("ada").add(draft())
+        entry = ledger.for_owner("ada").add(draft())
         for _ in range(5):
-            ledger.put_off(entry, "no")
+            ledger.defer(entry, "no")
             assert ledger.due(10) == []

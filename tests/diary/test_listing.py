@@ -30,7 +30,7 @@ def ledger_url(either_url: str) -> str:
 
 @pytest.fixture
 def hers(ledger: Ledger) -> OwnerLedger:
-    return ledger.of("ada")
+    return ledger.for_owner("ada")
 
 
 def draft(text: str = "a", **fields: object) -> EntryDraft:
@@ -53,7 +53,7 @@ class TestPages:
             hers.add(draft(date, date=date))
         order = ["spring 2026", "2026-01-03T20:00", "2026-01-03T08:00:00+00:00", "2026-01-03", "2026-01-02"]
         assert texts(hers.page(ALL, 10).entries) == order
-        assert texts(list(hers.every(ALL))) == order[::-1]
+        assert texts(list(hers.iter_entries(ALL))) == order[::-1]
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8, 100])
     def test_pages_join_to_the_whole(self, hers: OwnerLedger, limit: int):
@@ -68,7 +68,7 @@ class TestPages:
             told += page.entries
             if (cursor := page.next_cursor) is None:
                 break
-        assert told == whole.entries == [*hers.every(ALL)][::-1]
+        assert told == whole.entries == [*hers.iter_entries(ALL)][::-1]
 
     def test_what_is_added_removed_and_edited_meanwhile_moves_no_page(self, hers: OwnerLedger):
         for number in range(10):
@@ -109,13 +109,13 @@ class TestPages:
 
     def test_a_cursor_of_another_owner_shows_nothing_of_theirs(self, ledger: Ledger):
         for _ in range(4):
-            ledger.of("ada").add(draft("hers", date="1998"))
-            ledger.of("bríd").add(draft("not hers", date="1998"))
-        cursor = ledger.of("bríd").page(ALL, 1).next_cursor
-        assert set(texts(ledger.of("ada").page(ALL, 10, cursor).entries)) <= {"hers"}
+            ledger.for_owner("ada").add(draft("hers", date="1998"))
+            ledger.for_owner("bríd").add(draft("not hers", date="1998"))
+        cursor = ledger.for_owner("bríd").page(ALL, 1).next_cursor
+        assert set(texts(ledger.for_owner("ada").page(ALL, 10, cursor).entries)) <= {"hers"}
 
     def test_what_stands_in_a_state_is_paged_too(self, ledger: Ledger):
-        hers = ledger.of("ada")
+        hers = ledger.for_owner("ada")
         added = [hers.add(draft(str(number))) for number in range(5)]
         ledger.mark_failed(added[3], "no")
         removed = hers.remove(added[0].id)
@@ -129,13 +129,13 @@ class TestPages:
         asked: list[tuple[str, tuple[object, ...]]] = []
         with Ledger(f"sqlite:///{tmp_path}/l.sqlite3") as ledger:
             for number in range(3):
-                ledger.of("ada").add(draft(str(number)))
-            cursor = ledger.of("ada").page(ALL, 1).next_cursor
+                ledger.for_owner("ada").add(draft(str(number)))
+            cursor = ledger.for_owner("ada").page(ALL, 1).next_cursor
             with ledger.reading() as connection:
                 event.listen(
                     connection.engine, "before_cursor_execute", lambda *of: asked.append((of[2], of[3]))
                 )
-            ledger.of("ada").page(ALL, 1, cursor)
+            ledger.for_owner("ada").page(ALL, 1, cursor)
             statement, values = asked[-1]
             with ledger.reading() as connection:
                 plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
@@ -151,7 +151,7 @@ class TestFilters:
         def on(first: str, last: str) -> list[str]:
             picked = EntryFilter(first_day=first, last_day=last)
             assert hers.count(picked) == len(hers.page(picked, 10).entries)
-            return texts(list(hers.every(picked)))
+            return texts(list(hers.iter_entries(picked)))
 
         assert on("1998-04-01", "1998-04-01") == ["1998", "spring 1998", "1998-04-01T23:00"]
         assert on("1998-06-01", "1998-12-31") == ["1998"]
@@ -196,7 +196,7 @@ class TestFilters:
     def test_a_tag_picks_those_that_carry_it_to_the_letter(
         self, ledger: Ledger, carried: list[str], asked: str
     ):
-        hers = ledger.of(f"owner {next(numbers)}")
+        hers = ledger.for_owner(f"owner {next(numbers)}")
         entry = hers.add(draft(id="e", tags=carried))
         for tag in [*carried, asked]:
             assert (hers.page(EntryFilter(tag=tag), 10).entries == [entry]) is (tag in carried)

@@ -146,9 +146,9 @@ class TestHeadings:
         text = "\n".join(["first", *lines, "last"])
         where = tmp_path_factory.mktemp("l")
         with Ledger(f"sqlite:///{where}/l.sqlite3") as ledger:
-            ledger.of("ada").add(EntryDraft(text=text, date="2023-05-08", id="e"))
-            ledger.of("ada").add(EntryDraft(text="next", date="2023-05-09", id="f"))
-            written = "".join(export(ledger.of("ada").every(EntryFilter()), MARKDOWN))
+            ledger.for_owner("ada").add(EntryDraft(text=text, date="2023-05-08", id="e"))
+            ledger.for_owner("ada").add(EntryDraft(text="next", date="2023-05-09", id="f"))
+            written = "".join(export(ledger.for_owner("ada").iter_entries(EntryFilter()), MARKDOWN))
         assert entries(rows(written, MARKDOWN)) == [("2023-05-08", text), ("2023-05-09", "next")]
 
 

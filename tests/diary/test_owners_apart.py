@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from services.diary.entry import Entry, EntryDraft, IndexState
-from services.diary.ledger.imports import SAID, TAKEN
+from services.diary.ledger.imports import ID_EXISTS, TEXT_EXISTS
 from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.ledger.paging import EntryFilter
@@ -69,7 +69,7 @@ class TwoOwners(RuleBasedStateMachine):
         self.diaries = {owner: Diary() for owner in OWNERS}
 
     def of(self, owner: str) -> OwnerLedger:
-        return self.ledger.of(f"{self.runs} {owner}")
+        return self.ledger.for_owner(f"{self.runs} {owner}")
 
     def draft(
         self, owner: str, text: str, date: str, its_tags: list[str], entry_id: str | None
@@ -135,7 +135,7 @@ class TwoOwners(RuleBasedStateMachine):
 
     @rule(owner=owners, picked=filters)
     def remove_where(self, owner: str, picked: EntryFilter) -> None:
-        listed = [entry.id for entry in self.of(owner).every(picked)]
+        listed = [entry.id for entry in self.of(owner).iter_entries(picked)]
         assert self.of(owner).remove_where(picked) == len(listed)
         for entry_id in listed:
             versions = self.diaries[owner].entries[entry_id]
@@ -148,13 +148,13 @@ class TwoOwners(RuleBasedStateMachine):
         ]
         hers = self.of(owner)
         added = hers.add_rows(hers.begin_import("a"), drafts)
-        assert set(added.refused.values()) <= {TAKEN, SAID}
+        assert set(added.rejections.values()) <= {ID_EXISTS, TEXT_EXISTS}
         accepted = 0
         for place, handed_in in enumerate(drafts):
             said = Said(handed_in.text, str(handed_in.date), tuple(handed_in.tags))
             versions = self.diaries[owner].entries.setdefault(str(handed_in.id), [])
             is_new = not versions or versions[-1].removed
-            assert (place in added.refused) is (not is_new and said not in versions)
+            assert (place in added.rejections) is (not is_new and said not in versions)
             if is_new:
                 versions.append(said)
                 accepted += 1
@@ -169,7 +169,7 @@ class TwoOwners(RuleBasedStateMachine):
                 told += page.entries
                 if (cursor := page.next_cursor) is None:
                     break
-            assert told == [*hers.every(picked)][::-1]
+            assert told == [*hers.iter_entries(picked)][::-1]
             assert len(told) == hers.count(picked)
             assert {entry.id for entry in told} == {
                 entry_id for entry_id, said in self.diaries[owner].there().items() if picks(picked, said)
@@ -181,7 +181,7 @@ class TwoOwners(RuleBasedStateMachine):
         hers, other = self.of(owner), self.of(next(name for name in OWNERS if name != owner))
         if cursor := other.page(ALL, 1).next_cursor:
             assert_hers(hers.page(ALL, 10, cursor).entries, owner)
-        theirs = {entry.id for entry in other.every(ALL)}
+        theirs = {entry.id for entry in other.iter_entries(ALL)}
         assert_hers([*hers.get_many([*theirs]).values()], owner)
         try:
             assert_hers(hers.history(entry_id), owner)
@@ -203,7 +203,7 @@ class TwoOwners(RuleBasedStateMachine):
     def each_has_their_own_diary_and_all_of_it(self) -> None:
         for owner, diary in self.diaries.items():
             hers = self.of(owner)
-            told = {entry.id: entry for entry in hers.every(ALL)}
+            told = {entry.id: entry for entry in hers.iter_entries(ALL)}
             assert_hers([*told.values()], owner)
             assert {entry_id: as_said(entry) for entry_id, entry in told.items()} == diary.there()
             for entry_id, versions in diary.entries.items():
@@ -250,7 +250,7 @@ def test_a_thousand_searches_edits_and_deletes_of_each_of_two_owners_cross_nowhe
     with Ledger(either_url) as ledger:
         for _ in range(1000):
             for owner in OWNERS:
-                hers, entry_id = ledger.of(owner), f"e{chance.randrange(40)}"
+                hers, entry_id = ledger.for_owner(owner), f"e{chance.randrange(40)}"
                 handed_in = EntryDraft(
                     text=f"{owner} {chance.random()}", date=f"{chance.randrange(1990, 2000)}"
                 )

@@ -51,7 +51,7 @@ def ledger_url(either_url: str) -> str:
 
 @pytest.fixture
 def hers(ledger: Ledger) -> OwnerLedger:
-    return ledger.of("ada")
+    return ledger.for_owner("ada")
 
 
 def draft(text: str = "a", **fields: object) -> EntryDraft:
@@ -164,19 +164,19 @@ class TestWhatIsKept:
 
 class TestRetry:
     def test_another_version_is_not_retried(self, ledger: Ledger):
-        hers = ledger.of("ada")
+        hers = ledger.for_owner("ada")
         entry = hers.add(draft(id="e"))
         ledger.mark_failed(entry, "no")
         assert conflict(lambda: hers.retry("e", 2)) == "id"
         assert hers.get("e").state == IndexState.FAILED
 
     def test_what_has_not_failed_stays_as_it_is(self, ledger: Ledger):
-        hers = ledger.of("ada")
+        hers = ledger.for_owner("ada")
         ledger.mark_indexed([hers.add(draft(id="e"))])
         assert hers.retry("e", 1).state == IndexState.INDEXED
 
     def test_a_tombstone_that_failed_can_be_retried(self, ledger: Ledger):
-        hers = ledger.of("ada")
+        hers = ledger.for_owner("ada")
         hers.add(draft(id="e"))
         tombstone = hers.remove("e")
         ledger.mark_failed(tombstone, "no")
@@ -204,7 +204,7 @@ class TestManyAtOnce:
             return [hers.add(draft(f"{number} {i}")).id for i in range(20)]
 
         ids = {entry_id for written in all_at_once(write) for entry_id in written}
-        assert ids == {entry.id for entry in hers.every(ALL)}
+        assert ids == {entry.id for entry in hers.iter_entries(ALL)}
         assert len(ids) == 20 * THREADS
 
     def test_of_sixteen_edits_of_one_version_one_wins(self, hers: OwnerLedger):
@@ -257,7 +257,7 @@ class TestManyAtOnce:
             "from services.diary.entry import EntryDraft\n"
             "from services.diary.ledger.ledger import Ledger\n"
             "from services.errors import EntryConflict\n"
-            "hers = Ledger(sys.argv[1]).of('ada')\n"
+            "hers = Ledger(sys.argv[1]).for_owner('ada')\n"
             "for number in range(60):\n"
             "    hers.add(EntryDraft(text=f'{sys.argv[2]} {number}'))\n"
             "    while True:\n"
@@ -282,23 +282,23 @@ class TestManyAtOnce:
 
 class TestOwners:
     def test_owners_never_see_each_others_entries(self, ledger: Ledger):
-        ledger.of("ada").add(draft("hers", id="e"), "key")
-        ledger.of("bríd").add(draft("not hers", id="e"), "key")
-        assert ledger.of("ada").get("e").text == "hers"
-        assert ledger.of("bríd").get("e").text == "not hers"
-        assert texts(ledger.of("ada").page(ALL, 10).entries) == ["hers"]
-        assert ledger.of("nobody").page(ALL, 10).entries == []
+        ledger.for_owner("ada").add(draft("hers", id="e"), "key")
+        ledger.for_owner("bríd").add(draft("not hers", id="e"), "key")
+        assert ledger.for_owner("ada").get("e").text == "hers"
+        assert ledger.for_owner("bríd").get("e").text == "not hers"
+        assert texts(ledger.for_owner("ada").page(ALL, 10).entries) == ["hers"]
+        assert ledger.for_owner("nobody").page(ALL, 10).entries == []
         with pytest.raises(NotFound):
-            ledger.of("nobody").get("e")
+            ledger.for_owner("nobody").get("e")
 
     @pytest.mark.parametrize("owner", ["", "a\x00da", "ada ", "ADA", "a_a", "%", "é" * 500])
     def test_owners_are_told_apart_to_the_letter(self, ledger: Ledger, owner: str):
-        ledger.of("ada").add(draft("hers", id="e"))
-        other = ledger.of(owner)
+        ledger.for_owner("ada").add(draft("hers", id="e"))
+        other = ledger.for_owner(owner)
         assert other.count(ALL) == 0
         other.add(draft("not hers", id="e"))
         assert other.remove_where(ALL) == 1
-        assert ledger.of("ada").get("e").text == "hers"
+        assert ledger.for_owner("ada").get("e").text == "hers"
         with ledger.reading() as connection:
             owners = connection.execute(select(entries.c.owner)).scalars().all()
         assert sorted(owners) == sorted(["ada", owner])

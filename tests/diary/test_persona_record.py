@@ -25,15 +25,15 @@ def record(ledger: Ledger) -> PersonaRecord:
 
 
 def write(ledger: Ledger) -> None:
-    ledger.of("drew").add(EntryDraft(text="It rained.", id="e1", date="2026-01-02"))
+    ledger.for_owner("drew").add(EntryDraft(text="It rained.", id="e1", date="2026-01-02"))
 
 
 def ada(record: PersonaRecord) -> str | None:
-    return record.serve("ada", "Ada", shared=False)
+    return record.register("ada", "Ada", shared=False)
 
 
 def tomas(record: PersonaRecord, *, shared: bool = False) -> str | None:
-    return record.serve("tomás", "Tomás", shared=shared)
+    return record.register("tomás", "Tomás", shared=shared)
 
 
 def test_an_old_diary_is_of_whoever_is_served_first(ledger: Ledger, record: PersonaRecord):
@@ -63,14 +63,14 @@ def test_an_empty_diary_belongs_to_nobody_for_long(ledger: Ledger, record: Perso
     assert tomas(record) is None
     write(ledger)
     assert ada(record) == "Tomás"
-    ledger.of("drew").remove("e1")
+    ledger.for_owner("drew").remove("e1")
     assert ada(record) is None
 
 
 def test_a_new_name_under_the_same_id_is_noted(ledger: Ledger, record: PersonaRecord):
     ada(record)
     write(ledger)
-    assert record.serve("ada", "Ada Byrne", shared=False) is None
+    assert record.register("ada", "Ada Byrne", shared=False) is None
     assert tomas(record) == "Ada Byrne"
 
 
@@ -79,7 +79,7 @@ def test_of_many_that_begin_at_once_one_has_the_diary(ledger: Ledger):
     names = [f"p{number}" for number in range(8)]
 
     def serve(name: str) -> str | None:
-        return PersonaRecord(ledger).serve(name, name, shared=False)
+        return PersonaRecord(ledger).register(name, name, shared=False)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(serve, names))

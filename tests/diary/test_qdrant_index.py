@@ -51,19 +51,19 @@ def reader(server: Server) -> Iterator[QdrantIndex]:
 
 
 def found(index: QdrantIndex) -> set[str]:
-    return {hit.entry_id for hit in index.of("ada").search(asked("any"), 1000)}
+    return {hit.entry_id for hit in index.for_owner("ada").search(asked("any"), 1000)}
 
 
 def test_ensuring_twice_keeps_what_is_there(index: QdrantIndex):
     index.upsert([chunk("e")])
-    index.ensure()
+    index.create_if_missing()
     assert index.count() == 1
 
 
 def test_a_making_that_was_cut_short_is_finished(server: Server):
     index = server.open(ensured=False)
     index.server.create(FIRST, DIMENSION)  # and then the process died, before it was given the alias
-    index.ensure()
+    index.create_if_missing()
     index.upsert([chunk("e")])
     assert found(index) == {"e"}
     index.close()
@@ -87,12 +87,12 @@ def test_the_read_only_key_searches_through_the_alias_and_changes_nothing(
     reader.check()
     assert reader.count() == 1
     assert found(reader) == {"hers"}
-    assert len(reader.of("ada").around([ChunkRef("hers", 1, 0)], asked("hers"))) == 1
+    assert len(reader.for_owner("ada").fetch([ChunkRef("hers", 1, 0)], asked("hers"))) == 1
     for change in (
         lambda: reader.upsert([chunk("not hers")]),
-        lambda: reader.forget([EntryKey("ada", "hers")]),
+        lambda: reader.delete([EntryKey("ada", "hers")]),
         lambda: reader.server.point("another", FIRST),
-        reader.twin,
+        reader.shadow,
     ):
         with pytest.raises(DiaryUnavailable, match="403"):
             change()
@@ -102,9 +102,9 @@ def test_the_read_only_key_searches_through_the_alias_and_changes_nothing(
 def test_a_reader_follows_the_switch_without_being_told(index: QdrantIndex, reader: QdrantIndex):
     index.upsert([chunk("old")])
     assert found(reader) == {"old"}
-    twin = index.twin()
+    twin = index.shadow()
     twin.upsert([chunk("new")])
-    index.switch_to(twin)
+    index.promote(twin)
     assert found(reader) == {"new"}
 
 
@@ -112,7 +112,7 @@ def test_a_reader_of_another_model_finds_nothing_rather_than_nonsense(server: Se
     """Her orchestrator was started with the old model, and the worker has switched to a new one."""
     index.upsert([chunk("old")])
     other = server.open("other", replacing=True)
-    other.switch_to(other.twin())
+    other.promote(other.shadow())
     with pytest.raises(DiaryUnavailable, match="404"):
         found(index)
     with pytest.raises(ConfigError, match=r"'fake'.*indexed as other-16-f3"):
@@ -126,7 +126,7 @@ def test_an_index_in_an_older_format_is_replaced_by_an_empty_one(server: Server)
     before = server.open(ensured=False)
     before.server.create(older, DIMENSION)
     before.server.point(older.partition("~")[0], older)
-    before.ensure()
+    before.create_if_missing()
     assert before.count() == 0
     assert before.server.collections() == [FIRST]
     before.close()
@@ -138,7 +138,7 @@ def test_other_collections_on_the_same_server_are_left_alone(server: Server, ind
     theirs = index.client
     alias = models.CreateAlias(alias_name="theirs", collection_name="theirs-v2")
     theirs.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
-    index.switch_to(index.twin())
+    index.promote(index.shadow())
     assert {one.name for one in theirs.get_collections().collections} > {"somebody-elses", "theirs-v2"}
     assert "theirs" in {one.alias_name for one in theirs.get_aliases().aliases}
     for name in ("somebody-elses", "theirs-v2"):
@@ -165,7 +165,7 @@ def test_a_server_that_is_away_and_comes_back_with_what_it_had(tmp_path: Path, p
         index.count()
     assert str(port) not in str(told.value)  # clients are told it
     with standin(tmp_path / "qdrant", port):
-        index.ensure()
+        index.create_if_missing()
         index.upsert([chunk("e")])
     with pytest.raises(DiaryUnavailable, match="can't be reached"):
         found(index)
@@ -177,7 +177,7 @@ def test_a_server_that_is_away_and_comes_back_with_what_it_had(tmp_path: Path, p
 def test_a_server_of_another_version_is_refused_with_the_image_to_take(tmp_path: Path, port: int):
     with standin(tmp_path / "qdrant", port, version="1.12.4") as url:
         index = Server(url).open(ensured=False)
-        for call in (index.ensure, index.check, index.twin):
+        for call in (index.create_if_missing, index.check, index.shadow):
             with pytest.raises(DiaryUnavailable, match=r"version 1\.12\.4.*QDRANT_IMAGE"):
                 call()
         index.close()

@@ -11,13 +11,14 @@ from fake_embedder import FakeEmbedder
 
 from services.diary.entry import EntryDraft
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.indexing import index_batch
+from services.diary.index.indexing import build_chunks
 from services.diary.index.types import Hit, IndexQuery
 from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.paging import EntryFilter
 from services.diary.recall.cancellation import Cancellation
+from services.diary.recall.query import RecallQuery
 from services.diary.recall.recall import Recall
-from services.diary.recall.temporal_query import MOST_CHARACTERS, MOST_DAYS
+from services.diary.recall.temporal_query import MAX_CHARACTERS, MAX_MENTIONS
 from services.diary.reflection.repetition import without_repetition
 from services.errors import SearchCancelled
 
@@ -53,22 +54,22 @@ class CountingIndex:
         self._before = before
         self.searches = 0
 
-    def of(self, owner: str) -> "CountingIndex":
+    def for_owner(self, owner: str) -> "CountingIndex":
         return self
 
     def search(self, asked: IndexQuery, limit: int, first_day: str = "", last_day: str = "") -> list[Hit]:
         self.searches += 1
         self._before()
-        return self._index.of("ada").search(asked, limit, first_day, last_day)
+        return self._index.for_owner("ada").search(asked, limit, first_day, last_day)
 
 
 @pytest.fixture
 def filled(ledger: Ledger, index: EdgeIndex) -> EdgeIndex:
     """A hundred entries of 2026."""
-    hers = ledger.of("ada")
+    hers = ledger.for_owner("ada")
     drafts = [EntryDraft(text=f"Entry {n}.", date=f"2026-0{1 + n % 9}-1{n % 10}") for n in range(100)]
     hers.add_rows(hers.begin_import("a"), drafts)
-    index.upsert(index_batch(list(ledger.every_current()), FakeEmbedder()))
+    index.upsert(build_chunks(list(ledger.iter_current()), FakeEmbedder()))
     return index
 
 
@@ -94,9 +95,9 @@ def test_a_longer_question_costs_no_more(ledger: Ledger, filled: EdgeIndex, form
         embedder, index = CountingEmbedder(), CountingIndex(filled)
         recall = Recall(ledger, embedder, index)
         question = form(number)
-        made = steps(lambda: recall.search("ada", question, 6))
-        assert index.searches <= 1 + MOST_DAYS
-        assert embedder.longest <= MOST_CHARACTERS
+        made = steps(lambda: recall.search("ada", RecallQuery(question, 6)))
+        assert index.searches <= 1 + MAX_MENTIONS
+        assert embedder.longest <= MAX_CHARACTERS
         return made
 
     cost(10)  # what is loaded or compiled at first
@@ -108,7 +109,7 @@ class TestASearchIsStopped:
         cancellation, index = Cancellation(), CountingIndex(filled)
         cancellation.cancel()
         with pytest.raises(SearchCancelled):
-            Recall(ledger, FakeEmbedder(), index).search("ada", "question", 6, cancellation=cancellation)
+            Recall(ledger, FakeEmbedder(), index).search("ada", RecallQuery("question", 6), cancellation)
         assert index.searches == 0
 
     def test_between_the_days_that_are_named(self, ledger: Ledger, filled: EdgeIndex):
@@ -116,16 +117,16 @@ class TestASearchIsStopped:
         index = CountingIndex(filled, before=cancellation.cancel)
         question = "in 2020, in 2021, in 2022, in 2023"
         with pytest.raises(SearchCancelled):
-            Recall(ledger, FakeEmbedder(), index).search("ada", question, 6, cancellation=cancellation)
+            Recall(ledger, FakeEmbedder(), index).search("ada", RecallQuery(question, 6), cancellation)
         assert index.searches == 1
 
     def test_while_the_ledger_is_asked(self, ledger: Ledger, filled: EdgeIndex):
         """Every entry was removed meanwhile, so more and more candidates are looked at."""
-        ledger.of("ada").remove_where(EntryFilter())
+        ledger.for_owner("ada").remove_where(EntryFilter())
         cancellation = Cancellation()
         index = CountingIndex(filled, before=cancellation.cancel)
         with pytest.raises(SearchCancelled):
-            Recall(ledger, FakeEmbedder(), index).search("ada", "question", 6, cancellation=cancellation)
+            Recall(ledger, FakeEmbedder(), index).search("ada", RecallQuery("question", 6), cancellation)
         assert index.searches == 1
 
 

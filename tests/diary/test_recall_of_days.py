@@ -15,10 +15,11 @@ from fake_embedder import DIMENSION, FakeEmbedder
 
 from services.diary.entry import Entry, EntryDraft
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.indexing import index_batch
+from services.diary.index.indexing import build_chunks
 from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.paging import EntryFilter
-from services.diary.recall.recall import Recall, Recalled
+from services.diary.recall.query import RecallQuery
+from services.diary.recall.recall import Recall, RecalledEntry
 from services.local_time import IN_UTC, LocalTime
 
 TODAY = Date(2026, 11, 27)
@@ -26,7 +27,7 @@ OLDER = 3_000
 SPRING = "What did you do last spring?"
 
 
-def days(found: list[Recalled]) -> list[str]:
+def days(found: list[RecalledEntry]) -> list[str]:
     return [one.entry.day for one in found]
 
 
@@ -39,16 +40,16 @@ class House:
         self.recall = Recall(self.ledger, FakeEmbedder(), self.index)
 
     def take_in(self, *drafts: EntryDraft, local: LocalTime = IN_UTC) -> list[Entry]:
-        hers = self.ledger.of("ada", local)
+        hers = self.ledger.for_owner("ada", local)
         import_id = hers.begin_import("diary.jsonl")
         for start in range(0, len(drafts), 500):
             hers.add_rows(import_id, drafts[start : start + 500])
-        new = [entry for entry in hers.every(EntryFilter()) if entry.import_id == import_id]
-        self.index.upsert(index_batch(new, FakeEmbedder()))
+        new = [entry for entry in hers.iter_entries(EntryFilter()) if entry.import_id == import_id]
+        self.index.upsert(build_chunks(new, FakeEmbedder()))
         return new
 
-    def search(self, question: str, top_k: int = 6, **asked: object) -> list[Recalled]:
-        return self.recall.search("ada", question, top_k, **{"as_of": TODAY, **asked})
+    def search(self, question: str, top_k: int = 6, **asked: object) -> list[RecalledEntry]:
+        return self.recall.search("ada", RecallQuery(question, top_k, **{"as_of": TODAY, **asked}))
 
     def close(self) -> None:
         self.index.close()
@@ -110,21 +111,21 @@ class TestRowsWithoutADate:
         house.take_in(EntryDraft(text="Bread failed.", date=today.isoformat()))
         best, *rest = house.search("What happened today?", as_of=today, recency=30)
         assert (best.entry.text, best.entry.date_assumed) == ("Bread failed.", False)
-        assert all(one.parts["dates"] == one.parts["recency"] == 0 for one in rest)
+        assert all(one.score_parts["dates"] == one.score_parts["recency"] == 0 for one in rest)
 
     def test_a_date_that_is_given_later_counts(self, house: House):
         (entry,) = house.take_in(EntryDraft(text="Undated."))
-        edited = house.ledger.of("ada").edit(entry.id, EntryDraft(text="Dated.", date="2026-11-26"))
+        edited = house.ledger.for_owner("ada").edit(entry.id, EntryDraft(text="Dated.", date="2026-11-26"))
         assert not edited.date_assumed
-        before, now = reversed(house.ledger.of("ada").history(entry.id))
+        before, now = reversed(house.ledger.for_owner("ada").history(entry.id))
         assert (before.date_assumed, now.date_assumed) == (True, False)
 
     def test_an_edit_without_a_date_leaves_it_assumed(self, house: House):
         (entry,) = house.take_in(EntryDraft(text="Undated."))
-        assert house.ledger.of("ada").edit(entry.id, EntryDraft(text="Still undated.")).date_assumed
+        assert house.ledger.for_owner("ada").edit(entry.id, EntryDraft(text="Still undated.")).date_assumed
 
     def test_what_is_written_without_a_date_is_of_the_day_of_writing(self, house: House):
-        assert not house.ledger.of("ada").add(EntryDraft(text="Today.")).date_assumed
+        assert not house.ledger.for_owner("ada").add(EntryDraft(text="Today.")).date_assumed
 
 
 class TestAsOf:
@@ -174,7 +175,7 @@ class TestTimeZones:
         self, house: House, zone: str, day: str
     ):
         local = self.in_(zone)
-        assert house.ledger.of("ada", local).add(EntryDraft(text="Written.")).date == day
+        assert house.ledger.for_owner("ada", local).add(EntryDraft(text="Written.")).date == day
         (imported,) = house.take_in(EntryDraft(text="Imported."), local=local)
         assert imported.date == day
 
@@ -203,7 +204,7 @@ class TestTimeZones:
     def test_a_moment_in_utc_is_of_the_local_day_and_any_other_of_the_day_that_is_written(
         self, house: House, moment: str, zone: str, day: str
     ):
-        entry = house.ledger.of("ada", self.in_(zone)).add(EntryDraft(text="A moment.", date=moment))
+        entry = house.ledger.for_owner("ada", self.in_(zone)).add(EntryDraft(text="A moment.", date=moment))
         assert (entry.date, entry.first_day, entry.last_day) == (moment, day, day)
 
     @pytest.mark.parametrize("moment", ["1000-01-01T00:30:00Z", "9999-12-31T23:30:00Z"])

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 from fake_embedder import FakeEmbedder
 
-from services.diary.conflicts import OwnerConflicts, Pair, Settled, Verdict
+from services.diary.conflicts import OwnerConflicts, Pair, Resolution, Verdict
 from services.diary.embedding.embedder import Embedder, SentenceTransformerEmbedder
 from services.diary.entry import Entry, EntryDraft
 from services.diary.index.chunking import chunks
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.indexing import index_batch
+from services.diary.index.indexing import build_chunks
 from services.diary.ledger.ledger import Ledger
 from services.diary.recall.excerpt import LEFT_OUT
+from services.diary.recall.query import RecallQuery
 from services.diary.recall.recall import Recall
 
 REGRESSIONS = Path(__file__).parents[1] / "regressions"
@@ -31,8 +32,8 @@ def recalling(folder: Path, embedder: Embedder, name: str) -> Iterator[Recall]:
     lines = (REGRESSIONS / name / "diary.jsonl").read_text(encoding="utf-8").splitlines()
     index = EdgeIndex(folder / "index", embedder.name, embedder.dimension)
     with Ledger(f"sqlite:///{folder}/ledger.sqlite3") as ledger:
-        entries = [ledger.of("ada").add(EntryDraft.model_validate_json(line)) for line in lines]
-        index.upsert(index_batch(entries, embedder))
+        entries = [ledger.for_owner("ada").add(EntryDraft.model_validate_json(line)) for line in lines]
+        index.upsert(build_chunks(entries, embedder))
         yield Recall(ledger, embedder, index)
     index.close()
 
@@ -50,9 +51,9 @@ def test_near_duplicates_are_all_recalled(
 ):
     """regressions/near_duplicates: entries that differ by "not", a name or a dose."""
     with recalling(tmp_path, minilm, "near_duplicates") as recall:
-        found = recall.search("ada", question, 6)
+        found = recall.search("ada", RecallQuery(question, 6))
     assert days <= {one.entry.day for one in found}
-    assert not any(one.duplicates for one in found)
+    assert not any(one.duplicate_ids for one in found)
 
 
 @pytest.mark.parametrize("word", ["may", "could"])
@@ -60,8 +61,8 @@ def test_may_is_no_month(tmp_path: Path, minilm: SentenceTransformerEmbedder, wo
     """regressions/may_is_no_month: the peanuts come first, not the entries of May."""
     question = f"Is there any food that {word} hurt you?"
     with recalling(tmp_path, minilm, "may_is_no_month") as recall:
-        best = recall.search("ada", question, 3, as_of=Date(2026, 11, 27))[0]
-    assert (best.entry.day, best.parts["dates"]) == ("2019-02-03", 0)
+        best = recall.search("ada", RecallQuery(question, 3, as_of=Date(2026, 11, 27)))[0]
+    assert (best.entry.day, best.score_parts["dates"]) == ("2019-02-03", 0)
 
 
 @pytest.fixture
@@ -75,8 +76,8 @@ Keep = Callable[..., Entry]
 @pytest.fixture
 def keep(ledger: Ledger, index: EdgeIndex) -> Keep:
     def kept(text: str, date: str) -> Entry:
-        entry = ledger.of("ada").add(EntryDraft(text=text, date=date))
-        index.upsert(index_batch([entry], FakeEmbedder()))
+        entry = ledger.for_owner("ada").add(EntryDraft(text=text, date=date))
+        index.upsert(build_chunks([entry], FakeEmbedder()))
         return entry
 
     return kept
@@ -88,13 +89,13 @@ class TestOfWhatIsSaidTwice:
         older = [
             keep(text, f"2026-0{n}-01") for n, text in enumerate(["the pill 50 mg", "The PILL: 50 mg!"], 1)
         ]
-        (one,) = recall.search("ada", "pill", 6)
-        assert (one.entry.id, set(one.duplicates)) == (newest.id, {entry.id for entry in older})
+        (one,) = recall.search("ada", RecallQuery("pill", 6))
+        assert (one.entry.id, set(one.duplicate_ids)) == (newest.id, {entry.id for entry in older})
 
     def test_that_of_a_day_which_the_question_names_goes_before(self, recall: Recall, keep: Keep):
         for month in (1, 2, 3):
             keep("The pill, 50 mg.", f"2026-0{month}-01")
-        (one,) = recall.search("ada", "Did you take the pill on 1 February 2026?", 6)
+        (one,) = recall.search("ada", RecallQuery("Did you take the pill on 1 February 2026?", 6))
         assert one.entry.day == "2026-02-01"
 
 
@@ -102,40 +103,45 @@ class TestWhatIsSettled:
     """A passage that was settled as superseded is not shown as if it held."""
 
     @pytest.fixture
-    def settle(self, ledger: Ledger, index: EdgeIndex) -> Callable[[Entry, str, Entry, str, Settled], None]:
-        def settled(a: Entry, a_passage: str, b: Entry, b_passage: str, how: Settled) -> None:
+    def settle(
+        self, ledger: Ledger, index: EdgeIndex
+    ) -> Callable[[Entry, str, Entry, str, Resolution], None]:
+        def settled(a: Entry, a_passage: str, b: Entry, b_passage: str, how: Resolution) -> None:
             conflicts = OwnerConflicts(ledger, FakeEmbedder(), index, "ada")
             pair = Pair(a, b, a_passage, b_passage)
-            conflicts.judged(pair, Verdict.CONTRADICTS)
-            conflicts.settle(pair.id, how)
+            conflicts.record_verdict(pair, Verdict.CONTRADICTS)
+            conflicts.resolve(pair.id, how)
 
         return settled
 
     @pytest.mark.parametrize(
         ("how", "days"),
         [
-            (Settled.A, ["2026-01-01"]),
-            (Settled.B, ["2026-02-01"]),
-            (Settled.BOTH, ["2026-01-01", "2026-02-01"]),
-            (Settled.NEITHER, []),
+            (Resolution.A, ["2026-01-01"]),
+            (Resolution.B, ["2026-02-01"]),
+            (Resolution.BOTH, ["2026-01-01", "2026-02-01"]),
+            (Resolution.NEITHER, []),
         ],
     )
     def test_the_entry_that_holds_is_recalled_alone(
-        self, recall: Recall, keep: Keep, settle, how: Settled, days: list[str]
+        self, recall: Recall, keep: Keep, settle, how: Resolution, days: list[str]
     ):
         a, b = keep("I will sell the house.", "2026-01-01"), keep("I will keep the house.", "2026-02-01")
         settle(a, a.text, b, b.text, how)
-        assert sorted(one.entry.day for one in recall.search("ada", "house", 6)) == days
-        assert sorted(chunk.hit.first_day for chunk in recall.chunks("ada", "house", 6)) == days
+        assert sorted(one.entry.day for one in recall.search("ada", RecallQuery("house", 6))) == days
+        assert (
+            sorted(chunk.hit.first_day for chunk in recall.search_chunks("ada", RecallQuery("house", 6)))
+            == days
+        )
 
     def test_a_conflict_that_is_not_settled_leaves_both(
         self, recall: Recall, keep: Keep, ledger: Ledger, index: EdgeIndex
     ):
         a, b = keep("I will sell the house.", "2026-01-01"), keep("I will keep the house.", "2026-02-01")
-        OwnerConflicts(ledger, FakeEmbedder(), index, "ada").judged(
+        OwnerConflicts(ledger, FakeEmbedder(), index, "ada").record_verdict(
             Pair(a, b, a.text, b.text), Verdict.CONTRADICTS
         )
-        assert len(recall.search("ada", "house", 6)) == 2
+        assert len(recall.search("ada", RecallQuery("house", 6))) == 2
 
     @pytest.mark.parametrize("lines", [3, 60])
     def test_the_rest_of_a_longer_entry_is_shown_without_the_passage(
@@ -146,18 +152,18 @@ class TestWhatIsSettled:
         a = keep("\n".join([others[0], passage, *others[1:]]), "2026-01-01")
         b = keep("I will keep the house.", "2026-02-01")
         assert passage in chunks(a.text)
-        settle(a, passage, b, b.text, Settled.B)
-        shown = {one.entry.id: one for one in recall.search("ada", "sell the house", 6)}
-        assert passage not in shown[a.id].shown
-        assert LEFT_OUT in shown[a.id].shown
-        assert "Line" in shown[a.id].shown
-        assert shown[a.id].why[-1] == "passages left out that were settled as superseded: 1"
+        settle(a, passage, b, b.text, Resolution.B)
+        shown = {one.entry.id: one for one in recall.search("ada", RecallQuery("sell the house", 6))}
+        assert passage not in shown[a.id].excerpt
+        assert LEFT_OUT in shown[a.id].excerpt
+        assert "Line" in shown[a.id].excerpt
+        assert shown[a.id].reasons[-1] == "passages left out that were settled as superseded: 1"
 
     def test_an_edit_brings_it_back(
         self, recall: Recall, keep: Keep, settle, ledger: Ledger, index: EdgeIndex
     ):
         """A verdict is on two versions, and holds until either is edited."""
         a, b = keep("I will sell the house.", "2026-01-01"), keep("I will keep the house.", "2026-02-01")
-        settle(a, a.text, b, b.text, Settled.B)
-        ledger.of("ada").edit(b.id, EntryDraft(text="I am in two minds."))
-        assert [one.entry.id for one in recall.search("ada", "sell house", 6)] == [a.id]
+        settle(a, a.text, b, b.text, Resolution.B)
+        ledger.for_owner("ada").edit(b.id, EntryDraft(text="I am in two minds."))
+        assert [one.entry.id for one in recall.search("ada", RecallQuery("sell house", 6))] == [a.id]

@@ -75,14 +75,14 @@ class TestTheLedgersPart:
         assert due(reflections) == [first.id]
 
     def test_of_a_conversation_that_has_grown_the_beginning_is_known(self, reflections: Reflections):
-        assert reflections.known(OWNER, HELLO) == 0
+        assert reflections.reflected_turns(OWNER, HELLO) == 0
         reflections.add(OWNER, HELLO[:2], 2, REQUEST, "2026-11-22")
-        assert reflections.known(OWNER, HELLO) == 2
-        assert reflections.known("somebody else", HELLO) == 0
+        assert reflections.reflected_turns(OWNER, HELLO) == 2
+        assert reflections.reflected_turns("somebody else", HELLO) == 0
         rest = reflections.add(OWNER, HELLO, 2, REQUEST, "2026-11-22")
         assert rest.turns == HELLO[2:]
-        assert reflections.known(OWNER, HELLO) == 4
-        assert reflections.of_turns(OWNER, HELLO) == rest
+        assert reflections.reflected_turns(OWNER, HELLO) == 4
+        assert reflections.get_by_turns(OWNER, HELLO) == rest
 
     def test_one_of_another_owner_is_not_there(self, reflections: Reflections):
         there = reflections.add(OWNER, HELLO, 4, REQUEST, "2026-11-22")
@@ -104,7 +104,7 @@ class TestTheLedgersPart:
         there = reflections.add(OWNER, HELLO, 4, REQUEST, "2026-11-22")
         states = []
         for _ in range(len(BACKOFF_S) + 1):
-            states.append(reflections.put_off(there, "the model server is away"))
+            states.append(reflections.defer(there, "the model server is away"))
             assert reflections.due(10) == []
             there = reflections.get(OWNER, there.id)
         assert states == [QUEUED] * len(BACKOFF_S) + [FAILED]
@@ -184,7 +184,7 @@ class TestWithoutRepetition:
         assert not runs & {tuple(words[n : n + RUN]) for n in range(len(words))}
 
     def test_the_whole_diary_is_looked_through_but_not_somebody_elses(self, ledger: Ledger):
-        ledger.of("somebody else").add(EntryDraft(text=KNOWN))
-        assert entry_text(ledger.of(OWNER), KNOWN) == KNOWN
-        ledger.of(OWNER).add(EntryDraft(text=f"Long ago. {KNOWN}", date="1998"))
-        assert entry_text(ledger.of(OWNER), f"{KNOWN} And so to bed.") == "And so to bed."
+        ledger.for_owner("somebody else").add(EntryDraft(text=KNOWN))
+        assert entry_text(ledger.for_owner(OWNER), KNOWN) == KNOWN
+        ledger.for_owner(OWNER).add(EntryDraft(text=f"Long ago. {KNOWN}", date="1998"))
+        assert entry_text(ledger.for_owner(OWNER), f"{KNOWN} And so to bed.") == "And so to bed."

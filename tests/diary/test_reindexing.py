@@ -14,7 +14,7 @@ from qdrant_places import Folder, Server, chunk, standin
 from services.diary.embedding.embedder import Vector
 from services.diary.entry import EntryDraft, IndexState
 from services.diary.index import reindexing
-from services.diary.index.indexing import index_batch
+from services.diary.index.indexing import build_chunks
 from services.diary.index.reindexing import reindex
 from services.diary.index.types import EntryKey, Hit, IndexEngine
 from services.diary.index.verification import verify
@@ -55,24 +55,24 @@ class Diary:
 
     def write(self, *texts: str, owner: str = "ada") -> None:
         for text in texts:
-            self.ledger.of(owner).add(EntryDraft(text=text, id=text.split()[0]))
+            self.ledger.for_owner(owner).add(EntryDraft(text=text, id=text.split()[0]))
         self.work()
 
     def work(self, index: IndexEngine | None = None) -> None:
         """What lies due is brought into the index, as a worker does it."""
         due = self.ledger.due(1_000)
         keys = {EntryKey(entry.owner, entry.id): entry.version for entry in due}
-        (index or self.index).upsert(index_batch(due, self.embedder))
-        (index or self.index).forget(keys, except_version=keys)
+        (index or self.index).upsert(build_chunks(due, self.embedder))
+        (index or self.index).delete(keys, except_version=keys)
         self.ledger.mark_indexed(due)
 
     def found(self, owner: str = "ada") -> set[str]:
-        return {self._said(owner, hit) for hit in self.index.of(owner).search(asked("any"), 1_000)}
+        return {self._said(owner, hit) for hit in self.index.for_owner(owner).search(asked("any"), 1_000)}
 
     def _said(self, owner: str, hit: Hit) -> str:
         """What a version said; of an entry that the ledger does not know, its id."""
         with suppress(NotFound):
-            history = self.ledger.of(owner).history(hit.entry_id)
+            history = self.ledger.for_owner(owner).history(hit.entry_id)
             return next(entry.text for entry in history if entry.version == hit.version)
         return hit.entry_id
 
@@ -111,7 +111,7 @@ def test_it_holds_all_that_the_ledger_has(diary: Diary, place: Folder | Server):
 
 def test_an_index_that_holds_nonsense_is_mended_by_it(diary: Diary):
     diary.write("a", "b")
-    diary.index.forget([EntryKey("ada", "a")])
+    diary.index.delete([EntryKey("ada", "a")])
     diary.index.upsert([chunk("stray"), chunk("b", version=7)])
     reindex(diary.ledger, diary.embedder, diary.index)
     assert diary.found() == {"a", "b"}
@@ -130,7 +130,7 @@ def test_what_is_written_edited_and_removed_meanwhile_is_caught_up_with(diary: D
     diary.write("a", "b", "c", "d")
 
     def meanwhile() -> None:
-        mine = diary.ledger.of("ada")
+        mine = diary.ledger.for_owner("ada")
         mine.edit("a", EntryDraft(text="a edited"))
         mine.edit("d", EntryDraft(text="d edited"))
         mine.remove("b")
@@ -145,8 +145,8 @@ def test_what_is_written_edited_and_removed_meanwhile_is_caught_up_with(diary: D
 def test_what_another_worker_wrote_into_the_old_one_before_the_switch_and_marked_after_it(diary: Diary):
     """It upserted, the switch came, and only then it told the ledger."""
     diary.write("a")
-    entry = diary.ledger.of("ada").add(EntryDraft(text="late", id="late"))
-    diary.index.upsert(index_batch([entry], diary.embedder))
+    entry = diary.ledger.for_owner("ada").add(EntryDraft(text="late", id="late"))
+    diary.index.upsert(build_chunks([entry], diary.embedder))
     reindex(diary.ledger, diary.embedder, diary.index)
     diary.ledger.mark_indexed([entry])
     assert verify(diary.ledger, diary.index) == []
@@ -157,10 +157,10 @@ def test_what_changes_after_the_switch_is_not_overwritten_by_what_was_read_befor
     """A worker writes the second version into the new index while the first is being embedded for it."""
     diary.write("a", "b")
     for name in ("c", "d"):
-        diary.ledger.of("ada").add(EntryDraft(text=name, id=name))
+        diary.ledger.for_owner("ada").add(EntryDraft(text=name, id=name))
 
     def meanwhile() -> None:
-        diary.ledger.of("ada").edit("c", EntryDraft(text="c edited"))
+        diary.ledger.for_owner("ada").edit("c", EntryDraft(text="c edited"))
         diary.work()
 
     reindex(diary.ledger, Interrupted(meanwhile, at_batch=2), diary.index)
@@ -172,7 +172,7 @@ def test_one_entry_that_can_not_be_read_keeps_no_other_out(diary: Diary):
     diary.write("a", "b", "poison", "c")
     assert reindex(diary.ledger, Picky(), diary.index) == 3
     assert diary.found() == {"a", "b", "c"}
-    failed = diary.ledger.of("ada").get("poison")
+    failed = diary.ledger.for_owner("ada").get("poison")
     assert (failed.state, failed.reason) == (IndexState.FAILED, "ValueError: this model can't read it")
 
 
@@ -215,5 +215,5 @@ def test_an_index_that_is_away_fails_no_entry(ledger: Ledger, tmp_path: Path, po
         diary.write("a", "b", "c")
     with pytest.raises(DiaryUnavailable):
         reindex(ledger, diary.embedder, diary.index)
-    assert {entry.state for entry in ledger.every_current()} == {IndexState.INDEXED}
+    assert {entry.state for entry in ledger.iter_current()} == {IndexState.INDEXED}
     diary.index.close()

@@ -13,7 +13,7 @@ from services.diary.entry import Entry, EntryDraft, IndexState
 from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.ledger.paging import EntryFilter
-from services.diary.ledger.tables import conflicts, metadata, reflections, utc
+from services.diary.ledger.tables import conflicts, metadata, reflections, utc_timestamp
 from services.errors import EntryConflict, EntryRejected, NotFound
 
 ALL = EntryFilter()
@@ -26,7 +26,7 @@ def ledger_url(either_url: str) -> str:
 
 @pytest.fixture
 def hers(ledger: Ledger) -> OwnerLedger:
-    return ledger.of("ada")
+    return ledger.for_owner("ada")
 
 
 def draft(text: str = "a", **fields: object) -> EntryDraft:
@@ -151,7 +151,7 @@ class TestEdits:
 
 class TestRemoval:
     def test_a_removed_entry_is_gone_and_its_tombstone_waits_for_the_index(self, ledger: Ledger):
-        hers = ledger.of("ada")
+        hers = ledger.for_owner("ada")
         first = hers.add(draft("a", tags=["x"], id="e"))
         ledger.mark_indexed([first])
         tombstone = hers.remove("e")
@@ -160,7 +160,7 @@ class TestRemoval:
         with pytest.raises(NotFound):
             hers.get("e")
         assert hers.get_many(["e"]) == {}
-        assert hers.page(ALL, 10).entries == list(hers.every(ALL)) == []
+        assert hers.page(ALL, 10).entries == list(hers.iter_entries(ALL)) == []
         assert (hers.count(ALL), hers.tags()) == (0, {})
         now, past = hers.history("e")
         assert (now, past.text, past.tags) == (tombstone, "a", ("x",))
@@ -172,7 +172,7 @@ class TestRemoval:
         assert len(hers.history("e")) == 1 + (not purge)
 
     def test_a_purged_entry_has_left_nothing_in_any_table(self, ledger: Ledger):
-        hers = ledger.of("ada")
+        hers = ledger.for_owner("ada")
         secret = "Lighthouse"
         hers.add(draft(secret, date="1998", mood=secret, tags=[secret], id="e"), origin={"turns": secret})
         hers.edit("e", draft(secret + "!", mood=secret))
@@ -202,15 +202,15 @@ class TestRemoval:
         assert [entry.removed for entry in hers.history("e")] == [False, True, False]
 
     def test_all_that_a_filter_picks_is_removed_and_nothing_else(self, ledger: Ledger):
-        hers, others = ledger.of("ada"), ledger.of("bríd")
+        hers, others = ledger.for_owner("ada"), ledger.for_owner("bríd")
         imported = hers.begin_import("a.jsonl")
         hers.add_rows(imported, [draft(str(number), tags=["old"]) for number in range(1203)])
         kept, not_hers = hers.add(draft("kept")), others.add(draft("kept", tags=["old"]))
         assert hers.remove_where(EntryFilter(tag="old")) == 1203
         assert hers.remove_where(EntryFilter(tag="old")) == 0
-        assert list(hers.every(ALL)) == [kept]
-        assert list(others.every(ALL)) == [not_hers]
-        tombstones = [entry for entry in ledger.every_current() if entry.removed]
+        assert list(hers.iter_entries(ALL)) == [kept]
+        assert list(others.iter_entries(ALL)) == [not_hers]
+        tombstones = [entry for entry in ledger.iter_current() if entry.removed]
         assert len(tombstones) == 1203
         assert {(entry.version, entry.text, entry.state) for entry in tombstones} == {
             (2, "", IndexState.QUEUED)
@@ -219,18 +219,30 @@ class TestRemoval:
 
     def test_nothing_of_what_was_purged_is_left_in_sqlites_files(self, tmp_path: Path):
         with Ledger(f"sqlite:///{tmp_path}/l.sqlite3") as ledger:
-            ledger.of("ada").add(draft("Lighthouse " * 2000, id="e"))
+            ledger.for_owner("ada").add(draft("Lighthouse " * 2000, id="e"))
             assert any(b"Lighthouse" in file.read_bytes() for file in tmp_path.iterdir())
-            ledger.of("ada").edit("e", draft("Lighthouse keeper"))
-            ledger.of("ada").remove("e", purge=True)
+            ledger.for_owner("ada").edit("e", draft("Lighthouse keeper"))
+            ledger.for_owner("ada").remove("e", purge=True)
             assert not any(b"ighthouse" in file.read_bytes() for file in tmp_path.iterdir())
 
 
 def note_of_it(ledger: Ledger, owner: str, text: str) -> None:
     """What other parts of the diary keep about the entry `e`."""
-    pair = {"owner": owner, "a_version": 1, "b_version": 1, "verdict": "contradicts", "judged_at": utc()}
+    pair = {
+        "owner": owner,
+        "a_version": 1,
+        "b_version": 1,
+        "verdict": "contradicts",
+        "judged_at": utc_timestamp(),
+    }
     reflection = {"owner": owner, "id": "r", "entry_id": "e", "date": "2026-01-02", "state": "done"}
-    reflection |= {"attempts": 0, "retry_at": "", "created_at": utc(), "request": [text], "turns": [text]}
+    reflection |= {
+        "attempts": 0,
+        "retry_at": "",
+        "created_at": utc_timestamp(),
+        "request": [text],
+        "turns": [text],
+    }
     with ledger.transaction() as connection:
         connection.execute(conflicts.insert().values(**pair, a_id="e", b_id="f", why=text))
         connection.execute(reflections.insert().values(reflection))

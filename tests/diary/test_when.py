@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.diary.dates import DateSpan, iso_date, read_when
+from services.diary.dates import DateSpan, check_iso_date, parse_date
 
 TODAY = Date(2026, 11, 22)
 days = st.dates(min_value=Date(1000, 1, 1), max_value=TODAY)
@@ -19,20 +19,20 @@ MONTHS = list(calendar.month_name)[1:]
 
 
 def span(text: str) -> tuple[str, str]:
-    when = read_when(text, TODAY)
+    when = parse_date(text, TODAY)
     return when.first_day, when.last_day
 
 
 def asked_back(text: str) -> str:
     with pytest.raises(ValueError, match=r".") as refused:
-        read_when(text, TODAY)
+        parse_date(text, TODAY)
     return str(refused.value)
 
 
 def understood(text: str, today: Date) -> DateSpan | str:
     """What a date means, or why it was refused."""
     try:
-        return read_when(text, today)
+        return parse_date(text, today)
     except ValueError as refused:
         return str(refused)
 
@@ -88,7 +88,7 @@ class TestWhatIsUnderstood:
     )
     def test_a_date_and_time_belongs_to_its_day_as_written(self, text: str, moment: str):
         """Whoever writes at half past eleven at night in Boston writes of that day, not of Greenwich's."""
-        assert read_when(text, TODAY) == DateSpan("2026-01-02", "2026-01-02", moment)
+        assert parse_date(text, TODAY) == DateSpan("2026-01-02", "2026-01-02", moment)
 
     @given(days)
     def test_every_way_to_write_a_day_means_that_day(self, day: Date):
@@ -118,10 +118,10 @@ class TestWhatIsUnderstood:
     )
     def test_every_moment_in_every_zone_is_understood_and_keeps_its_order(self, moment: datetime, zone: int):
         there = moment.replace(tzinfo=timezone(timedelta(minutes=zone)))
-        when = read_when(there.isoformat(), TODAY)
+        when = parse_date(there.isoformat(), TODAY)
         assert when.first_day == when.last_day == moment.date().isoformat()
-        assert when.moment > when.first_day
-        assert when.moment < (moment + timedelta(microseconds=1)).isoformat(timespec="microseconds")
+        assert when.timestamp > when.first_day
+        assert when.timestamp < (moment + timedelta(microseconds=1)).isoformat(timespec="microseconds")
 
 
 class TestWhatIsAskedBack:
@@ -226,7 +226,7 @@ class TestWhatIsAskedBack:
             assert repr(text) in when
         else:
             assert Date.fromisoformat(when.first_day) <= Date.fromisoformat(when.last_day)
-            assert when.moment.startswith(when.first_day)
+            assert when.timestamp.startswith(when.first_day)
 
     @given(st.dates(), st.sampled_from(["9999-12-31", "winter 9999", "1000", "May 3, 1998"]))
     def test_any_day_may_be_today(self, today: Date, text: str):
@@ -239,9 +239,9 @@ class TestIsoDates:
 
     @given(st.dates())
     def test_every_day_of_the_calendar_is_taken(self, day: Date):
-        assert iso_date(day.isoformat()) == day.isoformat()
+        assert check_iso_date(day.isoformat()) == day.isoformat()
 
     @pytest.mark.parametrize("value", ["1998", "spring 1998", "2023-02-29", "20260102", "2026-01-02T25:00"])
     def test_anything_else_is_refused(self, value: str):
         with pytest.raises(ValueError, match="no date of the calendar: write YYYY-MM-DD or"):
-            iso_date(value)
+            check_iso_date(value)

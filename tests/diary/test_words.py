@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.diary.index import bm25 as words
+from services.diary.index import bm25
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=200)
 
@@ -25,44 +25,46 @@ TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=200)
     ],
 )
 def test_a_word_is_found_in_another_form(asked: str, written: str):
-    assert set(words.question(asked).indices) <= set(words.document(written).indices)
+    assert set(bm25.query_vector(asked).indices) <= set(bm25.document_vector(written).indices)
 
 
 def test_stop_words_ask_for_nothing():
-    assert words.question("what did you do to the of and").indices == []
+    assert bm25.query_vector("what did you do to the of and").indices == []
 
 
 def test_words_that_differ_are_told_apart():
-    assert not set(words.question("kite lantern").indices) & set(words.document("harbour gull").indices)
+    assert not set(bm25.query_vector("kite lantern").indices) & set(
+        bm25.document_vector("harbour gull").indices
+    )
 
 
 def test_of_a_question_each_word_counts_once():
-    asked = words.question("sea sea storm")
+    asked = bm25.query_vector("sea sea storm")
     assert asked.values == [1.0, 1.0]
 
 
 def test_what_occurs_more_often_weighs_more_but_not_as_much_more():
-    weights = sorted(words.document("gull gull gull lantern").values)
+    weights = sorted(bm25.document_vector("gull gull gull lantern").values)
     assert weights[0] < weights[1] < 3 * weights[0]
 
 
 def test_in_a_longer_text_the_same_word_weighs_less():
-    (alone,) = words.document("gull").values
-    among_others = words.document("gull " + " ".join(f"word{n}" for n in range(60)))
-    (gull,) = words.question("gull").indices
+    (alone,) = bm25.document_vector("gull").values
+    among_others = bm25.document_vector("gull " + " ".join(f"word{n}" for n in range(60)))
+    (gull,) = bm25.query_vector("gull").indices
     assert among_others.values[among_others.indices.index(gull)] < alone
 
 
 @given(TEXT)
 def test_every_word_has_one_positive_weight(text: str):
-    vector = words.document(text)
+    vector = bm25.document_vector(text)
     assert len(vector.indices) == len(set(vector.indices)) == len(vector.values)
     assert all(value > 0 for value in vector.values)
 
 
 @given(TEXT)
 def test_a_text_is_found_by_its_own_words(text: str):
-    assert set(words.question(text).indices) == set(words.document(text).indices)
+    assert set(bm25.query_vector(text).indices) == set(bm25.document_vector(text).indices)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_a_text_is_found_by_its_own_words(text: str):
     ],
 )
 def test_days_are_spelled_out_as_people_ask_for_them(first: Date, last: Date, said: str):
-    assert words.of_days(first, last) == said
+    assert bm25.spell_out_days(first, last) == said
 
 
 @pytest.mark.parametrize(
@@ -85,4 +87,4 @@ def test_days_are_spelled_out_as_people_ask_for_them(first: Date, last: Date, sa
     [("房子", "我昨天决定不卖房子了"), ("猫が", "昨日、猫が窓のそばで寝ていた。"), ("บ้าน", "ฉันไม่ขายบ้าน")],
 )
 def test_a_word_is_found_in_scripts_without_spaces(asked: str, written: str):
-    assert set(words.question(asked).indices) & set(words.document(written).indices)
+    assert set(bm25.query_vector(asked).indices) & set(bm25.document_vector(written).indices)

@@ -160,7 +160,7 @@ def kill_the_worker(stage: Stage, chance: random.Random, story: Story) -> None:
         time.sleep(chance.uniform(1, 14))
         stage.worker.kill()
         story.worker_kills += 1
-        story.with_work_in_hand += bool(queue.started())
+        story.with_work_in_hand += bool(queue.started_ids())
         stage.worker.start()
 
 
@@ -188,16 +188,16 @@ def take_the_index_away(stage: Stage, chance: random.Random, story: Story) -> No
 
 
 def is_settled(ledger: Ledger) -> bool:
-    return not ledger.of(OWNER).with_state(IndexState.QUEUED, 1).entries
+    return not ledger.for_owner(OWNER).with_state(IndexState.QUEUED, 1).entries
 
 
 def check_the_ledger(ledger: Ledger, story: Story, expected: dict[str, str]) -> None:
     """What was accepted is there to the letter, and nothing else."""
     assert len(set(story.accepted.values())) == ENTRIES
     assert story.replays == SENT_TWICE
-    assert {entry.id: entry.text for entry in ledger.of(OWNER).every(EntryFilter())} == expected
-    assert len(list(ledger.every_current())) == ENTRIES
-    assert ledger.of(OWNER).with_state(IndexState.FAILED, 10).entries == []
+    assert {entry.id: entry.text for entry in ledger.for_owner(OWNER).iter_entries(EntryFilter())} == expected
+    assert len(list(ledger.iter_current())) == ENTRIES
+    assert ledger.for_owner(OWNER).with_state(IndexState.FAILED, 10).entries == []
 
 
 def check_the_index(stage: Stage, ledger: Ledger, expected: dict[str, str]) -> None:

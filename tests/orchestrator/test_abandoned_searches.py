@@ -18,7 +18,8 @@ from voice import ADAPTER, CHAT, StandInModel, asking, parts, until
 from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.diary.recall.cancellation import Cancellation
-from services.diary.recall.recall import Recalled
+from services.diary.recall.query import RecallQuery
+from services.diary.recall.recall import RecalledEntry
 from services.orchestrator.dependencies import AppState
 from services.orchestrator.settings import OrchestratorSettings
 
@@ -32,7 +33,7 @@ class EndlessRecall:
     def __init__(self) -> None:
         self.began, self.ended, self.given_up = (threading.Event() for _ in range(3))
 
-    def search(self, *_: object, cancellation: Cancellation, **__: object) -> list[Recalled]:
+    def search(self, _owner: str, _query: RecallQuery, cancellation: Cancellation) -> list[RecalledEntry]:
         self.began.set()
         try:
             while not self.given_up.is_set():

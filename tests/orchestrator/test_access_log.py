@@ -208,7 +208,7 @@ class TestNoWordIsLogged:
                 raise ValueError(texts[0])
 
         Indexer(voice.ledger, Illegible(), voice.index).write(voice.ledger.due(1))
-        assert voice.ledger.numbers()["queued"] == 1
+        assert voice.ledger.counts()["queued"] == 1
 
     async def test_of_a_ledger_that_fails(self, voice: Voice, monkeypatch):
         monkeypatch.setattr(type(voice.ledger), "of", _unavailable)

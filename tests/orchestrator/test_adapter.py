@@ -143,19 +143,19 @@ class TestSettings:
         monkeypatch.setenv("ADA_HOST", "0.0.0.0")
         monkeypatch.setenv("ADA_PUBLISH", "127.0.0.1")
         monkeypatch.setenv("ADA_PORT", "9090")
-        settings = OrchestratorSettings.read()
+        settings = OrchestratorSettings.load()
         assert (settings.host, settings.publish, settings.port) == ("0.0.0.0", "127.0.0.1", 9090)
 
     @pytest.mark.parametrize(("name", "value"), [("ADA_PORT", "x"), ("MODEL_CONNECT_TIMEOUT_S", "0")])
     def test_a_setting_that_is_none_is_refused_by_name(self, monkeypatch, name: str, value: str):
         monkeypatch.setenv(name, value)
         with pytest.raises(ConfigError, match=name):
-            OrchestratorSettings.read()
+            OrchestratorSettings.load()
 
     def test_what_other_programs_call_host_and_port_is_not_ours(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("HOST", "my-laptop")
         monkeypatch.setenv("PORT", "5000")
-        settings = OrchestratorSettings.read()
+        settings = OrchestratorSettings.load()
         assert (settings.host, settings.port) == ("127.0.0.1", 8080)
 
     def test_the_voice_itself_refuses_in_one_line(self):

@@ -70,11 +70,11 @@ async def test_the_seeds_configuration_is_taken_as_it_is(base_url: str, diary: P
 async def test_a_diary_is_imported_once(base_url: str, diary: Path, ledger: Ledger):
     for _ in range(2):
         (await opened(base_url=base_url, diary_path=diary)).close()
-    entries = list(ledger.every_current())
+    entries = list(ledger.iter_current())
     assert sorted(entry.text for entry in entries) == sorted(row["content"] for row in DIARY)
-    ledger.of("local").remove(entries[0].id)
+    ledger.for_owner("local").remove(entries[0].id)
     (await opened(base_url=base_url, diary_path=diary)).close()
-    assert [entry.id for entry in ledger.every_current() if not entry.removed] == [entries[1].id]
+    assert [entry.id for entry in ledger.iter_current() if not entry.removed] == [entries[1].id]
 
 
 async def test_of_a_diary_that_has_grown_what_is_new_is_imported(base_url: str, diary: Path, ledger: Ledger):
@@ -83,7 +83,7 @@ async def test_of_a_diary_that_has_grown_what_is_new_is_imported(base_url: str, 
     with await opened(base_url=base_url, diary_path=diary) as ada:
         assert ada.imported is not None
         assert (ada.imported["accepted"], ada.imported["duplicates"]) == (1, 2)
-    assert len(list(ledger.every_current())) == 3
+    assert len(list(ledger.iter_current())) == 3
 
 
 async def test_an_adapter_that_is_not_served_is_refused_with_the_remedy(base_url: str, tmp_path: Path):

@@ -170,7 +170,7 @@ class TestTheSetting:
     )
     def test_is_a_list_in_either_spelling(self, monkeypatch, given: str, read: tuple[str, ...]):
         monkeypatch.setenv("ADA_CORS_ORIGINS", given)
-        assert OrchestratorSettings.read().cors_origins == read
+        assert OrchestratorSettings.load().cors_origins == read
 
     @pytest.mark.parametrize(
         "given",
@@ -180,4 +180,4 @@ class TestTheSetting:
     def test_what_is_no_origin_is_named(self, monkeypatch, given: str):
         monkeypatch.setenv("ADA_CORS_ORIGINS", given)
         with pytest.raises(ConfigError, match="ADA_CORS_ORIGINS"):
-            OrchestratorSettings.read()
+            OrchestratorSettings.load()

@@ -16,7 +16,7 @@ from voice import ENTRIES, Voice, error_of, until
 
 from services.diary.job_queue import diary_queue
 from services.diary.ledger.ledger import EntryFilter, Ledger
-from services.diary.transfer.importer import MOST_REJECTS
+from services.diary.transfer.importer import MAX_REJECTS
 from services.orchestrator.http import uploads
 
 IMPORT = "/v1/diary/import"
@@ -97,10 +97,10 @@ class TestBrokenRows:
         assert report["rejected"] == told["rejected"]
 
     async def test_of_very_many_the_first_thousand_are_told_and_the_rest_counted(self, voice: Voice):
-        content = b"{}\n" * (MOST_REJECTS + 50) + JSONL
+        content = b"{}\n" * (MAX_REJECTS + 50) + JSONL
         told = (await voice.client.post(IMPORT, **form(content))).json()
-        assert (told["accepted"], told["rejected_count"], len(told["rejected"])) == (3, 1050, MOST_REJECTS)
-        assert told["rejected"][-1]["line"] == MOST_REJECTS
+        assert (told["accepted"], told["rejected_count"], len(told["rejected"])) == (3, 1050, MAX_REJECTS)
+        assert told["rejected"][-1]["line"] == MAX_REJECTS
 
     async def test_an_id_that_another_entry_has_is_told_in_the_order_of_lines(self, voice: Voice):
         await voice.client.post(ENTRIES, json={"id": "taken", "text": "mine"})
@@ -296,10 +296,10 @@ async def test_an_import_whose_client_has_gone_ends_and_keeps_what_it_took(
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(head.encode() + body)
     await writer.drain()
-    await until(lambda: ledger.of("local").count(EntryFilter()) == 500)
+    await until(lambda: ledger.for_owner("local").count(EntryFilter()) == 500)
     writer.close()
     await until(lambda: "went away" in caplog.text)
-    (entry,) = ledger.of("local").page(EntryFilter(), 1).entries
+    (entry,) = ledger.for_owner("local").page(EntryFilter(), 1).entries
     assert entry.import_id
-    assert ledger.of("local").import_report(entry.import_id).ended_at is None
-    assert ledger.of("local").count(EntryFilter()) == 500
+    assert ledger.for_owner("local").import_report(entry.import_id).ended_at is None
+    assert ledger.for_owner("local").count(EntryFilter()) == 500

@@ -72,7 +72,7 @@ class TestTheIndex:
         await voice.write("The goldfish.")
         equal = (await voice.client.get("/v1/diary/verify")).json()
         assert equal == {"equal": True, "data": []}
-        voice.index.forget([EntryKey("local", entry)])
+        voice.index.delete([EntryKey("local", entry)])
         told = (await voice.client.get("/v1/diary/verify")).json()
         assert told["equal"] is False
         assert [(one["entry_id"], one["kind"]) for one in told["data"]] == [(entry, "missing")]

@@ -69,13 +69,13 @@ def test_keys_that_came_while_she_ran_count_too(settings, ledger, file: Path):
 
 
 def test_somebodys_entries_are_a_sign_of_keys_though_the_note_is_gone(settings, ledger):
-    ledger.of("mila").add(EntryDraft(text="A heron."))
+    ledger.for_owner("mila").add(EntryDraft(text="A heron."))
     with pytest.raises(ConfigError, match="is gone"):
         check_keys(settings, ledger)
 
 
 def test_entries_of_the_one_owner_without_keys_are_none(settings, ledger):
-    ledger.of(LOCAL).add(EntryDraft(text="A heron."))
+    ledger.for_owner(LOCAL).add(EntryDraft(text="A heron."))
     check_keys(settings, ledger)
 
 

@@ -302,7 +302,7 @@ class TestWhenItFails:
     async def test_half_a_character_in_an_answer_is_no_obstacle(self, voice: Voice):
         turns = [TALK[0], {"role": "assistant", "content": "It was \ud800 Postscript."}, TALK[2], TALK[3]]
         for length in (2, 4):
-            Conversations(voice.ledger).heard("local", turns[:length])
+            Conversations(voice.ledger).record("local", turns[:length])
         await TestByHerself.hour_later(voice)
         (kept,) = due(voice)
         json.dumps(kept.request, ensure_ascii=False).encode()

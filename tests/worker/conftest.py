@@ -61,7 +61,7 @@ class House:
         self.desk = JobHandlers(self.ledger, self.scribe, self.jobs, reflecting, self._turned)
         self.sweep = WatchedSweep(self.ledger, self.scribe, self.jobs)
         self.shift = Worker(self.queue, self.sweep)
-        tasks.employ(self.desk)
+        tasks.register_handlers(self.desk)
 
     def _turned(self) -> None:
         self.turns += 1
@@ -77,11 +77,11 @@ class House:
 
     def note(self, text: str, **fields: object) -> Entry:
         """Into the ledger alone."""
-        return self.ledger.of(OWNER).add(EntryDraft.model_validate({"text": text, **fields}))
+        return self.ledger.for_owner(OWNER).add(EntryDraft.model_validate({"text": text, **fields}))
 
     def take_in(self, texts: list[str]) -> str:
         """An import of these texts, not queued yet; returns its id."""
-        ledger = self.ledger.of(OWNER)
+        ledger = self.ledger.for_owner(OWNER)
         import_id = ledger.begin_import("texts.jsonl")
         ledger.add_rows(import_id, [EntryDraft(text=text) for text in texts])
         ledger.end_import(import_id, [])
@@ -92,7 +92,7 @@ class House:
         return self.ledger.current(entry.owner, entry.id)
 
     def all_indexed(self) -> bool:
-        return all(entry.state == IndexState.INDEXED for entry in self.ledger.every_current())
+        return all(entry.state == IndexState.INDEXED for entry in self.ledger.iter_current())
 
     def indexed(self) -> list[tuple[str, int]]:
         """Which versions of which entries the index has."""

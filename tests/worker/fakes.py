@@ -56,7 +56,7 @@ class UnsteadyIndex:
             raise DiaryUnavailable("the index is away")
         self._index.check()
 
-    def ensure(self) -> None:
+    def create_if_missing(self) -> None:
         self.check()
 
     def count(self) -> int:
@@ -70,8 +70,8 @@ class UnsteadyIndex:
             raise DiaryUnavailable("the index is full")
         self._index.upsert(chunks)
 
-    def forget(
+    def delete(
         self, entries: Iterable[EntryKey], except_version: Mapping[EntryKey, int] | None = None
     ) -> None:
         self.check()
-        self._index.forget(entries, except_version)
+        self._index.delete(entries, except_version)

@@ -14,7 +14,7 @@ from services.diary.embedding.embedder import Vector
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.jobs import queue_connection
 from services.diary.ledger.ledger import Ledger
-from services.worker.build import open_office
+from services.worker.build import build_worker
 from services.worker.completion_client import CompletionClient
 
 DIMENSION = 16
@@ -51,6 +51,6 @@ if __name__ == "__main__":
     folder, socket = Path(sys.argv[1]), sys.argv[2]
     queue = queue_connection(f"unix://{socket}")
     embedder = FakeEmbedder(pause_s=0.01)
-    open_office(
+    build_worker(
         open_ledger(folder), embedder, open_index(folder), queue, CompletionClient("http://127.0.0.1:9")
     ).run()

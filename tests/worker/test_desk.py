@@ -16,7 +16,7 @@ from services.diary.job_queue import diary_queue
 from services.errors import ConfigError
 from services.worker import handlers as desk
 from services.worker import tasks
-from services.worker.handlers import BATCH_CHARACTERS, BATCH_ENTRIES, together
+from services.worker.handlers import BATCH_CHARACTERS, BATCH_ENTRIES, first_batch
 
 ENTRIES = st.lists(
     st.builds(
@@ -53,7 +53,7 @@ class SlowIndex(UnsteadyIndex):
 class TestABatch:
     @given(ENTRIES)
     def test_it_begins_with_the_first_and_is_never_too_much(self, due: list[Entry]):
-        batch = together(due)
+        batch = first_batch(due)
         assert batch[0] == due[0]
         assert len(batch) <= BATCH_ENTRIES
         assert sum(len(entry.text) for entry in batch[1:]) + len(batch[0].text) <= max(
@@ -62,12 +62,12 @@ class TestABatch:
 
     @given(ENTRIES)
     def test_what_was_put_off_before_is_always_alone(self, due: list[Entry]):
-        batch = together(due)
+        batch = first_batch(due)
         assert len(batch) == 1 or not any(entry.attempts for entry in batch)
 
     @given(ENTRIES)
     def test_no_entry_is_in_it_twice(self, due: list[Entry]):
-        ids = [entry.id for entry in together([due[0], *due])]
+        ids = [entry.id for entry in first_batch([due[0], *due])]
         assert len(ids) == len(set(ids))
 
 
@@ -96,7 +96,7 @@ class TestAnEntrysJob:
 
     def test_of_a_tombstone_forgets_the_entry(self, house):
         house.desk.index_entry("ada", house.note("a", id="e").id, 1)
-        house.desk.index_entry("ada", "e", house.ledger.of("ada").remove("e").version)
+        house.desk.index_entry("ada", "e", house.ledger.for_owner("ada").remove("e").version)
         assert house.index.count() == 0
         assert house.all_indexed()
 
@@ -114,7 +114,7 @@ class TestAnImportsJob:
         import_id = house.take_in([f"number {number}" for number in range(150)])
         assert isinstance(tasks.index_import("ada", import_id), Retry)
         assert house.index.count() == BATCH_ENTRIES
-        assert house.ledger.of("ada").import_report(import_id).indexed == BATCH_ENTRIES
+        assert house.ledger.for_owner("ada").import_report(import_id).indexed == BATCH_ENTRIES
 
     def test_goes_on_where_it_was_interrupted(self, house, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(desk, "TURN_S", 0.0)
@@ -129,8 +129,8 @@ class TestAnImportsJob:
 
     def test_leaves_the_imports_of_others_alone(self, house):
         mine = house.take_in(["mine"])
-        theirs = house.ledger.of("bríd").begin_import("theirs")
-        house.ledger.of("bríd").add_rows(theirs, [EntryDraft(text="theirs")])
+        theirs = house.ledger.for_owner("bríd").begin_import("theirs")
+        house.ledger.for_owner("bríd").add_rows(theirs, [EntryDraft(text="theirs")])
         house.desk.index_import("ada", mine)
         assert [one.owner for one in house.index.versions()] == ["ada"]
 
@@ -143,7 +143,7 @@ class TestTrouble:
         for entry in map(house.now, entries):
             assert (entry.state, entry.attempts) == (IndexState.QUEUED, 1)
             assert "120 seconds" in entry.reason
-            assert together([entry, *entries]) == [entry]
+            assert first_batch([entry, *entries]) == [entry]
 
     def test_after_an_index_was_away_the_next_jobs_do_not_knock_at_once(self, house):
         index = UnsteadyIndex(house.index, away=True)

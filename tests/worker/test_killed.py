@@ -45,12 +45,12 @@ def draft_of(number: int) -> EntryDraft:
 
 def write_one_by_one(ledger: Ledger, jobs: Jobs) -> None:
     for number in range(ENTRIES):
-        jobs.submit(ledger.of("ada").add(draft_of(number)))
+        jobs.submit(ledger.for_owner("ada").add(draft_of(number)))
 
 
 def take_in_a_file(ledger: Ledger, jobs: Jobs) -> None:
-    import_id = ledger.of("ada").begin_import("diary.jsonl")
-    ledger.of("ada").add_rows(import_id, [draft_of(number) for number in range(ENTRIES)])
+    import_id = ledger.for_owner("ada").begin_import("diary.jsonl")
+    ledger.for_owner("ada").add_rows(import_id, [draft_of(number) for number in range(ENTRIES)])
     jobs.submit_import("ada", import_id)
 
 
@@ -62,7 +62,7 @@ def test_three_kills_while_entries_are_indexed_lose_and_double_nothing(
     hand_in(ledger, Jobs(queue, ledger))
 
     def indexed() -> int:
-        return sum(entry.state == IndexState.INDEXED for entry in ledger.every_current())
+        return sum(entry.state == IndexState.INDEXED for entry in ledger.iter_current())
 
     for goal in (ENTRIES // 4, ENTRIES // 2, 3 * ENTRIES // 4, ENTRIES):
         worker = start(tmp_path, valkey)

@@ -22,7 +22,7 @@ def test_what_waits_in_the_queue_is_not_lost(house):
     house.accept("queued")
     lost = house.note("lost")
     assert house.sweep.sweep(AT_ONCE) == 1
-    assert house.jobs.waits(lost)
+    assert house.jobs.is_pending(lost)
     assert house.sweep.sweep(AT_ONCE) == 0
 
 
@@ -32,7 +32,7 @@ def test_what_came_in_just_now_is_left_alone(house):
 
 
 def test_what_was_put_off_waits_for_its_time(house, monkeypatch: pytest.MonkeyPatch):
-    house.ledger.put_off(house.note("a"), "ValueError: no")
+    house.ledger.defer(house.note("a"), "ValueError: no")
     assert house.sweep.sweep(timedelta()) == 0
 
 
@@ -88,7 +88,7 @@ def test_without_a_queue_it_is_put_off(house, valkey):
 
 def test_old_idempotency_keys_are_forgotten_on_the_way(house, until, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ledger, "KEYS_KEPT", timedelta())
-    mine = house.ledger.of("ada")
+    mine = house.ledger.for_owner("ada")
     first = mine.add(EntryDraft(text="a"), "a key")
     with house.at_work():
         until(lambda: mine.add(EntryDraft(text="a"), "a key").id != first.id)

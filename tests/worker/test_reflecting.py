@@ -44,12 +44,12 @@ def test_what_ada_writes_becomes_an_entry_with_the_turns_it_came_from(house, mod
     model.body = completion("<think>\nHm.\n</think>\n\nRain all day, and good talk.<|im_end|>")
     reflect(house, wish)
     done = kept.get("ada", wish.id)
-    entry = house.ledger.of("ada").get(done.entry_id)
+    entry = house.ledger.for_owner("ada").get(done.entry_id)
     assert (done.state, entry.text, entry.date) == ("done", "Rain all day, and good talk.", "2026-01-02")
     assert entry.source == Source.REFLECTION
     assert entry.origin == {"turns": TURNS, "reflection": wish.id}
     assert model.asked == [{**REQUEST, "stream": False}]
-    assert house.jobs.waits(entry)
+    assert house.jobs.is_pending(entry)
 
 
 def test_the_whole_way_from_the_queue_into_the_index(house, until, wish: Reflection):
@@ -84,7 +84,7 @@ class TestNeverTwice:
         reflect(house, wish)
         reflect(house, wish)
         assert len(model.asked) == 1
-        assert len(list(house.ledger.every_current())) == 1
+        assert len(list(house.ledger.iter_current())) == 1
 
     def test_a_worker_is_killed_between_the_entry_and_the_note_that_it_is_written(
         self, house, model, kept, wish: Reflection, monkeypatch: pytest.MonkeyPatch
@@ -94,7 +94,7 @@ class TestNeverTwice:
             reflect(house, wish)
         model.body = completion("Something else entirely.")
         reflect(house, wish)
-        assert [entry.text for entry in house.ledger.every_current()] == ["A quiet day."]
+        assert [entry.text for entry in house.ledger.iter_current()] == ["A quiet day."]
         assert kept.get("ada", wish.id).state == "done"
         assert len(model.asked) == 1
 
@@ -102,11 +102,11 @@ class TestNeverTwice:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Reflections, "mark_done", lambda *_: None)
             reflect(house, wish)
-        [entry] = house.ledger.every_current()
-        house.ledger.of("ada").remove(entry.id)
+        [entry] = house.ledger.iter_current()
+        house.ledger.for_owner("ada").remove(entry.id)
         reflect(house, wish)
         with pytest.raises(NotFound):
-            house.ledger.of("ada").get(entry.id)
+            house.ledger.for_owner("ada").get(entry.id)
 
 
 class TestWhenItCannotBeDone:
@@ -153,7 +153,7 @@ class TestWhenItCannotBeDone:
         failed = kept.get("ada", wish.id)
         assert failed.state == "failed"
         assert reason in failed.reason
-        assert list(house.ledger.every_current()) == []
+        assert list(house.ledger.iter_current()) == []
 
     def test_an_answer_without_anything_new_is_no_entry(self, house, model, kept, wish: Reflection):
         said = "We walked along the prom until the lamps came on and the rain stopped."
@@ -170,7 +170,7 @@ class TestWhenItCannotBeDone:
         wish = kept.add("ada", TURNS, 2, {**REQUEST, "messages": messages}, "2026-01-02")
         model.body = completion(f"It rained. {told} We talked of it.")
         reflect(house, wish)
-        [entry] = house.ledger.every_current()
+        [entry] = house.ledger.iter_current()
         assert entry.text == "It rained. We talked of it."
 
     def test_a_reflection_that_is_gone_is_no_trouble(self, house, model):
@@ -194,10 +194,10 @@ class TestWhenItCannotBeDone:
 
 
 def test_while_another_persona_is_served_it_waits_and_nobody_is_asked(house, model, kept, wish: Reflection):
-    house.ledger.of("ada").add(EntryDraft(text="It rained.", date="2026-01-02"))
+    house.ledger.for_owner("ada").add(EntryDraft(text="It rained.", date="2026-01-02"))
     record = PersonaRecord(house.ledger)
-    record.serve("ada", "Ada", shared=False)
-    record.serve("tomás", "Tomás", shared=False)
+    record.register("ada", "Ada", shared=False)
+    record.register("tomás", "Tomás", shared=False)
     reflect(house, wish)
     waits = kept.get("ada", wish.id)
     assert (waits.state, waits.attempts) == ("queued", 1)
@@ -239,7 +239,7 @@ class TestOddAnswers:
         [job] = house.jobs.list("ada", after.state).jobs
         assert (job.attempts, job.reason) == (1, after.reason)
         assert "heron" not in log.text
-        assert list(house.ledger.every_current()) == []
+        assert list(house.ledger.iter_current()) == []
 
     def test_an_entry_that_is_too_long_is_refused_without_quoting_it(self, house, model, kept, wish, log):
         model.body = completion(f"{SECRET}. " * 2000)

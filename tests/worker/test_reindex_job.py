@@ -29,20 +29,20 @@ def test_what_is_written_and_removed_meanwhile_is_in_the_old_index_and_then_in_t
     house.desk.index_import("ada", house.take_in([f"number {number}" for number in range(200)]))
     embedder = WaitingEmbedder()
     house.hire(embedder)
-    path, mine = house.index.path, house.ledger.of("ada")
+    path, mine = house.index.path, house.ledger.for_owner("ada")
     with house.at_work():
         until(lambda: house.sweep.has_swept)
         house.jobs.submit_reindex()
         until(embedder.has_begun.is_set)
         new = house.accept("written meanwhile")
-        [gone, edited, *_] = [entry for entry in house.ledger.every_current() if entry.import_id]
+        [gone, edited, *_] = [entry for entry in house.ledger.iter_current() if entry.import_id]
         house.jobs.submit(mine.remove(gone.id))
         house.jobs.submit(mine.edit(edited.id, EntryDraft(text="edited meanwhile")))
         embedder.may_end.set()
         until(lambda: house.now(new).state == IndexState.INDEXED)
         assert house.index.path == path, "it was not searchable before the switch"
         until(lambda: house.jobs.report("ada", REINDEX_ID).status == "finished")
-    living = [entry for entry in house.ledger.every_current() if not entry.removed]
+    living = [entry for entry in house.ledger.iter_current() if not entry.removed]
     assert house.indexed() == sorted((entry.id, entry.version) for entry in living)
     assert len(living) == 200
 

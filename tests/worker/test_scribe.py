@@ -42,14 +42,14 @@ def test_writing_twice_changes_nothing(house):
 
 def test_an_edit_leaves_its_new_version_alone_in_the_index(house):
     house.scribe.write([house.note("word " * 500, id="e"), house.note("b", id="f")])
-    house.scribe.write([house.ledger.of("ada").edit("e", EntryDraft(text="short"))])
+    house.scribe.write([house.ledger.for_owner("ada").edit("e", EntryDraft(text="short"))])
     assert house.indexed() == [("e", 2), ("f", 1)]
     assert house.index.count() == 2
 
 
 def test_a_tombstone_leaves_nothing_of_its_entry_in_the_index(house):
     house.scribe.write([house.note("word " * 500, id="e"), house.note("b", id="f")])
-    tombstone = house.ledger.of("ada").remove("e")
+    tombstone = house.ledger.for_owner("ada").remove("e")
     house.scribe.write([tombstone])
     assert house.indexed() == [("f", 1)]
     assert house.now(tombstone).state == IndexState.INDEXED
@@ -57,7 +57,7 @@ def test_a_tombstone_leaves_nothing_of_its_entry_in_the_index(house):
 
 def test_an_edit_that_came_during_the_writing_stays_due(house):
     old = house.note("a", id="e")
-    house.ledger.of("ada").edit("e", EntryDraft(text="b"))
+    house.ledger.for_owner("ada").edit("e", EntryDraft(text="b"))
     house.scribe.write([old])
     assert [(entry.id, entry.version) for entry in house.ledger.due(9)] == [("e", 2)]
 
@@ -93,7 +93,7 @@ def test_a_dead_letter_after_six_attempts_and_alive_again_when_it_succeeds(house
     assert (failed.state, failed.attempts) == (IndexState.FAILED, 6)
     assert failed.reason == "ValueError: what is this?"
     house.hire(FakeEmbedder())
-    house.scribe.write([house.ledger.of("ada").retry(entry.id, 1)])
+    house.scribe.write([house.ledger.for_owner("ada").retry(entry.id, 1)])
     healed = house.now(entry)
     assert (healed.state, healed.attempts, healed.reason) == (IndexState.INDEXED, 0, None)
 
@@ -133,12 +133,12 @@ class TestMending:
         entries = [house.note("a", id="a"), house.note("b", id="b")]
         house.scribe.write(entries)
         assert house.scribe.mend() == 0
-        house.index.forget([EntryKey("ada", "a"), EntryKey("ada", "b")])
+        house.index.delete([EntryKey("ada", "a"), EntryKey("ada", "b")])
         assert house.scribe.mend() == 2
         assert len(house.ledger.due(9)) == 2
 
     def test_a_diary_of_which_everything_was_removed_needs_no_mending(self, house):
         house.scribe.write([house.note("a", id="a")])
-        house.scribe.write([house.ledger.of("ada").remove("a")])
+        house.scribe.write([house.ledger.for_owner("ada").remove("a")])
         assert house.index.count() == 0
         assert house.scribe.mend() == 0

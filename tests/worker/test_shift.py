@@ -54,7 +54,7 @@ def test_nothing_is_left_in_the_queue_of_what_is_done(house, until):
     entry = house.accept("a")
     with house.at_work():
         until(house.all_indexed)
-        until(lambda: not house.jobs.waits(entry))
+        until(lambda: not house.jobs.is_pending(entry))
     assert diary_queue(house.queue).is_empty()
     assert house.queue.keys(f"*{entry.id}*") == []
     assert house.jobs.report("ada", house.jobs.submit(entry)).status == "finished"
@@ -101,7 +101,7 @@ def test_a_job_in_hand_counts_as_waiting_and_is_told_as_started(house, until):
         entry = house.accept("a")
         name = job_id("ada", entry.id, 1)
         until(embedder.has_begun.is_set)
-        assert house.jobs.waits(entry)
+        assert house.jobs.is_pending(entry)
         assert house.sweep.sweep(AT_ONCE) == 0
         assert house.jobs.report("ada", name).status == "started"
         embedder.may_end.set()
@@ -142,7 +142,7 @@ def test_an_import_lets_todays_entry_through(house, until, monkeypatch: pytest.M
         until(house.all_indexed)
     written_in = embedder.batches.index(desk.BATCH_ENTRIES, 1)
     assert written_in == 1, "today's entry waited for more than one turn of the import"
-    assert house.ledger.of("ada").import_report(import_id).indexed == 200
+    assert house.ledger.for_owner("ada").import_report(import_id).indexed == 200
 
 
 class TestAfterAWorkerWasKilled:
@@ -155,7 +155,7 @@ class TestAfterAWorkerWasKilled:
         assert queue.is_empty()
         with house.at_work():
             until(house.all_indexed)
-        assert not house.jobs.waits(entry)
+        assert not house.jobs.is_pending(entry)
 
     def test_it_is_in_the_queue_once_and_first(self, house):
         entries = [house.accept(f"number {number}") for number in range(3)]
@@ -163,14 +163,14 @@ class TestAfterAWorkerWasKilled:
         queue = diary_queue(house.queue)
         house.queue.lmove(queue.key, queue.intermediate_queue.key, "LEFT", "RIGHT")
         jobs = JobQueue(house.queue)
-        assert jobs.waiting() == set(names)
-        assert jobs.put_back() == names[:1]
+        assert jobs.pending_ids() == set(names)
+        assert jobs.requeue_orphans() == names[:1]
         assert queue.job_ids == names
-        assert jobs.put_back() == []
+        assert jobs.requeue_orphans() == []
 
     def test_nothing_is_made_of_a_job_that_is_gone(self, house):
         house.queue.rpush(diary_queue(house.queue).intermediate_queue.key, "long-gone")
-        assert JobQueue(house.queue).put_back() == []
+        assert JobQueue(house.queue).requeue_orphans() == []
         assert diary_queue(house.queue).is_empty()
 
 
@@ -186,7 +186,7 @@ def test_an_index_that_was_lost_is_filled_again(house, until, eager: None):
     entries = [house.accept(f"number {number}") for number in range(10)]
     with house.at_work():
         until(house.all_indexed)
-        house.index.forget([EntryKey(entry.owner, entry.id) for entry in entries])
+        house.index.delete([EntryKey(entry.owner, entry.id) for entry in entries])
         until(lambda: house.index.count() == 10)
         until(house.all_indexed)
 
@@ -243,7 +243,7 @@ def test_a_valkey_that_ends_in_the_middle_of_a_job_leaves_no_thread_behind(house
 def test_edits_and_removals_reach_the_index_through_the_queue(house, until):
     for number in range(3):
         house.accept(f"number {number}", id=f"e{number}")
-    mine = house.ledger.of("ada")
+    mine = house.ledger.for_owner("ada")
     with house.at_work():
         until(house.all_indexed)
         house.jobs.submit(mine.edit("e0", EntryDraft(text="another word")))
@@ -261,7 +261,7 @@ class TestDamagedRows:
         damage(house, bad.id)
         with house.at_work():
             until(lambda: house.now(good).state == IndexState.INDEXED)
-            until(lambda: house.ledger.of("ada").import_report(import_id).indexed == 1)
+            until(lambda: house.ledger.for_owner("ada").import_report(import_id).indexed == 1)
         with house.ledger.reading() as connection:
             query = text("SELECT state, reason FROM entries WHERE id = :id")
             state, reason = connection.execute(query, {"id": bad.id}).one()

@@ -7,13 +7,12 @@ by their own formats, which shows what is cut short and not every flipped bit.
 """
 
 import json
-import os
 import zipfile
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from services.files import DAMAGED_ZIP
+from services.files import DAMAGED_ZIP, write_atomic
 from services.persona.manifest import ADAPTER_CONFIG_NAME, WEIGHTS_NAME, file_sha256
 
 CHECKPOINTS = "checkpoints"
@@ -24,14 +23,9 @@ _NEEDED = (WEIGHTS_NAME, ADAPTER_CONFIG_NAME, "optimizer.pt", "scheduler.pt")
 
 
 def seal(checkpoint: Path) -> None:
-    """Write down what a checkpoint holds, whole or not at all."""
+    """Write the size and the SHA-256 of every file of a checkpoint into its seal, atomically."""
     files = {str(path.relative_to(checkpoint)): _measure(path) for path in _files(checkpoint)}
-    partial = checkpoint / f"{SEAL}.part"
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(files, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(checkpoint / SEAL)
+    write_atomic(checkpoint / SEAL, json.dumps(files, indent=2))
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, dict[Path, str]]:

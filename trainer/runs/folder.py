@@ -1,6 +1,5 @@
 """A run's folder: prepared under a provisional name, named when complete, taken up again if it was killed."""
 
-import fcntl
 import json
 import math
 import os
@@ -12,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from services.errors import ConfigError
+from services.files import PART, atomic_file, lock_file
 from services.persona.manifest import ADAPTER_CONFIG_NAME, MANIFEST_NAME, WEIGHTS_NAME, file_sha256
 from trainer.runs import checkpoints
 from trainer.runs.checkpoints import CHECKPOINTS
 
 RUNS = "runs"
-PART = ".part"
 CONFIG_NAME = "config.yaml"
 ACCOUNT = "mixture.json"
 PREPARED = "prepared"  # written when everything that training needs lies in the folder
@@ -29,7 +28,7 @@ OUTCOME = "outcome.json"  # written when training has ended: what is left is to 
 FAILURE = "failure"  # the words of a process of several that failed
 # What training needs or TRL leaves, and nobody reads afterwards.
 _LEFTOVERS = (
-    *(CHECKPOINTS, f"{BEST}{PART}", "rows"),
+    *(CHECKPOINTS, "rows"),
     *("training_args.bin", "tokenizer.json", "tokenizer_config.json"),
 )
 _MARKS = (PREPARED, OUTCOME, FAILURE, "lock")
@@ -54,19 +53,18 @@ def begin(output_dir: Path, run_id: str) -> Path:
 @contextmanager
 def held(folder: Path) -> Iterator[Path]:
     """Hold a folder for this process; if it fails, the folder goes, unless steps are in it that count."""
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"{folder} is being trained by another process: wait for it, or end it"
-            ) from None
-        try:
-            yield folder
-        except BaseException:
-            if last_checkpoint(folder) is None and not (folder / OUTCOME).exists():
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
+    try:
+        lock = lock_file(folder / "lock")
+    except BlockingIOError:
+        raise ConfigError(f"{folder} is being trained by another process: wait for it, or end it") from None
+    try:
+        yield folder
+    except BaseException:
+        if last_checkpoint(folder) is None and not (folder / OUTCOME).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        lock.release()
 
 
 def unfinished(output_dir: Path) -> Path:
@@ -143,15 +141,14 @@ def _swap(folder: Path, best: Path, last: Path) -> None:
             shutil.copyfile(folder / name, partial / name)
         partial.rename(last)
     for name in _ADAPTER:
-        shutil.copyfile(best / name, folder / f"{name}{PART}")
-        (folder / f"{name}{PART}").replace(folder / name)
+        with (best / name).open("rb") as source, atomic_file(folder / name) as target:
+            shutil.copyfileobj(source, target)
     shutil.rmtree(best)
 
 
 def complete(folder: Path, base_model: str) -> None:
     """Tidy what the trainer saved; the adapter names its base as the manifest does."""
-    for name in _LEFTOVERS:
-        leftover = folder / name
+    for leftover in [*(folder / name for name in _LEFTOVERS), *folder.glob(f"*{PART}")]:
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
     for path in folder.rglob(ADAPTER_CONFIG_NAME):
         adapter = json.loads(path.read_text(encoding="utf-8"))

@@ -1,10 +1,9 @@
 """metrics.jsonl: one line a log of the run, and what is read out of them."""
 
 import json
-import os
 from pathlib import Path
 
-from trainer.runs.folder import PART
+from services.files import PART, write_atomic
 
 METRICS = "metrics.jsonl"
 ALL_SOURCES = "all"
@@ -26,11 +25,8 @@ def read_lines(path: Path, up_to_step: int | None = None) -> list[Line]:
 def keep_lines(path: Path, up_to_step: int) -> list[Line]:
     """Cut a JSONL file back to what was written by `up_to_step`, and return those lines."""
     lines = read_lines(path, up_to_step)
-    partial = path.with_suffix(f".{os.getpid()}")  # several processes of one run do this at the same time
-    partial.write_text(
-        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
-    )
-    partial.replace(path)
+    # Several processes of one run do this at the same time.
+    write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return lines
 
 

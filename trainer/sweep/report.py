@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from services.files import atomic_file, write_atomic
 from services.persona.manifest import read_manifest
 from trainer.runs.metrics import ALL_SOURCES, METRICS, read_lines, usual_speed
 from trainer.sweep.grid import Point, Row, Sweep
-from trainer.sweep.state import State, complete_run, write
+from trainer.sweep.state import State, complete_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +21,8 @@ OWN_WORDS = "conversations"  # the source whose held-out loss says most about Ad
 def report(sweep: Sweep, state: State) -> list[Row]:
     """Write table.json, table.txt and plot.png, and return the table's rows, one a point."""
     rows = [_row(sweep, point, state) for point in sweep.points]
-    write(sweep.folder / TABLE_JSON, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
-    write(sweep.folder / TABLE, table(rows) + "\n")
+    write_atomic(sweep.folder / TABLE_JSON, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(sweep.folder / TABLE, table(rows) + "\n")
     plot(rows, sweep.folder / PLOT)
     return rows
 
@@ -104,9 +105,8 @@ def plot(rows: list[Row], path: Path) -> None:
         _panel(axes, name, rows)
     panels[0].set_ylabel("held-out loss after training (nats a token)")
     figure.suptitle(f"sweep {path.parent.name}")
-    partial = path.with_name(path.name + ".part")
-    figure.savefig(partial, format="png")
-    partial.replace(path)
+    with atomic_file(path) as file:
+        figure.savefig(file, format="png")
     plt.close(figure)
 
 

@@ -1,6 +1,5 @@
 """Each point of a sweep as an ordinary run in a process of its own."""
 
-import fcntl
 import os
 import shutil
 import signal
@@ -15,11 +14,12 @@ from pathlib import Path
 import yaml
 
 from services.errors import ConfigError
+from services.files import PART, lock_descriptor, write_atomic
 from trainer.log import log
 from trainer.runs import folder as run_folder
 from trainer.sweep.grid import Point, Sweep
 from trainer.sweep.report import report, table
-from trainer.sweep.state import State, complete_run, runs_of, write
+from trainer.sweep.state import State, complete_run, runs_of
 
 STATE = "state.json"
 TRAIN = (sys.executable, "-m", "trainer")
@@ -51,10 +51,10 @@ def _held(folder: Path) -> Iterator[int]:
         raise ConfigError(f"output_dir: can't write to {folder} ({error.strerror})") from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_descriptor(file.fileno())
         except BlockingIOError:
             log.info("sweep %s: a run of it is being trained by another process: waiting for it", folder.name)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock_descriptor(file.fileno(), wait=True)
         yield file.fileno()
 
 
@@ -65,7 +65,7 @@ def _train(
     began = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     state.record(point, began=began)
     config = sweep.folder / "points" / f"{number}.yaml"
-    write(config, yaml.safe_dump(point.config.model_dump(mode="json"), sort_keys=False))
+    write_atomic(config, yaml.safe_dump(point.config.model_dump(mode="json"), sort_keys=False))
     errors = config.with_suffix(".stderr")
     code = _in_its_own_process([*command, "--config", str(config)], errors, lock)
     if run := complete_run(sweep, point, state):
@@ -77,7 +77,7 @@ def _train(
 
 def _remove_unfinished(sweep: Sweep, point: Point, state: State) -> None:
     for folder in runs_of(sweep, point, state):
-        if folder.suffix == run_folder.PART:
+        if folder.suffix == PART:
             log.info("%s was not finished: it is removed, and the run trained anew", folder)
             with run_folder.held(folder):
                 shutil.rmtree(folder)

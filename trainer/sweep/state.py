@@ -1,10 +1,10 @@
 """What became of each of a sweep's points, kept so that a sweep that was killed goes on."""
 
 import json
-import os
 from pathlib import Path
 
 from services.errors import ConfigError
+from services.files import write_atomic
 from services.persona.manifest import MANIFEST_NAME
 from trainer.config import load_config
 from trainer.runs import folder as run_folder
@@ -32,20 +32,7 @@ class State:
     def record(self, point: Point, **words: str) -> None:
         """Remember, on the disk and not only in its cache."""
         self._records[point.key] = {"point": str(point), **words}
-        write(self.path, json.dumps(self._records, indent=2) + "\n")
-
-
-def write(path: Path, text: str) -> None:
-    """Replace a file by a whole one that outlives a power cut."""
-    partial = path.with_name(path.name + ".part")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+        write_atomic(self.path, json.dumps(self._records, indent=2) + "\n")
 
 
 def complete_run(sweep: Sweep, point: Point, state: State) -> Path | None:

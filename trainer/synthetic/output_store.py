@@ -5,16 +5,16 @@ trainer reads is written whole, at the end, and keeps all that it held.
 """
 
 import errno
-import fcntl
 import json
 import os
-import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from services.errors import ConfigError
+from services.files import lock_descriptor, sync_folder, write_atomic
 from trainer.data.sample import is_utf8
 
 Item = dict[str, object]
@@ -135,11 +135,11 @@ def _open_alone(path: Path) -> BinaryIO:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+b", buffering=0)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_descriptor(file.fileno())
     except BlockingIOError:
         file.close()
         raise ConfigError(f"{path} is being written by another run: wait for it, or end it") from None
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     file.seek(0)
     return file
 
@@ -187,33 +187,14 @@ def _first(items: list[Item], seed: int) -> int:
 
 def _replace(out: Path, items: list[Item]) -> None:
     """All of it or nothing, with the rights that the file had."""
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(_as_json(items))
-            file.flush()
-            os.fsync(file.fileno())
-        if out.exists():
-            shutil.copymode(out, temporary)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(out.parent)
+    mode = stat.S_IMODE(out.stat().st_mode) if out.exists() else None
+    write_atomic(out, _as_json(items), mode=mode)
 
 
 def _as_json(items: list[Item]) -> str:
     text = json.dumps(items, ensure_ascii=False, indent=2) + "\n"
     # A file of the user's may hold half a surrogate pair, which only an escape can write.
     return text if is_utf8(text) else json.dumps(items, indent=2) + "\n"
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new name is on disk only when its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -19,11 +19,12 @@ from transformers import (
 )
 
 from services.errors import AdaError
+from services.files import PART
 from services.persona.persona import Persona
 from services.persona.prompt import build_messages
 from trainer.log import log
 from trainer.runs.checkpoints import seal
-from trainer.runs.folder import BEST, PART, best_loss, write_best
+from trainer.runs.folder import BEST, best_loss, write_best
 from trainer.runs.metrics import HELD_OUT, keep_lines
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from transformers.utils.logging import enable_propagation
 from trl import SFTConfig, SFTTrainer
 
 from services.errors import AdaError
+from services.files import write_atomic
 from services.persona.manifest import PERSONA_NAME, TEMPLATE_NAME
 from services.persona.persona import load_persona
 from trainer.base_model import load_model, load_tokenizer, shape_of, uses_bfloat16
@@ -159,9 +160,7 @@ def _train(folder: Path, location: str, config: TrainingConfig, plan: Plan) -> O
     trainer.save_model(str(folder))
     outcome = _outcome(folder, trainer, metrics.seconds, plan)
     if _is_first_process():
-        partial = folder / f"{OUTCOME}.part"
-        partial.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
-        partial.rename(folder / OUTCOME)
+        write_atomic(folder / OUTCOME, json.dumps(asdict(outcome)))
     return outcome
 
 

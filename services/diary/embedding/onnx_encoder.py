@@ -10,7 +10,6 @@ it made is kept:
 
 import hashlib
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from services.errors import ConfigError
+from services.files import atomic_file
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -85,9 +85,8 @@ def _kept(encoder: torch.nn.Module, cache: Path) -> Path:
 def _keep(made: Path, kept: Path) -> None:
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        written = kept.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(made, written)
-        written.replace(kept)  # another process may be reading or writing it
+        with made.open("rb") as source, atomic_file(kept) as target:  # others may read or write it now
+            shutil.copyfileobj(source, target)
     except OSError as error:
         log.warning("EMBEDDING_CACHE: the encoder is not kept for the next start: %s", error)
 

@@ -12,26 +12,26 @@ import qdrant_edge
 from qdrant_edge import Bm25, Bm25Config
 
 from services.diary.date_names import MONTH_NAMES
-from services.diary.index.scripts import spaced
+from services.diary.index.scripts import split_bigrams
 from services.diary.index.types import SparseVector
 
-K = 1.2  # the higher, the more a word's second occurrence counts
+K1 = 1.2  # the higher, the more a word's second occurrence counts
 B = 0.4  # how much long chunks are held back
-AVERAGE = 40.0  # words of a chunk without stop words: a full one has about 55, a line 12
-_BM25 = Bm25(Bm25Config(k=K, b=B, avg_len=AVERAGE, language="english", ascii_folding=True))
+AVERAGE_LENGTH = 40.0  # words of a chunk without stop words: a full one has about 55, a line 12
+_BM25 = Bm25(Bm25Config(k=K1, b=B, avg_len=AVERAGE_LENGTH, language="english", ascii_folding=True))
 
 
-def document(text: str) -> SparseVector:
+def document_vector(text: str) -> SparseVector:
     """What a chunk is found by: its different words, each with its weight."""
-    return _words(_BM25.embed_document(spaced(text)))
+    return _words(_BM25.embed_document(split_bigrams(text)))
 
 
-def question(text: str) -> SparseVector:
+def query_vector(text: str) -> SparseVector:
     """The different words of a question, each with the weight 1."""
-    return _words(_BM25.embed_query(spaced(text)))
+    return _words(_BM25.embed_query(split_bigrams(text)))
 
 
-def of_days(first: Date, last: Date) -> str:
+def spell_out_days(first: Date, last: Date) -> str:
     """A day, a whole month or a whole year, spelled out as people ask for it; "" for any other span."""
     if first == last:
         return f"{first.day} {MONTH_NAMES[first.month - 1]} {first.year}"

@@ -10,7 +10,7 @@ In scripts without spaces each character counts as a word, as it does for the em
 import re
 from itertools import pairwise
 
-from services.diary.index.scripts import count, units
+from services.diary.index.scripts import count_words, word_spans
 
 WORDS_A_CHUNK = 120  # about 160 tokens of English
 MANY_CHUNKS = 256  # an entry of more lines is somebody's list: its lines are put together
@@ -60,7 +60,7 @@ def _sentences(text: str, line: Span) -> list[Span]:
 
 
 def _short(text: str, sentence: Span) -> list[Span]:
-    words = units(text, *sentence)
+    words = word_spans(text, *sentence)
     if len(words) <= WORDS_A_CHUNK:
         return [sentence]
     lasts = words[WORDS_A_CHUNK - 1 :: WORDS_A_CHUNK]
@@ -85,7 +85,7 @@ def _joined(text: str, pieces: list[Span], fewest: int) -> list[Span]:
     joined: list[Span] = []
     sizes: list[int] = []
     for piece in pieces:
-        size = count(text[slice(*piece)])
+        size = count_words(text[slice(*piece)])
         if joined and sizes[-1] < fewest and sizes[-1] + size <= WORDS_A_CHUNK:
             joined[-1] = (joined[-1][0], piece[1])
             sizes[-1] += size

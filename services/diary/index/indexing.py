@@ -5,12 +5,12 @@ from datetime import date as Date
 
 from services.diary.embedding.embedder import Embedder
 from services.diary.entry import Entry
-from services.diary.index import bm25 as words
+from services.diary.index import bm25
 from services.diary.index.chunking import chunks
 from services.diary.index.types import Chunk
 
 
-def index_batch(entries: Sequence[Entry], embedder: Embedder) -> list[Chunk]:
+def build_chunks(entries: Sequence[Entry], embedder: Embedder) -> list[Chunk]:
     """The chunks of all entries in their order, embedded in one batch. A removed entry has none.
 
     The date is among the words of a chunk and not in what is embedded. Measured on LoCoMo, recall@5 / @10 at
@@ -28,19 +28,19 @@ def index_batch(entries: Sequence[Entry], embedder: Embedder) -> list[Chunk]:
             owner=entry.owner,
             entry_id=entry.id,
             version=entry.version,
-            place=place,
+            ordinal=place,
             first_day=entry.first_day,
             last_day=entry.last_day,
             text=text,
             vector=vector,
-            words=words.document(f"{text} {spelled_out(entry)}"),
+            sparse_vector=bm25.document_vector(f"{text} {spell_out_date(entry)}"),
             dated=not entry.date_assumed,
         )
         for (entry, place, text), vector in zip(pieces, vectors, strict=True)
     ]
 
 
-def spelled_out(entry: Entry) -> str:
+def spell_out_date(entry: Entry) -> str:
     """The entry's date as people ask for it: 5 May 2023, or May 2023, or 2023, or as it was given.
 
     "" for a date that was only assumed.
@@ -48,4 +48,4 @@ def spelled_out(entry: Entry) -> str:
     if entry.date_assumed:
         return ""
     first, last = Date.fromisoformat(entry.first_day), Date.fromisoformat(entry.last_day)
-    return words.of_days(first, last) or entry.date
+    return bm25.spell_out_days(first, last) or entry.date

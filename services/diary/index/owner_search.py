@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from services.diary.index.types import DENSE, WORDS, ChunkRef, Hit, IndexQuery, point_id
+from services.diary.index.types import DENSE, SPARSE, ChunkRef, Hit, IndexQuery, point_id
 
 
 class Point(Protocol):
@@ -43,14 +43,14 @@ class OwnerChunks:
     def search(self, asked: IndexQuery, limit: int, first_day: str = "", last_day: str = "") -> list[Hit]:
         """The `limit` best chunks by meaning and the `limit` best by words, in one list, nearest first."""
         found = self._points.best(asked, limit, first_day, last_day)
-        ids = {part: {str(point.id) for point in found.get(part, ())} for part in (DENSE, WORDS)}
-        other = {DENSE: ids[WORDS] - ids[DENSE], WORDS: ids[DENSE] - ids[WORDS]}
+        ids = {part: {str(point.id) for point in found.get(part, ())} for part in (DENSE, SPARSE)}
+        other = {DENSE: ids[SPARSE] - ids[DENSE], SPARSE: ids[DENSE] - ids[SPARSE]}
         return _hits(found, self._points.scored(asked, other))
 
-    def around(self, places: Iterable[ChunkRef], asked: IndexQuery) -> list[Hit]:
+    def fetch(self, places: Iterable[ChunkRef], asked: IndexQuery) -> list[Hit]:
         """The chunks at these places, those that exist, with their scores; nearest first."""
         ids = {point_id(self._points.owner, place) for place in places}
-        return _hits(self._points.scored(asked, {DENSE: ids, WORDS: ids}))
+        return _hits(self._points.scored(asked, {DENSE: ids, SPARSE: ids}))
 
 
 def _hits(*found: Parts) -> list[Hit]:
@@ -59,6 +59,8 @@ def _hits(*found: Parts) -> list[Hit]:
     for parts in found:
         for part, points in parts.items():
             for point in points:
-                hit = hits.setdefault(str(point.id), Hit.of(point.payload or {}, {DENSE: 0.0, WORDS: 0.0}))
+                hit = hits.setdefault(
+                    str(point.id), Hit.from_payload(point.payload or {}, {DENSE: 0.0, SPARSE: 0.0})
+                )
                 hit.scores[part] = float(point.score)
-    return sorted(hits.values(), key=lambda hit: (-hit.scores[DENSE], hit.entry_id, hit.version, hit.place))
+    return sorted(hits.values(), key=lambda hit: (-hit.scores[DENSE], hit.entry_id, hit.version, hit.ordinal))

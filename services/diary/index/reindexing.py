@@ -18,7 +18,7 @@ from rq.timeouts import JobTimeoutException
 from services import logs
 from services.diary.embedding.embedder import Embedder, open_embedder
 from services.diary.entry import Entry, IndexState
-from services.diary.index.indexing import index_batch
+from services.diary.index.indexing import build_chunks
 from services.diary.index.types import EntryKey, IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.diary.settings import DiarySettings
@@ -41,13 +41,13 @@ def reindex(
     that can't be embedded is failed in the ledger and keeps no other out. A twin that could not be filled is
     dropped. Raises DiaryUnavailable or ConfigError.
     """
-    twin = index.twin()
+    twin = index.shadow()
     filling = _Filling(ledger, embedder, twin, progress)
     try:
-        filling.add(entry for entry in ledger.every_current() if _is_indexed(entry))
+        filling.add(entry for entry in ledger.iter_current() if _is_indexed(entry))
         filling.catch_up(_is_indexed)
-        twin.settle()
-        index.switch_to(twin)
+        twin.optimize()
+        index.promote(twin)
     except BaseException:
         twin.close()
         raise
@@ -80,7 +80,7 @@ class _Filling:
             wrong = self._differing(is_wanted)
             if not wrong:
                 return
-            self.index.forget(wrong)
+            self.index.delete(wrong)
             self.written.difference_update(wrong)
             self.add(entry for entry in map(self._now, wrong) if entry and self._fits(entry, is_wanted))
         log.warning("the diary changes faster than it is indexed: the last changes come by their own jobs")
@@ -95,7 +95,7 @@ class _Filling:
             held.setdefault(EntryKey(found.owner, found.entry_id), set()).add(found.version)
         wrong = [
             _key(entry)
-            for entry in self._ledger.every_current()
+            for entry in self._ledger.iter_current()
             if held.pop(_key(entry), set()) != ({entry.version} if self._fits(entry, is_wanted) else set())
         ]
         return wrong + list(held)
@@ -109,7 +109,7 @@ class _Filling:
     def _write(self, entries: list[Entry]) -> list[Entry]:
         """Those of the entries that could be written: of a batch that fails, one by one."""
         try:
-            self.index.upsert(index_batch(entries, self._embedder))
+            self.index.upsert(build_chunks(entries, self._embedder))
         except JobTimeoutException:
             raise
         except Exception as error:
@@ -135,7 +135,7 @@ def _key(entry: Entry) -> EntryKey:
 def main() -> int:
     """Make the index anew with the embedding model of the environment, whichever made the old one."""
     try:
-        settings = DiarySettings.read()
+        settings = DiarySettings.load()
         logs.set_up(settings.log_format, settings.log_level, settings.log_errors)
         embedder = open_embedder(settings)
         with closing(_opened(settings, embedder)) as index, Ledger(settings.ledger_url) as ledger:

@@ -12,17 +12,17 @@ _RUN = re.compile(f"[{UNSPACED}]+")
 _UNIT = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
-def units(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
+def word_spans(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
     """Where the words stand, each character of an unspaced script as one, as BERT's tokens are there."""
     return [unit.span() for unit in _UNIT.finditer(text, start, len(text) if end is None else end)]
 
 
-def count(text: str) -> int:
+def count_words(text: str) -> int:
     """How many words a text has, each character of an unspaced script as one."""
     return sum(1 for _ in _UNIT.finditer(text))
 
 
-def spaced(text: str) -> str:
+def split_bigrams(text: str) -> str:
     """The text with spaces between pairs of neighbours in unspaced scripts, for a search by words.
 
     Pairs are what a reader of such scripts looks for without a dictionary: most words have two characters.

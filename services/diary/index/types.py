@@ -1,6 +1,6 @@
 """The index: chunks by meaning and by words, always searched for one owner.
 
-An engine itself has no search. `engine.of(owner)` has one, and it can name no other owner, so that no
+An engine itself has no search. `engine.for_owner(owner)` has one, and it can name no other owner, so that no
 caller can forget the filter.
 """
 
@@ -15,7 +15,7 @@ from services.diary.embedding.embedder import Vector
 from services.errors import ConfigError, DiaryUnavailable
 
 DENSE = "dense"  # the names of the two vectors of a chunk, and of the two parts of a hit's score
-WORDS = "words"
+SPARSE = "words"
 # Of what stands in a collection: payload, chunking, words. Raise it when one of them changes its meaning:
 # the next start makes a new collection in the place of the older one, and the ledger fills it.
 FORMAT = 3
@@ -38,7 +38,7 @@ class EntryKey(NamedTuple):
     entry_id: str
 
 
-class Indexed(NamedTuple):
+class IndexedVersion(NamedTuple):
     """What the index holds of one version of an entry."""
 
     owner: str
@@ -52,12 +52,12 @@ class ChunkRef(NamedTuple):
 
     entry_id: str
     version: int
-    place: int
+    ordinal: int
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One piece of an entry's version, with its vectors; `place` counts from 0, days are YYYY-MM-DD.
+    """One piece of an entry's version, with its vectors; `ordinal` counts from 0, days are YYYY-MM-DD.
 
     `dated` is false where the days were only assumed.
     """
@@ -65,22 +65,22 @@ class Chunk:
     owner: str
     entry_id: str
     version: int
-    place: int
+    ordinal: int
     first_day: str
     last_day: str
     text: str
     vector: Vector
-    words: SparseVector
+    sparse_vector: SparseVector
     dated: bool = True
 
     @property
     def point_id(self) -> str:
         """The same chunk has the same id, so indexing twice changes nothing."""
-        return point_id(self.owner, ChunkRef(self.entry_id, self.version, self.place))
+        return point_id(self.owner, ChunkRef(self.entry_id, self.version, self.ordinal))
 
     @property
     def payload(self) -> dict[str, object]:
-        """What an engine keeps beside the vectors; `Hit.of` reads it.
+        """What an engine keeps beside the vectors; `Hit.from_payload` reads it.
 
         Never the text: an engine's files keep what was deleted for as long as they like. Whoever needs it
         has it from the ledger.
@@ -89,22 +89,22 @@ class Chunk:
             "owner": self.owner,
             "entry_id": self.entry_id,
             "version": self.version,
-            "place": self.place,
+            "place": self.ordinal,
             "first_day": self.first_day,
             "last_day": self.last_day,
             "dated": self.dated,
-            "asks": ends_in_a_question(self.text),
+            "asks": ends_in_question(self.text),
         }
 
 
-def ends_in_a_question(text: str) -> bool:
+def ends_in_question(text: str) -> bool:
     """The last mark that ends a sentence is a question mark; quotes and brackets may follow."""
     return max(".!?…", key=text.rfind) == "?" and "?" in text
 
 
-def point_id(owner: str, place: ChunkRef) -> str:
+def point_id(owner: str, chunk: ChunkRef) -> str:
     """The id of a chunk in an engine. JSON, since owners and ids may hold any separator."""
-    return str(uuid.uuid5(_NAMESPACE, json.dumps([owner, *place])))
+    return str(uuid.uuid5(_NAMESPACE, json.dumps([owner, *chunk])))
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class IndexQuery:
     """A question as the index takes it."""
 
     vector: Vector
-    words: SparseVector
+    sparse_vector: SparseVector
 
 
 @dataclass(frozen=True)
@@ -125,21 +125,21 @@ class Hit:
 
     entry_id: str
     version: int
-    place: int
-    asks: bool  # whether its text ends in a question
+    ordinal: int
+    ends_in_question: bool
     first_day: str
     last_day: str
     scores: dict[str, float] = field(hash=False)
     dated: bool = True
 
     @classmethod
-    def of(cls, payload: Mapping[str, Any], scores: dict[str, float]) -> "Hit":
+    def from_payload(cls, payload: Mapping[str, Any], scores: dict[str, float]) -> "Hit":
         """The hit that an engine found, from a chunk's payload."""
         return cls(
             entry_id=str(payload["entry_id"]),
             version=int(payload["version"]),
-            place=int(payload["place"]),
-            asks=bool(payload["asks"]),
+            ordinal=int(payload["place"]),
+            ends_in_question=bool(payload["asks"]),
             first_day=str(payload["first_day"]),
             last_day=str(payload["last_day"]),
             scores=scores,
@@ -157,7 +157,7 @@ class OwnerIndex(Protocol):
         """
         ...
 
-    def around(self, places: Iterable[ChunkRef], asked: IndexQuery) -> list[Hit]:
+    def fetch(self, places: Iterable[ChunkRef], asked: IndexQuery) -> list[Hit]:
         """The chunks at these places, those that exist, with their scores; in no order."""
         ...
 
@@ -165,11 +165,11 @@ class OwnerIndex(Protocol):
 class IndexEngine(Protocol):
     """What a vector store must do for the diary. Raises DiaryUnavailable when it can't."""
 
-    def of(self, owner: str) -> OwnerIndex:
+    def for_owner(self, owner: str) -> OwnerIndex:
         """What can be searched for `owner`."""
         ...
 
-    def ensure(self) -> None:
+    def create_if_missing(self) -> None:
         """Make what is missing, so that chunks can be written.
 
         Raises ConfigError when the diary was indexed with another embedding model.
@@ -177,7 +177,7 @@ class IndexEngine(Protocol):
         ...
 
     def check(self) -> None:
-        """See that it can be searched. Raises ConfigError as `ensure` does."""
+        """See that it can be searched. Raises ConfigError as `create_if_missing` does."""
         ...
 
     def count(self) -> int:
@@ -194,25 +194,25 @@ class IndexEngine(Protocol):
         """Write chunks, replacing those of the same owner, entry, version and place."""
         ...
 
-    def forget(
+    def delete(
         self, entries: Iterable[EntryKey], except_version: Mapping[EntryKey, int] | None = None
     ) -> None:
         """Delete all chunks of these entries, save those of the version named for it."""
         ...
 
-    def versions(self) -> Iterator[Indexed]:
+    def versions(self) -> Iterator[IndexedVersion]:
         """Everything that is indexed, one for each version of an entry, in no order."""
         ...
 
-    def settle(self) -> None:
+    def optimize(self) -> None:
         """Bring what was written in bulk into its fastest form; may take a minute for 100,000 chunks."""
         ...
 
-    def twin(self) -> "IndexEngine":
+    def shadow(self) -> "IndexEngine":
         """A fresh and empty one beside this one, that nobody searches yet."""
         ...
 
-    def switch_to(self, twin: "IndexEngine") -> None:
+    def promote(self, twin: "IndexEngine") -> None:
         """From now on the twin is what is searched and written, and this one is dropped.
 
         Atomic: a search finds the old one or the twin. `self` goes on as the twin; close only `self`.
@@ -225,7 +225,7 @@ def collection_name(model: str, dimension: int) -> str:
     return f"{re.sub(r'[^A-Za-z0-9.]+', '-', model)}-{dimension}-f{FORMAT}"
 
 
-def numbered(name: str, after: str = "") -> str:
+def numbered_collection(name: str, after: str = "") -> str:
     """The collection that holds what is kept under `name`, one number higher than that of `after`."""
     number = re.search(r"~(\d+)$", after)
     return f"{name}~{int(number[1]) + 1 if number else 1}"
@@ -250,16 +250,16 @@ class UnavailableIndex:
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    def of(self, owner: str) -> OwnerIndex:
+    def for_owner(self, owner: str) -> OwnerIndex:
         return self
 
     def search(self, asked: IndexQuery, limit: int, first_day: str = "", last_day: str = "") -> list[Hit]:
         raise DiaryUnavailable(self._reason)
 
-    def around(self, places: Iterable[ChunkRef], asked: IndexQuery) -> list[Hit]:
+    def fetch(self, places: Iterable[ChunkRef], asked: IndexQuery) -> list[Hit]:
         raise DiaryUnavailable(self._reason)
 
-    def ensure(self) -> None:
+    def create_if_missing(self) -> None:
         raise DiaryUnavailable(self._reason)
 
     def check(self) -> None:
@@ -274,19 +274,19 @@ class UnavailableIndex:
     def upsert(self, chunks: Sequence[Chunk]) -> None:
         raise DiaryUnavailable(self._reason)
 
-    def forget(
+    def delete(
         self, entries: Iterable[EntryKey], except_version: Mapping[EntryKey, int] | None = None
     ) -> None:
         raise DiaryUnavailable(self._reason)
 
-    def versions(self) -> Iterator[Indexed]:
+    def versions(self) -> Iterator[IndexedVersion]:
         raise DiaryUnavailable(self._reason)
 
-    def settle(self) -> None:
+    def optimize(self) -> None:
         raise DiaryUnavailable(self._reason)
 
-    def twin(self) -> IndexEngine:
+    def shadow(self) -> IndexEngine:
         raise DiaryUnavailable(self._reason)
 
-    def switch_to(self, twin: IndexEngine) -> None:
+    def promote(self, twin: IndexEngine) -> None:
         raise DiaryUnavailable(self._reason)

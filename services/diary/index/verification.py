@@ -49,7 +49,7 @@ def _compared(ledger: Ledger, index: IndexEngine) -> list[Difference]:
     for owner, entry_id, version, count in index.versions():
         stored.setdefault(EntryKey(owner, entry_id), {})[version] = count
     found: list[Difference] = []
-    for entry in ledger.every_current():
+    for entry in ledger.iter_current():
         found += _differences(entry, stored.pop(EntryKey(entry.owner, entry.id), {}))
     found += [Difference(*key, "surplus", "the ledger knows no such entry") for key in stored]
     return sorted(found, key=lambda one: (one.owner, one.entry_id, one.kind, one.what))

@@ -51,7 +51,7 @@ def _every(database: Database, table: Table) -> Iterator[Mapping[str, Any]]:
     key = tuple_(*(table.c[name] for name in names))
     others = ("folded", "checksum") if table is entries else ("checksum",)
     columns = [type_coerce(table.c[name], Text).label(name) if name == "origin" else table.c[name]
-               for name in (*rows.SEALED, *others)]  # fmt: skip
+               for name in (*rows.CHECKSUM_COLUMNS, *others)]  # fmt: skip
     place: tuple[Any, ...] = ("", "", 0)
     while True:
         after = tuple_(literal(place[0], ExactText), literal(place[1], ExactText), literal(place[2]))
@@ -67,7 +67,7 @@ def _every(database: Database, table: Table) -> Iterator[Mapping[str, Any]]:
 def _wrong(row: Mapping[str, Any]) -> str:
     if row["checksum"] != rows.checksum(row):
         return "what the ledger has is not what was written: restore the entry from a backup or an export"
-    if "folded" in row and row["folded"] != rows.folded(row["text"]):
+    if "folded" in row and row["folded"] != rows.casefolded(row["text"]):
         return "what a phrase is searched in is not the entry's text: edit the entry"
     return ""
 

@@ -24,7 +24,7 @@ from services.diary.ledger.tables import (
     erasures,
     idempotency_keys,
     reflections,
-    utc,
+    utc_timestamp,
     versions,
 )
 
@@ -47,7 +47,7 @@ def purge(connection: Connection, tombstone: Entry) -> Entry:
     connection.execute(update(idempotency_keys).where(of_it).values(body_sha256=ERASED))
     _erase_conversations(connection, owner, entry_id, said)
     _erase_origins(connection, owner, said)
-    insert_new(connection, erasures, {"owner": owner, "id": entry_id, "asked_at": utc()})
+    insert_new(connection, erasures, {"owner": owner, "id": entry_id, "asked_at": utc_timestamp()})
     return _emptied(connection, tombstone)
 
 
@@ -80,12 +80,12 @@ def finish(database: Database, largest: int | None = None) -> bool:
 def _emptied(connection: Connection, tombstone: Entry) -> Entry:
     day = tombstone.written_at[:10]
     nothing = {"date": day, "first_day": day, "last_day": day, "moment": day, "reason": None}
-    values = {**rows.FORGOTTEN, **nothing}
+    values = {**rows.DELETED, **nothing}
     one = and_(entries.c.owner == tombstone.owner, entries.c.id == tombstone.id)
-    there = connection.execute(select(*rows.ENTRY).where(one)).one()
-    values["checksum"] = rows.sealed({**there._mapping, **values})["checksum"]
-    return rows.entry(
-        connection.execute(update(entries).where(one).values(values).returning(*rows.ENTRY)).one()
+    there = connection.execute(select(*rows.ENTRY_COLUMNS).where(one)).one()
+    values["checksum"] = rows.with_checksum({**there._mapping, **values})["checksum"]
+    return rows.to_entry(
+        connection.execute(update(entries).where(one).values(values).returning(*rows.ENTRY_COLUMNS)).one()
     )
 
 
@@ -113,11 +113,11 @@ def _erase_conversations(connection: Connection, owner: str, entry_id: str, said
 def _erase_origins(connection: Connection, owner: str, said: "_Said") -> None:
     """Turns that repeat the entry, kept beside entries that Ada wrote."""
     for table in (entries, versions):
-        columns = [table.c[column.name] for column in rows.ENTRY]
+        columns = [table.c[column.name] for column in rows.ENTRY_COLUMNS]
         told = and_(table.c.owner == owner, table.c.origin.is_not(None))
         for row in connection.execute(select(*columns).where(told)).all():
             if said.is_in(row.origin):
-                bare = rows.sealed({**row._mapping, "origin": {**row.origin, "turns": []}})
+                bare = rows.with_checksum({**row._mapping, "origin": {**row.origin, "turns": []}})
                 values = {name: bare[name] for name in ("origin", "checksum")}
                 one = and_(table.c.owner == owner, table.c.id == row.id, table.c.version == row.version)
                 connection.execute(update(table).where(one).values(values))

@@ -11,32 +11,37 @@ from sqlalchemy import Column, Connection, Row, func, select, text, update
 
 from services.diary.entry import EntryDraft, IndexState, Source
 from services.diary.ledger import revisions, rows
-from services.diary.ledger.database import insert_all_new
-from services.diary.ledger.tables import entries, imports, utc
-from services.errors import NotFound
+from services.diary.ledger.database import insert_all_new, insert_new
+from services.diary.ledger.tables import entries, idempotency_keys, imports, utc_timestamp
+from services.errors import EntryConflict, NotFound
 from services.local_time import IN_UTC, LocalTime
 
-TAKEN = "the diary has another entry with this id: change the id, or leave it out"
-SAID = "the diary has this text under this date, with another mood or other tags: edit that entry instead"
+ID_EXISTS = "the diary has another entry with this id: change the id, or leave it out"
+TEXT_EXISTS = (
+    "the diary has this text under this date, with another mood or other tags: edit that entry instead"
+)
 _AT_ONCE = 500  # names in one question to the database
 
 
 @dataclass(frozen=True)
-class Added:
-    """What became of the drafts of one call; `refused` has the reason by place in the call."""
+class BatchResult:
+    """What became of the drafts of one call; `rejections` has the reason by position in the call."""
 
     accepted: int
     duplicates: int
-    refused: dict[int, str]
+    rejections: dict[int, str]
     restored: int = 0  # of the accepted, had been removed
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """How an import stands. `rejected` says where and why; `ended_at` is none while it is being read.
+    """The state of an import.
 
-    `restored` entries had been removed before, and are accepted again; `rows_read` counts the rows that were
-    entries, so that a reading which was cut short can go on.
+    `rejected` has the first of the rejected rows as {line, reason}, `rejected_count` is the number of all of
+    them. `restored` entries had been removed before and are accepted again. `undated` rows had no date: they
+    got the day of the import. `ignored_fields` names the file's fields that an entry does not have.
+    `rows_read` counts the rows that were entries, so that an interrupted import can continue. `ended_at` is
+    None while the file is being read.
     """
 
     id: str
@@ -46,6 +51,9 @@ class ImportReport:
     rows_read: int
     restored: int
     rejected: list[dict[str, Any]]
+    rejected_count: int
+    undated: int
+    ignored_fields: list[str]
     indexed: int
     failed: int
     queued: int
@@ -54,17 +62,53 @@ class ImportReport:
 
 
 def begin(connection: Connection, owner: str, name: str) -> str:
-    """A new import's id."""
+    """Record a new import of the file `name`; returns its id."""
     import_id = secrets.token_hex(8)
-    row = {"owner": owner, "id": import_id, "name": name, "created_at": utc()}
-    connection.execute(imports.insert().values(**row, accepted=0, duplicates=0, rejected=[]))
+    row = {"owner": owner, "id": import_id, "name": name, "created_at": utc_timestamp()}
+    values = {**row, "accepted": 0, "duplicates": 0, "rejected": [], "ignored_fields": []}
+    connection.execute(imports.insert().values(**values))
     return import_id
 
 
-def end(connection: Connection, owner: str, import_id: str, rejected: list[dict[str, Any]]) -> None:
-    """Note that the file was read to its end, and what of it was not taken. Raises NotFound."""
+def begin_once(connection: Connection, owner: str, name: str, key: str, file_sha256: str) -> str:
+    """The import that this Idempotency-Key began, or a new one.
+
+    Raises EntryConflict when the key was used for another file or for an entry.
+    """
+    previous = _keyed_import(connection, owner, key)
+    if previous is None:
+        import_id = begin(connection, owner, name)
+        row = {"owner": owner, "key": key, "body_sha256": file_sha256, "import_id": import_id}
+        if insert_new(connection, idempotency_keys, {**row, "created_at": utc_timestamp()}):
+            return import_id
+    elif previous.import_id is not None and previous.body_sha256 == file_sha256:
+        return str(previous.import_id)
+    raise EntryConflict(
+        "this Idempotency-Key was used before for something else: take a new one", "Idempotency-Key"
+    )
+
+
+def _keyed_import(connection: Connection, owner: str, key: str) -> Any:
+    """The row of an Idempotency-Key, or None."""
+    keys = idempotency_keys
+    query = select(keys.c.body_sha256, keys.c.import_id).where(keys.c.owner == owner, keys.c.key == key)
+    return connection.execute(query).first()
+
+
+def end(
+    connection: Connection,
+    owner: str,
+    import_id: str,
+    rejected: list[dict[str, Any]],
+    rejected_count: int,
+    undated: int,
+    ignored_fields: list[str],
+) -> None:
+    """Record that the file was read to its end, and what of it was not taken. Raises NotFound."""
     ended = update(imports).where(imports.c.owner == owner, imports.c.id == import_id)
-    if not connection.execute(ended.values(rejected=rejected, ended_at=utc())).rowcount:
+    values = {"rejected": rejected, "rejected_count": rejected_count, "undated": undated}
+    values |= {"ignored_fields": ignored_fields, "ended_at": utc_timestamp()}
+    if not connection.execute(ended.values(**values)).rowcount:
         raise _not_found(import_id)
 
 
@@ -88,7 +132,7 @@ def add(
     drafts: Sequence[EntryDraft],
     local: LocalTime = IN_UTC,
     known: int = 0,
-) -> Added:
+) -> BatchResult:
     """Take the drafts that are new. Those without id get one made from date and text. Raises NotFound.
 
     The first `known` were taken by a reading that was cut short: of them it is only told which were refused.
@@ -146,14 +190,17 @@ class _Batch:
     def take(self, place: int, draft: EntryDraft, is_known: bool) -> None:
         """Decide what becomes of one draft; of one that is known, what became of it."""
         # A microsecond apart, so that the entries of one day keep the file's order.
-        now = utc(self._began + timedelta(microseconds=place))
-        first = {**revisions.first(draft, now, self._local), "date_assumed": draft.date is None}
-        row = rows.sealed({**self._fixed, "id": _id(draft), **first})
+        now = utc_timestamp(self._began + timedelta(microseconds=place))
+        first = {
+            **revisions.first_version_columns(draft, now, self._local),
+            "date_assumed": draft.date is None,
+        }
+        row = rows.with_checksum({**self._fixed, "id": _id(draft), **first})
         there = self._there(row, draft)
-        if any(revisions.ever_said(self._connection, one, draft) for one in there if not one.removed):
+        if any(revisions.has_had_content(self._connection, one, draft) for one in there if not one.removed):
             self._duplicates += not is_known
         elif any(not one.removed for one in there):
-            self._refused[place] = TAKEN if draft.id else SAID
+            self._refused[place] = ID_EXISTS if draft.id else TEXT_EXISTS
         elif not is_known:
             self._accept(row, there)
 
@@ -172,18 +219,18 @@ class _Batch:
         self._by_id[row["id"]] = SimpleNamespace(**row)
         self._by_print.setdefault(row["fingerprint"], []).append(self._by_id[row["id"]])
 
-    def insert(self) -> Added:
+    def insert(self) -> BatchResult:
         """Write what is new. What another process has written in this moment counts as a duplicate."""
         self._new.sort(key=lambda row: str(row["id"]))
         written = insert_all_new(self._connection, entries, self._new)
         duplicates = self._duplicates + len(self._new) - written
-        return Added(self._restored + written, duplicates, self._refused, self._restored)
+        return BatchResult(self._restored + written, duplicates, self._refused, self._restored)
 
     def _rows(self, values: list[str], column: Column[Any], lock: bool) -> Iterator[Row[Any]]:
         mine = entries.c.owner == self._fixed["owner"]
         for start in range(0, len(values), _AT_ONCE):
             some = column.in_(values[start : start + _AT_ONCE])
-            query = select(*rows.ENTRY).where(mine, some).order_by(entries.c.id)
+            query = select(*rows.ENTRY_COLUMNS).where(mine, some).order_by(entries.c.id)
             yield from self._connection.execute(query.with_for_update() if lock else query)
 
 

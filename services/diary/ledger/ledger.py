@@ -3,8 +3,8 @@
 An entry's row is also its outbox: what is `queued` and never arrives is found by `due` and queued again.
 SQLite in WAL mode with full syncing, or PostgreSQL: when `add` returns, the entry survives a power cut.
 
-What an owner may do is reached by `Ledger.of(owner)` alone, so no query can forget whose diary it is. The
-methods here go over all owners; they are the worker's.
+Everything an owner may do goes through `Ledger.for_owner(owner)`, so no query can forget whose diary it is.
+The methods here go over all owners; they are the worker's.
 """
 
 import shutil
@@ -20,12 +20,12 @@ from services.diary.ledger import erasure, revisions, rows
 from services.diary.ledger import paging as listing
 from services.diary.ledger.damage import Damage, damages
 from services.diary.ledger.database import Database, sqlite_folder
-from services.diary.ledger.imports import Added as Added
+from services.diary.ledger.imports import BatchResult as BatchResult
 from services.diary.ledger.imports import ImportReport as ImportReport
 from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.ledger.paging import EntryFilter as EntryFilter
 from services.diary.ledger.paging import Page as Page
-from services.diary.ledger.tables import entries, idempotency_keys, utc
+from services.diary.ledger.tables import entries, idempotency_keys, utc_timestamp
 from services.errors import ConfigError, DiaryUnavailable
 from services.local_time import IN_UTC, LocalTime
 
@@ -38,7 +38,7 @@ REWRITTEN_AT_THE_END = 64 << 20  # bytes of a database that whoever closes it re
 _AT_ONCE = 500  # entries that a stream holds in memory
 
 
-def check_room(folder: Path) -> None:
+def check_free_space(folder: Path) -> None:
     """Raises ConfigError when the disk is so full that an entry could be lost in mid-writing."""
     if folder.is_dir() and shutil.disk_usage(folder).free < MIN_FREE_BYTES:
         raise ConfigError(f"{folder} has less than {MIN_FREE_BYTES >> 20} MiB free: free some disk")
@@ -54,7 +54,7 @@ class Ledger:
         """
         self.folder = sqlite_folder(url)  # none when it is PostgreSQL
         if self.folder:
-            check_room(self.folder)
+            check_free_space(self.folder)
         self._database = Database(url)
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def of(self, owner: str, local: LocalTime = IN_UTC) -> OwnerLedger:
+    def for_owner(self, owner: str, local: LocalTime = IN_UTC) -> OwnerLedger:
         """One owner's diary. An entry that is written without a date gets the day that it is in `local`."""
         return OwnerLedger(self._database, owner, local)
 
@@ -106,8 +106,8 @@ class Ledger:
         Oldest first.
         """
         now = datetime.now(UTC)
-        waited = entries.c.queued_at <= utc(now - queued_for)
-        return self._due(or_(waited, entries.c.queued_at > utc(now + CLOCK_WENT_BACK)), limit)
+        waited = entries.c.queued_at <= utc_timestamp(now - queued_for)
+        return self._due(or_(waited, entries.c.queued_at > utc_timestamp(now + CLOCK_WENT_BACK)), limit)
 
     def due_of_import(self, owner: str, import_id: str, limit: int) -> list[Entry]:
         """Those of one import that may be tried now, oldest first."""
@@ -126,25 +126,25 @@ class Ledger:
         with self._database.transaction() as connection:
             connection.execute(update(entries).where(these).values(done), names)
 
-    def put_off(self, entry: Entry, reason: str) -> IndexState:
+    def defer(self, entry: Entry, reason: str) -> IndexState:
         """An attempt at indexing failed: queued for later, or, after five of them, failed for good.
 
         Returns the state that the entry has then.
         """
         with self._database.transaction() as connection:
-            there = revisions.locked(connection, entry.owner, entry.id)
+            there = revisions.lock_row(connection, entry.owner, entry.id)
             if there.version != entry.version:
                 return IndexState(there.state)
             has_failed = there.attempts >= len(BACKOFF_S)
             state = IndexState.FAILED if has_failed else IndexState.QUEUED
-            values = {"state": state, "reason": rows.cut_reason(reason), "attempts": there.attempts + 1}
-            values["retry_at"] = "" if has_failed else rows.later(BACKOFF_S[there.attempts])
+            values = {"state": state, "reason": rows.truncate_reason(reason), "attempts": there.attempts + 1}
+            values["retry_at"] = "" if has_failed else rows.backoff_until(BACKOFF_S[there.attempts])
             connection.execute(update(entries).where(self._version(entry)).values(values))
             return state
 
     def mark_failed(self, entry: Entry, reason: str) -> None:
         """Indexing this version failed for good; a version that is not current is passed over."""
-        values = {"state": IndexState.FAILED, "reason": rows.cut_reason(reason), "retry_at": ""}
+        values = {"state": IndexState.FAILED, "reason": rows.truncate_reason(reason), "retry_at": ""}
         failed = update(entries).where(self._version(entry))
         with self._database.transaction() as connection:
             connection.execute(failed.values(**values, attempts=entries.c.attempts + 1))
@@ -153,35 +153,35 @@ class Ledger:
         """Everything has to be indexed again: the index was lost. Returns how many entries that is."""
         lost = and_(entries.c.state == IndexState.INDEXED, ~entries.c.removed)
         with self._database.transaction() as connection:
-            again = update(entries).where(lost).values(rows.queued(utc()))
+            again = update(entries).where(lost).values(rows.queued_columns(utc_timestamp()))
             return connection.execute(again).rowcount
 
-    def forget_keys(self) -> int:
+    def delete_old_keys(self) -> int:
         """Delete the Idempotency-Keys that are older than KEYS_KEPT; returns how many."""
-        old = idempotency_keys.c.created_at < utc(datetime.now(UTC) - KEYS_KEPT)
+        old = idempotency_keys.c.created_at < utc_timestamp(datetime.now(UTC) - KEYS_KEPT)
         with self._database.transaction() as connection:
             return connection.execute(delete(idempotency_keys).where(old)).rowcount
 
-    def numbers(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """How many entries of all owners stand in each state, tombstones too."""
         query = select(entries.c.state, func.count().label("number")).group_by(entries.c.state)
         with self._database.reading() as connection:
             found = {row.state: int(row.number) for row in connection.execute(query)}
         return {state: found.get(state, 0) for state in IndexState}
 
-    def has_others_than(self, owner: str) -> bool:
+    def has_other_owners(self, owner: str) -> bool:
         """Whether anybody else has entries here. Raises DiaryUnavailable."""
         query = select(entries.c.owner).where(and_(entries.c.owner != owner, ~entries.c.removed)).limit(1)
         with self._database.reading() as connection:
             return connection.execute(query).first() is not None
 
-    def every_current(self) -> Iterator[Entry]:
+    def iter_current(self) -> Iterator[Entry]:
         """The current version of every entry of all owners, tombstones too, a few in memory at a time."""
         order = (entries.c.owner, entries.c.id)
         place: list[str] = []
         while True:
             with self._database.reading() as connection:
-                found, place = listing.after(connection, true(), order, place, _AT_ONCE)
+                found, place = listing.page_after(connection, true(), order, place, _AT_ONCE)
             if not found:
                 return
             yield from found
@@ -189,13 +189,15 @@ class Ledger:
     def _due(self, condition: ColumnElement[bool], limit: int) -> list[Entry]:
         now = datetime.now(UTC)
         latest = now + timedelta(seconds=BACKOFF_S[-1]) + CLOCK_WENT_BACK  # that anything is put off to
-        may_be_tried = or_(entries.c.retry_at <= utc(now), entries.c.retry_at > utc(latest))
+        may_be_tried = or_(
+            entries.c.retry_at <= utc_timestamp(now), entries.c.retry_at > utc_timestamp(latest)
+        )
         waits = and_(entries.c.state == IndexState.QUEUED, may_be_tried, condition)
         order = (entries.c.queued_at, entries.c.owner, entries.c.id)
         with self._database.reading() as connection:
-            query = select(*rows.ENTRY).where(waits).order_by(*order).limit(limit)
+            query = select(*rows.ENTRY_COLUMNS).where(waits).order_by(*order).limit(limit)
             with suppress(ValueError, KeyError, TypeError):
-                return [rows.entry(row) for row in connection.execute(query)]
+                return [rows.to_entry(row) for row in connection.execute(query)]
         self._fail_unreadable(waits, limit)
         return []
 
@@ -218,4 +220,4 @@ class Ledger:
 
     @staticmethod
     def _version(entry: Entry) -> ColumnElement[bool]:
-        return and_(revisions.the(entry.owner, entry.id), entries.c.version == entry.version)
+        return and_(revisions.is_entry(entry.owner, entry.id), entries.c.version == entry.version)

@@ -10,9 +10,9 @@ from services.diary.entry import Entry, EntryDraft, IndexState, Source
 from services.diary.ledger import erasure, imports, revisions, rows
 from services.diary.ledger import paging as listing
 from services.diary.ledger.database import Database
-from services.diary.ledger.imports import Added, ImportReport
+from services.diary.ledger.imports import BatchResult, ImportReport
 from services.diary.ledger.paging import EntryFilter, Page
-from services.diary.ledger.tables import entries, utc, versions
+from services.diary.ledger.tables import entries, utc_timestamp, versions
 from services.errors import DiaryUnavailable, EntryConflict
 from services.local_time import LocalTime
 
@@ -66,8 +66,10 @@ class OwnerLedger:
         with self._database.reading() as connection:
             for start in range(0, len(ids), _AT_ONCE):
                 some = entries.c.id.in_(ids[start : start + _AT_ONCE])
-                query = select(*rows.ENTRY).where(entries.c.owner == self.owner, some, ~entries.c.removed)
-                found |= {row.id: rows.entry(row) for row in connection.execute(query)}
+                query = select(*rows.ENTRY_COLUMNS).where(
+                    entries.c.owner == self.owner, some, ~entries.c.removed
+                )
+                found |= {row.id: rows.to_entry(row) for row in connection.execute(query)}
         return found
 
     def edit(self, entry_id: str, draft: EntryDraft, if_version: int | None = None) -> Entry:
@@ -103,10 +105,10 @@ class OwnerLedger:
     def history(self, entry_id: str) -> list[Entry]:
         """All versions, newest first, the current one or the tombstone included. Raises NotFound."""
         of_it = and_(versions.c.owner == self.owner, versions.c.id == entry_id)
-        past = select(*rows.OLD_ENTRY).where(of_it).order_by(versions.c.version.desc())
+        past = select(*rows.PAST_ENTRY_COLUMNS).where(of_it).order_by(versions.c.version.desc())
         with self._database.reading() as connection:
             now = revisions.current(connection, self.owner, entry_id)
-            return [now, *(rows.entry(row) for row in connection.execute(past))]
+            return [now, *(rows.to_entry(row) for row in connection.execute(past))]
 
     # --- many entries ------------------------------------------------------------------------------
 
@@ -118,7 +120,7 @@ class OwnerLedger:
         with self._database.reading() as connection:
             return listing.page(connection, self._condition(picked), listing.BY_DAY, limit, cursor)
 
-    def every(self, picked: EntryFilter) -> Iterator[Entry]:
+    def iter_entries(self, picked: EntryFilter) -> Iterator[Entry]:
         """All entries, oldest day first, a few in memory at a time.
 
         No transaction stays open, so a slow reader stops nobody. An entry that is added, moved to another
@@ -128,7 +130,7 @@ class OwnerLedger:
         while True:
             with self._database.reading() as connection:
                 condition = self._condition(picked)
-                found, place = listing.after(connection, condition, listing.BY_DAY, place, _AT_ONCE)
+                found, place = listing.page_after(connection, condition, listing.BY_DAY, place, _AT_ONCE)
             if not found:
                 return
             yield from found
@@ -150,7 +152,7 @@ class OwnerLedger:
         numbers: dict[str, int] = {}
         with self._database.reading() as connection:
             for tags, number in connection.execute(query.group_by(entries.c.tags)):
-                for tag in rows.read_tags(tags):
+                for tag in rows.parse_tags(tags):
                     numbers[tag] = numbers.get(tag, 0) + number
         return dict(sorted(numbers.items()))
 
@@ -168,22 +170,28 @@ class OwnerLedger:
         Raises NotFound; EntryConflict when the entry has another version by now.
         """
         with self._database.transaction() as connection:
-            there = revisions.locked(connection, self.owner, entry_id)
+            there = revisions.lock_row(connection, self.owner, entry_id)
             if there.version != version:
                 raise EntryConflict(f"the entry has version {there.version} by now", "id")
             if there.state == IndexState.FAILED:
-                again = update(entries).where(revisions.the(self.owner, entry_id))
-                connection.execute(again.values(rows.queued(utc())))
+                again = update(entries).where(revisions.is_entry(self.owner, entry_id))
+                connection.execute(again.values(rows.queued_columns(utc_timestamp())))
             return revisions.current(connection, self.owner, entry_id)
 
     # --- imports -----------------------------------------------------------------------------------
 
-    def begin_import(self, name: str) -> str:
-        """A new import's id; `name` is the file's."""
+    def begin_import(self, name: str, key: str | None = None, file_sha256: str = "") -> str:
+        """The id of a new import of the file `name`.
+
+        With an Idempotency-Key, the same key and file give the import that they began. Raises EntryConflict
+        when the key was used for something else.
+        """
         with self._database.transaction() as connection:
+            if key:
+                return imports.begin_once(connection, self.owner, name, key, file_sha256)
             return imports.begin(connection, self.owner, name)
 
-    def add_rows(self, import_id: str, drafts: Sequence[EntryDraft], known: int = 0) -> Added:
+    def add_rows(self, import_id: str, drafts: Sequence[EntryDraft], known: int = 0) -> BatchResult:
         """Take the drafts that are new, all in one transaction. Raises NotFound.
 
         The first `known` were taken by a reading that was cut short.
@@ -193,13 +201,21 @@ class OwnerLedger:
         with self._database.transaction() as connection:
             return imports.add(connection, self.owner, import_id, drafts, self._local, known)
 
-    def end_import(self, import_id: str, rejected: list[dict[str, Any]]) -> None:
-        """Note that the file was read to its end, and which rows were rejected. Raises NotFound."""
+    def end_import(
+        self,
+        import_id: str,
+        rejected: list[dict[str, Any]],
+        rejected_count: int | None = None,
+        undated: int = 0,
+        ignored_fields: Sequence[str] = (),
+    ) -> None:
+        """Record that the file was read to its end; see ImportReport for the arguments. Raises NotFound."""
+        count = len(rejected) if rejected_count is None else rejected_count
         with self._database.transaction() as connection:
-            imports.end(connection, self.owner, import_id, rejected)
+            imports.end(connection, self.owner, import_id, rejected, count, undated, list(ignored_fields))
 
     def import_report(self, import_id: str) -> ImportReport:
-        """How an import stands. Raises NotFound."""
+        """The state of an import. Raises NotFound."""
         with self._database.reading() as connection:
             return imports.report(connection, self.owner, import_id)
 

@@ -37,9 +37,9 @@ class EntryFilter:
         if self.last_day:
             told.append(entries.c.first_day <= self.last_day)
         if self.text:
-            told.append(place(entries.c.folded, rows.folded(self.text)) > 0)
+            told.append(place(entries.c.folded, rows.casefolded(self.text)) > 0)
         if self.tag:
-            told.append(place(entries.c.tags, rows.tag_in_row(self.tag)) > 0)
+            told.append(place(entries.c.tags, rows.tag_pattern(self.tag)) > 0)
         if self.source is not None:
             told.append(entries.c.source == self.source)
         return and_(*told)
@@ -66,10 +66,10 @@ def page(
     found = connection.execute(query.limit(limit + 1)).all()
     more = len(found) > limit
     following = write_cursor(found[limit - 1], order) if more else None
-    return Page([rows.entry(row) for row in found[:limit]], following)
+    return Page([rows.to_entry(row) for row in found[:limit]], following)
 
 
-def after(
+def page_after(
     connection: Connection, condition: ColumnElement[bool], order: Order, place: list[str], limit: int
 ) -> tuple[list[Entry], list[str]]:
     """The entries after a place, first in `order` first, and the place of the last; [] is the beginning."""
@@ -77,7 +77,7 @@ def after(
     if place:
         query = query.where(tuple_(*order) > _place(place))
     found = connection.execute(query.limit(limit)).all()
-    return [rows.entry(row) for row in found], [*found[-1][-len(order) :]] if found else place
+    return [rows.to_entry(row) for row in found], [*found[-1][-len(order) :]] if found else place
 
 
 def write_cursor(row: Any, order: Order) -> str:
@@ -101,7 +101,7 @@ def read_cursor(cursor: str, length: int) -> list[str]:
 def _ordered(condition: ColumnElement[bool], order: Order, newest_first: bool) -> Select[Any]:
     by = [column.desc() if newest_first else column.asc() for column in order]
     place = [column.label(f"place_{number}") for number, column in enumerate(order)]
-    return select(*rows.ENTRY, *place).where(condition).order_by(*by)
+    return select(*rows.ENTRY_COLUMNS, *place).where(condition).order_by(*by)
 
 
 def _place(place: list[str]) -> Tuple:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from services.diary.ledger.database import insert_new
 from services.diary.ledger.ledger import Ledger
-from services.diary.ledger.tables import entries, persona_record, utc
+from services.diary.ledger.tables import entries, persona_record, utc_timestamp
 
 
 class PersonaRecord:
@@ -19,7 +19,7 @@ class PersonaRecord:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def serve(self, identity: str, name: str, *, shared: bool) -> str | None:
+    def register(self, identity: str, name: str, *, shared: bool) -> str | None:
         """Note the persona that is served; returns the name of another whose diary this is.
 
         A diary without entries, or that was never served, becomes the served persona's. `shared` lets
@@ -42,14 +42,16 @@ class PersonaRecord:
         """Why nothing may be written now: the diary is another persona's; empty when it may."""
         with self._ledger.reading() as connection:
             found = _record(connection)
-        return another_persona(found.name, found.refused) if found and found.refused else ""
+        return foreign_diary_message(found.name, found.refused) if found and found.refused else ""
 
     def _take(self, before: Row[Any] | None, identity: str, name: str) -> Row[Any]:
         """Write that the diary is this persona's, unless another process was faster; returns what stands."""
         is_same = before is not None and before.id == identity
         if before is not None and is_same and (before.name, before.refused) == (name, None):
             return before
-        row = {"id": identity, "name": name, "refused": None} | ({} if is_same else {"since": utc()})
+        row = {"id": identity, "name": name, "refused": None} | (
+            {} if is_same else {"since": utc_timestamp()}
+        )
         with self._ledger.transaction() as connection:
             if before is None:
                 insert_new(connection, persona_record, {"number": 1, **row})
@@ -61,7 +63,7 @@ class PersonaRecord:
         return found
 
 
-def another_persona(whose: str, served: str) -> str:
+def foreign_diary_message(whose: str, served: str) -> str:
     """One line that says what is wrong, and the remedies."""
     return (
         f"the diary is {whose}'s and {served} is served: set LEDGER_URL and INDEX_PATH to a diary of "

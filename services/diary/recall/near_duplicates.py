@@ -28,7 +28,7 @@ class Deduplicator(Generic[Thing]):
 
     def put(self, thing: Thing, text: str) -> None:
         """Add `thing` to the group of its text."""
-        words = words_of(text)
+        words = normalized_tokens(text)
         if words and (group := self._by_words.get(words)):
             group.append(thing)
             return
@@ -36,12 +36,12 @@ class Deduplicator(Generic[Thing]):
         self.all.append(self._by_words[words])
 
 
-def alike(a: str, b: str) -> bool:
+def is_duplicate(a: str, b: str) -> bool:
     """Whether two texts say the same. Texts without words never do."""
-    return bool(words_of(a)) and words_of(a) == words_of(b)
+    return bool(normalized_tokens(a)) and normalized_tokens(a) == normalized_tokens(b)
 
 
-def words_of(text: str) -> Words:
+def normalized_tokens(text: str) -> Words:
     """The words, numbers and signs of a text, by which it is compared.
 
     Marks of scripts that write vowels as marks belong to their words. A question mark counts: "You sold the

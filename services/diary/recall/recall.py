@@ -5,35 +5,40 @@ what was removed or edited meanwhile is left out.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date as Date
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from services.diary import conflicts
 from services.diary.embedding.embedder import Embedder
 from services.diary.entry import Entry
-from services.diary.index import bm25 as words
+from services.diary.index import bm25
 from services.diary.index.types import Hit, IndexEngine, IndexQuery, OwnerIndex
 from services.diary.ledger.ledger import Ledger
 from services.diary.recall.cancellation import NEVER, Cancellation
 from services.diary.recall.excerpt import MAX_ENTRY_CHARACTERS as MAX_ENTRY_CHARACTERS
 from services.diary.recall.excerpt import excerpt
 from services.diary.recall.near_duplicates import Deduplicator
-from services.diary.recall.ranking import Scored, TemporalQuery, fused, told_until
-from services.diary.recall.temporal_query import Days, QueryDates, for_words, only_days, shortened
-from services.local_time import IN_UTC, LocalTime
+from services.diary.recall.query import RecallQuery
+from services.diary.recall.ranking import ScoredChunk, TemporalQuery, rank, retelling_end
+from services.diary.recall.temporal_query import (
+    DateMention,
+    QueryDates,
+    bm25_text,
+    is_only_about_dates,
+    truncate_query,
+)
 
 CANDIDATES = 200  # by each part; among 14,600 chunks 100 found as much as 800 (79.4, 79.7)
-CANDIDATES_OF_DAYS = 50  # more of each time that the question names
-MOST_OF_DAYS = 3_200  # are looked at for so many among rows whose day was only assumed
-AT_ONCE = 16  # entries that are asked of the ledger
+DATED_CANDIDATES = 50  # more of each time that the question names
+MAX_DATED_CANDIDATES = 3_200  # are looked at for so many among rows whose day was only assumed
+ENTRIES_PER_QUERY = 16  # entries that are asked of the ledger
 BUDGET_CHARACTERS = 6_000  # about 1,500 tokens of English for the whole diary block
-MOOD = 0.25  # for an entry of the mood that is asked for
-WORTH_SHOWING = 0.75  # of the best chunk's score, for another one of its entry to be shown with it
+MOOD_WEIGHT = 0.25  # for an entry of the mood that is asked for
+EXCERPT_SCORE_RATIO = 0.75  # of the best chunk's score, for another one of its entry to be shown with it
 
 
 @dataclass(frozen=True)
-class Recalled:
+class RecalledEntry:
     """An entry that was found.
 
     `shown` is what of it fits the prompt. `parts` explain `score`: as the engine has them ("raw dense" is a
@@ -43,13 +48,13 @@ class Recalled:
     """
 
     entry: Entry
-    shown: str
+    excerpt: str
     score: float
-    parts: dict[str, float] = field(default_factory=dict, hash=False)
-    duplicates: tuple[str, ...] = ()
-    why: tuple[str, ...] = ()
-    places: tuple[int, ...] = ()  # of the chunks that were found, best first: what a shorter excerpt shows
-    hidden: frozenset[int] = frozenset()  # places of the chunks that no excerpt shows
+    score_parts: dict[str, float] = field(default_factory=dict, hash=False)
+    duplicate_ids: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    chunk_ordinals: tuple[int, ...] = ()  # of the matching chunks, best first: a shorter excerpt shows these
+    hidden_ordinals: frozenset[int] = frozenset()  # places of the chunks that no excerpt shows
 
 
 @dataclass(frozen=True)
@@ -69,20 +74,20 @@ class _Question:
     def hits(self, limit: int) -> list[Hit]:
         """Candidates from all days that are searched, and more from those that are named."""
         hits = self._search(limit, self.first_day, self.last_day)
-        for days in self.times.named:
+        for days in self.times.mentions:
             hits += self._hits_of(days)
         return hits
 
-    def _hits_of(self, days: Days) -> list[Hit]:
+    def _hits_of(self, days: DateMention) -> list[Hit]:
         """Candidates of days that are named; rows whose day was only assumed take no place of theirs."""
         first = max(days.first.isoformat(), self.first_day)
-        last = told_until(days).isoformat()
+        last = retelling_end(days).isoformat()
         last = min(last, self.last_day) if self.last_day else last
-        limit, dated = CANDIDATES_OF_DAYS, list[Hit]()
-        while first <= last and limit <= MOST_OF_DAYS:
+        limit, dated = DATED_CANDIDATES, list[Hit]()
+        while first <= last and limit <= MAX_DATED_CANDIDATES:
             hits = self._search(limit, first, last)
             dated = [hit for hit in hits if hit.dated]
-            if len(hits) < limit or len(dated) >= CANDIDATES_OF_DAYS:
+            if len(hits) < limit or len(dated) >= DATED_CANDIDATES:
                 break
             limit *= 4
         return dated
@@ -97,7 +102,7 @@ class _Found:
     """An entry with its chunks that were found, best first, and the places of those that don't hold."""
 
     entry: Entry
-    chunks: list[Scored]
+    chunks: list[ScoredChunk]
     mood: float
     superseded: frozenset[int]
 
@@ -131,83 +136,52 @@ class Recall:
         self._index.check()
 
     def search(
-        self,
-        owner: str,
-        question: str,
-        top_k: int,
-        first_day: str = "",
-        last_day: str = "",
-        as_of: Date | None = None,
-        recency: float = 0.0,
-        mood: str | None = None,
-        local: LocalTime = IN_UTC,
-        cancellation: Cancellation = NEVER,
-    ) -> list[Recalled]:
-        """The `top_k` best entries, best first; of those that say the same only the newest.
+        self, owner: str, query: RecallQuery, cancellation: Cancellation = NEVER
+    ) -> list[RecalledEntry]:
+        """The `query.top_k` best entries, best first; of those that say the same only the newest.
 
-        Only entries from `first_day` to `last_day`, YYYY-MM-DD, are searched. `as_of` is the day that counts
-        as today: nothing later is recalled. Days that the question names are counted from it, else from
-        `last_day`, else from today in `local`; they are preferred, and half of the places are theirs as far
-        as they have entries. With `recency`, a half-life in days, newer entries are preferred, with `mood`
-        those of that mood. Passages that were settled as superseded are neither found nor shown. Raises
+        Dates in the question are preferred, and half of the results are entries of these days as far as there
+        are any. Passages that were settled as superseded are neither found nor shown. Raises
         DiaryUnavailable, and SearchCancelled when `cancellation` says so.
         """
         cancellation.check()
-        times = self._times(question, as_of, last_day, recency, local)
-        days = first_day, _earlier(last_day, as_of)
-        asked = self._question(owner, question, times, days, mood, cancellation)
+        times = self._times(query)
+        asked = self._question(owner, query, times, cancellation)
         limit = CANDIDATES
         while True:
             hits = asked.hits(limit)
-            chosen = self._chosen(asked, fused(hits, times), top_k)
-            if len(chosen) == top_k or len(hits) < limit:
+            chosen = self._chosen(asked, rank(hits, times), query.top_k)
+            if len(chosen) == query.top_k or len(hits) < limit:
                 return [_recalled(*one, times) for one in chosen]
             limit *= 4  # long entries or removed ones hold the first places
 
-    def chunks(
-        self,
-        owner: str,
-        question: str,
-        limit: int,
-        first_day: str = "",
-        last_day: str = "",
-        as_of: Date | None = None,
-        recency: float = 0.0,
-        local: LocalTime = IN_UTC,
-    ) -> list[Scored]:
-        """The `limit` best chunks, which `search` makes its entries of. Raises DiaryUnavailable."""
-        times = self._times(question, as_of, last_day, recency, local)
-        days = first_day, _earlier(last_day, as_of)
-        asked = self._question(owner, question, times, days, None, NEVER)
-        scored = fused(asked.hits(max(limit, CANDIDATES)), times)
+    def search_chunks(self, owner: str, query: RecallQuery) -> list[ScoredChunk]:
+        """The `query.top_k` best chunks, of which `search` makes its entries. Raises DiaryUnavailable."""
+        times = self._times(query)
+        asked = self._question(owner, replace(query, mood=None), times, NEVER)
+        scored = rank(asked.hits(max(query.top_k, CANDIDATES)), times)
         there = {id(chunk) for one in self._found(asked, _by_entry(scored)) for chunk in one.chunks}
-        return [chunk for chunk in scored if id(chunk) in there][:limit]
+        return [chunk for chunk in scored if id(chunk) in there][: query.top_k]
 
-    def _times(
-        self, question: str, as_of: Date | None, last_day: str, recency: float, local: LocalTime
-    ) -> TemporalQuery:
-        day = as_of or (Date.fromisoformat(last_day) if last_day else local.today())
-        named = self._dates.read(question, day)
-        return TemporalQuery(day, named, recency, only_days(question, named))
+    def _times(self, query: RecallQuery) -> TemporalQuery:
+        named = self._dates.read(query.text, query.today)
+        return TemporalQuery(query.today, named, query.recency, is_only_about_dates(query.text, named))
 
     def _question(
-        self,
-        owner: str,
-        question: str,
-        times: TemporalQuery,
-        days: tuple[str, str],
-        mood: str | None,
-        cancellation: Cancellation,
+        self, owner: str, query: RecallQuery, times: TemporalQuery, cancellation: Cancellation
     ) -> _Question:
-        text = shortened(question).encode("utf-8", "replace").decode("utf-8")  # half a character is no word
+        text = (
+            truncate_query(query.text).encode("utf-8", "replace").decode("utf-8")
+        )  # half a character is no word
         vector = self._embedder.embed_query(text)
-        asked = IndexQuery(vector, words.question(for_words(text, times.named)))
-        superseded = conflicts.superseded(self._ledger, owner)
-        index = self._index.of(owner)
-        return _Question(owner, index, asked, times, *days, mood, superseded, cancellation)
+        asked = IndexQuery(vector, bm25.query_vector(bm25_text(text, times.mentions)))
+        superseded = conflicts.superseded_passages(self._ledger, owner)
+        index = self._index.for_owner(owner)
+        days = query.first_day, query.last_searched_day
+        return _Question(owner, index, asked, times, *days, query.mood, superseded, cancellation)
 
     def _chosen(
-        self, question: _Question, scored: Sequence[Scored], top_k: int
+        self, question: _Question, scored: Sequence[ScoredChunk], top_k: int
     ) -> list[tuple[_Found, list[_Found]]]:
         """The `top_k` best that differ, best first, each with those that say the same as it.
 
@@ -224,18 +198,18 @@ class Recall:
         return _in_their_places([_newest(group) for group in groups.all], top_k)
 
     def _found(
-        self, question: _Question, entries: Mapping[tuple[str, int], list[Scored]]
+        self, question: _Question, entries: Mapping[tuple[str, int], list[ScoredChunk]]
     ) -> Iterator[_Found]:
         """The entries that the ledger has in the version that was found, best first."""
         found = self._there(question, entries)
         return found if question.mood is None else iter(sorted(found, key=lambda one: -one.score))
 
     def _there(
-        self, question: _Question, entries: Mapping[tuple[str, int], list[Scored]]
+        self, question: _Question, entries: Mapping[tuple[str, int], list[ScoredChunk]]
     ) -> Iterator[_Found]:
         """A few at a time, since mostly the first few are enough."""
-        ledger, rest = self._ledger.of(question.owner), iter(entries.items())
-        while some := dict(islice(rest, AT_ONCE)):
+        ledger, rest = self._ledger.for_owner(question.owner), iter(entries.items())
+        while some := dict(islice(rest, ENTRIES_PER_QUERY)):
             question.cancellation.check()
             current = ledger.get_many([entry_id for entry_id, _ in some])
             for (entry_id, version), chunks in some.items():
@@ -245,45 +219,39 @@ class Recall:
 
 
 def within_budget(
-    recalled: Sequence[Recalled], budget: int = BUDGET_CHARACTERS, size: Callable[[str], int] = len
-) -> list[Recalled]:
+    recalled: Sequence[RecalledEntry], budget: int = BUDGET_CHARACTERS, size: Callable[[str], int] = len
+) -> list[RecalledEntry]:
     """The best entries that fit the prompt together, in the order of their days, newest last.
 
     `size` measures what is shown in the budget's unit: characters, or the tokens of the served model.
     """
     kept, room = [], budget
     for one in recalled:
-        needed = size(one.shown)
+        needed = size(one.excerpt)
         if needed <= room:
             kept.append(one)
             room -= needed
     return sorted(kept, key=lambda one: (one.entry.first_day, one.entry.written_at))
 
 
-def _holding(question: _Question, entry: Entry, chunks: Sequence[Scored]) -> _Found | None:
+def _holding(question: _Question, entry: Entry, chunks: Sequence[ScoredChunk]) -> _Found | None:
     """An entry with those of its chunks that hold; None when there are none among them."""
     passages = question.superseded.get((entry.id, entry.version), ())
-    hidden = conflicts.places_of(passages, entry.text) if passages else frozenset()
-    holding = [chunk for chunk in chunks if chunk.hit.place not in hidden]
+    hidden = conflicts.chunk_ordinals(passages, entry.text) if passages else frozenset()
+    holding = [chunk for chunk in chunks if chunk.hit.ordinal not in hidden]
     is_of_the_mood = question.mood is not None and (entry.mood or "").casefold() == question.mood.casefold()
-    return _Found(entry, holding, MOOD * is_of_the_mood, hidden) if holding else None
+    return _Found(entry, holding, MOOD_WEIGHT * is_of_the_mood, hidden) if holding else None
 
 
-def _earlier(last_day: str, as_of: Date | None) -> str:
-    """The last day that is searched; "" for none."""
-    days = [day for day in (last_day, as_of.isoformat() if as_of else "") if day]
-    return min(days, default="")
-
-
-def _by_entry(scored: Sequence[Scored]) -> dict[tuple[str, int], list[Scored]]:
+def _by_entry(scored: Sequence[ScoredChunk]) -> dict[tuple[str, int], list[ScoredChunk]]:
     """The chunks of each version of an entry, by its id and version; the entry with the best chunk first."""
-    entries: dict[tuple[str, int], list[Scored]] = {}
+    entries: dict[tuple[str, int], list[ScoredChunk]] = {}
     for one in scored:
         entries.setdefault((one.hit.entry_id, one.hit.version), []).append(one)
     return entries
 
 
-def _is_dated(chunk: Scored) -> bool:
+def _is_dated(chunk: ScoredChunk) -> bool:
     return chunk.parts["dates"] > 0
 
 
@@ -314,26 +282,26 @@ def _in_their_places(
     return sorted([*dated, *others[: top_k - len(dated)]], key=lambda group: -group[0].score)
 
 
-def _recalled(one: _Found, others: Sequence[_Found], times: TemporalQuery) -> Recalled:
+def _recalled(one: _Found, others: Sequence[_Found], times: TemporalQuery) -> RecalledEntry:
     best = one.chunks[0]
-    places = [chunk.hit.place for chunk in one.chunks if chunk.score >= WORTH_SHOWING * best.score]
+    places = [chunk.hit.ordinal for chunk in one.chunks if chunk.score >= EXCERPT_SCORE_RATIO * best.score]
     raw = {f"raw {part}": score for part, score in best.hit.scores.items()}
-    return Recalled(
+    return RecalledEntry(
         entry=one.entry,
-        shown=excerpt(one.entry.text, places, one.superseded),
+        excerpt=excerpt(one.entry.text, places, one.superseded),
         score=one.score,
-        parts={**raw, **best.parts, "mood": one.mood},
-        duplicates=tuple(other.entry.id for other in others),
-        why=tuple(_reasons(one, others, times)),
-        places=tuple(places),
-        hidden=one.superseded,
+        score_parts={**raw, **best.parts, "mood": one.mood},
+        duplicate_ids=tuple(other.entry.id for other in others),
+        reasons=tuple(_reasons(one, others, times)),
+        chunk_ordinals=tuple(places),
+        hidden_ordinals=one.superseded,
     )
 
 
 def _reasons(one: _Found, others: Sequence[_Found], times: TemporalQuery) -> Iterator[str]:
     if _is_dated(one.chunks[0]):
-        for days in times.named:
-            yield f"{days.said!r} is read as {days.first} to {days.last}"
+        for days in times.mentions:
+            yield f"{days.phrase!r} is read as {days.first} to {days.last}"
     if others:
         yield f"{len(others)} left out that say nearly the same: {', '.join(o.entry.id for o in others)}"
     if one.superseded:

@@ -19,12 +19,12 @@ from functools import partial
 from dateparser.date import DateDataParser
 
 from services.diary.date_names import DAY_NAMES, MONTH_NAMES
-from services.diary.dates import read_when
-from services.diary.index import bm25 as words
+from services.diary.dates import parse_date
+from services.diary.index import bm25
 from services.diary.recall import date_words
 
-MOST_CHARACTERS = 2_000  # of a question: MiniLM reads about 1,000 of them
-MOST_DAYS = 8  # each is a search of its own
+MAX_CHARACTERS = 2_000  # of a question: MiniLM reads about 1,000 of them
+MAX_MENTIONS = 8  # each is a search of its own
 _MONTHS = "|".join((*MONTH_NAMES, *(name[:3] for name in MONTH_NAMES), "Sept"))
 _SEASONS = "spring|summer|autumn|fall|winter"
 _YEAR = r"(?:1\d{3}|2\d{3})"
@@ -60,7 +60,7 @@ _ALONE, _DAY_FIRST, _MONTH_FIRST, _WITH_YEAR, _YEAR_LAST = (
 _WITH_DAY = {_DAY_FIRST: date_words.month_behind_day, _MONTH_FIRST: date_words.month_before_day}
 # Words that ask of a time and of nothing else in it.
 _ABOUT_ANYTHING = frozenset(
-    words.question(
+    bm25.query_vector(
         "happen happened going go went like up be been remember recall think tell told write wrote written "
         "say day days date time times week weekend month year season life diary entry entries note notes "
         "anything something everything thing things back around about please new news get spend spent"
@@ -70,10 +70,10 @@ _LEAP = 8  # years, within which every day of the calendar occurs, 29 February t
 
 
 @dataclass(frozen=True)
-class Days:
+class DateMention:
     """A phrase of a question and the days that it means, first and last."""
 
-    said: str
+    phrase: str
     first: Date
     last: Date
 
@@ -93,10 +93,10 @@ class QueryDates:
         self._rules = [(re.compile(rf"\b(?:{form})\b", re.IGNORECASE), reading) for form, reading in rules]
         self.read("yesterday", Date(2000, 1, 1))  # dateparser takes 0.1 s when it is first asked
 
-    def read(self, question: str, as_of: Date) -> list[Days]:
+    def read(self, question: str, as_of: Date) -> list[DateMention]:
         """The days that are named, as they are meant on the day `as_of`, each span once."""
         rest = _plain(question)
-        found: dict[Span, Days] = {}
+        found: dict[Span, DateMention] = {}
         tried: set[str] = set()
         for form, reading in self._rules:
             last, pieces = 0, []
@@ -104,8 +104,8 @@ class QueryDates:
                 if _is_date(phrase[0], rest[: phrase.start()], rest[phrase.end() :]):
                     is_new = phrase[0].casefold() not in tried
                     tried.add(phrase[0].casefold())
-                    if is_new and len(found) < MOST_DAYS and (span := _tried(reading, phrase, as_of)):
-                        found.setdefault(span, Days(phrase[0], *span))
+                    if is_new and len(found) < MAX_MENTIONS and (span := _tried(reading, phrase, as_of)):
+                        found.setdefault(span, DateMention(phrase[0], *span))
                     # What is read is not read again as something shorter.
                     pieces += [rest[last : phrase.start()], "|"]
                     last = phrase.end()
@@ -113,18 +113,18 @@ class QueryDates:
         return list(found.values())
 
 
-def shortened(question: str) -> str:
+def truncate_query(question: str) -> str:
     """What is searched for of a question: of a long one its beginning and its end.
 
     A person who pastes a page asks about it in front of it or behind it.
     """
-    if len(question) <= MOST_CHARACTERS:
+    if len(question) <= MAX_CHARACTERS:
         return question
-    half = MOST_CHARACTERS // 2 - 2
+    half = MAX_CHARACTERS // 2 - 2
     return f"{question[:half]} … {question[-half:]}"
 
 
-def for_words(question: str, named: Sequence[Days]) -> str:
+def bm25_text(question: str, named: Sequence[DateMention]) -> str:
     """The question for a search by words: each day, month or year that is named is spelled out at its end.
 
     What only counts from today is taken out, since no entry says "two weeks ago" of its own day. "Last
@@ -132,21 +132,21 @@ def for_words(question: str, named: Sequence[Days]) -> str:
     """
     text = _plain(question)
     for days in named:
-        if _FROM_TODAY.search(days.said):
-            text = text.replace(days.said, " ")
-    return " ".join([text, *(words.of_days(days.first, days.last) for days in named)])
+        if _FROM_TODAY.search(days.phrase):
+            text = text.replace(days.phrase, " ")
+    return " ".join([text, *(bm25.spell_out_days(days.first, days.last) for days in named)])
 
 
-def only_days(question: str, named: Sequence[Days]) -> bool:
+def is_only_about_dates(question: str, named: Sequence[DateMention]) -> bool:
     """Whether a question asks of nothing but the days that it names: "What did you do last spring?"."""
     text = _plain(question)
     for days in named:
-        text = text.replace(days.said, " ")
-    return bool(named) and set(words.question(text).indices) <= _ABOUT_ANYTHING
+        text = text.replace(days.phrase, " ")
+    return bool(named) and set(bm25.query_vector(text).indices) <= _ABOUT_ANYTHING
 
 
 def _plain(question: str) -> str:
-    return re.sub(r"\s+", " ", shortened(question).replace("’", "'"))
+    return re.sub(r"\s+", " ", truncate_query(question).replace("’", "'"))
 
 
 def _is_date(phrase: str, before: str, after: str) -> bool:
@@ -176,7 +176,7 @@ def _tried(reading: Reading, phrase: re.Match[str], as_of: Date) -> Span | None:
 
 def _written(text: str, as_of: Date) -> Span:
     """A date with its year, as that of an entry. Raises ValueError."""
-    when = read_when(re.sub(r",? in (?=\d{4}$)| the ", " ", text), as_of)
+    when = parse_date(re.sub(r",? in (?=\d{4}$)| the ", " ", text), as_of)
     return Date.fromisoformat(when.first_day), Date.fromisoformat(when.last_day)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from sqlalchemy import Connection, Text, and_, delete, insert, select, type_coerce, update
 
 from services.diary.ledger.ledger import Ledger
-from services.diary.ledger.tables import conversations, utc
+from services.diary.ledger.tables import conversations, utc_timestamp
 from services.diary.reflection import reflections
 from services.diary.reflection.reflections import Reflection, Turn
 
@@ -52,19 +52,19 @@ class Conversations:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def heard(self, owner: str, turns: Sequence[Turn]) -> None:
+    def record(self, owner: str, turns: Sequence[Turn]) -> None:
         """Keep what was said, as a new talk or as the newest of one that goes on."""
         with self._ledger.transaction() as connection:
             for kept in _newest(connection, owner):
-                if (now := gone_on(kept, turns)) is not None:
+                if (now := continued_by(kept, turns)) is not None:
                     return _keep(connection, now) if now.turns != kept.turns else None
-            new = Conversation(owner, secrets.token_hex(8), list(turns), 0, utc())
+            new = Conversation(owner, secrets.token_hex(8), list(turns), 0, utc_timestamp())
             row = {"owner": owner, "id": new.id, "changed_at": new.changed_at, "reflected": False}
             connection.execute(insert(conversations).values(**row, messages=_content(new)))
 
-    def quiet(self, seconds: float, limit: int) -> list[Conversation]:
+    def idle(self, seconds: float, limit: int) -> list[Conversation]:
         """Talks with something new in which nothing was said for so long, oldest first."""
-        latest = utc(datetime.now(UTC) - timedelta(seconds=seconds))
+        latest = utc_timestamp(datetime.now(UTC) - timedelta(seconds=seconds))
         new = and_(~conversations.c.reflected, conversations.c.changed_at <= latest)
         query = select(*_COLUMNS).where(new).order_by(conversations.c.changed_at).limit(limit)
         with self._ledger.reading() as connection:
@@ -85,7 +85,7 @@ class Conversations:
             day = date or talk.changed_at[:10]
             return reflections.add(connection, talk.owner, talk.turns, new, {}, day)
 
-    def pass_over(self, talk: Conversation) -> None:
+    def skip(self, talk: Conversation) -> None:
         """Note that there is nothing to write of a talk as it is now; when it grows it is looked at anew."""
         with self._ledger.transaction() as connection:
             _claim(connection, talk)
@@ -100,14 +100,16 @@ class Conversations:
             with self._ledger.transaction() as connection:
                 connection.execute(update(conversations).where(this).values(reflected=True))
 
-    def forget_old(self) -> None:
+    def delete_old(self) -> None:
         """Erase the talks that were reflected on so long ago that they will not go on."""
-        old = and_(conversations.c.reflected, conversations.c.changed_at < utc(datetime.now(UTC) - KEPT))
+        old = and_(
+            conversations.c.reflected, conversations.c.changed_at < utc_timestamp(datetime.now(UTC) - KEPT)
+        )
         with self._ledger.transaction() as connection:
             connection.execute(delete(conversations).where(old))
 
 
-def gone_on(kept: Conversation, turns: Sequence[Turn]) -> Conversation | None:
+def continued_by(kept: Conversation, turns: Sequence[Turn]) -> Conversation | None:
     """A talk as it is when these turns go on with it; None when they belong to another.
 
     They do where they begin as its last turns do. The last two of those may differ, because an answer can
@@ -158,7 +160,7 @@ def _shared(some: Sequence[Turn], others: Sequence[Turn]) -> int:
 
 
 def _newest(connection: Connection, owner: str) -> list[Conversation]:
-    since = utc(datetime.now(UTC) - KEPT)
+    since = utc_timestamp(datetime.now(UTC) - KEPT)
     of_owner = and_(conversations.c.owner == owner, conversations.c.changed_at >= since)
     newest = select(*_COLUMNS).where(of_owner).order_by(conversations.c.changed_at.desc())
     rows = connection.execute(newest.limit(_LOOKED_AT).with_for_update()).all()
@@ -168,7 +170,7 @@ def _newest(connection: Connection, owner: str) -> list[Conversation]:
 def _keep(connection: Connection, talk: Conversation) -> None:
     if sum(len(turn["content"]) for turn in talk.turns) > MOST_CHARACTERS:
         talk = replace(talk, turns=talk.turns[talk.written :], written=0)
-    values = {"messages": _content(talk), "changed_at": utc(), "reflected": False}
+    values = {"messages": _content(talk), "changed_at": utc_timestamp(), "reflected": False}
     connection.execute(update(conversations).where(_the(talk)).values(**values))
 
 

@@ -21,8 +21,8 @@ from services.diary.ledger.database import insert_new
 from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.ledger.paging import EntryFilter
-from services.diary.ledger.rows import cut_reason, later
-from services.diary.ledger.tables import reflections, utc
+from services.diary.ledger.rows import backoff_until, truncate_reason
+from services.diary.ledger.tables import reflections, utc_timestamp
 from services.diary.reflection.repetition import without_repetition
 from services.errors import NotFound
 
@@ -78,7 +78,7 @@ def entry_text(ledger: OwnerLedger, answer: str, request: Mapping[str, Any] | No
     Nor may an entry quote what nobody said: the system turns of the request and the instruction at its end.
     Reads the whole diary: about a second for a million words. Raises DiaryUnavailable.
     """
-    entries = (entry.text for entry in ledger.every(EntryFilter()))
+    entries = (entry.text for entry in ledger.iter_entries(EntryFilter()))
     return without_repetition(answer, chain(_unspoken(request or {}), entries))
 
 
@@ -106,7 +106,7 @@ class Reflections:
 
     # --- for whoever asks Ada to reflect ---------------------------------------------------------------
 
-    def known(self, owner: str, turns: Sequence[Turn]) -> int:
+    def reflected_turns(self, owner: str, turns: Sequence[Turn]) -> int:
         """How many turns of a conversation, from its beginning, have been reflected on, or will be."""
         ids = ids_of(owner, turns)
         with self._ledger.reading() as connection:
@@ -119,7 +119,7 @@ class Reflections:
         with self._ledger.transaction() as connection:
             return add(connection, owner, turns, new, request, date)
 
-    def of_turns(self, owner: str, turns: Sequence[Turn]) -> Reflection:
+    def get_by_turns(self, owner: str, turns: Sequence[Turn]) -> Reflection:
         """The one on this whole conversation. Raises NotFound."""
         return self.get(owner, ids_of(owner, turns)[-1])
 
@@ -164,7 +164,7 @@ class Reflections:
             if attempts > len(BACKOFF_S):
                 connection.execute(update(reflections).where(this).values(state=FAILED, reason=INTERRUPTED))
                 return None
-            values = {"attempts": attempts + 1, "retry_at": later(_backoff_s(attempts))}
+            values = {"attempts": attempts + 1, "retry_at": backoff_until(_backoff_s(attempts))}
             connection.execute(update(reflections).where(this).values(**values))
         return Attempt(owner, reflection_id, attempts)
 
@@ -179,18 +179,18 @@ class Reflections:
         """Ada has written; or, without an entry, there was nothing to write, for this reason."""
         self._set(attempt, state=DONE, entry_id=entry_id, reason=reason)
 
-    def put_off(self, attempt: Attempted, reason: str) -> str:
+    def defer(self, attempt: Attempted, reason: str) -> str:
         """An attempt failed: to be tried later, or, after five of them, failed. Returns the state."""
         if attempt.attempts >= len(BACKOFF_S):
             self.mark_failed(attempt, reason)
             return FAILED
         wait, attempts = _backoff_s(attempt.attempts), attempt.attempts + 1
-        self._set(attempt, reason=cut_reason(reason), attempts=attempts, retry_at=later(wait))
+        self._set(attempt, reason=truncate_reason(reason), attempts=attempts, retry_at=backoff_until(wait))
         return QUEUED
 
     def mark_failed(self, attempt: Attempted, reason: str) -> None:
         """It will not be tried again unless somebody says so."""
-        self._set(attempt, state=FAILED, reason=cut_reason(reason), attempts=attempt.attempts + 1)
+        self._set(attempt, state=FAILED, reason=truncate_reason(reason), attempts=attempt.attempts + 1)
 
     def retry(self, owner: str, reflection_id: str) -> Reflection:
         """Queue a failed one again; in any other state it is returned as it is. Raises NotFound."""
@@ -211,7 +211,9 @@ class Reflections:
         now = datetime.now(UTC)
         # A moment farther ahead was written before the clock was set back: nobody waits for it.
         latest = now + timedelta(seconds=BACKOFF_S[-1]) + CLOCK_WENT_BACK
-        may_be_tried = or_(reflections.c.retry_at <= utc(now), reflections.c.retry_at > utc(latest))
+        may_be_tried = or_(
+            reflections.c.retry_at <= utc_timestamp(now), reflections.c.retry_at > utc_timestamp(latest)
+        )
         these = and_(reflections.c.state == state, may_be_tried)
         query = select(*columns).where(these).order_by(*_OLDEST_FIRST).limit(limit)
         with self._ledger.reading() as connection:
@@ -224,7 +226,12 @@ def add(
     """As `Reflections.add`, within a transaction. With an empty request it waits for one."""
     reflection_id = ids_of(owner, turns)[-1]
     row = {"owner": owner, "id": reflection_id, "request": request, "turns": list(turns[-new:]), "date": date}
-    waits = {"state": QUEUED if request else ACCEPTED, "attempts": 0, "retry_at": "", "created_at": utc()}
+    waits = {
+        "state": QUEUED if request else ACCEPTED,
+        "attempts": 0,
+        "retry_at": "",
+        "created_at": utc_timestamp(),
+    }
     insert_new(connection, reflections, {**row, **waits})
     return _get(connection, owner, reflection_id)
 

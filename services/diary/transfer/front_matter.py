@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from services.diary.dates import read_when
+from services.diary.dates import parse_date
 from services.diary.transfer.lines import Line
 from services.diary.transfer.lookahead import Lookahead
 from services.diary.transfer.spelled import spelled
@@ -79,7 +79,7 @@ def _dated(fields: Mapping[str, Any]) -> tuple[str, str]:
         if isinstance(value, str) and value.strip():
             try:
                 date = spelled(value.strip().strip("[]"))
-                read_when(date, datetime.now(UTC).date())
+                parse_date(date, datetime.now(UTC).date())
             except ValueError:
                 continue
             return name, date

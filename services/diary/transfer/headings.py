@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.diary.date_names import FOREIGN_MONTHS, MONTHS
-from services.diary.dates import DateSpan, read_when
+from services.diary.dates import DateSpan, parse_date
 from services.diary.transfer.likeness import Likeness, likeness
 from services.diary.transfer.lines import Line
 from services.diary.transfer.spelled import spelled
@@ -102,7 +102,7 @@ def _dated(line: int, level: int, words: str, chapter: str, has_cr: bool, underl
         like = likeness(date)
         try:
             date = spelled(date)
-            span = read_when(date, today)
+            span = parse_date(date, today)
             return Heading(line, level, date, title, span, has_cr=has_cr, is_underlined=underlined)
         except ValueError as error:
             if like is Likeness.WHOLLY and (doubtful or not flaw):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from services.diary.dates import read_when
+from services.diary.dates import parse_date
 from services.diary.transfer.headings import Heading
 from services.diary.transfer.likeness import Likeness, likeness
 from services.diary.transfer.lines import Line, lines
@@ -48,7 +48,7 @@ def _heading(line: Line) -> Heading | None:
     has_cr = line.text.endswith("\r\n")
     try:
         date = spelled(found[1].strip())
-        span = read_when(date, datetime.now(UTC).date())
+        span = parse_date(date, datetime.now(UTC).date())
     except ValueError as error:
         if likeness(found[1]) is not Likeness.WHOLLY:
             return None

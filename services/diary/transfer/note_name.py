@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-from services.diary.dates import read_when
+from services.diary.dates import parse_date
 from services.diary.transfer.headings import Heading
 from services.diary.transfer.spelled import spelled
 
@@ -18,7 +18,7 @@ def heading_of_name(name: str) -> Heading | None:
     for date in (stem, stem[:10]):  # and 2023-05-08 Monday, 2023-05-08-the-dog
         try:
             found = spelled(date)
-            span = read_when(found, datetime.now(UTC).date())
+            span = parse_date(found, datetime.now(UTC).date())
         except ValueError:
             continue
         if span.first_day == span.last_day:

@@ -7,7 +7,7 @@ with AM or PM; many write the weekday beside an ISO date. Everything else is lef
 import re
 from datetime import date as Date
 
-from services.diary.date_names import DAY_NAMES, WEEKDAYS, any_of
+from services.diary.date_names import DAY_NAMES, WEEKDAYS, alternatives
 
 _PARTS = re.compile(r"(\d{4})_(\d{1,2})_(\d{1,2})", re.ASCII)
 _COMPACT = re.compile(r"(1\d{3}|20\d\d)(\d\d)(\d\d)", re.ASCII)
@@ -16,7 +16,7 @@ _TIMED = re.compile(
 )
 _SHORT_HOUR = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d:\d\d(?::\d\d)?)", re.ASCII)
 _DAY = r"\d{4}-\d\d-\d\d"
-_NAME = rf"\(?({any_of(WEEKDAYS)})\.?\)?"
+_NAME = rf"\(?({alternatives(WEEKDAYS)})\.?\)?"
 _DAY_FIRST = re.compile(rf"({_DAY}),? ?{_NAME}", re.ASCII | re.IGNORECASE)
 _NAME_FIRST = re.compile(rf"{_NAME},? ({_DAY})", re.ASCII | re.IGNORECASE)
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict
 
-from services.diary.conflicts import OwnerConflicts, Pair, Settled
+from services.diary.conflicts import OwnerConflicts, Pair, Resolution
 from services.diary.entry import Entry
 from services.errors import AdaError, NoVerdict
 from services.orchestrator.dependencies import AppState, OwnerDep, StateDep
@@ -28,7 +28,7 @@ class Settlement(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    settled: Settled
+    settled: Resolution
 
 
 @router.get("", responses=failures(400, 422))
@@ -45,7 +45,7 @@ async def list_conflicts(
     """
     conflicts = state.conflicts(owner)
     stopped_by = None if settled else await _look(state, conflicts, limit)
-    found = await run_in_threadpool(conflicts.known, limit, settled)
+    found = await run_in_threadpool(conflicts.newest, limit, settled)
     return Conflicts(
         data=[ConflictAnswer.of(conflict) for conflict in found],
         unexamined=await run_in_threadpool(conflicts.count_unexamined),
@@ -56,7 +56,7 @@ async def list_conflicts(
 @router.put("/{conflict_id}", responses=failures(*BODY, 404))
 def settle(conflict_id: str, settlement: Settlement, state: StateDep, owner: OwnerDep) -> ConflictAnswer:
     """Note which side holds. The entries stay as they are: edit or remove them where that is wanted."""
-    return ConflictAnswer.of(state.conflicts(owner).settle(conflict_id, settlement.settled))
+    return ConflictAnswer.of(state.conflicts(owner).resolve(conflict_id, settlement.settled))
 
 
 async def _look(state: AppState, conflicts: OwnerConflicts, limit: int) -> str | None:
@@ -68,7 +68,7 @@ async def _look(state: AppState, conflicts: OwnerConflicts, limit: int) -> str |
         failure = await _compare(state, conflicts, limit)
     except AdaError as error:
         failure = error
-    if failure and not await run_in_threadpool(conflicts.known, 1):
+    if failure and not await run_in_threadpool(conflicts.newest, 1):
         raise failure
     return str(failure) if failure else None
 
@@ -81,7 +81,7 @@ async def _compare(state: AppState, conflicts: OwnerConflicts, limit: int) -> Ad
     """
     until, compared, is_models_fault = time.monotonic() + LONGEST_S, 0, False
     failed: dict[str, tuple[Entry, NoVerdict]] = {}
-    while time.monotonic() < until and len(await run_in_threadpool(conflicts.known, limit)) < limit:
+    while time.monotonic() < until and len(await run_in_threadpool(conflicts.newest, limit)) < limit:
         entries = await run_in_threadpool(conflicts.unexamined, AT_ONCE, list(failed))
         if not entries or (is_models_fault := not compared and len(failed) >= AT_ONCE):
             break
@@ -93,15 +93,15 @@ async def _compare(state: AppState, conflicts: OwnerConflicts, limit: int) -> Ad
                 failed[entry.id] = (entry, error)
     if not is_models_fault:
         for entry, _ in failed.values():
-            await run_in_threadpool(conflicts.put_off, entry)
+            await run_in_threadpool(conflicts.defer, entry)
     return list(failed.values())[-1][1] if failed else None
 
 
 async def _examine(state: AppState, conflicts: OwnerConflicts, entry: Entry) -> None:
     pairs = (await run_in_threadpool(conflicts.candidates, entry))[:PAIRS]
     await asyncio.gather(*(_judge(state, conflicts, pair) for pair in pairs))
-    await run_in_threadpool(conflicts.examined, entry)
+    await run_in_threadpool(conflicts.mark_examined, entry)
 
 
 async def _judge(state: AppState, conflicts: OwnerConflicts, pair: Pair) -> None:
-    await run_in_threadpool(conflicts.judged, pair, await classify(state.engine, pair))
+    await run_in_threadpool(conflicts.record_verdict, pair, await classify(state.engine, pair))

@@ -33,7 +33,7 @@ class DeletionRequest(EntryFilterQuery):
 @router.post("/delete", responses=failures(*BODY, 507))
 async def delete_entries(request: DeletionRequest, state: StateDep, owner: OwnerDep) -> Deletion:
     """Remove what the filter picks, all of it or nothing; by default only tell how many and which."""
-    ledger, picked = state.ledger.of(owner), request.filter(state.local_time(owner, request.timezone))
+    ledger, picked = state.ledger.for_owner(owner), request.filter(state.local_time(owner, request.timezone))
     if picked == EntryFilter() and not request.dry_run and not request.all:
         raise FieldError("this removes the whole diary: say so with `all: true`, or give a filter", "all")
     ids = [entry.id for entry in (await run_in_threadpool(ledger.page, picked, _TOLD)).entries]
@@ -45,6 +45,6 @@ async def delete_entries(request: DeletionRequest, state: StateDep, owner: Owner
 
 
 def _submit(state: AppState, owner: str, count: int) -> None:
-    ledger = state.ledger.of(owner)
+    ledger = state.ledger.for_owner(owner)
     for entry in ledger.with_state(IndexState.QUEUED, min(count, _SUBMITTED)).entries if count else ():
         submit(state, entry)

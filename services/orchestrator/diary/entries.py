@@ -57,7 +57,7 @@ async def add_entry(
     """Accept an entry. 202 means that it is on disk; the job that indexes it has the id given."""
     fields = await json_body(request)
     local = state.local_time(owner, timezone_of(fields.pop("timezone", None)))
-    entry = await written(state, state.ledger.of(owner, local).add, draft(fields), idempotency_key)
+    entry = await written(state, state.ledger.for_owner(owner, local).add, draft(fields), idempotency_key)
     await run_in_threadpool(submit, state, entry)
     return EntryAccepted.of(entry)
 
@@ -71,14 +71,14 @@ def list_entries(
     cursor: Annotated[str | None, Query(max_length=1000)] = None,
 ) -> EntryPage:
     """The entries that a filter picks, newest day first, page by page."""
-    page = state.ledger.of(owner).page(picked, limit, cursor)
+    page = state.ledger.for_owner(owner).page(picked, limit, cursor)
     return EntryPage(data=[EntryAnswer.of(entry) for entry in page.entries], next_cursor=page.next_cursor)
 
 
 @router.get("/entries/{entry_id}", responses={200: _TAGGED, **failures(404)})
 def get_entry(entry_id: str, response: Response, state: StateDep, owner: OwnerDep) -> EntryAnswer:
     """One entry. Its version is the ETag."""
-    entry = state.ledger.of(owner).get(entry_id)
+    entry = state.ledger.for_owner(owner).get(entry_id)
     response.headers["ETag"] = f'"{entry.version}"'
     return EntryAnswer.of(entry)
 
@@ -100,7 +100,9 @@ async def edit_entry(
     local = state.local_time(owner, timezone_of(fields.pop("timezone", None)))
     param, version = _version(fields.pop("version", None), if_match)
     try:
-        entry = await written(state, state.ledger.of(owner, local).edit, entry_id, draft(fields), version)
+        entry = await written(
+            state, state.ledger.for_owner(owner, local).edit, entry_id, draft(fields), version
+        )
     except EntryConflict as error:
         raise EntryConflict(str(error), param) from None
     await run_in_threadpool(submit, state, entry)
@@ -118,7 +120,7 @@ async def remove_entry(
 
     Asked again with `purge`, it tells whether anything of the entry is left on disk.
     """
-    ledger = state.ledger.of(owner)
+    ledger = state.ledger.for_owner(owner)
     entry = await written(state, ledger.remove, entry_id, purge)
     if entry.state == IndexState.QUEUED:
         await run_in_threadpool(submit, state, entry)
@@ -129,14 +131,14 @@ async def remove_entry(
 @router.get("/entries/{entry_id}/history", responses=failures(404))
 def get_history(entry_id: str, state: StateDep, owner: OwnerDep) -> History:
     """All versions of an entry, newest first; of a removed one the tombstone and what it said."""
-    versions = state.ledger.of(owner).history(entry_id)
+    versions = state.ledger.for_owner(owner).history(entry_id)
     return History(data=[EntryAnswer.of(version) for version in versions])
 
 
 @router.get("/tags")
 def list_tags(state: StateDep, owner: OwnerDep) -> Tags:
     """All tags, and how many entries carry each."""
-    tags = state.ledger.of(owner).tags()
+    tags = state.ledger.for_owner(owner).tags()
     return Tags(data=[TagCount(tag=tag, count=count) for tag, count in tags.items()])
 
 

@@ -32,6 +32,6 @@ def export_diary(
 ) -> StreamingResponse:
     """Everything, or what a filter picks. Importing it gives the same entries, to the letter."""
     asked = Format(form)
-    pieces = export(state.ledger.of(owner).every(picked), asked)
+    pieces = export(state.ledger.for_owner(owner).iter_entries(picked), asked)
     headers = {"Content-Disposition": f'attachment; filename="ada_diary.{asked}"'}
     return StreamingResponse(pieces, media_type=MEDIA_TYPES[asked], headers=headers)

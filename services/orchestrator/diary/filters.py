@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.diary.dates import iso_day, read_when
+from services.diary.dates import iso_day, parse_date
 from services.diary.entry import Source
 from services.diary.ledger.ledger import EntryFilter
 from services.errors import FieldError
@@ -77,7 +77,7 @@ def _days(date: str, param: str, local: LocalTime) -> tuple[str, str]:
     except ValueError:
         pass
     try:
-        when = read_when(date, local.today(), local)
+        when = parse_date(date, local.today(), local)
     except ValueError as error:
         raise FieldError(f"{param}: {error}", param) from None
     return when.first_day, when.last_day

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from services.diary.dates import read_when
+from services.diary.dates import parse_date
 from services.diary.job_ids import reflection_job_id
 from services.diary.reflection.reflections import ACCEPTED, Reflection, Reflections, Turn
 from services.errors import FieldError
@@ -39,7 +39,7 @@ class ReflectionRequest(BaseModel):
     @classmethod
     def _is_clear(cls, value: str | None) -> str | None:
         if value is not None:
-            read_when(value, datetime.now(UTC).date())
+            parse_date(value, datetime.now(UTC).date())
         return value
 
 
@@ -72,9 +72,9 @@ async def reflect(wish: ReflectionRequest, state: StateDep, owner: OwnerDep) -> 
 
 async def _reflection(state: AppState, owner: str, turns: list[Turn], date: str) -> Reflection:
     reflections = Reflections(state.ledger)
-    known = await run_in_threadpool(reflections.known, owner, turns)
+    known = await run_in_threadpool(reflections.reflected_turns, owner, turns)
     if known == len(turns):
-        return await run_in_threadpool(reflections.of_turns, owner, turns)
+        return await run_in_threadpool(reflections.get_by_turns, owner, turns)
     request = await build_reflection_request(
         state.adapter().persona, turns[known:], state.engine, state.tokens
     )

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Request, Response
 
 from services.diary.dates import iso_day
 from services.diary.recall.cancellation import Cancellation
-from services.diary.recall.recall import Recalled
+from services.diary.recall.query import RecallQuery
+from services.diary.recall.recall import RecalledEntry
 from services.orchestrator.dependencies import AppState, OwnerDep, StateDep
 from services.orchestrator.diary.filters import first_day, last_day
 from services.orchestrator.diary.schemas import Explanation, SearchHit, SearchResults
@@ -40,8 +41,7 @@ async def search(
 
 def _search(asked: SearchRequest, state: AppState, owner: str, cancellation: Cancellation) -> SearchResults:
     local = state.local_time(owner, asked.timezone)
-    found = state.recall().search(
-        owner,
+    query = RecallQuery(
         asked.query,
         asked.top_k,
         first_day(asked.first_day, "from", local),
@@ -50,16 +50,16 @@ def _search(asked: SearchRequest, state: AppState, owner: str, cancellation: Can
         recency=asked.recency,
         mood=asked.mood,
         local=local,
-        cancellation=cancellation,
     )
+    found = state.recall().search(owner, query, cancellation)
     return SearchResults(data=[_found(one, asked.explain) for one in found])
 
 
-def _found(one: Recalled, explain: bool) -> SearchHit:
-    explanation = Explanation(shown=one.shown, why=list(one.why), duplicates=list(one.duplicates))
+def _found(one: RecalledEntry, explain: bool) -> SearchHit:
+    explanation = Explanation(shown=one.excerpt, why=list(one.reasons), duplicates=list(one.duplicate_ids))
     return SearchHit.of(
         one.entry,
         score=round(one.score, 4),
-        score_parts={part: round(score, 4) for part, score in one.parts.items()},
+        score_parts={part: round(score, 4) for part, score in one.score_parts.items()},
         explanation=explanation if explain else None,
     )

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from services.diary.entry import iso_date
+from services.diary.entry import check_iso_date
 from services.orchestrator.timezones import Timezone
 
 
@@ -35,4 +35,4 @@ class SearchRequest(BaseModel):
     @field_validator("as_of")
     @classmethod
     def _is_in_the_calendar(cls, value: str | None) -> str | None:
-        return value if value is None else iso_date(value)
+        return value if value is None else check_iso_date(value)

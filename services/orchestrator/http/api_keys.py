@@ -47,7 +47,7 @@ class KeyHistory:
 
     def had_keys(self) -> bool:
         """Whether there were keys. Raises DiaryUnavailable."""
-        return bool(self._note and self._note.exists()) or self._ledger.has_others_than(LOCAL)
+        return bool(self._note and self._note.exists()) or self._ledger.has_other_owners(LOCAL)
 
     def note(self) -> None:
         """There are keys now."""

@@ -60,8 +60,8 @@ class Collectors:
     def __init__(self, metrics: Metrics, ledger: Ledger, jobs: Jobs) -> None:
         self._registry = metrics.registry
         self._readings = [
-            Collector("ledger", ledger.numbers, metrics.diary_entries, metrics.up),
-            Collector("queue", jobs.queue.numbers, metrics.queue_jobs, metrics.up),
+            Collector("ledger", ledger.counts, metrics.diary_entries, metrics.up),
+            Collector("queue", jobs.queue.counts, metrics.queue_jobs, metrics.up),
         ]
         self._shared = SingleFlight[bytes]()
 

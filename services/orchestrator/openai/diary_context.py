@@ -13,7 +13,8 @@ from services.diary.dates import iso_day
 from services.diary.entry import Entry
 from services.diary.recall.cancellation import Cancellation
 from services.diary.recall.excerpt import excerpt
-from services.diary.recall.recall import Recalled, within_budget
+from services.diary.recall.query import RecallQuery
+from services.diary.recall.recall import RecalledEntry, within_budget
 from services.errors import AdaError, DiaryUnavailable
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.dependencies import AppState
@@ -35,7 +36,7 @@ class Diary:
     """What the diary gave: used, off, empty, no_room or unavailable."""
 
     status: str
-    recalled: list[Recalled] = field(default_factory=list)
+    recalled: list[RecalledEntry] = field(default_factory=list)
     reason: str = ""
     left_out: int = 0  # entries that were found and not shown, because there was no room for them
 
@@ -52,7 +53,7 @@ class Diary:
 
     def shown(self) -> list[RecalledBlock]:
         """As the prompt has it, newest last."""
-        return [RecalledBlock(shown_date(one.entry), one.shown) for one in self.recalled]
+        return [RecalledBlock(shown_date(one.entry), one.excerpt) for one in self.recalled]
 
     async def fit(self, room: Room, header: str, tokens: TokenCounter) -> None:
         """Show no more than the conversation and its answer leave free in the model's context."""
@@ -108,10 +109,10 @@ async def _recall(question: str, options: AdaOptions, state: AppState, owner: st
     as_of = iso_day(options.as_of, local) if options.as_of else None
     cancellation = Cancellation()
 
-    def search() -> list[Recalled]:
-        return state.recall().search(
-            owner, question, options.top_k, as_of=as_of, local=local, cancellation=cancellation
-        )
+    query = RecallQuery(question, options.top_k, as_of=as_of, local=local)
+
+    def search() -> list[RecalledEntry]:
+        return state.recall().search(owner, query, cancellation)
 
     # A thread can't be ended: past the deadline, and when the client is gone, it ends at its next step.
     try:
@@ -132,7 +133,7 @@ def _without(reason: str) -> Diary:
     return Diary("unavailable", reason=reason)
 
 
-def _best_first(recalled: Sequence[Recalled]) -> list[Recalled]:
+def _best_first(recalled: Sequence[RecalledEntry]) -> list[RecalledEntry]:
     return sorted(recalled, key=lambda one: -one.score)
 
 
@@ -144,23 +145,23 @@ CUTS = 4  # to find the length that fits; each cut aims at nine tenths of the ro
 class Selection:
     """The entries that are shown, newest last, and how many of those found are not."""
 
-    shown: list[Recalled]
+    shown: list[RecalledEntry]
     left_out: int
 
 
-async def select_entries(found: Sequence[Recalled], tokens: TokenCounter, budget: int) -> Selection:
+async def select_entries(found: Sequence[RecalledEntry], tokens: TokenCounter, budget: int) -> Selection:
     """The best entries, best first in `found`, that take at most `budget` tokens together.
 
     The best one is shown in part where the whole of it does not fit.
     """
     if not found:
         return Selection([], 0)
-    lines = {one.shown: shown_line(one) for one in found}
+    lines = {one.excerpt: shown_line(one) for one in found}
     numbers = dict(zip(lines, await tokens.counts(list(lines.values())), strict=True))
     candidates = list(found)
-    if numbers[found[0].shown] > budget and (short := await _shortened(found[0], tokens, budget)):
+    if numbers[found[0].excerpt] > budget and (short := await _shortened(found[0], tokens, budget)):
         candidates[0] = short
-        numbers[short.shown] = await tokens.count(shown_line(short))
+        numbers[short.excerpt] = await tokens.count(shown_line(short))
     shown = within_budget(candidates, budget, numbers.__getitem__)
     return Selection(shown, len(found) - len(shown))
 
@@ -170,23 +171,23 @@ async def room_for_entries(room: int, header: str, tokens: TokenCounter) -> int:
     return room - TOKENS_A_TURN - await tokens.count(f"{header}\n")
 
 
-async def _shortened(one: Recalled, tokens: TokenCounter, budget: int) -> Recalled | None:
+async def _shortened(one: RecalledEntry, tokens: TokenCounter, budget: int) -> RecalledEntry | None:
     """The entry with as much of what was found in it as fits."""
-    text = one.shown
+    text = one.excerpt
     for _ in range(CUTS):
         number = await tokens.count(shown_line(one, text))
         if number <= budget:
-            return replace(one, shown=text)
+            return replace(one, excerpt=text)
         characters = len(text) * max(budget, 0) * 9 // (number * 10)
         if characters < LEAST_CHARACTERS:
             return None
-        text = excerpt(one.entry.text, one.places, one.hidden, characters)
+        text = excerpt(one.entry.text, one.chunk_ordinals, one.hidden_ordinals, characters)
     return None
 
 
-def shown_line(one: Recalled, text: str | None = None) -> str:
+def shown_line(one: RecalledEntry, text: str | None = None) -> str:
     """An entry as a line of the prompt's diary block."""
-    return neutralise(f"[{shown_date(one.entry)}] {one.shown if text is None else text}\n")
+    return neutralise(f"[{shown_date(one.entry)}] {one.excerpt if text is None else text}\n")
 
 
 def shown_date(entry: Entry) -> str:

@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from services.chat_markup import THINK, THINK_END
 from services.errors import InvalidRequest
 from services.orchestrator.vllm.upstream import encode
 
 _BEGUN = re.compile(rb'"content":"(.)')  # the first character of a chunk's text, as vLLM writes it
 _NOTHING = b'"'
 _MAY_BE_A_MARK = (_NOTHING, b"<", b" ", b"\\")
-BEGIN, END = "<think>", "</think>"
 _NO_EFFORT = ("none", "minimal")
 Json = dict[str, Any]
 
@@ -66,19 +66,19 @@ class ReasoningSplitter:
 
     def _decide(self) -> None:
         start = self._held.lstrip()
-        if start.startswith(BEGIN):
-            self._thinking, self._held = True, start.removeprefix(BEGIN).lstrip("\n")
-        elif not BEGIN.startswith(start):
+        if start.startswith(THINK):
+            self._thinking, self._held = True, start.removeprefix(THINK).lstrip("\n")
+        elif not THINK.startswith(start):
             self._thinking = False
             self._begun = True
 
     def _thought(self) -> str:
-        thought, mark, rest = self._held.partition(END)
+        thought, mark, rest = self._held.partition(THINK_END)
         if mark:
             self._thinking, self._held = False, rest
             return thought.rstrip("\n")
         # Held back: what may be the beginning of the mark, and the empty lines before it.
-        whole = len(self._held[: len(self._held) - _overlap(self._held, END)].rstrip("\n"))
+        whole = len(self._held[: len(self._held) - _overlap(self._held, THINK_END)].rstrip("\n"))
         thought, self._held = self._held[:whole], self._held[whole:]
         return thought
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from services.diary.entry import iso_date
+from services.diary.entry import check_iso_date
 from services.errors import InvalidRequest
 from services.orchestrator.timezones import Timezone
 
@@ -105,7 +105,7 @@ class AdaOptions(BaseModel):
     @field_validator("as_of")
     @classmethod
     def _is_in_the_calendar(cls, value: str | None) -> str | None:
-        return value if value is None else iso_date(value)
+        return value if value is None else check_iso_date(value)
 
     def check_no_control_tokens(self) -> None:
         """Raises RequestRefused: the text of a conversation never writes a control token."""

@@ -41,7 +41,7 @@ async def record(state: AppState, owner: str, turns: Sequence[Turn], answer: str
         return
     try:
         if not await state.persona_guard.complaint(state.adapter().persona):
-            await run_in_threadpool(Conversations(state.ledger).heard, owner, talk)
+            await run_in_threadpool(Conversations(state.ledger).record, owner, talk)
     except AdaError as error:
         log.warning("a chat was not kept: %s", error)
 
@@ -54,10 +54,10 @@ async def reflect_on_quiet(state: AppState) -> int:
     if await state.persona_guard.complaint(state.adapter().persona):
         return 0  # these talks were another's; they wait
     conversations = Conversations(state.ledger)
-    quiet = await run_in_threadpool(conversations.quiet, state.reflect_after_s, AT_ONCE)
+    quiet = await run_in_threadpool(conversations.idle, state.reflect_after_s, AT_ONCE)
     for talk in quiet:
         await run_in_threadpool(_accept, state, conversations, talk)
-    await run_in_threadpool(conversations.forget_old)
+    await run_in_threadpool(conversations.delete_old)
     await prepare_accepted(state)
     return len(quiet)
 
@@ -89,14 +89,14 @@ async def _look(state: AppState) -> None:
 
 
 def _accept(state: AppState, conversations: Conversations, talk: Conversation) -> None:
-    known = Reflections(state.ledger).known(talk.owner, talk.turns)
+    known = Reflections(state.ledger).reflected_turns(talk.owner, talk.turns)
     turns = talk.turns[max(known, talk.written) :]
     if talk.grown and any(turn["role"] == "user" for turn in turns):
         last_word = datetime.fromisoformat(talk.changed_at)
         day = state.local_time(talk.owner).day_of(last_word)
         conversations.reflect(talk, len(turns), day.isoformat())
     else:
-        conversations.pass_over(talk)
+        conversations.skip(talk)
 
 
 async def _prepare(state: AppState, persona: Persona, attempt: Attempt) -> None:
@@ -112,4 +112,4 @@ async def _prepare(state: AppState, persona: Persona, attempt: Attempt) -> None:
     except Exception as error:  # the boundary of one reflection: counted, and told by its job
         log.exception("the request of reflection %s could not be built", attempt.id)
         why = str(error) if isinstance(error, AdaError) else type(error).__name__
-        await run_in_threadpool(reflections.put_off, attempt, f"its request could not be built: {why}")
+        await run_in_threadpool(reflections.defer, attempt, f"its request could not be built: {why}")

@@ -5,14 +5,13 @@ INDEX_PATH/current    names the folder that is searched; replaced atomically
 INDEX_PATH/<model>-<dimension>-f<format>~<number>/
 """
 
-import fcntl
-import os
 import re
 import shutil
 from pathlib import Path
 
-from services.diary.index.types import numbered
+from services.diary.index.types import numbered_collection
 from services.errors import DiaryUnavailable
+from services.files import lock_file, write_atomic
 
 _OURS = re.compile(r".+-\d+(-f\d+~\d+)?")  # the first format had neither a format nor a number
 
@@ -30,10 +29,8 @@ class IndexDirectory:
         self._current = folder / "current"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = lock_file(folder / "lock")
         except BlockingIOError:
-            self._lock.close()
             raise DiaryUnavailable(f"the diary's index in {folder} is open in another process") from None
         except OSError as error:
             raise DiaryUnavailable(f"the diary's index can't be opened: {error}") from None
@@ -54,19 +51,14 @@ class IndexDirectory:
 
     def fresh(self, taken: str = "") -> Path:
         """A folder that is not there, numbered after `taken`."""
-        path = self.folder / numbered(self._name, taken)
+        path = self.folder / numbered_collection(self._name, taken)
         shutil.rmtree(path, ignore_errors=True)  # of a reindexing that was cut short
         return path
 
     def point_at(self, path: Path) -> None:
         """From now on `path` is what is searched, even after a crash. Raises DiaryUnavailable."""
-        written = self._current.with_suffix(".new")
         try:
-            with written.open("w", encoding="utf-8") as file:
-                file.write(path.name)
-                file.flush()
-                os.fsync(file.fileno())
-            written.replace(self._current)
+            write_atomic(self._current, path.name)
         except OSError as error:
             raise DiaryUnavailable(f"the diary's index can't be switched: {error}") from None
 
@@ -79,4 +71,4 @@ class IndexDirectory:
 
     def close(self) -> None:
         """Let another process have it."""
-        self._lock.close()
+        self._lock.release()

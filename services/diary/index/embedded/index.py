@@ -12,10 +12,10 @@ from services.diary.index.embedded.shard import Shard, is_, overlap
 from services.diary.index.owner_search import OwnerChunks, Parts
 from services.diary.index.types import (
     DENSE,
-    WORDS,
+    SPARSE,
     Chunk,
     EntryKey,
-    Indexed,
+    IndexedVersion,
     IndexEngine,
     IndexQuery,
     OwnerIndex,
@@ -38,7 +38,7 @@ class EdgeIndex:
         """Open the index, or make it.
 
         Raises DiaryUnavailable when another process has it open, and ConfigError when it was made with
-        another embedding model, unless it is opened to be replaced by `switch_to`.
+        another embedding model, unless it is opened to be replaced by `promote`.
         """
         self._dimension = dimension
         self._home = IndexDirectory(folder, collection_name(model, dimension))
@@ -59,11 +59,11 @@ class EdgeIndex:
         """The folder that is searched."""
         return self.shard.path
 
-    def of(self, owner: str) -> OwnerIndex:
+    def for_owner(self, owner: str) -> OwnerIndex:
         """What can be searched for `owner`."""
         return OwnerChunks(EdgeOwner(self, owner))
 
-    def ensure(self) -> None:
+    def create_if_missing(self) -> None:
         """Nothing is missing: the folder was made when it was opened."""
 
     def check(self) -> None:
@@ -85,7 +85,7 @@ class EdgeIndex:
         """Write chunks, replacing those with the same ids."""
         self.shard.upsert(chunks)
 
-    def forget(
+    def delete(
         self, entries: Iterable[EntryKey], except_version: Mapping[EntryKey, int] | None = None
     ) -> None:
         """Delete all chunks of these entries, save those of the version named for it."""
@@ -95,23 +95,23 @@ class EdgeIndex:
         for start in range(0, len(chosen), _ENTRIES_A_DELETE):
             self.shard.delete(Filter(should=chosen[start : start + _ENTRIES_A_DELETE]))
 
-    def versions(self) -> Iterator[Indexed]:
+    def versions(self) -> Iterator[IndexedVersion]:
         """Everything that is indexed, one for each version of an entry, in no order."""
         fields = ["owner", "entry_id", "version"]
         counted = Counter(
             tuple(payload[field] for field in fields) for payload in self.shard.payloads(fields)
         )
         for (owner, entry_id, version), chunks in counted.items():
-            yield Indexed(owner, entry_id, version, chunks)
+            yield IndexedVersion(owner, entry_id, version, chunks)
 
-    def settle(self) -> None:
+    def optimize(self) -> None:
         """Nothing is done to an index that is searched: it would stand still meanwhile. Its twin settles."""
 
-    def twin(self) -> "EdgeIndex":
+    def shadow(self) -> "EdgeIndex":
         """A fresh and empty one in a folder beside this one; close it unless it is switched to."""
         return _Twin(self._home, Shard(self._home.fresh(self.shard.path.name), self._dimension))
 
-    def switch_to(self, twin: IndexEngine) -> None:
+    def promote(self, twin: IndexEngine) -> None:
         """Search the twin from now on, in this process and in those to come, and delete the old folder."""
         if not isinstance(twin, _Twin):
             raise ConfigError("an index can be switched to its own twin alone")
@@ -127,7 +127,7 @@ class _Twin(EdgeIndex):
         self._home = home
         self.shard = shard
 
-    def settle(self) -> None:
+    def optimize(self) -> None:
         """Build the graph that makes searches in many chunks fast, in a process of its own."""
         if self.count() >= _WORTH_A_GRAPH:
             self.shard.optimize()
@@ -150,7 +150,7 @@ class EdgeOwner:
     def best(self, asked: IndexQuery, limit: int, first_day: str, last_day: str) -> Parts:
         """The `limit` best by each part, within the days that are not empty."""
         within = Filter(must=[is_("owner", self.owner), *overlap(first_day, last_day)])
-        return self._index.shard.query(asked, limit, {DENSE: within, WORDS: within}, self._corpus)
+        return self._index.shard.query(asked, limit, {DENSE: within, SPARSE: within}, self._corpus)
 
     def scored(self, asked: IndexQuery, ids: Mapping[str, set[str]]) -> Parts:
         """Each part's scores of the points that are named for it."""

@@ -43,7 +43,7 @@ from qdrant_edge import (
 )
 
 from services.diary.index.owner_search import Parts
-from services.diary.index.types import DENSE, WORDS, Chunk, IndexQuery, SparseVector
+from services.diary.index.types import DENSE, SPARSE, Chunk, IndexQuery, SparseVector
 from services.errors import DiaryUnavailable
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Shard:
         self.path = path
         self._config = EdgeConfig(
             vectors={DENSE: EdgeVectorParams(size=dimension, distance=Distance.Cosine)},
-            sparse_vectors={WORDS: EdgeSparseVectorParams(modifier=Modifier.Idf)},
+            sparse_vectors={SPARSE: EdgeSparseVectorParams(modifier=Modifier.Idf)},
         )
         complete = asked_engine((path / _COMPLETE).exists)
         self._shard = self._load() if complete else self._create()
@@ -86,7 +86,7 @@ class Shard:
     def upsert(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks, replacing those with the same ids."""
         points = [
-            Point(chunk.point_id, {DENSE: chunk.vector, WORDS: _sparse(chunk.words)}, chunk.payload)
+            Point(chunk.point_id, {DENSE: chunk.vector, SPARSE: _sparse(chunk.sparse_vector)}, chunk.payload)
             for chunk in chunks
         ]
         self._update(UpdateOperation.upsert_points(points))
@@ -103,7 +103,9 @@ class Shard:
         requests = {
             part: QueryRequest(
                 limit=limit,
-                query=Query.Nearest(asked.vector if part == DENSE else _sparse(asked.words), using=part),
+                query=Query.Nearest(
+                    asked.vector if part == DENSE else _sparse(asked.sparse_vector), using=part
+                ),
                 filter=filter_,
                 params=None if part == DENSE else SearchParams(idf=IdfParams(corpus=corpus)),
                 with_payload=True,

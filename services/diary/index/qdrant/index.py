@@ -15,17 +15,17 @@ from services.diary.index.owner_search import OwnerChunks, Parts
 from services.diary.index.qdrant.server import QdrantServer
 from services.diary.index.types import (
     DENSE,
-    WORDS,
+    SPARSE,
     Chunk,
     EntryKey,
-    Indexed,
+    IndexedVersion,
     IndexEngine,
     IndexQuery,
     OwnerIndex,
     SparseVector,
     check_current,
     collection_name,
-    numbered,
+    numbered_collection,
 )
 from services.errors import ConfigError, DiaryUnavailable
 
@@ -48,18 +48,18 @@ class QdrantIndex:
         self._model = model
         self._dimension = dimension
 
-    def of(self, owner: str) -> OwnerIndex:
+    def for_owner(self, owner: str) -> OwnerIndex:
         """What can be searched for `owner`."""
         return OwnerChunks(QdrantOwner(self, owner))
 
-    def ensure(self) -> None:
+    def create_if_missing(self) -> None:
         """Make collection and alias if they are not there; needs the key that may write.
 
         Raises DiaryUnavailable, and ConfigError when the diary was indexed with another embedding model.
         """
         self.server.check_version()
         if not self._current():
-            first, older = numbered(self.alias), set(self.server.aliases().values())
+            first, older = numbered_collection(self.alias), set(self.server.aliases().values())
             self.server.create(first, self._dimension)
             self.server.point(self.alias, first)
             for collection in older - {first}:  # in an older format, which nobody can search any more
@@ -97,7 +97,7 @@ class QdrantIndex:
             some = points[start : start + _POINTS_A_REQUEST]
             self.server.asked(self.client.upsert, self.collection, some, wait=True)
 
-    def forget(
+    def delete(
         self, entries: Iterable[EntryKey], except_version: Mapping[EntryKey, int] | None = None
     ) -> None:
         """Delete all chunks of these entries, save those of the version named for it."""
@@ -107,14 +107,14 @@ class QdrantIndex:
             selector = models.FilterSelector(filter=any_of)
             self.server.asked(self.client.delete, self.collection, selector, wait=True)
 
-    def versions(self) -> Iterator[Indexed]:
+    def versions(self) -> Iterator[IndexedVersion]:
         """Everything that is indexed, one for each version of an entry, in no order."""
         counted = Counter(
             (str(payload["owner"]), str(payload["entry_id"]), int(payload["version"]))
             for payload in self._payloads(["owner", "entry_id", "version"])
         )
         for version, chunks in counted.items():
-            yield Indexed(*version, chunks)
+            yield IndexedVersion(*version, chunks)
 
     def _payloads(self, fields: list[str]) -> Iterator[models.Payload]:
         offset = None
@@ -130,15 +130,15 @@ class QdrantIndex:
             if offset is None:
                 return
 
-    def settle(self) -> None:
+    def optimize(self) -> None:
         """Nothing to do: a server builds its graph by itself, beside its work."""
 
-    def twin(self) -> "QdrantIndex":
+    def shadow(self) -> "QdrantIndex":
         """A fresh and empty collection beside the current one; close it unless it is switched to."""
         self.server.check_version()
-        return _Twin(self, numbered(self.alias, self.server.aliases().get(self.alias, "")))
+        return _Twin(self, numbered_collection(self.alias, self.server.aliases().get(self.alias, "")))
 
-    def switch_to(self, twin: IndexEngine) -> None:
+    def promote(self, twin: IndexEngine) -> None:
         """Let the alias stand for the twin's collection, and delete what it replaces."""
         if not isinstance(twin, _Twin) or twin.alias != self.alias:
             raise ConfigError("an index can be switched to its own twin alone")
@@ -180,7 +180,7 @@ class QdrantOwner:
     def best(self, asked: IndexQuery, limit: int, first_day: str, last_day: str) -> Parts:
         """The `limit` best by each part, within the days that are not empty."""
         within = self._owners(*_overlap(first_day, last_day))
-        return self._query(asked, limit, {DENSE: within, WORDS: within})
+        return self._query(asked, limit, {DENSE: within, SPARSE: within})
 
     def scored(self, asked: IndexQuery, ids: Mapping[str, set[str]]) -> Parts:
         """Each part's scores of the points that are named for it."""
@@ -195,10 +195,12 @@ class QdrantOwner:
         corpus = models.SearchParams(idf=models.IdfCorpusParams(corpus=self._owners()))
         requests = {
             part: models.QueryRequest(
-                query=models.NearestQuery(nearest=asked.vector if part == DENSE else _sparse(asked.words)),
+                query=models.NearestQuery(
+                    nearest=asked.vector if part == DENSE else _sparse(asked.sparse_vector)
+                ),
                 using=part,
                 filter=filter_,
-                params=corpus if part == WORDS else None,
+                params=corpus if part == SPARSE else None,
                 limit=limit,
                 with_payload=True,
             )
@@ -216,7 +218,7 @@ class QdrantOwner:
 
 
 def _point(chunk: Chunk) -> models.PointStruct:
-    vector = {DENSE: chunk.vector, WORDS: _sparse(chunk.words)}
+    vector = {DENSE: chunk.vector, SPARSE: _sparse(chunk.sparse_vector)}
     return models.PointStruct(id=chunk.point_id, vector=vector, payload=chunk.payload)
 
 

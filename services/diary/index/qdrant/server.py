@@ -10,7 +10,7 @@ import httpx
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
-from services.diary.index.types import DENSE, WORDS
+from services.diary.index.types import DENSE, SPARSE
 from services.errors import DiaryUnavailable
 
 log = logging.getLogger("ada.diary")
@@ -93,7 +93,7 @@ class QdrantServer:
                 self.client.create_collection,
                 collection,
                 vectors_config={DENSE: dense},
-                sparse_vectors_config={WORDS: words},
+                sparse_vectors_config={SPARSE: words},
             )
         owner = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
         self.asked(self.client.create_payload_index, collection, "owner", owner)

@@ -1,6 +1,6 @@
 """What Ada costs in front of vLLM, beside going there directly, a bare proxy and LiteLLM, all in one run.
 
-    python -m services.bench.voice [--file DIARY.jsonl] [--litellm PATH] [--quick] [--out FILE]
+    python -m services.bench.gateway [--file DIARY.jsonl] [--litellm PATH] [--quick] [--out FILE]
 
 The upstream is a stub of fixed speed. Clients and stub share one core, the gateway has another (Linux). With
 `--file`, a JSON Lines of {"date", "text"}, streams that recall from that diary are measured too.
@@ -21,11 +21,9 @@ from typing import Any
 
 import uvloop
 
-from services.bench.house import House, free_port
-from services.bench.ingest import questions, taken_in
-from services.bench.voice import ordinary
-from services.bench.voice.load import QUESTION, Client, LoadStats
-from services.bench.voice.servers import (
+from services.bench.gateway import starlette_stub
+from services.bench.gateway.load_client import QUESTION, Client, LoadStats
+from services.bench.gateway.servers import (
     CLIENTS_CORE,
     ada,
     bare,
@@ -35,6 +33,8 @@ from services.bench.voice.servers import (
     resident_mb,
     stub,
 )
+from services.bench.ingest import questions, taken_in
+from services.bench.server_process import AllInOneServer, free_port
 
 Report = dict[str, Any]
 TOGETHER, CONNECTIONS, HELD = 50, 32, 1000
@@ -63,11 +63,11 @@ def measured(folder: Path, diary: Path | None, litellm: Path | None, less: int) 
     report: Report = {"cores": 2, "together": TOGETHER}
     with stub() as upstream:
         report["direct"] = told("direct", run(upstream, "none", less))
-        with ada(folder, upstream) as (house, port, key):
+        with ada(folder, upstream) as (server, port, key):
             report["ada"] = told("ada", run(port, key, less), report["direct"])
-            report["endurance"] = told("endurance", endured(house, port, key, less))
+            report["endurance"] = told("endurance", endured(server, port, key, less))
             if diary:
-                report["diary"] = told("diary", recalled(house, upstream, port, key, diary, less))
+                report["diary"] = told("diary", recalled(server, upstream, port, key, diary, less))
         with bare(upstream) as port:
             report["bare httpx"] = told("bare httpx", run(port, "none", less), report["direct"])
         if litellm:
@@ -82,7 +82,7 @@ def ordinarily(folder: Path, less: int) -> Report:
     """Streams that start together, with a model server and clients as others have them."""
     folder.mkdir()
     report: Report = {}
-    with stub("ordinary") as upstream:
+    with stub("starlette_stub") as upstream:
         report["direct"] = told("ordinary direct", _ordinary_run(upstream, "none", less))
         with ada(folder, upstream) as (_, port, key):
             report["ada"] = told("ordinary ada", _ordinary_run(port, key, less), report["direct"])
@@ -93,8 +93,8 @@ def ordinarily(folder: Path, less: int) -> Report:
 
 def _ordinary_run(port: int, key: str, less: int) -> Report:
     async def rounds() -> list[float]:
-        async with ordinary.client(port, key) as client:
-            return await _rounds(less, lambda tally: ordinary.together(client, TOGETHER, tally))
+        async with starlette_stub.client(port, key) as client:
+            return await _rounds(less, lambda tally: starlette_stub.together(client, TOGETHER, tally))
 
     with on_core(CLIENTS_CORE):
         return quantiles(uvloop.run(rounds()))
@@ -150,9 +150,9 @@ async def _rate(port: int, key: str, seconds: float) -> float:
     return tally.answered / (time.perf_counter() - began)
 
 
-def endured(house: House, port: int, key: str, less: int) -> Report:
+def endured(server: AllInOneServer, port: int, key: str, less: int) -> Report:
     """Many streams at once, and many requests: nothing lost, nothing mixed up, no memory that grows."""
-    pid = house.processes["house"].pid
+    pid = server.processes["ada"].pid
     with on_core(CLIENTS_CORE):
         held = uvloop.run(_held(port, key, HELD))
         uvloop.run(_many(port, key, 2000))
@@ -194,10 +194,10 @@ async def _many(port: int, key: str, number: int) -> LoadStats:
     return tally
 
 
-def recalled(house: House, upstream: int, port: int, key: str, file: Path, less: int) -> Report:
+def recalled(server: AllInOneServer, upstream: int, port: int, key: str, file: Path, less: int) -> Report:
     """Streams that recall, one after the other and together, beside going to the model directly."""
-    with on_all_cores(house.processes["house"].pid):  # on one, its two threads of PyTorch wait for each other
-        kept = taken_in(house, file, {"Authorization": f"Bearer {key}"})
+    with on_all_cores(server.processes["ada"].pid):  # on one core, two threads of PyTorch wait for each other
+        kept = taken_in(server, file, {"Authorization": f"Bearer {key}"})
     texts = [str(json.loads(line).get("text", "")) for line in file.read_text(encoding="utf-8").splitlines()]
     asked = questions(texts)[: 200 // less]
     with on_core(CLIENTS_CORE):

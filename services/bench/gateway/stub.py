@@ -1,6 +1,6 @@
 """A model server of fixed speed that costs next to nothing: asyncio's protocols, httptools, uvloop.
 
-    python -m services.bench.voice.stub PORT
+    python -m services.bench.gateway.stub PORT
 
 It speaks as much of vLLM as the orchestrator asks for: 32 chunks, each 20 ms after the one before and the
 first 20 ms after the request, or the whole at once. Its words are the marker of the last user message, so

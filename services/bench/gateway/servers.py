@@ -13,7 +13,7 @@ from typing import TypeVar
 import httpx
 
 from services.api_keys import add_key
-from services.bench.house import House, environment, free_port, kept_house
+from services.bench.server_process import AllInOneServer, all_in_one_server, environment, free_port
 from services.persona.manifest import PERSONA_NAME, TEMPLATE_NAME, Manifest
 from services.persona.persona import DEFAULT_PERSONA, load_persona
 from services.persona.template import template_for, template_sha256
@@ -64,15 +64,15 @@ def _move(pid: int, cores: set[int]) -> None:
 
 @contextmanager
 def stub(module: str = "stub") -> Iterator[int]:
-    """The model server, one of services/bench/voice; its port."""
+    """The model server, one of services/bench/gateway; its port."""
     port = free_port()
-    command = [sys.executable, "-m", f"services.bench.voice.{module}", str(port)]
+    command = [sys.executable, "-m", f"services.bench.gateway.{module}", str(port)]
     with kept_on(CLIENTS_CORE, started(command, port)):
         yield port
 
 
 @contextmanager
-def ada(folder: Path, upstream: int) -> Iterator[tuple[House, int, str]]:
+def ada(folder: Path, upstream: int) -> Iterator[tuple[AllInOneServer, int, str]]:
     """Ada with everything on: keys, limits, metrics, ids, logs. Her house, port and a key."""
     key, _ = add_key(folder / "keys.json", "bench", NO_LIMIT, NO_LIMIT, 0o600)
     settings = {
@@ -82,15 +82,21 @@ def ada(folder: Path, upstream: int) -> Iterator[tuple[House, int, str]]:
         "MODEL_URL": f"http://127.0.0.1:{upstream}",
         "LOG_FORMAT": "json",
     }
-    with kept_on(GATEWAY_CORE, kept_house(folder, settings)) as house:
-        yield house, int(settings["ADA_PORT"]), key
+    with kept_on(GATEWAY_CORE, all_in_one_server(folder, settings)) as server:
+        yield server, int(settings["ADA_PORT"]), key
 
 
 @contextmanager
 def bare(upstream: int) -> Iterator[int]:
     """A proxy that does nothing but pass on; its port."""
     port = free_port()
-    command = [sys.executable, "-m", "services.bench.voice.bare", str(port), f"http://127.0.0.1:{upstream}"]
+    command = [
+        sys.executable,
+        "-m",
+        "services.bench.gateway.passthrough_proxy",
+        str(port),
+        f"http://127.0.0.1:{upstream}",
+    ]
     with proxy(command, port):
         yield port
 

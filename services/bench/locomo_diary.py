@@ -9,9 +9,10 @@ from services.bench.locomo import Conversation, Question, Session, Turn
 from services.diary.embedding.embedder import Embedder
 from services.diary.entry import EntryDraft
 from services.diary.index.chunking import spans
-from services.diary.index.indexing import index_batch
+from services.diary.index.indexing import build_chunks
 from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import Ledger
+from services.diary.recall.query import RecallQuery
 from services.diary.recall.recall import Recall
 
 TURNS = 10  # of a ranking
@@ -33,14 +34,14 @@ class TurnsDiary:
 
     def ranking(self, question: Question) -> list[str]:
         """The ids of the best turns, best first: a turn has the rank of its best chunk."""
-        found = self._recall.chunks(self._owner, question.text, CHUNKS, as_of=self._as_of)
-        turns = [self._turns[one.hit.entry_id, one.hit.place] for one in found]
+        found = self._recall.search_chunks(self._owner, RecallQuery(question.text, CHUNKS, as_of=self._as_of))
+        turns = [self._turns[one.hit.entry_id, one.hit.ordinal] for one in found]
         return list(dict.fromkeys(turns))[:TURNS]
 
     def seconds(self, question: Question, top_k: int) -> float:
         """How long recall takes from the question to the entries to be shown."""
         start = time.perf_counter()
-        self._recall.search(self._owner, question.text, top_k, as_of=self._as_of)
+        self._recall.search(self._owner, RecallQuery(question.text, top_k, as_of=self._as_of))
         return time.perf_counter() - start
 
 
@@ -52,8 +53,8 @@ def write(
         EntryDraft(text=_text(session.turns), date=session.at.isoformat(), id=_entry_id(session))
         for session in conversation.sessions
     ]
-    entries = [ledger.of(owner).add(draft) for draft in drafts]
-    index.upsert(index_batch(entries, embedder))
+    entries = [ledger.for_owner(owner).add(draft) for draft in drafts]
+    index.upsert(build_chunks(entries, embedder))
     ledger.mark_indexed(entries)
 
 

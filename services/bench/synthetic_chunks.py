@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from services.diary.embedding.embedder import Embedder, Vector
 from services.diary.entry import Entry, EntryDraft
-from services.diary.index import bm25 as words
+from services.diary.index import bm25
 from services.diary.index.types import Chunk, IndexEngine
 from services.diary.ledger.ledger import Ledger
 
@@ -27,7 +27,7 @@ def fill(
     chance = random.Random(1)
     spoken = [text.split() for text in texts if len(text.split()) > _RUN]
     real = embedder.embed_documents([_mixture(spoken, chance) for _ in range(_REAL_VECTORS)])
-    mine = ledger.of(owner)
+    mine = ledger.for_owner(owner)
     filling = mine.begin_import("filling")
     while (missing := chunks - index.count()) > 0:
         drafts = [
@@ -59,12 +59,12 @@ def _chunk(entry: Entry, vector: Vector) -> Chunk:
         owner=entry.owner,
         entry_id=entry.id,
         version=entry.version,
-        place=0,
+        ordinal=0,
         first_day=entry.first_day,
         last_day=entry.last_day,
         text=entry.text,
         vector=vector,
-        words=words.document(entry.text),
+        sparse_vector=bm25.document_vector(entry.text),
     )
 
 

@@ -22,7 +22,7 @@ READY_WITHIN_S = 120
 
 
 @dataclass(frozen=True)
-class House:
+class AllInOneServer:
     """Where it is reached, and its processes by name."""
 
     url: str
@@ -50,11 +50,11 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def kept_house(folder: Path, settings: dict[str, str]) -> Iterator[House]:
+def all_in_one_server(folder: Path, settings: dict[str, str]) -> Iterator[AllInOneServer]:
     """A house that answers; at the end of the context it is ended in order. Raises RuntimeError."""
     commands = {
         "valkey": valkey_command(folder / "valkey.sock"),
-        "house": [sys.executable, "-m", "services.embedded", HOUSE],
+        "ada": [sys.executable, "-m", "services.embedded", HOUSE],
     }
     processes: dict[str, subprocess.Popen[bytes]] = {}
     with (folder / "log").open("ab") as log:
@@ -63,24 +63,24 @@ def kept_house(folder: Path, settings: dict[str, str]) -> Iterator[House]:
                 processes[name] = subprocess.Popen(
                     command, env=settings, stdout=log, stderr=log, preexec_fn=end_with_parent
                 )
-            house = House(f"http://127.0.0.1:{settings['ADA_PORT']}", processes)
-            _wait(house, folder / "log")
-            yield house
+            server = AllInOneServer(f"http://127.0.0.1:{settings['ADA_PORT']}", processes)
+            _wait(server, folder / "log")
+            yield server
         finally:
             for process in reversed(processes.values()):
                 process.terminate()
                 process.wait(30)
 
 
-def _wait(house: House, log: Path) -> None:
+def _wait(server: AllInOneServer, log: Path) -> None:
     ends = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < ends and house.processes["house"].poll() is None:
+    while time.monotonic() < ends and server.processes["ada"].poll() is None:
         try:
-            if httpx.get(f"{house.url}/healthz", timeout=5, trust_env=False).status_code == 200:
+            if httpx.get(f"{server.url}/healthz", timeout=5, trust_env=False).status_code == 200:
                 return
         except httpx.HTTPError:
             time.sleep(0.1)
-    raise RuntimeError(f"the house did not start: {log.read_text(errors='replace')[-1000:]}")
+    raise RuntimeError(f"the server did not start: {log.read_text(errors='replace')[-1000:]}")
 
 
 def _peak_mb(pid: int) -> int:

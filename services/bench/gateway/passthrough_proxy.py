@@ -1,6 +1,6 @@
 """A gateway that does nothing but pass on, over httpx: what the aims were set beside.
 
-python -m services.bench.voice.bare PORT UPSTREAM_URL
+python -m services.bench.gateway.passthrough_proxy PORT UPSTREAM_URL
 """
 
 import sys

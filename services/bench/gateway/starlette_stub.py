@@ -1,6 +1,6 @@
 """The same with ordinary parts: a stub on Starlette and uvicorn, as vLLM's server is, and clients on aiohttp.
 
-    python -m services.bench.voice.ordinary PORT
+    python -m services.bench.gateway.starlette_stub PORT
 
 The raw parts (stub.py, load.py) cost so little that 50 requests arrive within a millisecond, and each waits
 for all before it. These start as far apart as any program's requests do, and gateways are compared on them.
@@ -18,8 +18,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from services.bench.voice.load import CONTENT, DONE, PATH, QUESTION, LoadStats
-from services.bench.voice.stub import CHUNKS, GAP_S, MODELS, event
+from services.bench.gateway.load_client import CONTENT, DONE, PATH, QUESTION, LoadStats
+from services.bench.gateway.stub import CHUNKS, GAP_S, MODELS, event
 
 
 async def _chat(request: Request) -> StreamingResponse:
