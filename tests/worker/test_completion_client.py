@@ -1,6 +1,6 @@
 """Ada as an author: what is taken for an entry of what a model server says.
 
-.venv/bin/python -m pytest tests/worker/test_author.py
+.venv/bin/python -m pytest tests/worker/test_completion_client.py
 """
 
 import json

@@ -1,6 +1,6 @@
 """How an older ledger becomes today's, on SQLite and PostgreSQL.
 
-.venv/bin/python -m pytest tests/diary/test_migrations.py
+.venv/bin/python -m pytest tests/diary/ledger/test_migrations.py
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from services.diary.ledger.paging import EntryFilter
 from services.diary.ledger.tables import metadata
 from services.errors import ConfigError, EntryConflict, NotFound
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ALL = EntryFilter()
 # As Ada 0.1 made it, by `create_all` and without a version.
 FIRST_TABLE = """

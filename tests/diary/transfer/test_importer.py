@@ -1,6 +1,6 @@
 """A whole file into the ledger: batches, keys, what is told, and a reading that was interrupted.
 
-.venv/bin/python -m pytest tests/diary/test_taking_in.py
+.venv/bin/python -m pytest tests/diary/transfer/test_importer.py
 """
 
 import io
