@@ -16,7 +16,7 @@ from services.orchestrator.app import Opener, serve
 from services.orchestrator.dependencies import AppState, build_concurrency_limiter, build_state, check_keys
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.vllm.client import open_engine
+from services.orchestrator.vllm.client import open_vllm_client
 from services.process.start import PATIENT, start
 
 
@@ -42,9 +42,9 @@ def prepare() -> tuple[OrchestratorSettings, Opener]:
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
-        metrics, gate = Metrics(), build_concurrency_limiter(settings)
-        async with open_engine(
-            settings.model_url, settings.deadlines, gate, metrics, api_key=settings.model_api_key
+        metrics, limiter = Metrics(), build_concurrency_limiter(settings)
+        async with open_vllm_client(
+            settings.model_url, settings.deadlines, limiter, metrics, api_key=settings.model_api_key
         ) as engine:
             yield build_state(settings, engine, ledger, queue, embedder, index, metrics)
         index.close()

@@ -11,7 +11,7 @@ from voice import CHAT, HELLO, PERSONA, USAGE, error_of
 
 from services.diary.index.types import IndexEngine, UnavailableIndex
 from services.orchestrator.http.disclosure import DISCLOSURE
-from services.orchestrator.openai.diary_context import recollect
+from services.orchestrator.openai.diary_context import recall_context
 from services.orchestrator.openai.schemas import AdaOptions
 from services.persona.template import render
 
@@ -380,9 +380,9 @@ class TestASlowDiary:
 
         voice.state.recall().search = search
         for _ in range(7):
-            found = await recollect("Whose dog?", AdaOptions(), voice.state, "slow")
+            found = await recall_context("Whose dog?", AdaOptions(), voice.state, "slow")
         assert "asked again" in found.reason
-        assert (await recollect("Whose dog?", AdaOptions(), voice.state, "other")).status == "empty"
+        assert (await recall_context("Whose dog?", AdaOptions(), voice.state, "other")).status == "empty"
         assert asked == ["slow"] * 5 + ["other"]
         slow.set()
 

@@ -9,7 +9,7 @@ import pytest
 from voice import CHAT, HELLO, PERSONA, StandInModel, Voice, error_of
 
 from services.model.vllm_command import GENERATION_DEFAULTS
-from services.orchestrator.vllm.context_window import ANSWER_TOKENS, Room, answer_tokens
+from services.orchestrator.vllm.context_window import DEFAULT_ANSWER_TOKENS, TokenBudget, answer_tokens
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
 REGRESSION = Path(__file__).parents[1] / "regressions/diary_overflows_context/conversation.py"
@@ -109,7 +109,7 @@ class TestTheDiaryGivesWay:
     async def test_whatever_the_answer_may_need_is_kept_for_it(self, client, voice, model, fields):
         model.max_model_len = 2600
         diary = (await ask(client, CHAT, [TALK.QUESTION], **fields))["diary"]
-        answer = 600 if fields else ANSWER_TOKENS
+        answer = 600 if fields else DEFAULT_ANSWER_TOKENS
         assert diary["status"] == "used"
         assert len(model._tokens(model.asked[-1])) + answer <= 2600
 
@@ -150,7 +150,7 @@ class TestTheDiaryGivesWay:
         model.max_model_len = 4096
         diary = (await ask(client, CHAT, [TALK.QUESTION], limit=4096))["diary"]
         assert diary["status"] == "used"
-        assert len(model._tokens(model.asked[-1])) + ANSWER_TOKENS <= 4096
+        assert len(model._tokens(model.asked[-1])) + DEFAULT_ANSWER_TOKENS <= 4096
 
     async def test_a_short_talk_costs_no_further_request(self, client, voice, model):
         model.max_model_len = 100_000
@@ -258,15 +258,15 @@ class TestTheServedLength:
 @pytest.mark.parametrize(
     ("body", "tokens"),
     [
-        ({}, ANSWER_TOKENS),
-        ({"max_tokens": None}, ANSWER_TOKENS),
+        ({}, DEFAULT_ANSWER_TOKENS),
+        ({"max_tokens": None}, DEFAULT_ANSWER_TOKENS),
         ({"max_tokens": 7}, 7),
         ({"max_tokens": "7"}, 7),
         ({"max_tokens": 7, "max_completion_tokens": 9}, 9),
         ({"max_output_tokens": 11}, 11),
-        ({"max_tokens": "many"}, ANSWER_TOKENS),
+        ({"max_tokens": "many"}, DEFAULT_ANSWER_TOKENS),
         ({"max_tokens": -5}, 0),
-        ({"max_tokens": True}, ANSWER_TOKENS),
+        ({"max_tokens": True}, DEFAULT_ANSWER_TOKENS),
     ],
 )
 def test_the_length_of_an_answer(body: dict, tokens: int):
@@ -274,23 +274,23 @@ def test_the_length_of_an_answer(body: dict, tokens: int):
 
 
 def test_the_default_length_is_the_model_servers():
-    assert GENERATION_DEFAULTS["max_new_tokens"] == ANSWER_TOKENS
+    assert GENERATION_DEFAULTS["max_new_tokens"] == DEFAULT_ANSWER_TOKENS
 
 
 def test_room_never_takes_from_an_answer_that_can_be_had():
     for prompt in range(0, 1100, 50):
         for answer in (1, 100, 512, 900):
-            room = Room(1024, prompt, answer)
+            budget = TokenBudget(1024, prompt, answer)
             if prompt + answer <= 1024:
-                assert room.left == 1024 - prompt - answer
+                assert budget.free == 1024 - prompt - answer
             else:
-                assert room.left <= 1024 - prompt - min(answer, ANSWER_TOKENS)
+                assert budget.free <= 1024 - prompt - min(answer, DEFAULT_ANSWER_TOKENS)
 
 
 async def test_what_the_counter_remembers_is_bounded_in_bytes(voice: Voice):
     """4,096 texts are remembered by their digests, not by themselves: of 32 KB each they would be 128 MB."""
     counter = voice.state.tokens
     await counter.counts([f"{number} " + "x" * 32_000 for number in range(64)])
-    kept = counter._known
-    assert len(kept) == 64
-    assert all(len(key) == 16 for key in kept)
+    cached = counter._counts
+    assert len(cached) == 64
+    assert all(len(key) == 16 for key in cached)

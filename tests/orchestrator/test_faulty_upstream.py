@@ -29,8 +29,8 @@ from services.orchestrator.dependencies import build_concurrency_limiter, build_
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.vllm.circuit_breaker import CircuitBreaker
-from services.orchestrator.vllm.client import VllmClient, open_engine
-from services.orchestrator.vllm.upstream import SizeLimits
+from services.orchestrator.vllm.client import VllmClient, open_vllm_client
+from services.orchestrator.vllm.validation import SizeLimits
 
 ASKED = {
     CHAT: {"messages": [{"role": "user", "content": "Hello"}]},
@@ -77,9 +77,9 @@ def ada(valkey_socket, tmp_path_factory) -> Iterator[Served]:
                 index = EdgeIndex(home / "index", WordsEmbedder.name, WordsEmbedder.dimension)
                 stack.callback(redis.close)
                 stack.callback(index.close)
-                gate = build_concurrency_limiter(settings)
-                async with open_engine(url, settings.deadlines, gate, metrics, sizes=sizes) as engine:
-                    engine.breaker = CircuitBreaker(failures=1 << 30)  # each mode is to be seen each time
+                limiter = build_concurrency_limiter(settings)
+                async with open_vllm_client(url, settings.deadlines, limiter, metrics, sizes=sizes) as engine:
+                    engine.breaker = CircuitBreaker(max_failures=1 << 30)  # each mode is to be seen each time
                     served[0].engine = engine
                     state = build_state(settings, engine, ledger, redis, WordsEmbedder(), index, metrics)
                     yield replace(state, adapter=lambda: ADAPTER)
@@ -136,7 +136,7 @@ async def asked_all(url: str) -> list[httpx.Response]:
 async def until_free(ada: Served) -> None:
     """No place at the model is held, and no connection to it but idle ones."""
     async with asyncio.timeout(10):
-        while ada.engine.gate.running:
+        while ada.engine.limiter.running:
             await asyncio.sleep(0.01)
 
 

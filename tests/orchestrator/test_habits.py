@@ -6,10 +6,10 @@ import pytest
 from voice import CHAT, HELLO, error_of
 
 from services.errors import InvalidRequest, UpstreamError
-from services.orchestrator.openai.messages import conversation
-from services.orchestrator.openai.parameters import passed
-from services.orchestrator.openai.refusals import tidied
+from services.orchestrator.openai.messages import parse_conversation
+from services.orchestrator.openai.parameters import passthrough_parameters
 from services.orchestrator.openai.schemas import ChatMessage
+from services.orchestrator.vllm.errors import readable_error
 
 RESPONSES = "/v1/responses"
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -31,7 +31,7 @@ class TestTools:
         ],
     )
     def test_they_are_set_aside_while_no_choice_demands_one(self, choice):
-        found = passed({"tools": [TOOL] * 36, **choice})
+        found = passthrough_parameters({"tools": [TOOL] * 36, **choice})
         assert found.fields == {}
         assert found.ignored == ("tools",)
 
@@ -51,13 +51,13 @@ class TestTools:
     )
     def test_a_choice_that_demands_one_is_refused_by_name(self, choice):
         with pytest.raises(InvalidRequest) as raised:
-            passed({"tools": [TOOL], "functions": [TOOL["function"]], **choice})
+            passthrough_parameters({"tools": [TOOL], "functions": [TOOL["function"]], **choice})
         assert raised.value.param == next(iter(choice))
         assert raised.value.code == "unsupported_parameter"
 
     @pytest.mark.parametrize("choice", ["auto", "none", None, {}, False])
     def test_functions_are_tools_of_an_older_name(self, choice):
-        found = passed({"functions": [TOOL["function"]], "function_call": choice})
+        found = passthrough_parameters({"functions": [TOOL["function"]], "function_call": choice})
         assert (found.fields, found.ignored) == ({}, ("functions",))
 
     @pytest.mark.parametrize("stream", [True, False])
@@ -124,17 +124,19 @@ class TestConversationsWithAnotherModel:
     def test_a_result_that_the_answer_would_rest_on_is_refused(self, end, param):
         messages = [ChatMessage.model_validate(one) for one in [self.PAST[0], *end]]
         with pytest.raises(Exception, match=param.replace("[", r"\[")) as raised:
-            conversation(messages)
+            parse_conversation(messages)
         assert raised.value.param == param
 
     def test_an_unknown_role_is_named_by_its_own_place(self):
         messages = [*self.PAST, {"role": "narrator", "content": "x"}]
         with pytest.raises(Exception, match="narrator") as raised:
-            conversation([ChatMessage.model_validate(one) for one in messages])
+            parse_conversation([ChatMessage.model_validate(one) for one in messages])
         assert raised.value.param == "messages[5].role"
 
     def test_a_refusal_is_what_was_said(self):
-        turns = conversation([ChatMessage(role="assistant", content=None, refusal="I'd rather not.")]).turns
+        turns = parse_conversation(
+            [ChatMessage(role="assistant", content=None, refusal="I'd rather not.")]
+        ).turns
         assert turns == [{"role": "assistant", "content": "I'd rather not."}]
 
 
@@ -144,7 +146,9 @@ class TestOtherHabits:
             "user": {"name": "Tom"}, "safety_identifier": "s", "prompt_cache_key": "k", "service_tier": "x",
             "prompt_cache_retention": "24h", "modalities": ["text"], "store": False, "prediction": None,
         }  # fmt: skip
-        found = passed({**fields, "response_format": {"type": "text"}, "metadata": {"a": "b"}})
+        found = passthrough_parameters(
+            {**fields, "response_format": {"type": "text"}, "metadata": {"a": "b"}}
+        )
         assert set(found.fields) == {"modalities", "response_format", "metadata"}
         assert found.ignored == ()
 
@@ -155,8 +159,8 @@ class TestOtherHabits:
             "verbosity": "low",
             "store": True,
         }
-        assert set(passed(fields).ignored) == set(fields)
-        assert passed(fields).fields == {}
+        assert set(passthrough_parameters(fields).ignored) == set(fields)
+        assert passthrough_parameters(fields).fields == {}
 
     async def test_a_null_ada_is_as_left_out(self, client):
         assert (await client.post(CHAT, json={**HELLO, "ada": None})).json()["ada"]["diary"][
@@ -225,7 +229,9 @@ class TestTheModelServersRefusals:
         ],
     )
     def test_each_is_one_readable_line_and_names_the_clients_field(self, message, param, tidy, name):
-        error = tidied(UpstreamError(400, {"error": {"message": message, "param": param, "code": 400}}))
+        error = readable_error(
+            UpstreamError(400, {"error": {"message": message, "param": param, "code": 400}})
+        )
         assert isinstance(error, UpstreamError)
         assert (error.body["error"]["message"], error.body["error"]["param"]) == (tidy, name)
 

@@ -241,7 +241,7 @@ class TestTheEnd:
         await until(lambda: model.running)
         await asyncio.sleep(0.1)
         server.should_exit = True
-        assert "Ada was ended" in data_of((await stream).text)[-1]["error"]["message"]
+        assert "Ada was shut down" in data_of((await stream).text)[-1]["error"]["message"]
 
 
 class TestSlowAndLarge:

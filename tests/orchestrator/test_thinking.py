@@ -11,7 +11,7 @@ from services.errors import InvalidRequest
 from services.orchestrator.openai.reasoning import (
     ReasoningParser,
     ReasoningSplitter,
-    split_answer,
+    split_reasoning,
     wants_thinking,
 )
 
@@ -20,7 +20,7 @@ texts = st.text(alphabet="ab <>/think\n", max_size=40)
 
 def split(pieces: list[str], thinking: bool) -> tuple[str, str]:
     splitter = ReasoningSplitter(thinking)
-    taken = [splitter.take(piece) for piece in pieces] + [splitter.end()]
+    taken = [splitter.feed(piece) for piece in pieces] + [splitter.finish()]
     return "".join(thought for thought, _ in taken), "".join(said for _, said in taken)
 
 
@@ -58,7 +58,7 @@ def test_no_thought_is_ever_said(thought: str, said: str):
 
 def test_a_whole_answer_has_its_thoughts_in_a_field_of_their_own():
     answer = {"choices": [{"index": 0, "message": {"content": "Hm.\n</think>\n\nYes.", "reasoning": None}}]}
-    split_answer(answer, True)
+    split_reasoning(answer, True)
     assert answer["choices"][0]["message"] == {"content": "Yes.", "reasoning_content": "Hm."}
 
 

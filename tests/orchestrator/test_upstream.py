@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from voice import CHAT, HELLO, data_of, error_of
 
 from services.errors import ModelFaulty, ModelTimeout, ModelUnavailable, RateLimited, UpstreamError
+from services.orchestrator.vllm.errors import error_of_response, without_internals
 from services.orchestrator.vllm.event_reader import read_events
-from services.orchestrator.vllm.response_shapes import check_choices, choices_asked
-from services.orchestrator.vllm.upstream import cleaned, decode, encode, refusal
+from services.orchestrator.vllm.validation import decode, encode, expected_choices, normalize_choices
 
 STREAM = (
     b"\xef\xbb\xbfdata: 1\n\n: a comment\n\nid: 7\ndata: two\ndata:  lines\n\n\n\n"
@@ -19,12 +19,12 @@ STREAM = (
 EVENTS = [(b"", b"1"), (b"", b"two\n lines"), (b"named", b"3"), (b"", b"")]
 
 
-async def read(pieces: list[bytes], most_bytes: int = 1000) -> list[tuple[bytes, bytes]]:
+async def read(pieces: list[bytes], max_bytes: int = 1000) -> list[tuple[bytes, bytes]]:
     async def sent():
         for piece in pieces:
             yield piece
 
-    return [event async for event in read_events(sent(), most_bytes)]
+    return [event async for event in read_events(sent(), max_bytes)]
 
 
 @given(st.data(), st.sampled_from([b"\n", b"\r\n", b"\r"]))
@@ -69,7 +69,7 @@ def test_a_number_that_is_none_is_not_written():
     ],
 )
 def test_a_message_for_clients_names_nothing_of_what_lies_within(told: str, shown: str):
-    assert cleaned(told, "vllm:8000") == shown
+    assert without_internals(told, "vllm:8000") == shown
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_message_for_clients_names_nothing_of_what_lies_within(told: str, show
 )  # fmt: skip
 def test_a_status_of_vllms_has_a_meaning_of_its_own(status: int, kind: type):
     content = json.dumps({"error": {"message": "no", "type": "X", "param": "n", "code": 5}}).encode()
-    error = refusal(status, content, "vllm:8000")
+    error = error_of_response(status, content, "vllm:8000")
     assert type(error) is kind
     if isinstance(error, UpstreamError):
         expected = {"message": "no", "type": "invalid_request_error", "param": "n", "code": None}
@@ -102,13 +102,13 @@ def test_a_status_of_vllms_has_a_meaning_of_its_own(status: int, kind: type):
     ],
 )
 def test_so_many_choices_are_asked_for(body: dict, number: int):
-    assert choices_asked(body) == number
+    assert expected_choices(body) == number
 
 
 @pytest.mark.parametrize("reason", ["stop", "length", None])
 def test_openais_reasons_pass(reason: str | None):
     choices = [{"index": 0, "finish_reason": reason}]
-    assert not check_choices(choices, 1)
+    assert not normalize_choices(choices, 1)
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -21,6 +21,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
+from services.chat_markup import IM_END, IM_START
 from services.errors import AdaError, ConfigError
 from services.persona.base_model import DEFAULT_MODEL_CACHE
 from services.persona.persona import load_persona
@@ -34,7 +35,6 @@ AT_ONCE = 1_000  # samples encoded before their tokens are let go of
 EXAMPLES = 24  # on the page
 BARS, BAR = 16, 48  # a histogram's bars at most, and the characters of its longest
 PAGE = Path(__file__).with_name("data_page.html.jinja")
-START, END = "<|im_start|>", "<|im_end|>"
 SHARES = ("share asked", "share reached")
 TOLERATED = 0.03  # a difference in shares that needs no word: small mixtures don't divide evenly
 COUNTS = ("asked", "read", "kept", "used", "repeated", "held_out", "short")
@@ -134,14 +134,14 @@ class Encoder:
     def turns(self, input_ids: list[int], labels: list[int]) -> Iterator[AnswerStats]:
         """A row's turns, taken apart at the marks that no text can write."""
         ids, labels = np.asarray(input_ids), np.asarray(labels)
-        start = self.tokenizer.convert_tokens_to_ids(START)
+        start = self.tokenizer.convert_tokens_to_ids(IM_START)
         borders = [*np.flatnonzero(ids == start), len(ids)]
         for here, there in pairwise(borders):
             learned = labels[here:there] != self._no_loss
             speaker, _, given = self.tokenizer.decode(ids[here + 1 : there][~learned[1:]]).partition("\n")
             said = self.tokenizer.decode(ids[here:there][learned])
             yield AnswerStats(
-                speaker, given.strip().removesuffix(END), said.removesuffix(END), said.endswith(END)
+                speaker, given.strip().removesuffix(IM_END), said.removesuffix(IM_END), said.endswith(IM_END)
             )
 
 

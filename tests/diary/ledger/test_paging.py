@@ -1,6 +1,6 @@
 """Pages, filters and tags of one owner's diary, on SQLite and PostgreSQL.
 
-.venv/bin/python -m pytest tests/diary/test_listing.py
+.venv/bin/python -m pytest tests/diary/ledger/test_paging.py
 """
 
 from itertools import count

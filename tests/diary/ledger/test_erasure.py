@@ -2,7 +2,7 @@
 
 The whole data folder is searched for the words that were purged, as in attack/purge_ghosts.py.
 
-.venv/bin/python -m pytest tests/diary/test_erasure.py
+.venv/bin/python -m pytest tests/diary/ledger/test_erasure.py
 """
 
 import random

@@ -1,6 +1,6 @@
 """Many entries from one file, on SQLite and PostgreSQL: what is new, what was there, and how it stands.
 
-.venv/bin/python -m pytest tests/diary/test_imports.py
+.venv/bin/python -m pytest tests/diary/ledger/test_imports.py
 """
 
 import subprocess
@@ -20,7 +20,7 @@ from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.owner_ledger import OwnerLedger
 from services.diary.ledger.paging import EntryFilter
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ALL = EntryFilter()
 numbers = count()
 drafts = st.lists(

@@ -1,6 +1,6 @@
 """Chats that are kept until they have gone quiet: one that goes on is one, however much of it a client sends.
 
-.venv/bin/python -m pytest tests/diary/test_conversations.py
+.venv/bin/python -m pytest tests/diary/reflection/test_conversations.py
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """How an entry changes, on SQLite and PostgreSQL: replays, conflicts, edits, removal.
 
-.venv/bin/python -m pytest tests/diary/test_revisions.py
+.venv/bin/python -m pytest tests/diary/ledger/test_revisions.py
 """
 
 from collections.abc import Callable

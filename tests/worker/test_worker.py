@@ -1,6 +1,6 @@
 """The working loop on a real Valkey, which goes away and comes back.
 
-.venv/bin/python -m pytest tests/worker/test_shift.py
+.venv/bin/python -m pytest tests/worker/test_worker.py
 """
 
 import threading
@@ -9,8 +9,8 @@ from datetime import timedelta
 
 import pytest
 from fakes import PickyEmbedder, UnsteadyIndex, WaitingEmbedder
-from scribe_process import FakeEmbedder
 from sqlalchemy import text
+from worker_process import FakeEmbedder
 
 from services.diary.entry import EntryDraft, IndexState
 from services.diary.index.types import EntryKey

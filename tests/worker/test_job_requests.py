@@ -1,6 +1,6 @@
 """The worker's lines name the requests that queued the jobs, and quote nobody.
 
-.venv/bin/python -m pytest tests/worker/test_whose_job.py
+.venv/bin/python -m pytest tests/worker/test_job_requests.py
 """
 
 from services.diary.reflection.reflections import Reflections

@@ -1,13 +1,13 @@
 """The scribe: many entries at a time into the index, and what happens when that can't be done.
 
-.venv/bin/python -m pytest tests/worker/test_scribe.py
+.venv/bin/python -m pytest tests/worker/test_indexer.py
 """
 
 import pytest
 from fakes import PickyEmbedder, UnsteadyIndex
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scribe_process import FakeEmbedder
+from worker_process import FakeEmbedder
 
 from services.diary.entry import EntryDraft, IndexState
 from services.diary.index.types import EntryKey, UnavailableIndex

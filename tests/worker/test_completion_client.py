@@ -1,6 +1,6 @@
 """Ada as an author: what is taken for an entry of what a model server says.
 
-.venv/bin/python -m pytest tests/worker/test_author.py
+.venv/bin/python -m pytest tests/worker/test_completion_client.py
 """
 
 import json
@@ -15,8 +15,9 @@ from fake_model import ModelServer, completion
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.chat_markup import strip_markup
 from services.errors import EntryRejected, ModelUnavailable
-from services.worker.completion_client import CompletionClient, clean_answer
+from services.worker.completion_client import CompletionClient
 
 REQUEST = {"model": "ada", "messages": [{"role": "user", "content": "Write today's entry."}], "max_tokens": 9}
 MARKS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>", "</s>", "<|x|>")
@@ -67,12 +68,12 @@ def test_the_request_goes_out_as_it_is_and_the_answer_is_the_entry(
     ],
 )
 def test_no_trace_of_the_template_is_left(answer: str, entry: str):
-    assert clean_answer(answer) == entry
+    assert strip_markup(answer) == entry
 
 
 @given(st.lists(st.sampled_from((*MARKS, "Rain.", "\n", "<", "|", ">", " sun "))).map("".join))
 def test_no_control_mark_survives_in_any_order(answer: str):
-    assert not re.search(r"<\|[^|<>\n]{0,64}\|>|</?think>", clean_answer(answer))
+    assert not re.search(r"<\|[^|<>\n]{0,64}\|>|</?think>", strip_markup(answer))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Conversations that Ada writes about: each once, of what is new, and nothing that the diary says already.
 
-.venv/bin/python -m pytest tests/diary/test_reflections.py
+.venv/bin/python -m pytest tests/diary/reflection/test_reflections.py
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """Conversations become entries of Ada's own: once, from the conversation alone, and never in silence.
 
-.venv/bin/python -m pytest tests/worker/test_reflecting.py
+.venv/bin/python -m pytest tests/worker/test_reflection_handler.py
 """
 
 import json

@@ -2,7 +2,7 @@
 
 On SQLite and PostgreSQL. A model beside the ledger, two dictionaries, says what each should see.
 
-.venv/bin/python -m pytest tests/diary/test_owners_apart.py
+.venv/bin/python -m pytest tests/diary/ledger/test_owner_isolation.py
 """
 
 import random

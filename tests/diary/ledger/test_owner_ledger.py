@@ -2,7 +2,7 @@
 
 How an entry changes: test_revisions.py; pages and filters: test_listing.py; imports: test_imports.py.
 
-.venv/bin/python -m pytest tests/diary/test_owners_ledger.py
+.venv/bin/python -m pytest tests/diary/ledger/test_owner_ledger.py
 """
 
 import subprocess
@@ -27,7 +27,7 @@ from services.diary.ledger.paging import EntryFilter
 from services.diary.ledger.tables import entries
 from services.errors import EntryConflict, NotFound
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ALL = EntryFilter()
 THREADS = 16
 Answer = TypeVar("Answer")

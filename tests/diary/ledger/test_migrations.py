@@ -1,6 +1,6 @@
 """How an older ledger becomes today's, on SQLite and PostgreSQL.
 
-.venv/bin/python -m pytest tests/diary/test_migrations.py
+.venv/bin/python -m pytest tests/diary/ledger/test_migrations.py
 """
 
 import hashlib
@@ -16,17 +16,17 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from postgresql_server import PostgresqlServer
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 from services.diary.entry import EntryDraft, IndexState
+from services.diary.ledger import migrations
 from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.paging import EntryFilter
 from services.diary.ledger.tables import metadata
-from services.errors import ConfigError, EntryConflict
+from services.errors import ConfigError, EntryConflict, NotFound
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ALL = EntryFilter()
 # As Ada 0.1 made it, by `create_all` and without a version.
 FIRST_TABLE = """
@@ -246,7 +246,7 @@ class TestAssumedDates:
             hers.edit(ids["undated, then edited"], draft("dated by hand", date="2001"))
             hers.add(draft("written"))
         with engine.begin() as connection:
-            _take_back_step_six(connection)
+            _revert_to_step_five(connection)
         with Ledger(ledger_url) as ledger:
             hers = ledger.for_owner("ada")
             assert {entry.text for entry in hers.iter_entries(ALL) if entry.date_assumed} == {"undated"}
@@ -254,12 +254,92 @@ class TestAssumedDates:
             assert (now.date_assumed, before.date_assumed) == (False, True)
 
 
-def _take_back_step_six(connection: Connection) -> None:
+def _revert_to_step_five(connection: Connection) -> None:
     for table in ("entries", "versions"):
         connection.execute(text(f"ALTER TABLE {table} DROP COLUMN date_assumed"))
     connection.execute(text("DROP INDEX conflicts_by_settled"))
-    before = ScriptDirectory(str(ROOT / "services/diary/migrations")).get_revision("0006").down_revision
-    connection.execute(text("UPDATE alembic_version SET version_num = :before"), {"before": before})
+    for column in ("rejected_count", "undated", "ignored_fields"):
+        connection.execute(text(f"ALTER TABLE imports DROP COLUMN {column}"))
+    connection.execute(text("ALTER TABLE idempotency_keys DROP COLUMN import_id"))
+    connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
+
+
+class TestImportColumns:
+    """Step 0007 moves what earlier versions hid in `imports.rejected` and in `idempotency_keys.entry_id`."""
+
+    @staticmethod
+    def import_row(
+        import_id: str, rejected: object, ended_at: str | None = "2026-11-02"
+    ) -> dict[str, object]:
+        row = {"owner": "ada", "id": import_id, "name": "diary.csv", "accepted": 1, "duplicates": 0}
+        return {**row, "rejected": json.dumps(rejected), "created_at": "2026-11-01", "ended_at": ended_at}
+
+    @pytest.fixture
+    def old(self, engine: Engine) -> None:
+        """A ledger at step 0006 with imports and Idempotency-Keys as Ada wrote them then."""
+        rejects = [{"line": 2, "reason": "no date"}, {"line": 7, "reason": "no text"}]
+        summary = {"rejected": 1002, "undated": 3, "ignored_fields": ["weather", "é"]}
+        imports = [
+            self.import_row("ended", [*rejects, summary]),
+            self.import_row("nothing-rejected", [{"rejected": 0, "undated": 0, "ignored_fields": []}]),
+            self.import_row("unfinished", [], None),
+            self.import_row("without-summary", rejects[:1]),
+            *(self.import_row(f"many-{n}", [{**summary, "undated": n}]) for n in range(120)),
+        ]
+        keys = [("file", "f" * 64, "ended", 0), ("entry", draft("a").sha256(), "e", 1)]
+        with engine.begin() as connection:
+            migrations.upgrade(connection, "0006")
+            columns = ", ".join(imports[0])
+            values = ", ".join(f":{name}" for name in imports[0])
+            connection.execute(text(f"INSERT INTO imports ({columns}) VALUES ({values})"), imports)
+            for key, sha256, resource, version in keys:
+                row = {"key": key, "sha256": sha256, "id": resource, "version": version}
+                connection.execute(
+                    text(
+                        "INSERT INTO idempotency_keys"
+                        " (owner, key, body_sha256, entry_id, version, created_at)"
+                        " VALUES ('ada', :key, :sha256, :id, :version, '2026-11-01')"
+                    ),
+                    row,
+                )
+
+    def test_the_summary_of_an_import_is_no_longer_a_rejected_row(self, old: None, ledger_url: str):
+        with Ledger(ledger_url) as ledger:
+            report = ledger.for_owner("ada").import_report("ended")
+        assert [row["line"] for row in report.rejected] == [2, 7]
+        assert (report.rejected_count, report.undated) == (1002, 3)
+        assert report.ignored_fields == ["weather", "é"]
+        assert (report.name, report.accepted, report.ended_at) == ("diary.csv", 1, "2026-11-02")
+
+    def test_imports_without_rejects_or_without_a_summary_lose_nothing(self, old: None, ledger_url: str):
+        with Ledger(ledger_url) as ledger:
+            owned = ledger.for_owner("ada")
+            reports = [owned.import_report(name) for name in ("nothing-rejected", "unfinished")]
+            assert [(r.rejected, r.rejected_count, r.ignored_fields) for r in reports] == [([], 0, [])] * 2
+            assert owned.import_report("without-summary").rejected == [{"line": 2, "reason": "no date"}]
+
+    def test_every_import_is_carried_over(self, old: None, ledger_url: str):
+        with Ledger(ledger_url) as ledger:
+            reports = [ledger.for_owner("ada").import_report(f"many-{n}") for n in range(120)]
+        assert [(report.rejected, report.undated) for report in reports] == [([], n) for n in range(120)]
+
+    def test_idempotency_keys_of_imports_and_of_entries_still_hold(self, old: None, ledger_url: str):
+        with Ledger(ledger_url) as ledger:
+            owned = ledger.for_owner("ada")
+            assert owned.begin_import("diary.csv", "file", "f" * 64) == "ended"
+            for key in ("file", "entry"):
+                with pytest.raises(EntryConflict):
+                    owned.begin_import("diary.csv", key, "0" * 64)
+            with pytest.raises(EntryConflict):
+                owned.add(draft("a"), "file")
+            with pytest.raises(NotFound, match="'e'"):  # the row of the key is there, its entry is not
+                owned.add(draft("a"), "entry")
+
+    def test_the_columns_are_those_that_the_code_has(self, old: None, engine: Engine, ledger_url: str):
+        Ledger(ledger_url).close()
+        with engine.connect() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            assert compare_metadata(context, metadata) == []
 
 
 def test_the_steps_are_found_wherever_the_code_lies_and_the_process_starts(tmp_path: Path):

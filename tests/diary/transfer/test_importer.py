@@ -1,6 +1,6 @@
 """A whole file into the ledger: batches, keys, what is told, and a reading that was interrupted.
 
-.venv/bin/python -m pytest tests/diary/test_taking_in.py
+.venv/bin/python -m pytest tests/diary/transfer/test_importer.py
 """
 
 import io
@@ -11,9 +11,8 @@ import pytest
 from services.diary.entry import EntryDraft
 from services.diary.ledger.ledger import EntryFilter, Ledger
 from services.diary.ledger.owner_ledger import OwnerLedger
-from services.diary.transfer import importer as taking_in
 from services.diary.transfer.formats import Format
-from services.diary.transfer.importer import import_file, load_import
+from services.diary.transfer.importer import import_file
 from services.errors import DiaryUnavailable, EntryConflict, EntryRejected, NotFound
 
 OWNER = "drew"
@@ -35,24 +34,22 @@ def count(ledger: Ledger, owner: str = OWNER) -> int:
     return ledger.for_owner(owner).count(EntryFilter())
 
 
-def test_a_file_of_several_batches_is_taken_whole_and_in_its_order(ledger: Ledger, monkeypatch):
-    monkeypatch.setattr(taking_in, "_AT_ONCE", 7)
-    found = import_file(ledger, OWNER, file_of(30), Format.JSONL, "d.jsonl")
-    assert (found.report.accepted, found.report.duplicates, found.rejected_count) == (30, 0, 0)
-    assert found.report.ended_at is not None
+def test_a_file_of_several_batches_is_taken_whole_and_in_its_order(ledger: Ledger):
+    found = import_file(ledger, OWNER, file_of(30), Format.JSONL, "d.jsonl", batch_rows=7)
+    assert (found.accepted, found.duplicates, found.rejected_count) == (30, 0, 0)
+    assert found.ended_at is not None
     assert [entry.text for entry in ledger.for_owner(OWNER).iter_entries(EntryFilter())] == [
         f"Entry {n}\x00" for n in range(30)
     ]
     assert count(ledger, "somebody else") == 0
 
 
-def test_rejects_are_told_in_the_order_of_lines_from_reader_and_ledger(ledger: Ledger, monkeypatch):
-    monkeypatch.setattr(taking_in, "_AT_ONCE", 2)
+def test_rejects_are_told_in_the_order_of_lines_from_reader_and_ledger(ledger: Ledger):
     ledger.for_owner(OWNER).add(EntryDraft(text="mine", id="taken"))
     rows = ['{"text": "a"}', '{"text": "b", "id": "taken"}', "{}", '{"text": "c", "id": "taken"}', "[]"]
-    found = import_file(ledger, OWNER, io.BytesIO("\n".join(rows).encode()), Format.JSONL, "d")
+    found = import_file(ledger, OWNER, io.BytesIO("\n".join(rows).encode()), Format.JSONL, "d", batch_rows=2)
     assert [row["line"] for row in found.rejected] == [2, 3, 4, 5]
-    assert (found.report.accepted, found.rejected_count, found.undated) == (1, 4, 1)
+    assert (found.accepted, found.rejected_count, found.undated) == (1, 4, 1)
 
 
 def test_the_same_key_reads_the_same_file_once(ledger: Ledger):
@@ -68,7 +65,6 @@ def test_the_same_key_reads_the_same_file_once(ledger: Ledger):
 
 
 def test_a_reading_that_was_interrupted_goes_on_under_the_same_key(ledger: Ledger, monkeypatch):
-    monkeypatch.setattr(taking_in, "_AT_ONCE", 4)
     real, calls = OwnerLedger.add_rows, []
 
     def fails_at_the_third(self, import_id, drafts, known):
@@ -79,16 +75,15 @@ def test_a_reading_that_was_interrupted_goes_on_under_the_same_key(ledger: Ledge
 
     monkeypatch.setattr(OwnerLedger, "add_rows", fails_at_the_third)
     with pytest.raises(DiaryUnavailable):
-        import_file(ledger, OWNER, file_of(20), Format.JSONL, "d", "k")
+        import_file(ledger, OWNER, file_of(20), Format.JSONL, "d", "k", batch_rows=4)
     assert count(ledger) == 8
-    assert load_import(ledger, OWNER, calls[0]).report.ended_at is None
-    found = import_file(ledger, OWNER, file_of(20), Format.JSONL, "d", "k")
-    assert (found.report.id, count(ledger)) == (calls[0], 20)
-    assert (found.report.accepted, found.report.duplicates) == (20, 0)
+    assert ledger.for_owner(OWNER).import_report(calls[0]).ended_at is None
+    found = import_file(ledger, OWNER, file_of(20), Format.JSONL, "d", "k", batch_rows=4)
+    assert (found.id, count(ledger)) == (calls[0], 20)
+    assert (found.accepted, found.duplicates) == (20, 0)
 
 
-def test_one_whose_client_has_gone_ends_and_keeps_what_it_took(ledger: Ledger, monkeypatch):
-    monkeypatch.setattr(taking_in, "_AT_ONCE", 4)
+def test_one_whose_client_has_gone_ends_and_keeps_what_it_took(ledger: Ledger):
     pieces = iter(range(10))
 
     def check() -> None:
@@ -96,14 +91,13 @@ def test_one_whose_client_has_gone_ends_and_keeps_what_it_took(ledger: Ledger, m
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        import_file(ledger, OWNER, file_of(200), Format.JSONL, "d", "k", check=check)
+        import_file(ledger, OWNER, file_of(200), Format.JSONL, "d", "k", check=check, batch_rows=4)
     assert 0 < count(ledger) <= 10
-    found = import_file(ledger, OWNER, file_of(200), Format.JSONL, "d", "k")
-    assert (found.report.accepted, found.report.duplicates, count(ledger)) == (200, 0, 200)
+    found = import_file(ledger, OWNER, file_of(200), Format.JSONL, "d", "k", batch_rows=4)
+    assert (found.accepted, found.duplicates, count(ledger)) == (200, 0, 200)
 
 
 def test_one_that_goes_on_tells_what_one_without_a_break_does(ledger: Ledger, monkeypatch):
-    monkeypatch.setattr(taking_in, "_AT_ONCE", 3)
     rows = ['{"text": "a"}', '{"text": "a"}', '{"text": "b", "id": "taken"}', "{}", '{"text": "c"}', "[]"]
     rows.append('{"text": "d"}')
     content, told = "\n".join(rows).encode(), []
@@ -113,9 +107,9 @@ def test_one_that_goes_on_tells_what_one_without_a_break_does(ledger: Ledger, mo
             with monkeypatch.context() as patch:
                 patch.setattr(OwnerLedger, "add_rows", fails_at(cut, OwnerLedger.add_rows))
                 with pytest.raises(DiaryUnavailable):
-                    import_file(ledger, owner, io.BytesIO(content), Format.JSONL, "d", "k")
-        found = import_file(ledger, owner, io.BytesIO(content), Format.JSONL, "d", "k")
-        told.append((found.report.accepted, found.report.duplicates, found.rejected, found.rejected_count))
+                    import_file(ledger, owner, io.BytesIO(content), Format.JSONL, "d", "k", batch_rows=3)
+        found = import_file(ledger, owner, io.BytesIO(content), Format.JSONL, "d", "k", batch_rows=3)
+        told.append((found.accepted, found.duplicates, found.rejected, found.rejected_count))
     assert told[0] == told[1] == told[2]
     assert told[0][:2] == (3, 1)
 
@@ -138,16 +132,16 @@ def test_what_had_been_removed_is_back_and_told(ledger: Ledger):
     for entry in list(ledger.for_owner(OWNER).iter_entries(EntryFilter()))[:2]:
         ledger.for_owner(OWNER).remove(entry.id)
     found = import_file(ledger, OWNER, file_of(3), Format.JSONL, "d")
-    assert (found.report.accepted, found.report.restored, found.report.duplicates) == (2, 2, 1)
+    assert (found.accepted, found.restored, found.duplicates) == (2, 2, 1)
 
 
 def test_a_file_of_no_use_leaves_no_trace_and_its_key_is_free(ledger: Ledger):
     with pytest.raises(EntryRejected):
         import_file(ledger, OWNER, io.BytesIO(b"a,b\n"), Format.CSV, "d", "k")
-    assert import_file(ledger, OWNER, file_of(1), Format.JSONL, "d", "k").report.accepted == 1
+    assert import_file(ledger, OWNER, file_of(1), Format.JSONL, "d", "k").accepted == 1
 
 
 def test_an_import_of_another_owner_is_not_there(ledger: Ledger):
     found = import_file(ledger, OWNER, file_of(1), Format.JSONL, "d")
     with pytest.raises(NotFound):
-        load_import(ledger, "somebody else", found.report.id)
+        ledger.for_owner("somebody else").import_report(found.id)

@@ -1,6 +1,6 @@
 """The desk: what a job does beside its own entry, and how an import goes through in turns.
 
-.venv/bin/python -m pytest tests/worker/test_desk.py
+.venv/bin/python -m pytest tests/worker/test_handlers.py
 """
 
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rq import Retry
 from rq.timeouts import JobTimeoutException
-from scribe_process import FakeEmbedder
+from worker_process import FakeEmbedder
 
 from services.diary.entry import Entry, EntryDraft, IndexState
 from services.diary.job_queue import diary_queue

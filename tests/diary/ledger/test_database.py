@@ -1,6 +1,6 @@
 """Opening the ledger's database, many at once, and what happens when its disk is full or it breaks.
 
-.venv/bin/python -m pytest tests/diary/test_database.py
+.venv/bin/python -m pytest tests/diary/ledger/test_database.py
 """
 
 import sqlite3
@@ -21,7 +21,7 @@ from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.paging import EntryFilter
 from services.errors import ConfigError, DiaryUnavailable, LedgerFull
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ALL = EntryFilter()
 SQLITE_FULL = "database or disk is full"
 WAL_PAGES_OF_ONE_INDEX = 4062

@@ -1,6 +1,6 @@
 """The ledger as the worker sees it, on SQLite and PostgreSQL: what waits for the index, and its disk.
 
-.venv/bin/python -m pytest tests/diary/test_ledger.py
+.venv/bin/python -m pytest tests/diary/ledger/test_ledger.py
 """
 
 import subprocess
@@ -21,7 +21,7 @@ from services.diary.ledger.paging import EntryFilter
 from services.diary.ledger.tables import conversations, entries, idempotency_keys, utc_timestamp
 from services.errors import ConfigError, NotFound
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A worker in a process of its own, to be killed with -9: ledger, index and Shift over one folder.
 
-Not a test: test_killed.py starts it as `python scribe_process.py FOLDER VALKEY_SOCKET`.
+Not a test: test_killed.py starts it as `python worker_process.py FOLDER VALKEY_SOCKET`.
 """
 
 import math

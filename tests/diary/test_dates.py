@@ -1,6 +1,6 @@
 """Which dates are understood, what they span, and what is asked back.
 
-.venv/bin/python -m pytest tests/diary/test_when.py
+.venv/bin/python -m pytest tests/diary/test_dates.py
 """
 
 import calendar

@@ -1,6 +1,6 @@
 """Whose life a diary's entries belong to, on SQLite and PostgreSQL.
 
-.venv/bin/python -m pytest tests/diary/test_persona_record.py
+.venv/bin/python -m pytest tests/diary/ledger/test_persona_record.py
 """
 
 from concurrent.futures import ThreadPoolExecutor

@@ -1,6 +1,6 @@
 """The sweep: what is due and in no queue is queued again.
 
-.venv/bin/python -m pytest tests/worker/test_lost_jobs.py
+.venv/bin/python -m pytest tests/worker/test_outbox.py
 """
 
 from datetime import timedelta
