@@ -1,6 +1,6 @@
 """Entries that say the same.
 
-.venv/bin/python -m pytest tests/diary/test_alike.py
+.venv/bin/python -m pytest tests/diary/recall/test_near_duplicates.py
 """
 
 import pytest
