@@ -17,12 +17,12 @@ from services.orchestrator.dependencies import AppState, build_concurrency_limit
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.vllm.client import open_vllm_client
-from services.process.start import PATIENT, start
+from services.process.start import WAIT_FLAG, run_until_configured
 
 
 def main() -> None:
     """Entry point."""
-    serve(*start("orchestrator", prepare, patient=PATIENT in sys.argv[1:]))
+    serve(*run_until_configured("orchestrator", prepare, wait=WAIT_FLAG in sys.argv[1:]))
 
 
 def prepare() -> tuple[OrchestratorSettings, Opener]:

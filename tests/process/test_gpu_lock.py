@@ -1,6 +1,6 @@
 """One card, one user: real processes that hold it, are killed, and become others.
 
-.venv/bin/python -m pytest tests/test_gpu_lock.py
+.venv/bin/python -m pytest tests/process/test_gpu_lock.py
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ from services.persona.manifest import Manifest, file_sha256
 from services.persona.persona import DEFAULT_PERSONA
 from services.process.gpu_lock import DEFAULT, hold, lock_path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOLD = (
     "import sys, pathlib; from services.process.gpu_lock import hold;"
     " hold(pathlib.Path(sys.argv[1]), sys.argv[2]);"

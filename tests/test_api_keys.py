@@ -1,6 +1,6 @@
 """The file of API keys: what is written is read, nothing is lost, and what is broken is named.
 
-.venv/bin/python -m pytest tests/test_keys.py
+.venv/bin/python -m pytest tests/test_api_keys.py
 """
 
 import json
