@@ -1,6 +1,6 @@
 """Whatever the model server answers, a client gets OpenAI's shape, an end, and nothing of what lies within.
 
-What `attack/faulty_upstream.py` tried, and more, as a matrix: every mode of faulty_model.py, on each of
+What `attack/faulty_upstream.py` tried, and more, as a matrix: every mode of faulty_server.py, on each of
 OpenAI's routes, streamed and whole, of both models, through real sockets.
 """
 
@@ -16,7 +16,7 @@ from itertools import product
 import httpx
 import pytest
 import uvicorn
-from faulty_model import ADDRESS, CHAT, COMPLETIONS, MODES, RESPONSES, FaultyModel
+from faulty_server import ADDRESS, CHAT, COMPLETIONS, MODES, RESPONSES, FaultyModel
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from redis import Redis

@@ -12,7 +12,7 @@ from services.model.vllm_command import GENERATION_DEFAULTS
 from services.orchestrator.vllm.context_window import DEFAULT_ANSWER_TOKENS, TokenBudget, answer_tokens
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
-REGRESSION = Path(__file__).parents[1] / "regressions/diary_overflows_context/conversation.py"
+REGRESSION = Path(__file__).parents[2] / "regressions/diary_overflows_context/conversation.py"
 
 
 def loaded(path: Path):

@@ -381,7 +381,7 @@ class TestASlowDiary:
         voice.state.recall().search = search
         for _ in range(7):
             found = await recall_context("Whose dog?", AdaOptions(), voice.state, "slow")
-        assert "asked again" in found.reason
+        assert "retried in" in found.reason
         assert (await recall_context("Whose dog?", AdaOptions(), voice.state, "other")).status == "empty"
         assert asked == ["slow"] * 5 + ["other"]
         slow.set()
@@ -397,5 +397,5 @@ class TestASlowDiary:
         for _ in range(7):
             answer = (await client.post(CHAT, json=HELLO)).json()
         assert len(asked) == 5
-        assert "asked again" in answer["ada"]["diary"]["reason"]
+        assert "retried in" in answer["ada"]["diary"]["reason"]
         slow.set()

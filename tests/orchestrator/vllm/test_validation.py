@@ -1,4 +1,4 @@
-"""The guard between vLLM and clients, part by part. The whole of it: test_faulty_upstream.py."""
+"""Validation of vLLM's answers, and its errors, part by part; all together in test_faulty_server.py."""
 
 import json
 
