@@ -1,44 +1,25 @@
-"""No text from a user, a diary or a data set can ever write a control token.
+"""Makes control marks in text inert: no text from a user, a diary or a data set can write a control token.
 
 Tokenizers turn certain strings into single control ids wherever they stand. A zero-width space after
 the opening `<` breaks every such string while the text reads as before. Something is inserted and
 nothing is removed, so no mark can re-assemble from its pieces.
 
-Covered: every `<|...|>` mark, and the bare marks of Qwen3, SmolLM2 and their relatives listed below.
-A new base model may bring others: the tests read each tokenizer's own list and fail on a missing one.
+Covered: every `<|...|>` mark, and the bare marks of Qwen3, SmolLM2 and their relatives that
+`services.chat_markup` lists. A new base model may bring others: the tests read each tokenizer's own list
+and fail on a missing mark.
 """
 
-import re
+from services.chat_markup import OPENING
 
-_BARE_MARKS = (
-    "think",
-    "tool_call",
-    "tool_response",
-    "repo_name",
-    "reponame",
-    "file_sep",
-    "filename",
-    "gh_stars",
-    "issue_start",
-    "issue_comment",
-    "issue_closed",
-    "jupyter_start",
-    "jupyter_text",
-    "jupyter_code",
-    "jupyter_output",
-    "jupyter_script",
-    "empty_output",
-)
-_OPENING = re.compile(rf"<(?=\||/?(?:{'|'.join(_BARE_MARKS)})>)")
 ZERO_WIDTH_SPACE = "\u200b"
 
 
 def neutralise(text: str) -> str:
     """Return `text` with every control mark in it made inert; other text is unchanged."""
-    return _OPENING.sub("<" + ZERO_WIDTH_SPACE, text)
+    return OPENING.sub("<" + ZERO_WIDTH_SPACE, text)
 
 
 def find_mark(text: str) -> int:
     """Where the first control mark of a text begins, or -1."""
-    found = _OPENING.search(text)
+    found = OPENING.search(text)
     return found.start() if found else -1

@@ -1,22 +1,18 @@
 """Ada as the author of her own diary: the served model is asked, and its answer is read with care."""
 
 import json
-import re
 import secrets
 from typing import Any
 
 import httpx
 
+from services.chat_markup import strip_markup
 from services.errors import EntryRejected, ModelUnavailable
 from services.tracing import outgoing_headers, request_id
 
 _COMPLETIONS = "/v1/chat/completions"
 MOST_BYTES = 4 << 20  # of an answer, which is a few sentences
 _COMES_BACK = {404, 408, 425, 429}  # 404: vLLM is up and Ada's adapter is not loaded yet
-_THOUGHT = re.compile(r"<think>.*?(</think>|\Z)|\A(?:(?!<think>).)*?</think>", re.DOTALL)
-_HEADER = re.compile(r"\A\s*<\|im_start\|>[^\n]*\n")
-_END = re.compile(r"<\|(im_end|im_start|endoftext|eot_id)\|>|</s>")
-_MARK = re.compile(r"<\|[^|<>\n]{0,64}\|>|</?think>")
 
 
 class CompletionClient:
@@ -46,7 +42,7 @@ class CompletionClient:
                 raise EntryRejected("the model server's answer is no chat completion")
         if reason != "stop":
             raise EntryRejected(f"the answer was cut off (finish_reason {reason!r:.40}): retry its job")
-        text = clean_answer(content or "")
+        text = strip_markup(content or "")
         if not text:
             raise EntryRejected("the answer is empty")
         return text
@@ -85,14 +81,6 @@ def _kind(error: httpx.HTTPError) -> str:
     """What went wrong, without the bytes of an answer that a protocol error quotes."""
     is_quoting = isinstance(error, httpx.ProtocolError | httpx.DecodingError)
     return type(error).__name__ if is_quoting else str(error) or type(error).__name__
-
-
-def clean_answer(answer: str) -> str:
-    """An answer without thoughts, turn headers and control marks; nothing after its end."""
-    text = _END.split(_HEADER.sub("", _THOUGHT.sub("", answer)), maxsplit=1)[0]
-    while (shorter := _MARK.sub("", text)) != text:  # what is left may close to another mark
-        text = shorter
-    return text.strip()
 
 
 def _story() -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from services.chat_markup import IM_END, IM_START
 from services.persona.persona import load_persona
 from services.persona.template import template_for
 from trainer.config import TrainingConfig
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 BATCH = 1_000  # samples whose tokens are in memory at once, by default
 MAX_BARS = 16  # of a histogram
-START, END = "<|im_start|>", "<|im_end|>"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Encoder:
     def turns(self, input_ids: list[int], labels: list[int]) -> Iterator[EncodedTurn]:
         """Split a row of tokens into its turns, at the marks that no user text can contain."""
         ids, learned_ids = np.asarray(input_ids), np.asarray(labels)
-        start = self.tokenizer.convert_tokens_to_ids(START)
+        start = self.tokenizer.convert_tokens_to_ids(IM_START)
         borders = [*np.flatnonzero(ids == start), len(ids)]
         for begin, end in pairwise(borders):
             learned = learned_ids[begin:end] != self._no_loss
@@ -63,7 +63,10 @@ class Encoder:
             speaker, _, context = context.partition("\n")
             text = self.tokenizer.decode(ids[begin:end][learned])
             yield EncodedTurn(
-                speaker, context.strip().removesuffix(END), text.removesuffix(END), text.endswith(END)
+                speaker,
+                context.strip().removesuffix(IM_END),
+                text.removesuffix(IM_END),
+                text.endswith(IM_END),
             )
 
 

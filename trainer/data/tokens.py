@@ -9,12 +9,12 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from services.chat_markup import IM_END, IM_START
 from services.errors import AdaError
 from services.persona.persona import Persona
 from services.persona.prompt import build_messages
 from trainer.data.sample import Sample
 
-END_OF_TURN = "<|im_end|>"
 NO_LOSS = -100  # PyTorch's cross entropy ignores it
 
 
@@ -88,9 +88,9 @@ class _Encoder:
 
     def __init__(self, persona: Persona, tokenizer: PreTrainedTokenizerBase, template: str) -> None:
         self.persona, self.tokenizer, self.template = persona, tokenizer, template
-        header = f"<|im_start|>{persona.assistant_name}\n"
+        header = f"{IM_START}{persona.assistant_name}\n"
         self.header = tokenizer(header, add_special_tokens=False)["input_ids"]
-        self.end_of_turn = tokenizer.convert_tokens_to_ids(END_OF_TURN)
+        self.end_of_turn = tokenizer.convert_tokens_to_ids(IM_END)
 
     def encode(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         """Token ids and labels, both int32 of shape (T,)."""
@@ -117,7 +117,7 @@ class _Encoder:
             if carries_loss:
                 runs += 1
                 if ids[end - 1] != self.end_of_turn:
-                    raise WrongMask(f"{sample.origin}: no {END_OF_TURN} carries loss: Ada would never stop")
+                    raise WrongMask(f"{sample.origin}: no {IM_END} carries loss: Ada would never stop")
                 before = ids[max(0, start - len(self.header)) : start]
                 if before != self.header or self.end_of_turn in ids[start : end - 1]:
                     raise WrongMask(f"{sample.origin}: more than Ada's own words would carry loss")

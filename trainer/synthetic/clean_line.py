@@ -3,9 +3,8 @@
 import re
 import unicodedata
 
-_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
-# A template's marks, when a model writes past its turn.
-_MARK = re.compile(r"<\|im_start\|>\w*\n?|<\|.*?\|>|</?s>|<(?:start|end)_of_turn>")
+from services.chat_markup import TURN_BREAK, strip_reasoning
+
 _BOLD = re.compile(r"\*\*(.+?)\*\*|__(.+?)__")
 # *smiles and puts the cup down* where a sentence could stand; *really* inside one is emphasis.
 _ACTION = re.compile(r"(?:(?<=[.!?…])[ \t]+|^[ \t]*)\*[^*\n]+\*(?=[ \t]*(?:$|[A-ZÀ-ÖØ-Þ]))", re.MULTILINE)
@@ -31,7 +30,7 @@ def clean_line(raw: str, own: tuple[str, ...], others: tuple[str, ...]) -> str:
 
 
 def _clean(text: str, own: tuple[str, ...], others: tuple[str, ...]) -> str:
-    text = next(filter(str.strip, _MARK.split(_THOUGHT.sub("", text))), "")
+    text = next(filter(str.strip, TURN_BREAK.split(strip_reasoning(text))), "")
     text = _BOLD.sub(lambda found: found[1] or found[2], text)
     text = _own_turn(text, own, others)
     text = _EMPHASIS.sub(r"\1", _ACTION.sub("", text))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from services.chat_markup import strip_reasoning
 from services.persona.persona import Persona
 from trainer.data.sample import Turn
 from trainer.synthetic.backstory import Backstory
@@ -138,7 +139,7 @@ class Writer:
         messages = judge_messages(self.persona, plan, self.backstory.basics, turns)
         wish = CompletionRequest(self.models.max_tokens or _JUDGEMENT_TOKENS, _JUDGING, draw.getrandbits(31))
         raw = await self.endpoint.ask(self.models.judge, messages, wish)
-        verdict = re.search(r"\b(yes|no)\b", re.sub(r"<think>.*?</think>", "", raw, flags=re.DOTALL).lower())
+        verdict = re.search(r"\b(yes|no)\b", strip_reasoning(raw).lower())
         if verdict is None:
             raise Rejected(UNDECIDED)
         if verdict[0] == "yes":

@@ -11,9 +11,9 @@ from sqlalchemy import Column, Connection, Row, func, select, text, update
 
 from services.diary.entry import EntryDraft, IndexState, Source
 from services.diary.ledger import revisions, rows
-from services.diary.ledger.database import insert_all_new
-from services.diary.ledger.tables import entries, imports, utc_timestamp
-from services.errors import NotFound
+from services.diary.ledger.database import insert_all_new, insert_new
+from services.diary.ledger.tables import entries, idempotency_keys, imports, utc_timestamp
+from services.errors import EntryConflict, NotFound
 from services.local_time import IN_UTC, LocalTime
 
 ID_EXISTS = "the diary has another entry with this id: change the id, or leave it out"
@@ -35,10 +35,13 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """How an import stands. `rejected` says where and why; `ended_at` is none while it is being read.
+    """The state of an import.
 
-    `restored` entries had been removed before, and are accepted again; `rows_read` counts the rows that were
-    entries, so that a reading which was cut short can go on.
+    `rejected` has the first of the rejected rows as {line, reason}, `rejected_count` is the number of all of
+    them. `restored` entries had been removed before and are accepted again. `undated` rows had no date: they
+    got the day of the import. `ignored_fields` names the file's fields that an entry does not have.
+    `rows_read` counts the rows that were entries, so that an interrupted import can continue. `ended_at` is
+    None while the file is being read.
     """
 
     id: str
@@ -48,6 +51,9 @@ class ImportReport:
     rows_read: int
     restored: int
     rejected: list[dict[str, Any]]
+    rejected_count: int
+    undated: int
+    ignored_fields: list[str]
     indexed: int
     failed: int
     queued: int
@@ -56,17 +62,53 @@ class ImportReport:
 
 
 def begin(connection: Connection, owner: str, name: str) -> str:
-    """A new import's id."""
+    """Record a new import of the file `name`; returns its id."""
     import_id = secrets.token_hex(8)
     row = {"owner": owner, "id": import_id, "name": name, "created_at": utc_timestamp()}
-    connection.execute(imports.insert().values(**row, accepted=0, duplicates=0, rejected=[]))
+    values = {**row, "accepted": 0, "duplicates": 0, "rejected": [], "ignored_fields": []}
+    connection.execute(imports.insert().values(**values))
     return import_id
 
 
-def end(connection: Connection, owner: str, import_id: str, rejected: list[dict[str, Any]]) -> None:
-    """Note that the file was read to its end, and what of it was not taken. Raises NotFound."""
+def begin_once(connection: Connection, owner: str, name: str, key: str, file_sha256: str) -> str:
+    """The import that this Idempotency-Key began, or a new one.
+
+    Raises EntryConflict when the key was used for another file or for an entry.
+    """
+    previous = _keyed_import(connection, owner, key)
+    if previous is None:
+        import_id = begin(connection, owner, name)
+        row = {"owner": owner, "key": key, "body_sha256": file_sha256, "import_id": import_id}
+        if insert_new(connection, idempotency_keys, {**row, "created_at": utc_timestamp()}):
+            return import_id
+    elif previous.import_id is not None and previous.body_sha256 == file_sha256:
+        return str(previous.import_id)
+    raise EntryConflict(
+        "this Idempotency-Key was used before for something else: take a new one", "Idempotency-Key"
+    )
+
+
+def _keyed_import(connection: Connection, owner: str, key: str) -> Any:
+    """The row of an Idempotency-Key, or None."""
+    keys = idempotency_keys
+    query = select(keys.c.body_sha256, keys.c.import_id).where(keys.c.owner == owner, keys.c.key == key)
+    return connection.execute(query).first()
+
+
+def end(
+    connection: Connection,
+    owner: str,
+    import_id: str,
+    rejected: list[dict[str, Any]],
+    rejected_count: int,
+    undated: int,
+    ignored_fields: list[str],
+) -> None:
+    """Record that the file was read to its end, and what of it was not taken. Raises NotFound."""
     ended = update(imports).where(imports.c.owner == owner, imports.c.id == import_id)
-    if not connection.execute(ended.values(rejected=rejected, ended_at=utc_timestamp())).rowcount:
+    values = {"rejected": rejected, "rejected_count": rejected_count, "undated": undated}
+    values |= {"ignored_fields": ignored_fields, "ended_at": utc_timestamp()}
+    if not connection.execute(ended.values(**values)).rowcount:
         raise _not_found(import_id)
 
 

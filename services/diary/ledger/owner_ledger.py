@@ -180,9 +180,15 @@ class OwnerLedger:
 
     # --- imports -----------------------------------------------------------------------------------
 
-    def begin_import(self, name: str) -> str:
-        """A new import's id; `name` is the file's."""
+    def begin_import(self, name: str, key: str | None = None, file_sha256: str = "") -> str:
+        """The id of a new import of the file `name`.
+
+        With an Idempotency-Key, the same key and file give the import that they began. Raises EntryConflict
+        when the key was used for something else.
+        """
         with self._database.transaction() as connection:
+            if key:
+                return imports.begin_once(connection, self.owner, name, key, file_sha256)
             return imports.begin(connection, self.owner, name)
 
     def add_rows(self, import_id: str, drafts: Sequence[EntryDraft], known: int = 0) -> BatchResult:
@@ -195,13 +201,21 @@ class OwnerLedger:
         with self._database.transaction() as connection:
             return imports.add(connection, self.owner, import_id, drafts, self._local, known)
 
-    def end_import(self, import_id: str, rejected: list[dict[str, Any]]) -> None:
-        """Note that the file was read to its end, and which rows were rejected. Raises NotFound."""
+    def end_import(
+        self,
+        import_id: str,
+        rejected: list[dict[str, Any]],
+        rejected_count: int | None = None,
+        undated: int = 0,
+        ignored_fields: Sequence[str] = (),
+    ) -> None:
+        """Record that the file was read to its end; see ImportReport for the arguments. Raises NotFound."""
+        count = len(rejected) if rejected_count is None else rejected_count
         with self._database.transaction() as connection:
-            imports.end(connection, self.owner, import_id, rejected)
+            imports.end(connection, self.owner, import_id, rejected, count, undated, list(ignored_fields))
 
     def import_report(self, import_id: str) -> ImportReport:
-        """How an import stands. Raises NotFound."""
+        """The state of an import. Raises NotFound."""
         with self._database.reading() as connection:
             return imports.report(connection, self.owner, import_id)
 

@@ -214,7 +214,7 @@ def _replay(connection: Connection, owner: str, key: str, draft: EntryDraft) -> 
     """The version that the first request with this key made; the current one if that was purged."""
     keys = idempotency_keys
     used = connection.execute(select(keys).where(keys.c.owner == owner, keys.c.key == key)).one()
-    if used.body_sha256 not in (erasure.ERASED, draft.sha256()):
+    if used.entry_id is None or used.body_sha256 not in (erasure.ERASED, draft.sha256()):
         raise EntryConflict(
             "this Idempotency-Key was used before for another entry: take a new one", "Idempotency-Key"
         )

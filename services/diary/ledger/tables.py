@@ -117,8 +117,9 @@ idempotency_keys = Table(
     Column("owner", ExactText, primary_key=True),
     Column("key", ExactText, primary_key=True),
     Column("body_sha256", String(64), nullable=False),
-    Column("entry_id", ExactText, nullable=False),
-    Column("version", Integer, nullable=False),  # that the request made
+    Column("entry_id", ExactText),  # the entry that the request made, and its version, or
+    Column("version", Integer),
+    Column("import_id", ExactText),  # the import that it began
     Column("created_at", ExactText, nullable=False),
 )
 
@@ -142,7 +143,10 @@ imports = Table(
     Column("duplicates", Integer, nullable=False),
     Column("rows_read", Integer, nullable=False, server_default="0"),  # that were entries, refused ones too
     Column("restored", Integer, nullable=False, server_default="0"),  # of the accepted, had been removed
-    Column("rejected", Json, nullable=False),  # a list of objects: where, and why
+    Column("rejected", Json, nullable=False),  # the first of the rejected rows: [{"line": …, "reason": …}]
+    Column("rejected_count", Integer, nullable=False, server_default="0"),  # of all of them
+    Column("undated", Integer, nullable=False, server_default="0"),  # accepted rows without a date
+    Column("ignored_fields", Json, nullable=False, server_default="[]"),  # of the file, that no entry has
     Column("created_at", ExactText, nullable=False),
     Column("ended_at", ExactText),  # none: still being read, or its process was killed
 )

@@ -11,17 +11,18 @@ from fastapi import APIRouter, Header, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from services.diary.job_ids import import_job_id
+from services.diary.ledger.imports import ImportReport
 from services.diary.transfer.formats import format_of
-from services.diary.transfer.importer import Import, import_file, load_import
+from services.diary.transfer.importer import import_file
 from services.errors import DiaryUnavailable
 from services.orchestrator.dependencies import AppState, OwnerDep, StateDep, may_write
 from services.orchestrator.diary.entries import written
 from services.orchestrator.diary.schemas import ImportAnswer
 from services.orchestrator.http.disconnect import ClientGone
 from services.orchestrator.http.errors import ERRORS, failures
+from services.orchestrator.http.json_body import Json
 from services.orchestrator.http.uploads import ImportLimits, upload
 from services.orchestrator.timezones import Timezone
-from services.orchestrator.vllm.client import Json
 
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
@@ -85,18 +86,18 @@ async def import_diary(
             local = state.local_time(owner, timezone)
             arguments = (owner, sent.file, form_of_file, called[:255], idempotency_key, local, check)
             try:
-                found = await written(state, import_file, state.ledger, *arguments)
+                report = await written(state, import_file, state.ledger, *arguments)
             except ClientGone:
                 log.info("the client of an import went away: what was read of its file stays")
                 raise HTTPException(408, "the client went away before its file was read") from None
-    await run_in_threadpool(_submit, state, owner, found)
-    return _answer(owner, found)
+    await run_in_threadpool(_submit, state, owner, report)
+    return _answer(owner, report)
 
 
 @router.get("/imports/{import_id}", responses=failures(404))
 def get_import(import_id: str, state: StateDep, owner: OwnerDep) -> ImportAnswer:
     """How an import stands: what was taken, what was not, and how much of it is indexed."""
-    return _answer(owner, load_import(state.ledger, owner, import_id))
+    return _answer(owner, state.ledger.for_owner(owner).import_report(import_id))
 
 
 @asynccontextmanager
@@ -124,14 +125,14 @@ async def _watched(request: Request, limits: ImportLimits) -> AsyncIterator[Call
         listener.cancel()
 
 
-def _submit(state: AppState, owner: str, found: Import) -> None:
-    if not found.report.queued:
+def _submit(state: AppState, owner: str, report: ImportReport) -> None:
+    if not report.queued:
         return
     try:
-        state.jobs.submit_import(owner, found.report.id)
+        state.jobs.submit_import(owner, report.id)
     except DiaryUnavailable as error:
-        log.warning("import %s waits in the ledger: %s", found.report.id, error)
+        log.warning("import %s waits in the ledger: %s", report.id, error)
 
 
-def _answer(owner: str, found: Import) -> ImportAnswer:
-    return ImportAnswer.of(found, import_job_id(owner, found.report.id))
+def _answer(owner: str, report: ImportReport) -> ImportAnswer:
+    return ImportAnswer.of(report, import_job_id(owner, report.id))

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from services.diary.conflicts import Conflict, Pair
 from services.diary.entry import Entry
 from services.diary.jobs import JobReport, job_id
-from services.diary.transfer.importer import Import
+from services.diary.ledger.imports import ImportReport
 
 
 class EntryAccepted(BaseModel):
@@ -165,28 +165,11 @@ class ImportAnswer(BaseModel):
     ended_at: str | None = Field(description="none while the file is being read")
 
     @classmethod
-    def of(cls, found: Import, job: str) -> "ImportAnswer":
-        report = found.report
-        names = (
-            "name",
-            "accepted",
-            "duplicates",
-            "restored",
-            "indexed",
-            "queued",
-            "failed",
-            "created_at",
-            "ended_at",
-        )
-        return cls(
-            import_id=report.id,
-            job_id=job,
-            rejected=[RejectedRow(**row) for row in found.rejected],
-            rejected_count=found.rejected_count,
-            undated=found.undated,
-            ignored_fields=found.ignored_fields,
-            **{name: getattr(report, name) for name in names},
-        )
+    def of(cls, report: ImportReport, job: str) -> "ImportAnswer":
+        values = {
+            name: getattr(report, name) for name in cls.model_fields if name not in ("import_id", "job_id")
+        }
+        return cls(import_id=report.id, job_id=job, **values)
 
 
 class JobAnswer(BaseModel):

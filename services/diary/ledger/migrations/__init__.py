@@ -1,7 +1,7 @@
-"""How the ledger's tables came to be, step by step; Alembic runs the steps that a database lacks.
+"""The ledger's migrations. Alembic runs those that a database lacks.
 
-A step once released is never changed. It holds copies of what it needs, because tables.py changes later.
-To add one: a new file in versions/, and the same in tables.py; a test compares the two.
+A migration is never changed after its release. It holds copies of what it needs, because tables.py changes
+later. To add one, write a new file in versions/ and change tables.py; a test compares the two.
 """
 
 from pathlib import Path
@@ -19,29 +19,30 @@ _LOCK = 0x414441  # "ADA", as PostgreSQL numbers its advisory locks
 
 
 def is_current(connection: Connection) -> bool:
-    """Whether a database lacks nothing."""
+    """Whether a database has all migrations."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
     return MigrationContext.configure(connection).get_current_revision() == head
 
 
-def upgrade(connection: Connection) -> None:
-    """Run what is lacking within the connection's transaction: all of it, or nothing if it is killed.
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Run the steps up to `revision` that a database lacks, in the connection's transaction: all or none.
 
-    Of several processes one does it while the others wait, and then find nothing to do: SQLite's writer
-    has the lock already. Raises ConfigError for a database that a later version of Ada has made.
+    When several processes start at once, one runs the steps while the others wait and then find nothing to
+    do: SQLite's writer holds the lock already. Raises ConfigError for a database that a later version of Ada
+    has made.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     config = _config()
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
     except CommandError as error:
         raise ConfigError(f"the ledger is of a later version of Ada, update Ada: {error}") from None
 
 
 def _config() -> Config:
     config = Config()
-    # Where this package lies, whatever folder the process was started in.
+    # An absolute path: the process may have been started in any directory.
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     return config

@@ -1,4 +1,4 @@
-"""What Alembic runs around the steps; the connection and its transaction are those of `upgrade`."""
+"""Alembic runs this around the migrations. The connection and its transaction are those of `upgrade`."""
 
 from alembic import context
 
