@@ -63,10 +63,10 @@ class Encoder:
             speaker, _, context = context.partition("\n")
             text = self.tokenizer.decode(ids[begin:end][learned])
             yield EncodedTurn(
-                speaker,
-                context.strip().removesuffix(IM_END),
-                text.removesuffix(IM_END),
-                text.endswith(IM_END),
+                speaker=speaker,
+                context=context.strip().removesuffix(IM_END),
+                learned=text.removesuffix(IM_END),
+                learns_to_stop=text.endswith(IM_END),
             )
 
 

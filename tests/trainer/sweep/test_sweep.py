@@ -103,8 +103,8 @@ class Room:
     def start(self) -> subprocess.Popen[bytes]:
         """The same in a process of its own."""
         program = (
-            "import sys; from pathlib import Path; from trainer.log import speak; "
-            "from trainer.sweep.__main__ import sweep; speak(); "
+            "import sys; from pathlib import Path; from trainer.log import setup_console; "
+            "from trainer.sweep.__main__ import sweep; setup_console(); "
             "sys.exit(sweep(Path(sys.argv[1]), [], tuple(sys.argv[2:])))"
         )
         command = [sys.executable, "-c", program, str(self.file), *self.command]
