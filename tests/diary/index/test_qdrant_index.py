@@ -3,7 +3,7 @@
 The server is the stand-in of tests/compose/qdrant_standin.py, or a real Qdrant where QDRANT_TEST_URL and
 QDRANT_TEST_KEY name one: the diary's collections on it are deleted.
 
-.venv/bin/python -m pytest tests/diary/test_qdrant_index.py
+.venv/bin/python -m pytest tests/diary/index/test_qdrant_index.py
 """
 
 import os
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from fake_embedder import DIMENSION, asked
+from index_backends import Server, chunk, standin
 from qdrant_client import models
-from qdrant_places import Server, chunk, standin
 
 from services.diary.index.qdrant.index import QdrantIndex
 from services.diary.index.qdrant.server import compatible

@@ -1,6 +1,6 @@
 """The words of a text for BM25: stemmed, without stop words, weighed by how often they occur.
 
-.venv/bin/python -m pytest tests/diary/test_words.py
+.venv/bin/python -m pytest tests/diary/index/test_bm25.py
 """
 
 from datetime import date as Date

@@ -1,6 +1,6 @@
 """Days that a question names, in a large diary and beside rows without a date; and which day is today.
 
-.venv/bin/python -m pytest tests/diary/test_recall_of_days.py
+.venv/bin/python -m pytest tests/diary/recall/test_recall_dates.py
 """
 
 import random

@@ -1,6 +1,6 @@
 """What an index must do for the diary, shown on both engines: Qdrant's own in a folder, and Qdrant's REST.
 
-.venv/bin/python -m pytest tests/diary/test_index_contract.py
+.venv/bin/python -m pytest tests/diary/index/test_index_contract.py
 """
 
 import math
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from fake_embedder import asked, unit_vector
-from qdrant_places import DAY, Folder, Server, chunk, standin
+from index_backends import DAY, Folder, Server, chunk, standin
 
 from services.diary.embedding.embedder import Vector
 from services.diary.index.types import (

@@ -1,6 +1,6 @@
 """From entries to chunks: places, days, vectors and words.
 
-.venv/bin/python -m pytest tests/diary/test_indexing.py
+.venv/bin/python -m pytest tests/diary/index/test_indexing.py
 """
 
 from dataclasses import replace

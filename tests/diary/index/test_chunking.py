@@ -1,6 +1,6 @@
 """Entries in pieces: no word lost, no piece too long, each as it stands in the text.
 
-.venv/bin/python -m pytest tests/diary/test_chunking.py
+.venv/bin/python -m pytest tests/diary/index/test_chunking.py
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """The index made anew over a real ledger, on both engines, while the diary changes.
 
-.venv/bin/python -m pytest tests/diary/test_reindexing.py
+.venv/bin/python -m pytest tests/diary/index/test_reindexing.py
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_embedder import FakeEmbedder, asked
-from qdrant_places import Folder, Server, chunk, standin
+from index_backends import Folder, Server, chunk, standin
 
 from services.diary.embedding.embedder import Vector
 from services.diary.entry import EntryDraft, IndexState

@@ -1,6 +1,6 @@
 """The real all-MiniLM-L6-v2 by every back end, and models that are not there.
 
-.venv/bin/python -m pytest tests/diary/test_embedder.py
+.venv/bin/python -m pytest tests/diary/embedding/test_embedder.py
 """
 
 import math

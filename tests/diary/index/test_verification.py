@@ -1,6 +1,6 @@
 """Ledger and index held against each other: every kind of difference, and none where there is none.
 
-.venv/bin/python -m pytest tests/diary/test_verification.py
+.venv/bin/python -m pytest tests/diary/index/test_verification.py
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pathlib import Path
 from fake_embedder import DIMENSION, FakeEmbedder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from qdrant_places import chunk
+from index_backends import chunk
 
 from services.diary.entry import Entry, EntryDraft
 from services.diary.index.embedded.index import EdgeIndex

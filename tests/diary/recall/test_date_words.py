@@ -1,6 +1,6 @@
 """Words that are taken for dates, and words that are not.
 
-.venv/bin/python -m pytest tests/diary/test_date_words.py
+.venv/bin/python -m pytest tests/diary/recall/test_date_words.py
 """
 
 import subprocess
@@ -173,7 +173,7 @@ print(spell_out_days(date(2026, 3, 14), date(2026, 3, 14)))
 def test_months_and_weekdays_are_english_whatever_the_locale():
     """The names are those that `calendar` gives under LC_TIME=fr_FR, which few machines have installed."""
     command = [sys.executable, "-c", _IN_ANOTHER_LOCALE]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
     assert done.stdout.split("\n")[:4] == ["2026-03-14", "2026-03-01", "2026-11-23", "14 March 2026"]
 
 

@@ -1,6 +1,6 @@
 """From two scores of a chunk to one that can be explained.
 
-.venv/bin/python -m pytest tests/diary/test_fusion.py
+.venv/bin/python -m pytest tests/diary/recall/test_ranking.py
 """
 
 from datetime import date as Date

@@ -1,6 +1,6 @@
 """attack/chat_dates_156k.json: a question costs no more than it can use, and ends when nobody waits for it.
 
-.venv/bin/python -m pytest tests/diary/test_recall_is_bounded.py
+.venv/bin/python -m pytest tests/diary/recall/test_recall_limits.py
 """
 
 import sys

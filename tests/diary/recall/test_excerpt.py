@@ -1,6 +1,6 @@
 """What of an entry is shown.
 
-.venv/bin/python -m pytest tests/diary/test_excerpt.py
+.venv/bin/python -m pytest tests/diary/recall/test_excerpt.py
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """From a question to diary entries: by meaning with the real MiniLM, and everything around it without.
 
-.venv/bin/python -m pytest tests/diary/test_recall.py
+.venv/bin/python -m pytest tests/diary/recall/test_recall.py
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ from services.diary.recall.recall import (
 )
 from services.errors import DiaryUnavailable
 
-SAMPLES = Path(__file__).parents[2] / "data" / "samples" / "diary.jsonl"
+SAMPLES = Path(__file__).parents[3] / "data" / "samples" / "diary.jsonl"
 RAW = {"raw dense", "raw words"}
 
 

@@ -1,6 +1,6 @@
 """Qdrant's own engine over a real folder; what every index must do stands in test_index_contract.py.
 
-.venv/bin/python -m pytest tests/diary/test_edge_index.py
+.venv/bin/python -m pytest tests/diary/index/test_embedded_index.py
 """
 
 import subprocess
@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy
 import pytest
 from fake_embedder import DIMENSION, asked, plain_words
-from qdrant_places import chunk
+from index_backends import chunk
 
 from services.diary.index.embedded import index as edge_index
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.index.types import SPARSE, IndexQuery
 from services.errors import DiaryUnavailable
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FIRST = f"fake-{DIMENSION}-f3~1"
 
 

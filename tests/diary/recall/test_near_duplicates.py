@@ -1,13 +1,13 @@
 """Entries that say the same.
 
-.venv/bin/python -m pytest tests/diary/test_alike.py
+.venv/bin/python -m pytest tests/diary/recall/test_near_duplicates.py
 """
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from services.diary.recall.near_duplicates import Deduplicator, is_duplicate, normalized_tokens
+from services.diary.recall.near_duplicates import Deduplicator, normalized_tokens
 
 DRAFT = "We walked along the prom in the rain and saw the grey seal again, close to the slip this time."
 SPOKEN = st.sampled_from(
@@ -39,6 +39,13 @@ NAMES = st.sampled_from(["Marta", "Jonas", "Fergal", "An", "The", "Órla", "李"
 NEGATIONS = st.sampled_from(
     ["not", "never", "no longer", "without", "hardly", "no", "don't", "won’t", "neither", "nobody", "without"]
 )
+
+
+def is_duplicate(a: str, b: str) -> bool:
+    groups: Deduplicator[str] = Deduplicator()
+    groups.add("a", a)
+    groups.add("b", b)
+    return groups.groups == [["a", "b"]]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +132,7 @@ def test_likeness_is_mutual_and_to_oneself(a: str, b: str):
 def test_every_thing_is_in_one_group_behind_those_before_it(texts: list[str]):
     groups: Deduplicator[int] = Deduplicator()
     for number, text in enumerate(texts):
-        groups.put(number, text)
-    found = [number for group in groups.all for number in group]
+        groups.add(number, text)
+    found = [number for group in groups.groups for number in group]
     assert sorted(found) == list(range(len(texts)))
-    assert all(group == sorted(group) for group in groups.all)
+    assert all(group == sorted(group) for group in groups.groups)

@@ -1,7 +1,7 @@
 """What is recalled holds: the newest of what is said twice, nothing superseded, and nothing that only looks
 like something else.
 
-.venv/bin/python -m pytest tests/diary/test_recall_of_what_holds.py
+.venv/bin/python -m pytest tests/diary/recall/test_superseded_passages.py
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from services.diary.recall.excerpt import LEFT_OUT
 from services.diary.recall.query import RecallQuery
 from services.diary.recall.recall import Recall
 
-REGRESSIONS = Path(__file__).parents[1] / "regressions"
+REGRESSIONS = Path(__file__).parents[2] / "regressions"
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The days that a question names.
 
-.venv/bin/python -m pytest tests/diary/test_dates_asked.py
+.venv/bin/python -m pytest tests/diary/recall/test_temporal_query.py
 """
 
 from datetime import date as Date
