@@ -15,8 +15,8 @@ from services.diary.ledger.ledger import EntryFilter
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.orchestrator.dependencies import AppState, StateDep
 from services.orchestrator.http.disclosure import served_disclosure
+from services.orchestrator.http.json_body import Json
 from services.orchestrator.openai.models import ADA, BASE
-from services.orchestrator.vllm.client import Json
 from services.persona.template import render, template_sha256
 
 router = APIRouter(tags=["operation"])
@@ -138,7 +138,7 @@ async def metrics(state: StateDep) -> Response:
 
 def _set_gauges(state: AppState) -> None:
     metrics, vllm = state.metrics, state.vllm
-    metrics.running.set(vllm.gate.running)
-    metrics.waiting.set(vllm.gate.waiting)
+    metrics.running.set(vllm.limiter.running)
+    metrics.waiting.set(vllm.limiter.waiting)
     metrics.breaker.labels("model").set(vllm.breaker.is_open)
     metrics.breaker.labels("diary").set(state.diary_breaker.is_open)

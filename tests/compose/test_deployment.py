@@ -303,7 +303,7 @@ def test_a_stopped_worker_ends_by_itself_and_in_order(ada: Deployment):
 def test_a_port_that_is_taken_is_named_before_anything_is_started(ada: Deployment):
     done = ada.make("up", COMPOSE_PROJECT_NAME=f"{ada.project}-second")
     assert done.returncode != 0
-    assert f"up: ADA_PORT {ada.port} on 127.0.0.1 can't be had" in done.stderr
+    assert f"up: ADA_PORT {ada.port} on 127.0.0.1 can't be used" in done.stderr
     assert not ada.docker("ps", "--all", "--quiet", "--filter", f"name={ada.project}-second")
 
 

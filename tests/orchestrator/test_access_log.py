@@ -123,7 +123,7 @@ async def test_a_crash_is_told_with_its_place_and_its_request(voice: Voice, log)
     assert (line["status"], line["end"]) == (500, "failed")
     [crash] = log.lines("ada.orchestrator")
     assert crash["request_id"] == "mine"
-    assert "ZeroDivisionError" in crash["error"]
+    assert "ValueError" in crash["error"]
 
 
 async def test_a_probe_is_heard_at_debug_alone_while_all_is_well(voice: Voice, log):
@@ -208,7 +208,7 @@ class TestNoWordIsLogged:
         assert voice.ledger.counts()["queued"] == 1
 
     async def test_of_a_ledger_that_fails(self, voice: Voice, monkeypatch):
-        monkeypatch.setattr(type(voice.ledger), "of", _unavailable)
+        monkeypatch.setattr(type(voice.ledger), "for_owner", _unavailable)
         assert (await voice.client.post(ENTRIES, json={"text": MARKER})).status_code == 503
 
 

@@ -24,7 +24,7 @@ from services.orchestrator.http.auth import Caller
 from services.orchestrator.http.limits import RateLimits
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.vllm.client import open_engine
+from services.orchestrator.vllm.client import open_vllm_client
 from services.persona.manifest import Manifest
 from services.persona.persona import load_persona
 from services.persona.template import render, template_for, template_sha256
@@ -245,7 +245,7 @@ async def open_state(
     metrics = Metrics()
     async with (
         model.served() as url,
-        open_engine(url, settings.deadlines, build_concurrency_limiter(settings), metrics) as engine,
+        open_vllm_client(url, settings.deadlines, build_concurrency_limiter(settings), metrics) as engine,
     ):
         state = build_state(settings, engine, ledger, redis, WordsEmbedder(), index, metrics)
         yield replace(state, **overrides)

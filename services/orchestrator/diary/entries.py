@@ -28,9 +28,8 @@ from services.orchestrator.diary.schemas import (
     Tags,
 )
 from services.orchestrator.http.errors import COMMON_FAILURES, JSON_BODY_STATUSES, failure_responses
-from services.orchestrator.http.json_body import json_body
+from services.orchestrator.http.json_body import Json, json_body
 from services.orchestrator.timezones import SCHEMA, parse_timezone
-from services.orchestrator.vllm.client import Json
 
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=COMMON_FAILURES)
