@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from services.client.ada_chat import AdaChat, AdaClientError, InferenceConfig, key_of, parse_timezone, url_of
+from services.client.ada_chat import AdaChat, AdaClientError, InferenceConfig, key_of, timezone_of, url_of
 from services.client.reminder import Reminder
 from services.client.terminal import message_reader, tolerate_any_bytes
 from services.printable import printable
@@ -23,7 +23,7 @@ def main() -> int:
     )
     parser.add_argument("--max-new-tokens", type=int, default=InferenceConfig.max_new_tokens)
     parser.add_argument(
-        "--timezone", default=parse_timezone(os.environ), help="whose days are meant; else this machine's"
+        "--timezone", default=timezone_of(os.environ), help="whose days are meant; else this machine's"
     )
     arguments = parser.parse_args()
     tolerate_any_bytes()

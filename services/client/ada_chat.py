@@ -63,7 +63,7 @@ def key_of(environment: Mapping[str, str]) -> str:
     return environment.get("ADA_KEY") or InferenceConfig.api_key
 
 
-def parse_timezone(environment: Mapping[str, str], localtime: Path = Path("/etc/localtime")) -> str | None:
+def timezone_of(environment: Mapping[str, str], localtime: Path = Path("/etc/localtime")) -> str | None:
     """This machine's time zone by ADA_TIMEZONE, TZ or its link; None where it is UTC or not known."""
     linked = str(localtime.resolve()).partition("/zoneinfo/")[2]
     name = environment.get("ADA_TIMEZONE") or environment.get("TZ", "").removeprefix(":") or linked
