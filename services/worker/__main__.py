@@ -13,7 +13,7 @@ from services.diary.index.qdrant.index import QdrantIndex
 from services.diary.jobs import queue_connection
 from services.diary.ledger.ledger import Ledger
 from services.errors import DiaryUnavailable
-from services.process.start import PATIENT, start
+from services.process.start import WAIT_FLAG, run_until_configured
 from services.worker.build import build_worker
 from services.worker.completion_client import CompletionClient
 from services.worker.settings import WorkerSettings
@@ -24,7 +24,7 @@ WRITE_TIMEOUT_S = 30
 
 def main() -> None:
     """Entry point; on SIGTERM the job in hand is finished first."""
-    shift = start("worker", prepare, patient=PATIENT in sys.argv[1:])
+    shift = run_until_configured("worker", prepare, wait=WAIT_FLAG in sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: shift.stop())
     shift.run()

@@ -64,7 +64,7 @@ def test_half_a_surrogate_pair_is_rejected_wherever_it_stands(fields: dict[str, 
     "date", ["2026-01-02", "2026-01-02T10:00:00-03:30", "1998", "spring 1998", "May 3rd, 1998"]
 )
 def test_a_date_is_kept_as_it_was_given(date: str):
-    """Which dates are taken and which are asked back: tests/diary/test_when.py."""
+    """Which dates are taken and which are asked back: tests/diary/test_dates.py."""
     assert handed_in(text="a", date=date).date == date
 
 

