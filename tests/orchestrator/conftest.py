@@ -81,7 +81,7 @@ async def voice(
     clock: Clock,
     overrides: dict[str, object],
 ) -> AsyncIterator[Voice]:
-    values = OrchestratorSettings(**settings)
+    values = OrchestratorSettings(**{"DIARY_DEADLINE_S": 5.0, **settings})  # slow machines
     fields = {
         "adapter": lambda: ADAPTER,
         "recall": recall_factory(lambda: ADAPTER, ledger, WordsEmbedder(), index),
