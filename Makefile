@@ -90,7 +90,7 @@ check: .venv/ready ## run ruff, mypy, import-linter and hadolint, and validate t
 	touch $@
 
 docs: .venv-docs/ready ## build the documentation as a site in .cache/site; a broken link is an error
-	@.venv-docs/bin/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
 	echo "open .cache/site/index.html"
 
 data: .venv/ready ## show the training mixture before training: a table and a page of samples (CONFIG=…, SET="…")

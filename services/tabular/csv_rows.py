@@ -1,8 +1,8 @@
 """The lines of a CSV file as rows; each line is parsed three times at most.
 
-A broken row is rejected at its first line, and reading continues at the next line. A quote that is never closed
-would make that row reach to the end of the file, and so would the next one, and the next. But how a line that
-begins within quotes continues does not depend on where the quote was opened: this is found out once and kept.
+A broken row is rejected at its first line, and reading continues at the next line. A quote that is never
+closed would make that row reach to the end of the file, and so would the next one, and the next. But how a
+line that begins within quotes continues does not depend on where the quote was opened: it is found out once.
 """
 
 import csv
@@ -20,7 +20,7 @@ csv.field_size_limit(1 << 24)  # the limit of a row comes first; csv's own would
 class CsvRow:
     """A row's values; or, with a flaw, the line that begins none.
 
-    `is_remainder`: an earlier row was broken, and a quote of this one has no partner, as the rest of it would.
+    `is_remainder`: an earlier row was broken, and a quote of this one has no partner.
     """
 
     line: int

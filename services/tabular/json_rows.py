@@ -246,6 +246,8 @@ class _Array:
             self._read_again += len(rest)
             self._line = item.line + 1
             self._sources.append(marks([rest]))
+        else:
+            self._item.line = self._line  # no item begins in the rest of this line
 
     def _tear_at_end(self) -> bool:
         """Whether the last item has no end, and lines of it are to be read again."""

@@ -1,7 +1,7 @@
 """Entries in JSON Lines, or in a JSON array, which is how the seed keeps its diary.
 
-The array may be the value of `entries` in an object, as in the exports of Day One and jrnl, or of `blocks`, as
-in Logseq's.
+The array may be the value of `entries` in an object, as in the exports of Day One and jrnl, or of `blocks`,
+as in Logseq's.
 """
 
 from collections.abc import Iterable, Iterator

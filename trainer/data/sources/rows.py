@@ -1,7 +1,7 @@
 """Rows of CSV and JSON files, one at a time, with errors that name the file, the line and the remedy.
 
-A row that can't be used goes to `Rejections.bad`, and where bad rows may be skipped the next one is read. At
-most one row is held, of 16 MiB at most.
+A row that can't be used goes to `Rejections.add_bad_row`, and where bad rows may be skipped the next one is
+read. At most one row is held, of 16 MiB at most.
 """
 
 import csv
@@ -21,8 +21,8 @@ from services.persona.manifest import file_sha256
 from services.tabular.csv_rows import CsvRow, CsvRows
 from services.tabular.json_rows import NoArray, json_array, json_lines
 from services.tabular.lines import AnyLineEnd, Limit, Line, read_lines, returns_as_feeds
-from trainer.data.rejections import Rejections
 from trainer.data.sample import is_utf8
+from trainer.data.source import Rejections
 
 # Far beyond any story, and less than a file in which a quote is not closed.
 LIMIT = Limit(1 << 24, "it is longer than 16 MiB")
@@ -37,7 +37,7 @@ class BadRow(Exception):
     """A row can't be read: why."""
 
 
-def is_there(path: Path) -> bool:
+def exists(path: Path) -> bool:
     """Whether anything stands at `path`; if it can't be looked at, reading it will say why."""
     try:
         return path.exists()
@@ -111,9 +111,8 @@ class Lines(Iterator[Line]):
     def __init__(self, file: io.BufferedReader, where: str, remedy: str, *, table: bool = False) -> None:
         self.where, self.remedy = where, remedy
         file = text_in(file, where, remedy)
-        self._lines = read_lines(
-            AnyLineEnd(file) if table else with_feeds(file), LIMIT, with_flawed_text=True
-        )
+        source = AnyLineEnd(file) if table else with_feeds(file)
+        self._lines = read_lines(source, LIMIT, with_flawed_text=True)
 
     def __next__(self) -> Line:
         line = next(self._lines)
@@ -124,11 +123,11 @@ class Lines(Iterator[Line]):
         return f"{self.where}, line {line}: {flaw}. {self.remedy}"
 
 
-def json_rows(lines: Lines, drops: Rejections) -> Iterator[tuple[int, Any]]:
+def json_rows(lines: Lines, rejections: Rejections) -> Iterator[tuple[int, Any]]:
     """(line, value) of a JSONL file."""
     for row in json_lines(lines, JSON.decode):
         if row.flaw:
-            drops.bad(lines.error(row.line, row.flaw))
+            rejections.add_bad_row(lines.error(row.line, row.flaw))
         else:
             yield row.line, row.value
 
@@ -136,8 +135,8 @@ def json_rows(lines: Lines, drops: Rejections) -> Iterator[tuple[int, Any]]:
 def json_items(file: io.BufferedReader, where: str, remedy: str) -> Iterator[tuple[int, Any]]:
     """(line, item) for every item of a JSON array; an item that can't be read is a BadRow.
 
-    Raises ConfigError when the file holds no array, or a broken item in one line with others, because its end
-    can't be known.
+    Raises ConfigError when the file holds no array, or a broken item in one line with others, because its
+    end can't be known.
     """
     try:
         for row in json_array(with_feeds(text_in(file, where, remedy)), LIMIT, JSON.decode):
@@ -167,12 +166,12 @@ class Table:
             flaw = f"no column {column!r}, there are: {listed(self.columns)}"
             raise ConfigError(self.lines.error(self.first_line, flaw))
 
-    def rows(self, wanted: Iterable[str], drops: Rejections) -> Iterator[tuple[int, dict[str, str]]]:
+    def rows(self, wanted: Iterable[str], rejections: Rejections) -> Iterator[tuple[int, dict[str, str]]]:
         """(line at which it begins, row) with the wanted columns alone, as far as the table has them."""
         slots = {name: self.columns.index(name) for name in wanted if name in self.columns}
         for row in CsvRows(self.lines, self.separator, ROW_LIMIT):
             if flaw := row.flaw or self._flaw(row):
-                drops.bad(self.lines.error(row.line, flaw))
+                rejections.add_bad_row(self.lines.error(row.line, flaw))
             elif not _is_blank_line(row.values):
                 yield row.line, {name: row.values[slot] for name, slot in slots.items()}
 
