@@ -19,8 +19,9 @@ from services.diary.index.embedded.index import EdgeIndex
 from services.diary.index.indexing import build_chunks
 from services.diary.index.types import EntryKey
 from services.diary.index.verification import verify
-from services.diary.ledger.ledger import EntryFilter, Ledger
+from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.owner_ledger import OwnerLedger
+from services.diary.ledger.paging import EntryFilter
 from services.diary.reflection.conversations import Conversations
 from services.diary.reflection.reflections import Reflections
 
