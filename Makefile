@@ -90,8 +90,8 @@ check: .venv/ready ## run ruff, mypy, import-linter and hadolint, and validate t
 	touch $@
 
 docs: .venv-docs/ready ## build the documentation as a site in .cache/site; a broken link is an error
-	@.venv-docs/bin/mkdocs build --quiet
-	echo "open .cache/site/index.html"
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+	echo "built .cache/site; to view it: python3 -m http.server --directory .cache/site 8090"
 
 data: .venv/ready ## show the training mixture before training: a table and a page of samples (CONFIG=…, SET="…")
 	@$(call SPLIT,SET)

@@ -24,6 +24,7 @@ from typing import Any
 import httpx
 from openai import DefaultHttpxClient, OpenAI
 
+from services.errors import AdaError
 from services.printable import printable
 from services.process.supervisor import end_with_parent
 
@@ -40,7 +41,7 @@ QUESTIONS = (
 )
 
 
-class DemoFailed(Exception):
+class DemoFailed(AdaError):
     """Something that must hold did not; the message says what."""
 
 

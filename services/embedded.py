@@ -33,7 +33,7 @@ from services.orchestrator.app import serve
 from services.orchestrator.dependencies import AppState, build_concurrency_limiter, build_state, check_keys
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.vllm.client import open_engine
+from services.orchestrator.vllm.client import open_vllm_client
 from services.persona.manifest import check_adapter
 from services.process.port import check_port, http_url
 from services.process.start import CONFIG_EXIT
@@ -80,9 +80,9 @@ def keep_house(settings: OrchestratorSettings) -> None:
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
-        metrics, gate = Metrics(), build_concurrency_limiter(settings)
-        async with open_engine(
-            settings.model_url, settings.deadlines, gate, metrics, api_key=settings.model_api_key
+        metrics, limiter = Metrics(), build_concurrency_limiter(settings)
+        async with open_vllm_client(
+            settings.model_url, settings.deadlines, limiter, metrics, api_key=settings.model_api_key
         ) as engine:
             with at_work(shift):
                 yield build_state(settings, engine, ledger, queue, embedder, index, metrics)

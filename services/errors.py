@@ -1,29 +1,34 @@
-"""What can go wrong, as one tree; each name says what the caller can do about it.
+"""The tree of errors that callers of another room handle; each name says what the caller can do about it.
 
 AdaError
-├── ConfigError          a setting, file or folder is wrong or not there yet: mend it
-├── FieldError           an input is wrong, and `param` names the field
-│   ├── UnknownRole      a conversation holds a role that Ada's template does not know
-│   ├── EntryRejected    a diary entry is not acceptable: change the entry
-│   ├── EntryConflict    an id or Idempotency-Key was used before, or an entry was changed meanwhile
-│   ├── NotFound         there is no such entry, job or model
-│   ├── RequestRefused   a body can't be read, or a request to OpenAI's routes is not acceptable
-│   └── NotJson          a body is of another type than JSON
-├── SearchCancelled      a search was ended because nobody waits for it: ignore it
-├── DiaryUnavailable     the diary can't be read or written now: Ada answers without it
-│   └── LedgerFull       the disk under the ledger is full: free some, then write again
-├── NotAllowed           the API key is missing, unknown or revoked
-├── TooMuch              a limit is reached: ask again after `retry_after_s`
-├── ModelUnavailable     vLLM can't be reached: start it, or wait for it
-│   ├── ModelTimeout     vLLM did not answer within a deadline: ask for less, or again
-│   ├── ModelFaulty      vLLM failed, or what it answered is no answer: ask again
-│   └── NoVerdict        vLLM answered, and gave no verdict on a pair of passages
-└── ModelRefused         vLLM answered with an error of its own, which is passed on
+├── ConfigError              a setting, file or folder is wrong or missing: fix it
+├── FieldError               an input is wrong, and `param` names the field
+│   ├── UnknownRole          a conversation has a role that Ada's template does not know
+│   ├── EntryRejected        a diary entry is not acceptable: change the entry
+│   ├── EntryConflict        an id or Idempotency-Key was used before, or the entry has changed meanwhile
+│   ├── NotFound             there is no such entry, job or model
+│   ├── InvalidRequest       a body can't be read, or a request to OpenAI's routes is not acceptable
+│   └── UnsupportedMediaType a body is of another type than JSON
+├── SearchCancelled          a search was ended because its client has gone: ignore it
+├── DiaryUnavailable         the diary can't be read or written now: Ada answers without it
+│   └── LedgerFull           the disk under the ledger is full: free space, then write again
+├── Unauthorized             the API key is missing, unknown or revoked
+├── RateLimited              a limit is reached: retry after `retry_after_s`
+├── ModelUnavailable         vLLM can't be reached: start it, or wait for it
+│   ├── ModelTimeout         vLLM did not answer within a deadline: ask for less, or retry
+│   ├── ModelFaulty          vLLM failed, or its answer can't be read: retry
+│   └── NoVerdict            vLLM answered, but gave no verdict on a pair of passages
+└── UpstreamError            vLLM answered with an error of its own, which is passed on
+
+An error that ends a program, and that only its own entry point reports, is a subclass in the program's room:
+NotReady (deployment), DemoFailed (demo), TrainingFailed and WrongMask (trainer). An exception that steers the
+flow within one module (ClientGone, BadRow, Rejected) is no AdaError: if it escaped, that would be a bug. The
+client is a package of its own and has AdaClientError.
 """
 
 
 class AdaError(Exception):
-    """Root of everything Ada raises on purpose."""
+    """Base class of every error that Ada raises on purpose."""
 
 
 class ConfigError(AdaError):
@@ -31,7 +36,7 @@ class ConfigError(AdaError):
 
 
 class FieldError(AdaError):
-    """An input is not acceptable; `param` names the field at fault, `code` says why in a word of OpenAI's."""
+    """An input is not acceptable; `param` names the field, `code` is OpenAI's word for the reason."""
 
     def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -40,7 +45,7 @@ class FieldError(AdaError):
 
 
 class UnknownRole(FieldError):
-    """A conversation holds a role that Ada's template does not know."""
+    """A conversation has a role that Ada's template does not know."""
 
 
 class EntryRejected(FieldError):
@@ -56,7 +61,7 @@ class NotFound(FieldError):
 
 
 class InvalidRequest(FieldError):
-    """A request is not acceptable as OpenAI's API has it: 400 and not 422."""
+    """A request to OpenAI's routes is not acceptable: 400 and not 422, as OpenAI's API has it."""
 
 
 class UnsupportedMediaType(FieldError):
@@ -64,7 +69,7 @@ class UnsupportedMediaType(FieldError):
 
 
 class SearchCancelled(AdaError):
-    """A search of the diary was ended because nobody waits for what it finds."""
+    """A search of the diary was ended because its client has gone."""
 
 
 class DiaryUnavailable(AdaError):
@@ -72,7 +77,7 @@ class DiaryUnavailable(AdaError):
 
 
 class LedgerFull(DiaryUnavailable):
-    """The disk under the ledger is full; nothing of what was to be written is there."""
+    """The disk under the ledger is full; nothing was written."""
 
 
 class Unauthorized(AdaError):
@@ -80,7 +85,7 @@ class Unauthorized(AdaError):
 
 
 class RateLimited(AdaError):
-    """A limit is reached; it has room again after `retry_after_s` seconds."""
+    """A limit is reached; a request can succeed again after `retry_after_s` seconds."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
@@ -88,7 +93,7 @@ class RateLimited(AdaError):
 
 
 class ModelUnavailable(AdaError):
-    """vLLM can't be reached now; `retry_after_s` where it is known when it is tried again."""
+    """vLLM can't be reached now; `retry_after_s`, in seconds, is 0 where the next try is not scheduled."""
 
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
@@ -100,7 +105,7 @@ class ModelTimeout(ModelUnavailable):
 
 
 class ModelFaulty(ModelUnavailable):
-    """vLLM failed, or its answer is none that a client could read."""
+    """vLLM failed, or its answer can't be read."""
 
 
 class NoVerdict(ModelUnavailable):

@@ -16,6 +16,8 @@ import pytest
 from redis import Redis
 
 from services import logs
+from services.orchestrator.settings import OrchestratorSettings
+from services.worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[1]
 MODEL_CACHE = ROOT / ".cache" / "models"
@@ -30,6 +32,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
+# Read without a settings class: by model, client and trainer, and by OpenTelemetry.
+OTHER_PREFIXES = ("ADA_", "MODEL_", "OTEL_")
+
+
+def names_of_settings() -> set[str]:
+    """The environment variables that the settings classes read."""
+    return {
+        str(field.validation_alias)
+        for settings in (OrchestratorSettings, WorkerSettings)
+        for field in settings.model_fields.values()
+    }
+
+
+SETTINGS = names_of_settings()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Escapes lone surrogates in captured output, which pytest-xdist can't send between its processes."""
@@ -42,25 +60,9 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the developer's reaches a test, and no test reaches a model hub."""
+    """Keeps the developer's settings and proxies out of the tests, and the tests off the model hub."""
     for name in os.environ:
-        if name.lower().endswith("_proxy") or name.startswith(
-            (
-                "ADA_",
-                "MODEL_",
-                "LEDGER_",
-                "INDEX_",
-                "REDIS_",
-                "QDRANT_API",
-                "QDRANT_URL",
-                "EMBEDDING_",
-                "DIARY_",
-                "REFLECT_",
-                "KEY_",
-                "LOG_",
-                "OTEL_",
-            )
-        ):
+        if name in SETTINGS or name.startswith(OTHER_PREFIXES) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("KEYS_FILE", "/nonexistent/keys.json")  # not the keys of this checkout

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 from services.deployment.engine import asked, run
 from services.errors import AdaError
-from services.process.start import TRY_EVERY_S
+from services.process.start import RETRY_EVERY_S
 
 READY_WITHIN_S = 900  # weights of 16 GB from a slow disk
 MANY_RESTARTS = 3
-SETTLED_S = TRY_EVERY_S + 3  # a complaint that was mended meanwhile is gone by then
+SETTLED_S = RETRY_EVERY_S + 3  # a complaint that was mended meanwhile is gone by then
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # Ada is on this machine
 
 

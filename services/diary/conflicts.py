@@ -11,7 +11,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, select, true, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Row,
+    Select,
+    String,
+    and_,
+    bindparam,
+    func,
+    select,
+    true,
+    update,
+)
 
 from services.diary.embedding.embedder import Embedder
 from services.diary.entry import Entry
@@ -48,6 +60,9 @@ class Resolution(StrEnum):
     NEITHER = "neither"
 
 
+_LOSING_SIDES = {Resolution.A: ("b",), Resolution.B: ("a",), Resolution.NEITHER: ("a", "b")}
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two passages of entries of different days; `a` is the one of the earlier day."""
@@ -77,13 +92,11 @@ def superseded_passages(ledger: Ledger, owner: str) -> dict[tuple[str, int], lis
 
     A verdict is on two versions, and holds until either entry is edited or removed. Raises DiaryUnavailable.
     """
-    lost = {Resolution.A: ("b",), Resolution.B: ("a",), Resolution.NEITHER: ("a", "b")}
-    query = _standing(owner).where(conflicts.c.settled.in_(lost), conflicts.c.verdict == Verdict.CONTRADICTS)
     found: dict[tuple[str, int], list[str]] = {}
     with ledger.reading() as connection:
-        for row in connection.execute(query):
+        for row in connection.execute(_SUPERSEDING, {"owner": owner}):
             passages = json.loads(row.why)
-            for side in lost[Resolution(row.settled)]:
+            for side in _LOSING_SIDES[Resolution(row.settled)]:
                 key = getattr(row, f"{side}_id"), getattr(row, f"{side}_version")
                 found.setdefault(key, []).append(passages[side])
     return found
@@ -248,7 +261,7 @@ def _pair(entry: Entry, passage: str, other: Entry, others: str) -> Pair:
     return Pair(other, entry, theirs, mine)
 
 
-def _standing(owner: str) -> Select[Any]:
+def _standing(owner: str | BindParameter[str]) -> Select[Any]:
     """Verdicts on pairs of which neither entry was edited or removed since."""
     query = select(conflicts).where(conflicts.c.owner == owner)
     for name in ("a", "b"):
@@ -257,3 +270,9 @@ def _standing(owner: str) -> Select[Any]:
         same = and_(there.c.owner == conflicts.c.owner, there.c.id == entry_id, there.c.version == version)
         query = query.join(there, and_(same, ~there.c.removed))
     return query
+
+
+# Every recall runs this query, and building it takes longer than running it: 0.8 ms of CPU time.
+_SUPERSEDING = _standing(bindparam("owner", type_=String)).where(
+    conflicts.c.settled.in_(_LOSING_SIDES), conflicts.c.verdict == Verdict.CONTRADICTS
+)

@@ -17,13 +17,15 @@ from services.persona.base_model import locate
 from services.persona.manifest import check_adapter
 from services.process import gpu_lock
 from services.process.port import check_port
-from services.process.start import PATIENT, start
+from services.process.start import WAIT_FLAG, run_until_configured
 
 
 def main() -> None:
     """Check everything that can be checked, then become vLLM."""
-    given = [argument for argument in sys.argv[1:] if argument != PATIENT]
-    command, environment = start("model", lambda: prepare(os.environ), patient=PATIENT in sys.argv)
+    given = [argument for argument in sys.argv[1:] if argument != WAIT_FLAG]
+    command, environment = run_until_configured(
+        "model", lambda: prepare(os.environ), wait=WAIT_FLAG in sys.argv
+    )
     os.execve(command[0], command + given, environment)
 
 

@@ -16,13 +16,13 @@ from services.orchestrator.app import Opener, serve
 from services.orchestrator.dependencies import AppState, build_concurrency_limiter, build_state, check_keys
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.vllm.client import open_engine
-from services.process.start import PATIENT, start
+from services.orchestrator.vllm.client import open_vllm_client
+from services.process.start import WAIT_FLAG, run_until_configured
 
 
 def main() -> None:
     """Entry point."""
-    serve(*start("orchestrator", prepare, patient=PATIENT in sys.argv[1:]))
+    serve(*run_until_configured("orchestrator", prepare, wait=WAIT_FLAG in sys.argv[1:]))
 
 
 def prepare() -> tuple[OrchestratorSettings, Opener]:
@@ -42,9 +42,9 @@ def prepare() -> tuple[OrchestratorSettings, Opener]:
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
-        metrics, gate = Metrics(), build_concurrency_limiter(settings)
-        async with open_engine(
-            settings.model_url, settings.deadlines, gate, metrics, api_key=settings.model_api_key
+        metrics, limiter = Metrics(), build_concurrency_limiter(settings)
+        async with open_vllm_client(
+            settings.model_url, settings.deadlines, limiter, metrics, api_key=settings.model_api_key
         ) as engine:
             yield build_state(settings, engine, ledger, queue, embedder, index, metrics)
         index.close()

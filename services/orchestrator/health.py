@@ -15,8 +15,8 @@ from services.diary.ledger.paging import EntryFilter
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.orchestrator.dependencies import AppState, StateDep
 from services.orchestrator.http.disclosure import disclosure_of
+from services.orchestrator.http.json_body import Json
 from services.orchestrator.openai.models import ADA, BASE
-from services.orchestrator.vllm.client import Json
 from services.persona.template import render, template_sha256
 
 router = APIRouter(tags=["operation"])
@@ -138,7 +138,7 @@ async def metrics(state: StateDep) -> Response:
 
 def _tell_own(state: AppState) -> None:
     told, engine = state.metrics, state.engine
-    told.running.set(engine.gate.running)
-    told.waiting.set(engine.gate.waiting)
+    told.running.set(engine.limiter.running)
+    told.waiting.set(engine.limiter.waiting)
     told.breaker.labels("model").set(engine.breaker.is_open)
     told.breaker.labels("diary").set(state.diary_breaker.is_open)

@@ -1,7 +1,7 @@
-"""How a process starts: what is wrong is said in one line, with the remedy.
+"""How a process starts: an error of the user's is reported in one line that names the remedy.
 
-By hand that line is the end, with exit code 2. In a container the process waits and tries again instead:
-ended, it would be started over and over, and the line would be lost among its repetitions.
+Started by hand, the process then ends with exit code 2. In a container it waits and tries again instead: if
+it ended, the container would be restarted over and over, and the line would be lost among its repetitions.
 """
 
 import sys
@@ -11,28 +11,34 @@ from typing import TypeVar
 
 from services.errors import AdaError
 
-CONFIG_EXIT = 2  # the exit code of who has said what is wrong: starting it again would not help
-PATIENT = "--patient"
-TRY_EVERY_S = 5.0
-Begun = TypeVar("Begun")
+CONFIG_EXIT = 2  # the exit code after a reported error: starting again would not help
+WAIT_FLAG = "--patient"
+RETRY_EVERY_S = 5.0
+Prepared = TypeVar("Prepared")
 
 
-def start(name: str, begin: Callable[[], Begun], *, patient: bool) -> Begun:
-    """What `begin` returns, once it does; until then each new complaint is one line on stderr.
+def run_until_configured(
+    name: str,
+    prepare: Callable[[], Prepared],
+    *,
+    wait: bool,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Prepared:
+    """Call `prepare` until it succeeds and return its result; each new error is one line on stderr.
 
-    Not patient, it raises SystemExit(2) at the first.
+    Without `wait` the first error raises SystemExit(2). Only an AdaError is retried or reported.
     """
-    said = ""
+    reported = ""
     while True:
         try:
-            begun = begin()
-            if said:
+            prepared = prepare()
+            if reported:
                 print(f"{name} can start now", file=sys.stderr, flush=True)
-            return begun
+            return prepared
         except AdaError as error:
-            if str(error) != said:
-                said = str(error)
-                print(f"{name}: {said}", file=sys.stderr, flush=True)
-            if not patient:
+            if str(error) != reported:
+                reported = str(error)
+                print(f"{name}: {reported}", file=sys.stderr, flush=True)
+            if not wait:
                 raise SystemExit(CONFIG_EXIT) from None
-        time.sleep(TRY_EVERY_S)
+        sleep(RETRY_EVERY_S)

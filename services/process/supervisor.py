@@ -1,4 +1,4 @@
-"""Processes that are kept running: started again when they die, and ended in order.
+"""Keeps processes running: restarts them when they die, and ends them in order.
 
 Linux and macOS. Only on Linux do they also end when this process is killed with -9.
 """
@@ -19,7 +19,7 @@ from services.errors import ConfigError
 from services.process.start import CONFIG_EXIT
 
 log = logging.getLogger("ada.supervisor")
-END_WITHIN_S = 25.0  # answers under way have DRAIN_S; vLLM, while it loads, hears nothing
+END_WITHIN_S = 25.0  # answers in progress have DRAIN_S; vLLM ignores signals while it loads
 _PR_SET_PDEATHSIG = 1
 
 
@@ -31,8 +31,9 @@ def keep_running(
 ) -> None:
     """Run the commands of `plan`, name → argv, until `stopping` is set; then end them.
 
-    What a process named in `outputs` prints is appended to that file, else it goes where ours goes. The first
-    ends last: the others may need it to sign off. Raises ConfigError when one refuses to start.
+    The output of a process named in `outputs` is appended to that file; other processes inherit ours. The
+    first process ends last, because the others may need it to finish. Raises ConfigError when a process ends
+    with CONFIG_EXIT.
     """
     outputs = outputs or {}
     children: list[Child] = []
@@ -41,11 +42,11 @@ def keep_running(
             children.append(Child(name, command, environment, outputs.get(name)))
         while not stopping.wait(0.2):
             for child in children:
-                child.tend()
+                child.restart_if_exited()
     finally:
         for group in (children[1:], children[:1]):
             for child in group:
-                child.ask_to_end()
+                child.terminate()
             for child in group:
                 child.end(END_WITHIN_S)
 
@@ -57,7 +58,7 @@ def end_with_parent() -> None:
 
 
 class Child:
-    """A process that is started again when it dies, in a process group of its own."""
+    """A process in a process group of its own, restarted when it dies."""
 
     def __init__(
         self, name: str, command: list[str], environment: dict[str, str], output: Path | None = None
@@ -83,8 +84,8 @@ class Child:
             )
         log.info("%s is process %d", self.name, self._process.pid)
 
-    def tend(self) -> None:
-        """Start the process again if it has died. Raises ConfigError when it refused to start."""
+    def restart_if_exited(self) -> None:
+        """Restart the process if it has ended. Raises ConfigError when it ended with CONFIG_EXIT."""
         if self._process is None:
             if time.monotonic() >= self._start_at:
                 self._start()
@@ -99,30 +100,30 @@ class Child:
         if time.monotonic() - self._started > 60:
             self._delay = 0.5
         where = f", see {self._output}" if self._output else ""
-        log.warning("%s died (%s%s), starting it again in %.1f s", self.name, code, where, self._delay)
+        log.warning("%s died (%s%s), restarting it in %.1f s", self.name, code, where, self._delay)
         self._start_at = time.monotonic() + self._delay
         self._delay = min(30.0, self._delay * 2)
 
     def _last_line(self) -> str:
-        """What the process printed last, where that is in a file."""
+        """The last line of the output file, if there is one."""
         if not self._output:
             return ""
         lines = self._output.read_text(encoding="utf-8", errors="replace").split("\n")
         return next((line for line in reversed(lines) if line.strip()), "")
 
-    def ask_to_end(self) -> None:
-        """SIGTERM, without waiting."""
+    def terminate(self) -> None:
+        """Send SIGTERM without waiting."""
         if self._process:
             self._process.terminate()
 
-    def end(self, patience_s: float) -> None:
-        """Wait for the end that was asked for, then make sure of the whole group."""
+    def end(self, timeout_s: float) -> None:
+        """Wait for the process to end after `terminate`, then kill what is left of its group."""
         if not self._process:
             return
         try:
-            self._process.wait(patience_s)
+            self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            log.warning("%s did not end in %.0f s and is killed", self.name, patience_s)
+            log.warning("%s did not end in %.0f s and is killed", self.name, timeout_s)
         self._end_group()
 
     def _end_group(self) -> None:

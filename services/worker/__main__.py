@@ -13,7 +13,7 @@ from services.diary.index.qdrant.index import QdrantIndex
 from services.diary.job_queue import queue_connection
 from services.diary.ledger.ledger import Ledger
 from services.errors import DiaryUnavailable
-from services.process.start import PATIENT, start
+from services.process.start import WAIT_FLAG, run_until_configured
 from services.worker.reflection import CompletionClient
 from services.worker.settings import WorkerSettings
 from services.worker.worker import Worker, build_worker, noop
@@ -23,7 +23,7 @@ WRITE_TIMEOUT_S = 30
 
 def main() -> None:
     """Entry point. On SIGTERM the current job is finished first."""
-    worker = start("worker", prepare, patient=PATIENT in sys.argv[1:])
+    worker = run_until_configured("worker", prepare, wait=WAIT_FLAG in sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: worker.stop())
     worker.run()

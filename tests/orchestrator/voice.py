@@ -22,7 +22,7 @@ from services.orchestrator.app import Opener, create_app
 from services.orchestrator.dependencies import AppState, build_concurrency_limiter, build_state
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.vllm.client import open_engine
+from services.orchestrator.vllm.client import open_vllm_client
 from services.persona.manifest import Manifest
 from services.persona.persona import load_persona
 from services.persona.template import render, template_for, template_sha256
@@ -238,7 +238,7 @@ async def parts(
     metrics = Metrics()
     async with (
         model.served() as url,
-        open_engine(url, settings.deadlines, build_concurrency_limiter(settings), metrics) as engine,
+        open_vllm_client(url, settings.deadlines, build_concurrency_limiter(settings), metrics) as engine,
     ):
         yield build_state(settings, engine, ledger, redis, WordsEmbedder(), index, metrics)
 

@@ -60,6 +60,8 @@ def _sentences(text: str, line: Span) -> list[Span]:
 
 
 def _short(text: str, sentence: Span) -> list[Span]:
+    if sentence[1] - sentence[0] <= WORDS_A_CHUNK:  # most are: a word has at least one character
+        return [sentence]
     words = word_spans(text, *sentence)
     if len(words) <= WORDS_A_CHUNK:
         return [sentence]
@@ -82,6 +84,8 @@ def _stripped(text: str, span: Span) -> Span | None:
 
 def _joined(text: str, pieces: list[Span], fewest: int) -> list[Span]:
     """Neighbours put together while the first has fewer than `fewest` words and both fit one chunk."""
+    if len(pieces) < 2:
+        return pieces
     joined: list[Span] = []
     sizes: list[int] = []
     for piece in pieces:

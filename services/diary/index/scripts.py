@@ -19,7 +19,7 @@ def word_spans(text: str, start: int = 0, end: int | None = None) -> list[tuple[
 
 def count_words(text: str) -> int:
     """How many words a text has, each character of an unspaced script as one."""
-    return sum(1 for _ in _UNIT.finditer(text))
+    return len(text.split()) if text.isascii() else sum(1 for _ in _UNIT.finditer(text))
 
 
 def split_bigrams(text: str) -> str:

@@ -1,57 +1,75 @@
-"""Entries that say the same: somebody imported them twice, or a program wrote them in another typography.
+"""Groups entries that say the same: imported twice, or written by a program with another typography.
 
-Two texts say the same when their words, numbers and signs are the same in the same order. Case, punctuation
-and spacing make no difference. A likeness in degrees is not enough: "I will sell the house" and "I will not
+Two texts say the same when they have the same words, numbers and signs in the same order. Case, punctuation
+and spacing make no difference. A similarity threshold is not enough: "I will sell the house" and "I will not
 sell the house" share all their words but one, as do two doses of one pill.
 """
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import islice
 from typing import Generic, TypeVar
 
 # A number keeps its sign and its inner marks, because -5 is not 5 and 1.5 is not 1 and 5.
 _TOKEN = re.compile(r"(?:(?<![^\W_])[-+])?\d+(?:[.,:/-]\d+)*|[^\W_]+(?:'[^\W_]+)*|\S")
 _APOSTROPHES = str.maketrans({"’": "'", "ʼ": "'", "−": "-"})
-_DROPPED = "PZC"  # Unicode's punctuation, separators and control characters
+_IGNORED_CATEGORIES = "PZC"  # Unicode's punctuation, separators and control characters
 _MARKUP = frozenset("`^")  # Markdown's, which Unicode counts as symbols
+# Tokens that are compared before all of both texts is: mostly the first differs. Comparing all of every text
+# took 5 ms of CPU time per recall on LoCoMo, comparing these first 0.3 ms.
+_PREFIX_TOKENS = 16
 
-Thing = TypeVar("Thing")
-Words = tuple[str, ...]
+Item = TypeVar("Item")
+Tokens = tuple[str, ...]
 
 
-class Deduplicator(Generic[Thing]):
-    """Puts things with the same words into one group. A thing without words has a group of its own."""
+class Deduplicator(Generic[Item]):
+    """Groups items by the tokens of their texts. An item whose text has no tokens is alone in its group."""
 
     def __init__(self) -> None:
-        self.all: list[list[Thing]] = []  # each in the order in which its things were put in
-        self._by_words: dict[Words, list[Thing]] = {}
+        self.groups: list[list[Item]] = []  # in the order of their first items
+        self._by_prefix: dict[Tokens, list[_Group[Item]]] = {}
 
-    def put(self, thing: Thing, text: str) -> None:
-        """Add `thing` to the group of its text."""
-        words = normalized_tokens(text)
-        if words and (group := self._by_words.get(words)):
-            group.append(thing)
-            return
-        self._by_words[words] = [thing]
-        self.all.append(self._by_words[words])
-
-
-def is_duplicate(a: str, b: str) -> bool:
-    """Whether two texts say the same. Texts without words never do."""
-    return bool(normalized_tokens(a)) and normalized_tokens(a) == normalized_tokens(b)
+    def add(self, item: Item, text: str) -> None:
+        """Add `item` to the group of its text, or start a new group."""
+        new = _Group([item], text)
+        similar = self._by_prefix.setdefault(tuple(islice(_tokens(text), _PREFIX_TOKENS)), [])
+        for group in similar:
+            if group.tokens and group.tokens == new.tokens:
+                group.items.append(item)
+                return
+        similar.append(new)
+        self.groups.append(new.items)
 
 
-def normalized_tokens(text: str) -> Words:
+class _Group(Generic[Item]):
+    """Items whose texts have the same tokens as `text`."""
+
+    def __init__(self, items: list[Item], text: str) -> None:
+        self.items = items
+        self._text = text
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        return normalized_tokens(self._text)
+
+
+def normalized_tokens(text: str) -> Tokens:
     """The words, numbers and signs of a text, by which it is compared.
 
-    Marks of scripts that write vowels as marks belong to their words. A question mark counts: "You sold the
-    house?" is no statement.
+    Combining marks belong to their words. A question mark is a token: "You sold the house?" is no statement.
     """
+    return tuple(_tokens(text))
+
+
+def _tokens(text: str) -> Iterator[str]:
     plain = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).casefold()
-    return tuple(token for token in _TOKEN.findall(plain) if _counts(token))
+    return (match[0] for match in _TOKEN.finditer(plain) if _is_significant(match[0]))
 
 
-def _counts(token: str) -> bool:
+def _is_significant(token: str) -> bool:
     if len(token) > 1 or token == "?":
         return True
-    return unicodedata.category(token)[0] not in _DROPPED and token not in _MARKUP
+    return unicodedata.category(token)[0] not in _IGNORED_CATEGORIES and token not in _MARKUP

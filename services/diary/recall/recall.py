@@ -194,8 +194,8 @@ class Recall:
         found = {one.entry.id: one for one in [*best, *of_days]}
         groups: Deduplicator[_Found] = Deduplicator()
         for one in sorted(found.values(), key=lambda one: -one.score):
-            groups.put(one, one.entry.text)
-        return _in_their_places([_newest(group) for group in groups.all], top_k)
+            groups.add(one, one.entry.text)
+        return _in_their_places([_newest(group) for group in groups.groups], top_k)
 
     def _found(
         self, question: _Question, entries: Mapping[tuple[str, int], list[ScoredChunk]]
@@ -259,10 +259,10 @@ def _until(found: Iterator[_Found], groups: int) -> list[_Found]:
     """The first of what was found, as many as make so many groups that differ."""
     taken: Deduplicator[_Found] = Deduplicator()
     for one in found:
-        taken.put(one, one.entry.text)
-        if len(taken.all) >= groups:
+        taken.add(one, one.entry.text)
+        if len(taken.groups) >= groups:
             break
-    return [one for group in taken.all for one in group]
+    return [one for group in taken.groups for one in group]
 
 
 def _newest(group: Sequence[_Found]) -> tuple[_Found, list[_Found]]:

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from services.diary.entry import EntryDraft
 from services.diary.transfer.row import rejection
-from services.orchestrator.vllm.client import Json
+from services.orchestrator.http.json_body import Json
 
 
 def draft(fields: Json) -> EntryDraft:

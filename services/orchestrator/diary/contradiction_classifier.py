@@ -2,7 +2,8 @@
 
 from services.diary.conflicts import Pair, Verdict
 from services.errors import NoVerdict, UpstreamError
-from services.orchestrator.vllm.client import Json, VllmClient
+from services.orchestrator.http.json_body import Json
+from services.orchestrator.vllm.client import CHAT, VllmClient
 from services.persona.prompt import neutral_messages
 
 _QUESTION = """Two passages from one person's diary.
@@ -47,7 +48,7 @@ async def _ask(engine: VllmClient, a_date: str, a: str, b_date: str, b: str) -> 
         "chat_template_kwargs": {"enable_thinking": False},
     }
     try:
-        return _read(await engine.complete(body))
+        return _read(await engine.complete(CHAT, body))
     except UpstreamError as error:
         if error.status in _PAIRS_FAULT:
             raise NoVerdict(f"{error} to a question about a pair of passages") from error

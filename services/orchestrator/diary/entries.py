@@ -28,9 +28,8 @@ from services.orchestrator.diary.schemas import (
     Tags,
 )
 from services.orchestrator.http.errors import BODY, ERRORS, failures
-from services.orchestrator.http.json_body import json_body
+from services.orchestrator.http.json_body import Json, json_body
 from services.orchestrator.timezones import SCHEMA, timezone_of
-from services.orchestrator.vllm.client import Json
 
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)

@@ -10,7 +10,7 @@ from services.diary.transfer.formats import Format
 from services.orchestrator.dependencies import OwnerDep, StateDep
 from services.orchestrator.diary.filters import PickedDep
 from services.orchestrator.http.errors import ERRORS, failures
-from services.orchestrator.vllm.client import Json
+from services.orchestrator.http.json_body import Json
 
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
 _CONTENT: dict[str, Json] = {media_type.partition(";")[0]: {} for media_type in MEDIA_TYPES.values()}

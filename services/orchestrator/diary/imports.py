@@ -20,9 +20,9 @@ from services.orchestrator.diary.entries import written
 from services.orchestrator.diary.schemas import ImportAnswer
 from services.orchestrator.http.disconnect import ClientGone
 from services.orchestrator.http.errors import ERRORS, failures
+from services.orchestrator.http.json_body import Json
 from services.orchestrator.http.uploads import ImportLimits, upload
 from services.orchestrator.timezones import Timezone
-from services.orchestrator.vllm.client import Json
 
 log = logging.getLogger("ada.orchestrator")
 router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)

@@ -14,7 +14,7 @@ from services.orchestrator.dependencies import AppState, OwnerDep, StateDep, may
 from services.orchestrator.diary.schemas import ReflectionAnswer
 from services.orchestrator.http.errors import BODY, ERRORS, failures
 from services.orchestrator.http.json_body import JsonRoute
-from services.orchestrator.openai.messages import conversation
+from services.orchestrator.openai.messages import parse_conversation
 from services.orchestrator.openai.schemas import ChatMessage
 from services.orchestrator.reflection.request import (
     build_reflection_request,
@@ -54,7 +54,7 @@ async def reflect(wish: ReflectionRequest, state: StateDep, owner: OwnerDep) -> 
 
     The same conversation is written about once; one that has grown since, from what is new in it.
     """
-    turns = dialogue_turns(conversation(wish.messages).turns)
+    turns = dialogue_turns(parse_conversation(wish.messages).turns)
     if not any(turn["role"] == "user" for turn in turns):
         raise FieldError(
             "messages: nothing was said by the user, so there is nothing to write of", "messages"

@@ -1,90 +1,92 @@
-"""/v1/completions: text that goes on, without persona, template and diary."""
+"""/v1/completions: continues a text, without persona, template and diary."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from services.errors import InvalidRequest, UpstreamError
 from services.orchestrator.dependencies import AppState
 from services.orchestrator.http.api_keys import Caller
-from services.orchestrator.openai.diary_context import Diary, report
+from services.orchestrator.http.json_body import Json
+from services.orchestrator.openai.diary_context import DiaryContext, ada_report
 from services.orchestrator.openai.endpoint import Endpoint
-from services.orchestrator.openai.models import known_model
-from services.orchestrator.openai.parameters import check_answers, passed
-from services.orchestrator.openai.refusals import check_length, tidied
+from services.orchestrator.openai.models import check_model
+from services.orchestrator.openai.parameters import (
+    add_stream_options,
+    check_choice_count,
+    passthrough_parameters,
+)
 from services.orchestrator.openai.schemas import CompletionRequest
-from services.orchestrator.openai.sse import CompletionRelay
+from services.orchestrator.openai.sse import CompletionTransformer
 from services.orchestrator.vllm.client import COMPLETIONS
-from services.orchestrator.vllm.context_window import Room, answer_tokens, least_tokens
+from services.orchestrator.vllm.context_window import TokenBudget, answer_tokens, min_prompt_tokens
+from services.orchestrator.vllm.errors import readable_error
 from services.persona.neutraliser import find_mark
 
-Json = dict[str, Any]
 Prompt = str | list[str] | list[int] | list[list[int]]
 
 
 @dataclass
-class CompletionQuestion:
-    """What vLLM is asked for a completion."""
+class UpstreamCompletionRequest:
+    """The request to vLLM for a completion."""
 
     state: AppState
     body: Json
     ada: Json
-    usage: bool
+    include_usage: bool
     path: str = COMPLETIONS
 
-    def relay(self) -> CompletionRelay:
-        """For an answer that is streamed."""
-        return CompletionRelay(self.ada, None, usage=self.usage, listen=False)
+    def transformer(self) -> CompletionTransformer:
+        """Transforms the events of a streamed answer."""
+        return CompletionTransformer(self.ada, None, include_usage=self.include_usage, collect_text=False)
 
     def finish(self, answer: Json) -> str:
-        """Make a whole answer Ada's; nobody wants to know what was said."""
+        """Add the `ada` field to a non-streamed answer. Its text is not needed: nothing is recorded."""
         answer["ada"] = self.ada
         return ""
 
-    async def keep(self, said: str) -> None:
-        """Nothing is kept: it is no talk."""
+    async def record(self, text: str) -> None:
+        """Do nothing: a completion is no conversation to reflect on."""
 
     async def revise(self, error: UpstreamError) -> None:
         """Raises AdaError: there is nothing that could be left out of a text."""
         length = await self.state.context.length() if error.status == 400 else None
         if length is not None:
             for prompt in _prompts(self.body["prompt"]):
-                if room := await self._room(prompt, length):
-                    check_length(room, "prompt", error)
-        raise tidied(error)
+                if budget := await self._budget(prompt, length):
+                    budget.check("prompt", error)
+        raise readable_error(error)
 
-    async def _room(self, prompt: str | list[int], length: int) -> Room | None:
+    async def _budget(self, prompt: str | list[int], length: int) -> TokenBudget | None:
         answer = answer_tokens(self.body)
         if isinstance(prompt, list):
-            return Room(length, len(prompt), answer)
-        if least := least_tokens(len(prompt), length):
-            return Room(length, least, answer, at_least=True)
-        counted = await self.state.context.count({"model": self.body["model"], "prompt": prompt})
-        return None if counted is None else Room(length, counted, answer)
+            return TokenBudget(length, len(prompt), answer)
+        if bound := min_prompt_tokens(len(prompt), length):
+            return TokenBudget(length, bound, answer, is_lower_bound=True)
+        count = await self.state.context.count({"model": self.body["model"], "prompt": prompt})
+        return None if count is None else TokenBudget(length, count, answer)
 
 
-async def understand(asked: CompletionRequest, state: AppState, _caller: Caller) -> CompletionQuestion:
-    """The question for vLLM. Raises AdaError."""
+async def build_upstream_request(
+    request: CompletionRequest, state: AppState, _caller: Caller
+) -> UpstreamCompletionRequest:
+    """The request to vLLM. Raises AdaError."""
     adapter = state.adapter()
-    known_model(asked.model)
-    extra = passed(asked.model_extra)
-    prompts = _prompts(asked.prompt)
+    check_model(request.model)
+    extra = passthrough_parameters(request.model_extra)
+    prompts = _prompts(request.prompt)
     if not prompts or [] in prompts:
-        raise InvalidRequest("prompt: an empty list: send a text or token ids", "prompt")
-    check_answers(len(prompts), extra.fields.get("n"), state.most_answers)
-    if not asked.ada.allow_control_tokens:
-        _check_marks(asked.prompt)
-    body: Json = {**extra.fields, "model": asked.model, "prompt": asked.prompt}
-    usage = False
-    if asked.stream:
-        options = asked.stream_options.model_dump() if asked.stream_options else {}
-        usage = bool(options.get("include_usage"))
-        body |= {"stream": True, "stream_options": {**options, "include_usage": True}}
+        raise InvalidRequest("prompt: must not be an empty list: send a text or token ids", "prompt")
+    check_choice_count(len(prompts), extra.fields.get("n"), state.most_answers)
+    if not request.ada.allow_control_tokens:
+        _check_marks(request.prompt)
+    body: Json = {**extra.fields, "model": request.model, "prompt": request.prompt}
+    include_usage = add_stream_options(body, request)
     ignored = state.metrics.count_ignored(extra.ignored)
-    return CompletionQuestion(state, body, report(asked.model, adapter, Diary("off"), ignored), usage)
+    ada = ada_report(request.model, adapter, DiaryContext("off"), ignored)
+    return UpstreamCompletionRequest(state, body, ada, include_usage)
 
 
 def _prompts(prompt: Prompt) -> list[str] | list[list[int]]:
-    """Each text or row of token ids that is to be gone on from."""
+    """Each text, or list of token ids, that is to be continued."""
     if isinstance(prompt, str):
         return [prompt]
     if prompt and isinstance(prompt[0], int):
@@ -93,21 +95,21 @@ def _prompts(prompt: Prompt) -> list[str] | list[list[int]]:
 
 
 def _check_marks(prompt: Prompt) -> None:
-    """Text that would write a control token is refused, not altered. Token ids are meant by who sends them.
+    """Reject text that would write a control token; it is not altered. Token ids are never rejected.
 
-    Raises RequestRefused, naming the first mark and its place.
+    Raises InvalidRequest, naming the first mark and its position.
     """
-    for place, text in enumerate([prompt] if isinstance(prompt, str) else prompt):
+    for i, text in enumerate([prompt] if isinstance(prompt, str) else prompt):
         if not isinstance(text, str) or (start := find_mark(text)) < 0:
             continue
-        where = "prompt" if isinstance(prompt, str) else f"prompt[{place}]"
+        path = "prompt" if isinstance(prompt, str) else f"prompt[{i}]"
         mark = text[start : text.find(">", start) + 1][:40]
         raise InvalidRequest(
-            f"{where}: {mark!r} at character {start} is a control mark: set ada.allow_control_tokens "
-            "to true to have it read as a control token, send token ids, or take it out",
-            where,
+            f"{path}: {mark!r} at character {start} is a control mark: set ada.allow_control_tokens "
+            "to true to have it read as a control token, send token ids, or remove it",
+            path,
             "control_token",
         )
 
 
-endpoint = Endpoint(CompletionRequest, understand)
+endpoint = Endpoint(CompletionRequest, build_upstream_request)

@@ -1,6 +1,6 @@
-"""What OpenAI's routes have in common: from the bytes of a request to an answer, whole or streamed.
+"""What OpenAI's routes share: from the bytes of a request to its answer, complete or streamed.
 
-Plain ASGI and no route of the framework's, whose machinery would cost as much as all the rest of a request
+Plain ASGI, and no route of the framework, whose machinery would cost as much as all the rest of a request
 (docs/measurements/voice.md).
 """
 
@@ -25,86 +25,96 @@ from services.orchestrator.http.api_keys import Caller
 from services.orchestrator.http.auth import caller_of
 from services.orchestrator.http.disconnect import ClientGone, cancel_on_disconnect
 from services.orchestrator.http.json_body import Json, json_body
-from services.orchestrator.openai.schemas import AdaOptions, AdaRequestOptions
-from services.orchestrator.openai.sse import SseResponse, SseTransformer, ended, relayed
+from services.orchestrator.openai.schemas import AdaOptions, BaseRequest
+from services.orchestrator.openai.sse import SseResponse, SseTransformer, shutdown_error, transformed
 from services.orchestrator.vllm.client import Event
-from services.orchestrator.vllm.upstream import encode
+from services.orchestrator.vllm.validation import encode
 
 log = logging.getLogger("ada.orchestrator")
 REFLECT_HEADER = "X-Ada-Reflect"
-_KIND = re.compile(r"str|list\[.*")  # what of several kinds a field can be; no part of its place
-Asked = TypeVar("Asked", bound=AdaRequestOptions)
+# Pydantic's path of an error names the member of a union that it tried, which is no part of the field's path.
+_UNION_MEMBER = re.compile(r"str|list\[.*")
+# The names of the counts in a completion's usage, and in a response's.
+_USAGE_FIELDS = {
+    "prompt": ("prompt_tokens", "input_tokens"),
+    "completion": ("completion_tokens", "output_tokens"),
+}
+RequestT = TypeVar("RequestT", bound=BaseRequest)
 
 
-class Question(Protocol):
-    """What vLLM is asked for one request, and how its answer becomes Ada's."""
+class UpstreamRequest(Protocol):
+    """The request to vLLM for one request of a client, and how its answer becomes Ada's."""
 
     path: str
     body: Json
 
-    def relay(self) -> SseTransformer:
-        """For an answer that is streamed."""
+    def transformer(self) -> SseTransformer:
+        """Transforms the events of a streamed answer."""
 
     def finish(self, answer: Json) -> str:
-        """Make a whole answer Ada's; returns what she said."""
+        """Add the `ada` field to a non-streamed answer; return the assistant's text."""
 
-    async def keep(self, said: str) -> None:
-        """Do what is to be done with her answer when the client has it."""
+    async def record(self, text: str) -> None:
+        """Record the exchange for reflection, once the client has the answer."""
 
     async def revise(self, error: UpstreamError) -> None:
-        """Change what vLLM refused so that it is asked once more. Raises AdaError when nothing can be."""
+        """Change the request after vLLM rejected it, so that it can be sent again.
+
+        Raises AdaError when there is nothing to change.
+        """
 
 
-Understand = Callable[[Asked, AppState, Caller], Awaitable[Question]]
+UpstreamRequestBuilder = Callable[[RequestT, AppState, Caller], Awaitable[UpstreamRequest]]
 
 
-class Endpoint(Generic[Asked]):
+class Endpoint(Generic[RequestT]):
     """An ASGI application for one of OpenAI's routes."""
 
-    def __init__(self, schema: type[Asked], understand: Understand[Asked]) -> None:
+    def __init__(self, schema: type[RequestT], build: UpstreamRequestBuilder[RequestT]) -> None:
         self.schema = schema
-        self._understand = understand
+        self._build_upstream_request = build
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, as long as its client is there. Raises AdaError."""
-        request = Request(scope, receive)
-        state = cast(AppState, request.app.state.ada)
-        caller = caller_of(request)
-        asked = read(self.schema, await json_body(request))
-        reflects = reflects_on(request.headers, asked.ada)
+        """Answer a request as long as its client is connected. Raises AdaError."""
+        http_request = Request(scope, receive)
+        state = cast(AppState, http_request.app.state.ada)
+        caller = caller_of(http_request)
+        request = parse_request(self.schema, await json_body(http_request))
+        may_reflect = allows_reflection(http_request.headers, request.ada)
         answer = _Answer(state, caller, state.limits.admit(caller))
         try:
             async with cancel_on_disconnect(receive):
-                question = await self._understand(asked, state, caller)
-                response = answer.streamed(question) if asked.stream else await answer.whole(question)
+                upstream = await self._build_upstream_request(request, state, caller)
+                response = answer.stream(upstream) if request.stream else await answer.complete(upstream)
                 await response(scope, receive, send)
         except ClientGone:
-            log.info("the client went away before its answer was whole")
+            log.info("the client disconnected before its answer was complete")
             return
-        except asyncio.CancelledError:  # at Ada's own end, when her patience is over
-            if answer.stream and answer.stream.begun:
+        except asyncio.CancelledError:  # at Ada's own shutdown, when DRAIN_S is over
+            if answer.response and answer.response.started:
                 return
-            raise ended() from None
-        if reflects and not (answer.stream and answer.stream.cut):
-            await question.keep(answer.said)
+            raise shutdown_error() from None
+        if may_reflect and not (answer.response and answer.response.failed):
+            await upstream.record(answer.text)
 
 
-def read(schema: type[Asked], body: Json) -> Asked:
-    """A request. Raises RequestRefused, naming the field at fault."""
+def parse_request(schema: type[RequestT], body: Json) -> RequestT:
+    """Validate a request. Raises InvalidRequest, naming the field at fault."""
     try:
         return schema.model_validate(body)
     except ValidationError as error:
         first = error.errors()[0]
-        where = place(first["loc"])
+        path = field_path(first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
         code = "array_above_max_length" if first["type"] == "too_long" else None
-        raise InvalidRequest(f"{where}: {reason}", where, code) from None
+        raise InvalidRequest(f"{path}: {reason}", path, code) from None
 
 
-def reflects_on(headers: Mapping[str, str], options: AdaOptions) -> bool:
-    """Whether Ada may write about this chat: unless the field or the header says no.
+def allows_reflection(headers: Mapping[str, str], options: AdaOptions) -> bool:
+    """Whether Ada may reflect on this chat: unless the field or the header forbids it.
 
-    The header is for front ends that can set no field. Raises RequestRefused for a value that says neither.
+    The header is for front ends that can't set a field. Raises InvalidRequest for other values than on and
+    off.
     """
     value = headers.get(REFLECT_HEADER, "on").strip().lower()
     if value not in ("on", "off"):
@@ -112,82 +122,82 @@ def reflects_on(headers: Mapping[str, str], options: AdaOptions) -> bool:
     return options.reflect and value == "on"
 
 
-def place(loc: tuple[int | str, ...]) -> str:
-    """A field's place as OpenAI writes it: messages[0].role."""
-    fields = takewhile(lambda part: isinstance(part, int) or not _KIND.fullmatch(part), loc)
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fields)
+def field_path(loc: tuple[int | str, ...]) -> str:
+    """A field's path as OpenAI writes it: messages[0].role."""
+    parts = takewhile(lambda part: isinstance(part, int) or not _UNION_MEMBER.fullmatch(part), loc)
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
     return path.removeprefix(".")
 
 
 @dataclass
 class _Answer:
-    """One answer on its way, and its account."""
+    """One answer: requested from vLLM, sent to the client, and charged to the caller's limits."""
 
     state: AppState
     caller: Caller
-    limits: Mapping[str, str]  # headers that tell how much is left
-    stream: SseResponse | None = None
-    said: str = ""
+    limit_headers: Mapping[str, str]
+    response: SseResponse | None = None  # of a streamed answer
+    text: str = ""
 
-    async def whole(self, question: Question) -> Response:
-        answer = cast(Json, await self._asked(question))
-        self.said = question.finish(answer)
-        self._account(answer.get("usage") or {})
-        return Response(encode(answer), media_type="application/json", headers=dict(self.limits))
+    async def complete(self, upstream: UpstreamRequest) -> Response:
+        answer = await self._complete(upstream)
+        self.text = upstream.finish(answer)
+        self._charge(answer.get("usage") or {})
+        return Response(encode(answer), media_type="application/json", headers=dict(self.limit_headers))
 
-    async def _asked(self, question: Question) -> Mapping[str, object]:
+    async def _complete(self, upstream: UpstreamRequest) -> Json:
         while True:
             try:
-                return await self.state.engine.whole(question.path, question.body)
+                return await self.state.engine.complete(upstream.path, upstream.body)
             except UpstreamError as error:
-                await question.revise(error)
+                await upstream.revise(error)
 
-    def streamed(self, question: Question) -> ASGIApp:
-        relay = question.relay()
-        events = self._events(question, relay)
-        self.stream = SseResponse(events, relay.failure, self.state.keep_alive_s, self.limits)
-        return self.stream
+    def stream(self, upstream: UpstreamRequest) -> ASGIApp:
+        transformer = upstream.transformer()
+        self.response = SseResponse(
+            self._events(upstream, transformer),
+            transformer.failure,
+            self.state.keep_alive_s,
+            self.limit_headers,
+        )
+        return self.response
 
-    async def _events(self, question: Question, relay: SseTransformer) -> AsyncGenerator[bytes]:
-        events, metrics = 0, self.state.metrics
-        before = time.monotonic()
+    async def _events(self, upstream: UpstreamRequest, transformer: SseTransformer) -> AsyncGenerator[bytes]:
+        count, metrics = 0, self.state.metrics
+        previous = time.monotonic()
         try:
             async with (
-                self._stream(question) as pieces,
-                aclosing(relayed(pieces, relay)) as ready,
+                self._upstream_events(upstream) as events,
+                aclosing(transformed(events, transformer)) as ready,
             ):
-                async for event in ready:
+                async for data in ready:
                     now = time.monotonic()
-                    (metrics.token_gap if events else metrics.first_token).observe(now - before)
-                    before, events = now, events + 1
-                    yield event
+                    (metrics.token_gap if count else metrics.first_token).observe(now - previous)
+                    previous, count = now, count + 1
+                    yield data
         finally:
-            self.said = "".join(relay.said)
-            # Whoever goes away early is charged for what has come: an event is a token.
-            self._account(relay.usage or {"completion_tokens": events, "total_tokens": events})
+            self.text = "".join(transformer.texts)
+            # A client that disconnects early is charged for what it got: an event is a token.
+            self._charge(transformer.usage or {"completion_tokens": count, "total_tokens": count})
 
     @asynccontextmanager
-    async def _stream(self, question: Question) -> AsyncIterator[AsyncIterator[Event]]:
+    async def _upstream_events(self, upstream: UpstreamRequest) -> AsyncIterator[AsyncIterator[Event]]:
         async with AsyncExitStack() as stack:
-            pieces = None
-            while pieces is None:
-                stream = self.state.engine.stream(question.path, question.body)
+            events = None
+            while events is None:
+                stream = self.state.engine.stream(upstream.path, upstream.body)
                 try:
-                    pieces = await stack.enter_async_context(stream)
+                    events = await stack.enter_async_context(stream)
                 except UpstreamError as error:
-                    await question.revise(error)
-            yield pieces
+                    await upstream.revise(error)
+            yield events
 
-    def _account(self, usage: Json) -> None:
-        self.state.limits.spend(self.caller, tokens_of(usage))
-        for kind, names in _KINDS.items():
+    def _charge(self, usage: Json) -> None:
+        self.state.limits.spend(self.caller, total_tokens(usage))
+        for kind, names in _USAGE_FIELDS.items():
             self.state.metrics.tokens.labels(kind).inc(sum(usage.get(name) or 0 for name in names))
 
 
-# A completion's names of it, and a response's.
-_KINDS = {"prompt": ("prompt_tokens", "input_tokens"), "completion": ("completion_tokens", "output_tokens")}
-
-
-def tokens_of(usage: Mapping[str, Any]) -> int:
-    """How many tokens an answer has cost, with its prompt."""
+def total_tokens(usage: Mapping[str, Any]) -> int:
+    """Tokens of an answer and its prompt."""
     return int(usage.get("total_tokens") or 0)

@@ -1,7 +1,8 @@
-"""From a request's messages to plain text turns; what Ada's template can't show is refused by its place.
+"""Parses a request's messages into turns of plain text; rejects what Ada's template can't show.
 
-What another model left in a conversation is set aside and named in `ada.ignored`: its tool calls, their
-results and its thoughts. Only when no user turn follows, and the answer would rest on them, are they refused.
+What another model left in a conversation is ignored, and named in `ada.ignored`: its tool calls, their
+results and its reasoning. They are rejected only if no user turn follows, so that the answer would depend on
+them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,77 +15,83 @@ from services.persona.prompt import ROLES
 
 TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 TOOL_ROLES = ("tool", "function")
-_CALLS = ("tool_calls", "function_call")
-_SET_ASIDE = ("reasoning_content", "reasoning", "name")
-PREFILL_SPACE = "prefill_whitespace"
+_TOOL_CALLS = ("tool_calls", "function_call")
+_IGNORED_FIELDS = ("reasoning_content", "reasoning", "name")
+PREFILL_WHITESPACE = "prefill_whitespace"
 Turn = dict[str, str]
 
 
 @dataclass
 class Conversation:
-    """Role and text of each turn, and the kinds of what was set aside."""
+    """Role and text of each turn, and the kinds of content that were ignored."""
 
     turns: list[Turn] = field(default_factory=list)
-    ignored: dict[str, None] = field(default_factory=dict)  # in order, each once
+    ignored: dict[str, None] = field(default_factory=dict)  # in order, without duplicates
 
 
-def conversation(messages: Sequence[ChatMessage], name: str = "messages", first: int = 0) -> Conversation:
-    """The conversation in these messages. Raises FieldError, naming the message by its place in `name`."""
-    found = Conversation()
-    newest_user = max((place for place, one in enumerate(messages) if one.role == "user"), default=-1)
-    for place, message in enumerate(messages):
-        _read(message, f"{name}[{first + place}]", found, name, is_past=place < newest_user)
-    return found
+def parse_conversation(
+    messages: Sequence[ChatMessage], name: str = "messages", first: int = 0
+) -> Conversation:
+    """The conversation in these messages, the first of which is number `first` of the field `name`.
+
+    Raises FieldError, naming the message by its path.
+    """
+    conversation = Conversation()
+    newest_user = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
+    for i, message in enumerate(messages):
+        _add_message(conversation, message, name, f"{name}[{first + i}]", is_past=i < newest_user)
+    return conversation
 
 
-def _read(message: ChatMessage, where: str, found: Conversation, name: str, *, is_past: bool) -> None:
+def _add_message(
+    conversation: Conversation, message: ChatMessage, name: str, path: str, *, is_past: bool
+) -> None:
     extra = message.model_extra or {}
     if extra.get("audio"):
-        raise InvalidRequest(f"{where}.audio: Ada has no voice", f"{where}.audio")
+        raise InvalidRequest(f"{path}.audio: Ada does not support audio", f"{path}.audio")
     if is_past and message.role in TOOL_ROLES:
-        found.ignored[f"{name}[].{message.role}"] = None
+        conversation.ignored[f"{name}[].{message.role}"] = None
         return
-    calls = [call for call in _CALLS if extra.get(call)]
+    calls = [call for call in _TOOL_CALLS if extra.get(call)]
     for call in calls:
         if not is_past:
             raise InvalidRequest(
-                f"{where}.{call}: there are no tools, so no answer can go on from one", f"{where}.{call}"
+                f"{path}.{call}: Ada has no tools, so she can't continue from a tool call", f"{path}.{call}"
             )
-        found.ignored[f"{name}[].{call}"] = None
-    text = text_of(message.content, f"{where}.content") or _refusal(extra)
+        conversation.ignored[f"{name}[].{call}"] = None
+    text = content_text(message.content, f"{path}.content") or _refusal(extra)
     if calls and not text:
         return
-    found.ignored |= {f"{name}[].{kind}": None for kind in _SET_ASIDE if extra.get(kind)}
-    found.turns.append({"role": _role(message.role, where), "content": text})
+    conversation.ignored |= {f"{name}[].{kind}": None for kind in _IGNORED_FIELDS if extra.get(kind)}
+    conversation.turns.append({"role": _role(message.role, path), "content": text})
 
 
-def check_prefill(turns: Sequence[Turn], fields: Mapping[str, Any], ignored: dict[str, None]) -> None:
-    """The template trims every turn: of a beginning that Ada goes on from, the space around it is lost."""
+def report_prefill_whitespace(conversation: Conversation, fields: Mapping[str, Any]) -> None:
+    """Report that the template, which trims every turn, drops the whitespace around a prefilled answer."""
+    turns = conversation.turns
     if (
         fields.get("continue_final_message")
         and turns
         and turns[-1]["content"] != turns[-1]["content"].strip()
     ):
-        ignored[PREFILL_SPACE] = None
+        conversation.ignored[PREFILL_WHITESPACE] = None
 
 
-def text_of(content: str | Sequence[Mapping[str, Any]] | None, where: str) -> str:
-    """The text of a message's content. Raises RequestRefused for a part that is no text."""
+def content_text(content: str | Sequence[Mapping[str, Any]] | None, path: str) -> str:
+    """The text of a message's content. Raises InvalidRequest for a part that is not text."""
     if content is None or isinstance(content, str):
         return content or ""
-    return "\n".join(_texts(content, where))
+    return "\n".join(_part_texts(content, path))
 
 
-def _texts(parts: Sequence[Mapping[str, Any]], where: str) -> Iterator[str]:
-    for place, part in enumerate(parts):
+def _part_texts(parts: Sequence[Mapping[str, Any]], path: str) -> Iterator[str]:
+    for i, part in enumerate(parts):
         kind = part.get("type")
         if kind not in TEXT_PARTS:
-            raise InvalidRequest(
-                f"{where}[{place}].type is {kind!r}: Ada reads text only", f"{where}[{place}].type"
-            )
+            raise InvalidRequest(f"{path}[{i}].type is {kind!r}: Ada reads only text", f"{path}[{i}].type")
         text = part.get("refusal" if kind == "refusal" else "text")
         if not isinstance(text, str):
-            raise InvalidRequest(f"{where}[{place}].text: a text is needed", f"{where}[{place}].text")
+            raise InvalidRequest(f"{path}[{i}].text: must be a string", f"{path}[{i}].text")
         yield text
 
 
@@ -93,9 +100,9 @@ def _refusal(extra: Mapping[str, Any]) -> str:
     return refusal if isinstance(refusal, str) else ""
 
 
-def _role(role: str, where: str) -> str:
+def _role(role: str, path: str) -> str:
     if role == "developer":
         return "system"
     if role not in ROLES:
-        raise UnknownRole(f"{where}.role is {role!r}; use one of {', '.join(ROLES)}", f"{where}.role")
+        raise UnknownRole(f"{path}.role is {role!r}; use one of {', '.join(ROLES)}", f"{path}.role")
     return role

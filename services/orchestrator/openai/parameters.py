@@ -1,7 +1,8 @@
-"""Which fields of a request go to vLLM as they are, which are set aside, and which are refused by name.
+"""Sorts a request's other fields: passed on to vLLM, reported as ignored, dropped, or rejected.
 
-Clients send much by habit: what can't change an answer of Ada's is dropped, what might have is dropped and
-told in `ada.ignored`, and only what asks for something that she can't do is refused.
+Clients send many fields by habit. A field that can't change an answer of Ada's is dropped; one that might
+have changed it is dropped and reported in `ada.ignored`. Only a field that asks for what Ada can't do is
+rejected.
 """
 
 from collections.abc import Mapping
@@ -9,28 +10,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.errors import InvalidRequest
-from services.orchestrator.vllm.client import Json
+from services.orchestrator.http.json_body import Json
+from services.orchestrator.openai.schemas import ChatRequest, CompletionRequest
 
-# Ada's template has no place for these, or vLLM would take them from its operator alone.
-_REFUSED = {
-    "audio": "Ada has no voice",
-    "chat_template": "the model is asked with the template of its training",
-    "prompt_embeds": "Ada reads text",
-    "mm_processor_kwargs": "Ada reads text",
-    "media_io_kwargs": "Ada reads text",
+# Ada's template can't show these, or vLLM would accept them from its operator alone.
+_UNSUPPORTED = {
+    "audio": "Ada does not produce audio",
+    "chat_template": "the model is always used with the template of its training",
+    "prompt_embeds": "Ada reads only text",
+    "mm_processor_kwargs": "Ada reads only text",
+    "media_io_kwargs": "Ada reads only text",
     "documents": "Ada's template has no documents: put them into a message",
-    "prompt": "stored prompts are not kept here: send the text",
+    "prompt": "stored prompts are not supported: send the text",
     "previous_response_id": "nothing is stored here: send the whole conversation",
     "conversation": "nothing is stored here: send the whole conversation",
     "background": "nothing is stored here: wait for the answer",
-    "kv_transfer_params": "they are vLLM's own",
-    "ec_transfer_params": "they are vLLM's own",
+    "kv_transfer_params": "it is reserved for vLLM itself",
+    "ec_transfer_params": "it is reserved for vLLM itself",
 }
 _LISTS = ("tools", "functions")
-# Dropped, and told when they are not empty: without them an answer may be another.
-_TOLD = (*_LISTS, "web_search_options", "prediction", "verbosity", "store")
-# Dropped without a word. vLLM keys its work by the request's id, so two clients who send the same one must
-# not meet; the others would choose among tools that are not there, or are notes for a platform with accounts.
+# Dropped, and reported when they are not empty: with them the answer might have been different.
+_REPORTED = (*_LISTS, "web_search_options", "prediction", "verbosity", "store")
+# Dropped silently. vLLM keys its work by the request's id, so two clients that send the same id must not
+# meet; the others choose among tools that do not exist, or are notes for a platform with accounts.
 _DROPPED = (
     "request_id",
     "tool_choice",
@@ -44,57 +46,71 @@ _DROPPED = (
     "service_tier",
 )
 _EMPTY: tuple[object, ...] = (None, [], {}, False)
-_OPEN_CHOICES = ("none", "auto")
-_SPOKEN = ["text"]
-MOST_ANSWERS = 128  # to one prompt; OpenAI's own limit
+_OPTIONAL_TOOL_MODES = ("none", "auto")
+_TEXT_ONLY = ["text"]
+MAX_CHOICES = 128  # to one prompt; OpenAI's own limit
 
 
 @dataclass(frozen=True)
 class PassthroughParameters:
-    """The fields that go on to vLLM, and the names of those that were set aside."""
+    """The fields that are passed on to vLLM, and the names of those that were ignored."""
 
     fields: Json
     ignored: tuple[str, ...]
 
 
-def passed(fields: Mapping[str, Any] | None) -> PassthroughParameters:
-    """Sort the fields of a request. Raises RequestRefused, naming the first that can't be."""
+def passthrough_parameters(fields: Mapping[str, Any] | None) -> PassthroughParameters:
+    """Sort the fields of a request. Raises InvalidRequest, naming the first field that is not supported."""
     fields = fields or {}
-    for name, why in _REFUSED.items():
+    for name, reason in _UNSUPPORTED.items():
         if fields.get(name) not in _EMPTY:
-            raise _unsupported(name, why)
-    if fields.get("modalities") not in (None, _SPOKEN):
-        raise _unsupported("modalities", "Ada answers in text")
+            raise _unsupported(name, reason)
+    if fields.get("modalities") not in (None, _TEXT_ONLY):
+        raise _unsupported("modalities", "Ada answers only in text")
     for name in _LISTS:
         if fields.get(name) not in _EMPTY and not isinstance(fields[name], list):
-            raise InvalidRequest(f"{name}: a list is needed", name)
+            raise InvalidRequest(f"{name}: must be a list", name)
     for name in ("tool_choice", "function_call"):
-        if _demands_tool(fields.get(name)):
+        if _requires_tool(fields.get(name)):
             raise _unsupported(name, 'Ada has no tools to call: leave it out, or send "auto" or "none"')
-    _check_number(fields.get("n"))
-    ignored = tuple(name for name in _TOLD if fields.get(name) not in _EMPTY or _is_wish(name, fields))
-    rest = {name: value for name, value in fields.items() if name not in _DROPPED and name not in _TOLD}
-    return PassthroughParameters(rest, ignored)
+    _check_n(fields.get("n"))
+    ignored = tuple(name for name in _REPORTED if _asks_for_something(name, fields.get(name)))
+    passed_on = {
+        name: value for name, value in fields.items() if name not in _DROPPED and name not in _REPORTED
+    }
+    return PassthroughParameters(passed_on, ignored)
 
 
-def check_answers(prompts: int, n: object, most: int) -> None:
-    """Raises RequestRefused when a request asks for more answers than `most`."""
-    answers = prompts * (n if isinstance(n, int) else 1)
-    if answers > most:
+def check_choice_count(prompts: int, n: object, max_choices: int) -> None:
+    """Raises InvalidRequest when a request asks for more answers than `max_choices`, over all its prompts."""
+    choices = prompts * (n if isinstance(n, int) else 1)
+    if choices > max_choices:
         raise InvalidRequest(
-            f"{prompts} prompts, each answered {answers // prompts} times, are {answers} answers: a request "
-            f"takes {most} at most (MAX_ANSWERS_A_REQUEST); send several requests",
+            f"{prompts} prompts with {choices // prompts} answers each are {choices} answers: "
+            f"a request may ask for {max_choices} (MAX_ANSWERS_A_REQUEST); send several requests",
             "prompt" if prompts > 1 else "n",
         )
 
 
-def _is_wish(name: str, fields: Mapping[str, Any]) -> bool:
-    """An empty `web_search_options` still asks for a search."""
-    return name == "web_search_options" and fields.get(name) == {}
+def add_stream_options(body: Json, request: ChatRequest | CompletionRequest) -> bool:
+    """Add the options of a streamed answer to vLLM's request; returns whether the client wants the usage.
+
+    vLLM is always asked for the usage: a key's tokens are counted by it.
+    """
+    if not request.stream:
+        return False
+    options = request.stream_options.model_dump() if request.stream_options else {}
+    body |= {"stream": True, "stream_options": {**options, "include_usage": True}}
+    return bool(options.get("include_usage"))
 
 
-def _demands_tool(choice: object) -> bool:
-    """Whether a choice can only be met by calling a tool."""
+def _asks_for_something(name: str, value: object) -> bool:
+    """Whether a field is not empty. An empty `web_search_options` still asks for a search."""
+    return value not in _EMPTY or (name == "web_search_options" and value == {})
+
+
+def _requires_tool(choice: object) -> bool:
+    """Whether a choice can only be fulfilled by calling a tool."""
     match choice:
         case None | False | "none" | "auto" | {"type": "none" | "auto"}:
             return False
@@ -104,15 +120,15 @@ def _demands_tool(choice: object) -> bool:
             "type": "allowed_tools",
             "mode": mode,
         }:
-            return mode not in _OPEN_CHOICES
+            return mode not in _OPTIONAL_TOOL_MODES
     return True
 
 
-def _unsupported(name: str, why: str) -> InvalidRequest:
-    return InvalidRequest(f"{name}: {why}", name, "unsupported_parameter")
+def _unsupported(name: str, reason: str) -> InvalidRequest:
+    return InvalidRequest(f"{name}: {reason}", name, "unsupported_parameter")
 
 
-def _check_number(n: object) -> None:
-    """Not left to vLLM: a stream is made ready for so many answers before it is asked."""
-    if n is not None and (type(n) is not int or not 1 <= n <= MOST_ANSWERS):
-        raise InvalidRequest(f"n: a whole number from 1 to {MOST_ANSWERS} is needed", "n")
+def _check_n(n: object) -> None:
+    """Not left to vLLM: a stream is prepared for this many answers before vLLM gets the request."""
+    if n is not None and (type(n) is not int or not 1 <= n <= MAX_CHOICES):
+        raise InvalidRequest(f"n: must be an integer from 1 to {MAX_CHOICES}", "n")

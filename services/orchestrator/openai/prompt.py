@@ -1,4 +1,4 @@
-"""The messages that the model is shown: the conversation, for Ada who she is, and what her diary recalls."""
+"""The prompt of a conversation: Ada's persona, the conversation, and the diary entries that she recalls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,73 +6,76 @@ from dataclasses import dataclass
 from services.errors import UpstreamError
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.openai.diary_context import Diary, recollect
+from services.orchestrator.http.json_body import Json
+from services.orchestrator.openai.diary_context import DiaryContext, recall_context
 from services.orchestrator.openai.messages import Turn
 from services.orchestrator.openai.models import ADA, BASE
-from services.orchestrator.openai.refusals import check_length, tidied
 from services.orchestrator.openai.schemas import AdaOptions
 from services.orchestrator.reflection.idle_reflection import record
-from services.orchestrator.vllm.client import Json
-from services.orchestrator.vllm.context_window import TOKENS_A_TURN
+from services.orchestrator.vllm.context_window import TOKENS_PER_TURN
+from services.orchestrator.vllm.errors import readable_error
 from services.persona.prompt import build_messages, diary_block, neutral_messages
 
 
 @dataclass
 class Prompt:
-    """What the model is shown, and how it came about."""
+    """The messages that the model gets, and what they are made of."""
 
     model: str
-    turns: list[Turn]  # of the conversation, with every control mark made inert
-    neutralized: int  # control marks that were made inert
-    diary: Diary
+    turns: list[Turn]  # of the conversation, with every control mark neutralized
+    neutralized: int  # control marks
+    diary: DiaryContext
     adapter: Adapter
 
     def messages(self) -> list[Turn]:
-        """With the diary's block, if it has one."""
+        """All messages, with the diary's block if entries were recalled."""
         return self._messages(self.diary)
 
     def without_diary(self) -> list[Turn]:
-        """The same without it."""
-        return self._messages(Diary("off"))
+        """All messages but the diary's block."""
+        return self._messages(DiaryContext("off"))
 
     async def fit(self, body: Json, state: AppState) -> None:
-        """Shrink the diary's block to what the conversation and its answer leave free."""
-        if not self.diary.recalled:
+        """Shrink the diary's block to the tokens that the conversation and its answer leave free."""
+        if not self.diary.hits:
             return
         header = diary_block(self.adapter.persona, ())["content"]
-        most = state.budget_tokens + len(header.encode()) + TOKENS_A_TURN
-        room = await state.context.room(body, self.without_diary(), most)
-        if room is not None and room.left < most:
-            await self.diary.fit(room, header, state.tokens)
+        block_tokens = state.budget_tokens + len(header.encode()) + TOKENS_PER_TURN
+        budget = await state.context.budget(body, self.without_diary(), min_free=block_tokens)
+        if budget is not None and budget.free < block_tokens:
+            await self.diary.fit(budget, header, state.tokens)
 
-    def _messages(self, diary: Diary) -> list[Turn]:
+    def _messages(self, diary: DiaryContext) -> list[Turn]:
         if self.model == ADA:
-            return build_messages(self.adapter.persona, self.turns, diary.shown())
+            return build_messages(self.adapter.persona, self.turns, diary.blocks())
         return list(self.turns)
 
 
-async def prepare_prompt(
+async def build_prompt(
     model: str, turns: Sequence[Turn], options: AdaOptions, body: Json, state: AppState, owner: str
 ) -> Prompt:
     """The prompt for a conversation, within the model's context. `body` has the request's other fields."""
     neutral = neutral_messages(turns)
-    # A mark is made inert by one character more.
-    added = sum(
+    # Each neutralized mark is one character longer.
+    neutralized = sum(
         len(after["content"]) - len(before["content"]) for before, after in zip(turns, neutral, strict=True)
     )
     if model == BASE or not options.diary:
-        diary = Diary("off")
+        diary = DiaryContext("off")
     else:
         question = next((turn["content"] for turn in reversed(turns) if turn["role"] == "user"), "")
-        diary = await recollect(question, options, state, owner)
-    prompt = Prompt(model, neutral, added, diary, state.adapter())
+        diary = await recall_context(question, options, state, owner)
+    prompt = Prompt(model, neutral, neutralized, diary, state.adapter())
     await prompt.fit(body, state)
     return prompt
 
 
 @dataclass
-class Exchange:
-    """The conversation, what vLLM is asked, and the `ada` of the answer."""
+class ConversationRequest:
+    """The request to vLLM for the next turn of a conversation, and the `ada` field of the answer.
+
+    What /v1/chat/completions and /v1/responses share.
+    """
 
     turns: list[Turn]
     owner: str
@@ -80,24 +83,24 @@ class Exchange:
     prompt: Prompt
     body: Json
     ada: Json
-    field: str  # of the body, that holds the prompt
+    prompt_field: str  # of the body
 
-    async def keep(self, said: str) -> None:
-        """Keep the talk with her answer, for her to write about when it has gone quiet."""
+    async def record(self, text: str) -> None:
+        """Record the conversation with the answer, so that Ada can reflect on it when it has become idle."""
         if self.prompt.diary.status != "off":
-            await record(self.state, self.owner, self.turns, said)
+            await record(self.state, self.owner, self.turns, text)
 
     async def revise(self, error: UpstreamError) -> None:
-        """Leave the diary out of what vLLM refused: it may be the cause. Raises AdaError without one.
+        """Remove the diary from a request that vLLM rejected. Raises AdaError when it contains none.
 
-        The budget was kept when the prompt was made: this is for what was counted wrongly, or not at all.
+        The prompt was built within its budget; this is for tokens that were counted wrongly, or not at all.
         """
         if error.status != 400:
-            raise tidied(error)
-        if room := await self.state.context.overflow(self.body, self.prompt.without_diary()):
-            check_length(room, self.field, error)
-        if not self.prompt.diary.recalled:
-            raise tidied(error)
-        self.prompt.diary.drop("the model server refused this conversation with entries of the diary in it")
-        self.body[self.field] = self.prompt.messages()
+            raise readable_error(error)
+        if budget := await self.state.context.exact_budget(self.body, self.prompt.without_diary()):
+            budget.check(self.prompt_field, error)
+        if not self.prompt.diary.hits:
+            raise readable_error(error)
+        self.prompt.diary.drop("the model server rejected this conversation with diary entries in it")
+        self.body[self.prompt_field] = self.prompt.messages()
         self.ada["diary"] = self.prompt.diary.report()

@@ -1,8 +1,9 @@
-"""Her thoughts: asked for by `enable_thinking` or `reasoning_effort`, and kept apart from what she says.
+"""The model's reasoning, requested by `enable_thinking` or `reasoning_effort`, is split off the answer.
 
-Split here and not by vLLM's reasoning parsers: those need the marks as tokens of the vocabulary, and take the
-whole of an answer for a thought when the template did not begin one. Where thinking is asked for, Ada's
-template ends in `<think>`, so an answer begins inside a thought; a base model may begin one by itself.
+It is split off here and not by vLLM's reasoning parsers: those need the marks as tokens of the vocabulary,
+and take a whole answer for reasoning when the template did not begin it. Where reasoning is requested, Ada's
+template ends in `<think>`, so an answer begins inside the reasoning; a base model may also begin one by
+itself.
 """
 
 import re
@@ -11,116 +12,116 @@ from typing import Any
 
 from services.chat_markup import THINK, THINK_END
 from services.errors import InvalidRequest
-from services.orchestrator.vllm.upstream import encode
+from services.orchestrator.http.json_body import Json
+from services.orchestrator.vllm.validation import encode
 
-_BEGUN = re.compile(rb'"content":"(.)')  # the first character of a chunk's text, as vLLM writes it
-_NOTHING = b'"'
-_MAY_BE_A_MARK = (_NOTHING, b"<", b" ", b"\\")
-_NO_EFFORT = ("none", "minimal")
-Json = dict[str, Any]
+_FIRST_CHARACTER = re.compile(rb'"content":"(.)')  # of a chunk's text, as vLLM writes it
+_NO_TEXT = b'"'
+_MAY_BEGIN_MARK = (_NO_TEXT, b"<", b" ", b"\\")
+_EFFORTS_WITHOUT_REASONING = ("none", "minimal")
 
 
 def wants_thinking(kwargs: Mapping[str, Any] | None, effort: str | None) -> bool:
-    """Whether a request asks for thoughts; `enable_thinking` outweighs `reasoning_effort`.
+    """Whether a request asks for reasoning; `enable_thinking` takes precedence over `reasoning_effort`.
 
-    Raises RequestRefused for other arguments of the template: Ada's knows no other.
+    Raises InvalidRequest for other arguments of the template: Ada's knows no other.
     """
     for name in kwargs or {}:
         if name != "enable_thinking":
-            where = f"chat_template_kwargs.{name}"
-            raise InvalidRequest(f"{where}: Ada's template knows only `enable_thinking`", where)
+            field = f"chat_template_kwargs.{name}"
+            raise InvalidRequest(f"{field}: Ada's template supports only `enable_thinking`", field)
     match (kwargs or {}).get("enable_thinking"):
-        case bool(wanted):
-            return wanted
+        case bool(is_enabled):
+            return is_enabled
         case None:
-            return effort is not None and effort not in _NO_EFFORT
-    where = "chat_template_kwargs.enable_thinking"
-    raise InvalidRequest(f"{where}: true or false is needed", where)
+            return effort is not None and effort not in _EFFORTS_WITHOUT_REASONING
+    field = "chat_template_kwargs.enable_thinking"
+    raise InvalidRequest(f"{field}: must be true or false", field)
 
 
 class ReasoningSplitter:
-    """Takes one answer's text in pieces and gives back (thought, said) of each."""
+    """Splits the text of one answer, which comes in pieces, into (reasoning, content)."""
 
     def __init__(self, thinking: bool) -> None:
-        self._thinking: bool | None = True if thinking else None  # None: not decided yet
-        self._held = ""  # may be the beginning of a mark
-        self._begun = False
+        self._is_reasoning: bool | None = True if thinking else None  # None: not decided yet
+        self._buffer = ""  # may be the beginning of a mark
+        self._content_started = False
 
     @property
     def settled(self) -> bool:
-        """Whether all further text is said as it comes."""
-        return self._thinking is False and self._begun
+        """Whether all further text is content."""
+        return self._is_reasoning is False and self._content_started
 
-    def take(self, text: str) -> tuple[str, str]:
-        """What of the text so far can be told apart."""
-        self._held += text
-        if self._thinking is None:
+    def feed(self, text: str) -> tuple[str, str]:
+        """The reasoning and the content that are certain after this piece."""
+        self._buffer += text
+        if self._is_reasoning is None:
             self._decide()
-        thought = self._thought() if self._thinking else ""
-        return thought, self._said() if self._thinking is False else ""
+        reasoning = self._take_reasoning() if self._is_reasoning else ""
+        return reasoning, self._take_content() if self._is_reasoning is False else ""
 
-    def end(self) -> tuple[str, str]:
-        """What was held back."""
-        rest, self._held = self._held, ""
-        return (rest, "") if self._thinking else ("", rest)
+    def finish(self) -> tuple[str, str]:
+        """The text that was held back."""
+        rest, self._buffer = self._buffer, ""
+        return (rest, "") if self._is_reasoning else ("", rest)
 
     def _decide(self) -> None:
-        start = self._held.lstrip()
+        start = self._buffer.lstrip()
         if start.startswith(THINK):
-            self._thinking, self._held = True, start.removeprefix(THINK).lstrip("\n")
+            self._is_reasoning, self._buffer = True, start.removeprefix(THINK).lstrip("\n")
         elif not THINK.startswith(start):
-            self._thinking = False
-            self._begun = True
+            self._is_reasoning = False
+            self._content_started = True
 
-    def _thought(self) -> str:
-        thought, mark, rest = self._held.partition(THINK_END)
+    def _take_reasoning(self) -> str:
+        reasoning, mark, rest = self._buffer.partition(THINK_END)
         if mark:
-            self._thinking, self._held = False, rest
-            return thought.rstrip("\n")
-        # Held back: what may be the beginning of the mark, and the empty lines before it.
-        whole = len(self._held[: len(self._held) - _overlap(self._held, THINK_END)].rstrip("\n"))
-        thought, self._held = self._held[:whole], self._held[whole:]
-        return thought
+            self._is_reasoning, self._buffer = False, rest
+            return reasoning.rstrip("\n")
+        # What may be the beginning of the mark, and the empty lines before it, are held back.
+        certain = len(self._buffer[: len(self._buffer) - _overlap(self._buffer, THINK_END)].rstrip("\n"))
+        reasoning, self._buffer = self._buffer[:certain], self._buffer[certain:]
+        return reasoning
 
-    def _said(self) -> str:
-        said, self._held = self._held, ""
-        if not self._begun:  # the empty lines behind a thought
-            said = said.lstrip("\n")
-            self._begun = bool(said)
-        return said
+    def _take_content(self) -> str:
+        content, self._buffer = self._buffer, ""
+        if not self._content_started:  # the empty lines after the reasoning
+            content = content.lstrip("\n")
+            self._content_started = bool(content)
+        return content
 
 
-def split_answer(answer: Json, thinking: bool) -> None:
-    """Take the thoughts out of the choices of a whole chat completion, into `reasoning_content`."""
+def split_reasoning(answer: Json, thinking: bool) -> None:
+    """Move the reasoning in the choices of a complete chat completion into `reasoning_content`."""
     for choice in answer.get("choices", []):
         message = choice.get("message", {})
         splitter = ReasoningSplitter(thinking)
-        pieces = [splitter.take(message.get("content") or ""), splitter.end()]
-        message["content"] = "".join(said for _, said in pieces)
-        if thought := "".join(thought for thought, _ in pieces):
-            message["reasoning_content"] = thought.strip("\n")
+        pieces = [splitter.feed(message.get("content") or ""), splitter.finish()]
+        message["content"] = "".join(content for _, content in pieces)
+        if reasoning := "".join(reasoning for reasoning, _ in pieces):
+            message["reasoning_content"] = reasoning.strip("\n")
         message.pop("reasoning", None)
 
 
 class ReasoningParser:
-    """The same for the chunks of a stream with `choices` answers."""
+    """Moves the reasoning in the chunks of a stream with `choices` answers."""
 
     def __init__(self, thinking: bool, choices: int) -> None:
-        self._plain = choices == 1 and not thinking  # so far nothing may be the beginning of a mark
+        self._is_plain = choices == 1 and not thinking  # so far no text may be the beginning of a mark
         self._settled = False
         self._splitters = {index: ReasoningSplitter(thinking) for index in range(choices)}
 
     @property
     def settled(self) -> bool:
-        """Whether all further chunks are passed on as they come."""
+        """Whether all further chunks can be passed on unchanged."""
         return self._settled
 
     def rewrite(self, data: bytes, chunk: Json) -> bytes:
-        """A chunk's JSON with thoughts in `reasoning_content`; `chunk`, what it says, is changed with it."""
-        if self._plain and (begun := _BEGUN.search(data)):
-            self._settled = begun[1] not in _MAY_BE_A_MARK
-            self._plain = begun[1] == _NOTHING
-            if self._settled or self._plain:
+        """The chunk's JSON with its reasoning in `reasoning_content`; changes `chunk`, its value, too."""
+        if self._is_plain and (match := _FIRST_CHARACTER.search(data)):
+            self._settled = match[1] not in _MAY_BEGIN_MARK
+            self._is_plain = match[1] == _NO_TEXT
+            if self._settled or self._is_plain:
                 return data
         for choice in chunk["choices"]:
             self._rewrite(choice)
@@ -129,17 +130,17 @@ class ReasoningParser:
 
     def _rewrite(self, choice: Json) -> None:
         splitter, delta = self._splitters[choice["index"]], choice["delta"]
-        thought, said = splitter.take(delta.get("content") or "")
+        reasoning, content = splitter.feed(delta.get("content") or "")
         if choice.get("finish_reason") is not None:
-            last_thought, last_said = splitter.end()
-            thought, said = thought + last_thought, said + last_said
-        if said or "role" in delta:
-            delta["content"] = said
+            last_reasoning, last_content = splitter.finish()
+            reasoning, content = reasoning + last_reasoning, content + last_content
+        if content or "role" in delta:
+            delta["content"] = content
         else:
             delta.pop("content", None)
         delta.pop("reasoning", None)
-        if thought:
-            delta["reasoning_content"] = thought
+        if reasoning:
+            delta["reasoning_content"] = reasoning
 
 
 def _overlap(text: str, mark: str) -> int:

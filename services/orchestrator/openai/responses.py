@@ -1,4 +1,4 @@
-"""/v1/responses in its stateless core: text in, text out. vLLM speaks it; Ada's prompt goes in front."""
+"""/v1/responses in its stateless core: text in, text out. vLLM implements it; Ada adds her prompt."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,127 +9,137 @@ from pydantic import ValidationError
 from services.errors import InvalidRequest
 from services.orchestrator.dependencies import AppState
 from services.orchestrator.http.api_keys import Caller
-from services.orchestrator.openai.diary_context import report
+from services.orchestrator.http.json_body import Json
+from services.orchestrator.openai.diary_context import ada_report
 from services.orchestrator.openai.endpoint import Endpoint
-from services.orchestrator.openai.messages import Conversation, conversation
-from services.orchestrator.openai.models import known_model
-from services.orchestrator.openai.parameters import passed
-from services.orchestrator.openai.prompt import Exchange, prepare_prompt
+from services.orchestrator.openai.messages import Conversation, parse_conversation
+from services.orchestrator.openai.models import check_model
+from services.orchestrator.openai.parameters import passthrough_parameters
+from services.orchestrator.openai.prompt import ConversationRequest, build_prompt
 from services.orchestrator.openai.reasoning import wants_thinking
 from services.orchestrator.openai.schemas import ChatMessage, ResponsesRequest
-from services.orchestrator.openai.sse import ResponseRelay, said_in_response
+from services.orchestrator.openai.sse import ResponseTransformer, response_text
 from services.orchestrator.vllm.client import RESPONSES
 
 # Items of a conversation in which a model has called tools.
 _TOOL_ITEMS = ("mcp_list_tools", "mcp_approval_request", "mcp_approval_response")
-_TOOL_ENDS = ("_call", "_call_output")
-Json = dict[str, Any]
+_TOOL_SUFFIXES = ("_call", "_call_output")
 
 
 @dataclass
-class ResponseQuestion(Exchange):
-    """What vLLM is asked for a response."""
+class UpstreamResponseRequest(ConversationRequest):
+    """The request to vLLM for a response."""
 
-    told: Json = field(default_factory=dict)  # fields of the answer that are Ada's to tell
+    own_fields: Json = field(default_factory=dict)  # of the answer, in place of vLLM's
     path: str = RESPONSES
 
-    def relay(self) -> ResponseRelay:
-        """For an answer that is streamed."""
-        return ResponseRelay({"ada": self.ada, **self.told})
+    def transformer(self) -> ResponseTransformer:
+        """Transforms the events of a streamed answer."""
+        return ResponseTransformer({"ada": self.ada, **self.own_fields})
 
     def finish(self, answer: Json) -> str:
-        """Make a whole answer Ada's; returns what she said."""
-        answer |= {"ada": self.ada, **self.told}
-        return said_in_response(answer)
+        """Add the `ada` field to a non-streamed answer; return the assistant's text."""
+        answer |= {"ada": self.ada, **self.own_fields}
+        return response_text(answer)
 
 
-async def understand(asked: ResponsesRequest, state: AppState, caller: Caller) -> ResponseQuestion:
-    """The question for vLLM, with what the diary recalls. Raises AdaError."""
+async def build_upstream_request(
+    request: ResponsesRequest, state: AppState, caller: Caller
+) -> UpstreamResponseRequest:
+    """The request to vLLM, with the entries that the diary recalls. Raises AdaError."""
     adapter = state.adapter()
-    known_model(asked.model)
-    asked.ada.check_no_control_tokens()
-    extra = passed(asked.model_extra)
-    _check_no_thinking(asked)
-    talk = _conversation(asked.instructions, asked.input)
-    body: Json = {**extra.fields, "model": asked.model, "store": False}
+    check_model(request.model)
+    request.ada.check_no_control_tokens()
+    extra = passthrough_parameters(request.model_extra)
+    _check_no_thinking(request)
+    conversation = _parse_input(request.instructions, request.input)
+    body: Json = {**extra.fields, "model": request.model, "store": False}
     if body.get("truncation") == "auto":
-        del body["truncation"]  # vLLM would cut tokens off the front, which is who she is
-        await _truncate(talk, body, state)
-    prompt = await prepare_prompt(asked.model, talk.turns, asked.ada, body, state, caller.owner)
+        del body["truncation"]  # vLLM would cut tokens off the front, where the persona is
+        await _truncate(conversation, body, state)
+    prompt = await build_prompt(request.model, conversation.turns, request.ada, body, state, caller.owner)
     body["input"] = prompt.messages()
-    if asked.stream:
+    if request.stream:
         body["stream"] = True
-    ignored = [*extra.ignored, *(["store"] if asked.store else []), *talk.ignored]
-    ada = report(asked.model, adapter, prompt.diary, state.metrics.count_ignored(ignored), prompt.neutralized)
-    told: Json = {"store": False, "instructions": asked.instructions}
-    return ResponseQuestion(talk.turns, caller.owner, state, prompt, body, ada, "input", told=told)
+    ignored = state.metrics.count_ignored(
+        [*extra.ignored, *(["store"] if request.store else []), *conversation.ignored]
+    )
+    return UpstreamResponseRequest(
+        conversation.turns,
+        caller.owner,
+        state,
+        prompt,
+        body,
+        ada_report(request.model, adapter, prompt.diary, ignored, prompt.neutralized),
+        "input",
+        own_fields={"store": False, "instructions": request.instructions},
+    )
 
 
-async def _truncate(talk: Conversation, body: Json, state: AppState) -> None:
-    """Leave out the oldest turns until the rest fits, as OpenAI does; system turns and the newest stay."""
+async def _truncate(conversation: Conversation, body: Json, state: AppState) -> None:
+    """Drop the oldest turns until the rest fits, as OpenAI does; system turns and the newest turn stay."""
     system = [{"role": "system", "content": state.adapter().persona.system_text}]
-    while len(old := [turn for turn in talk.turns[:-1] if turn["role"] != "system"]):
-        room = await state.context.room(body, system + talk.turns, wanted=0)
-        if room is None or room.left >= 0:
+    while len(older := [turn for turn in conversation.turns[:-1] if turn["role"] != "system"]):
+        budget = await state.context.budget(body, system + conversation.turns, min_free=0)
+        if budget is None or budget.free >= 0:
             return
-        dropped = {id(turn) for turn in old[: 1 + len(old) // 8]}
-        talk.turns = [turn for turn in talk.turns if id(turn) not in dropped]
-        talk.ignored["input[].oldest_turns"] = None
+        dropped = {id(turn) for turn in older[: 1 + len(older) // 8]}
+        conversation.turns = [turn for turn in conversation.turns if id(turn) not in dropped]
+        conversation.ignored["input[].oldest_turns"] = None
 
 
-def _check_no_thinking(asked: ResponsesRequest) -> None:
-    """Her thoughts can't be told apart here. Raises RequestRefused, naming the field."""
-    wishes = {
-        "reasoning.effort": wants_thinking(None, asked.reasoning.effort if asked.reasoning else None),
-        "chat_template_kwargs.enable_thinking": wants_thinking(asked.chat_template_kwargs, None),
+def _check_no_thinking(request: ResponsesRequest) -> None:
+    """Raises InvalidRequest for reasoning, which this route can't split off the answer."""
+    fields = {
+        "reasoning.effort": wants_thinking(None, request.reasoning.effort if request.reasoning else None),
+        "chat_template_kwargs.enable_thinking": wants_thinking(request.chat_template_kwargs, None),
     }
-    for where, wanted in wishes.items():
-        if wanted:
+    for name, is_set in fields.items():
+        if is_set:
             raise InvalidRequest(
-                f"{where}: thinking is for /v1/chat/completions only: ask there, or leave it out",
-                where,
+                f"{name}: only /v1/chat/completions supports reasoning: use that route, or leave it out",
+                name,
                 "unsupported_parameter",
             )
 
 
-def _conversation(instructions: str | None, given: str | Sequence[Mapping[str, Any]]) -> Conversation:
-    found = Conversation()
+def _parse_input(instructions: str | None, items: str | Sequence[Mapping[str, Any]]) -> Conversation:
+    conversation = Conversation()
     if instructions:
-        found.turns.append({"role": "system", "content": instructions})
-    if isinstance(given, str):
-        found.turns.append({"role": "user", "content": given})
-        return found
-    newest_user = max((place for place, item in enumerate(given) if item.get("role") == "user"), default=-1)
-    for place, item in enumerate(given):
+        conversation.turns.append({"role": "system", "content": instructions})
+    if isinstance(items, str):
+        conversation.turns.append({"role": "user", "content": items})
+        return conversation
+    newest_user = max((i for i, item in enumerate(items) if item.get("role") == "user"), default=-1)
+    for i, item in enumerate(items):
         kind = item.get("type") or "message"
-        if kind == "reasoning" or (place < newest_user and _is_about_tools(kind)):
-            found.ignored[f"input[].{_known_kind(kind)}"] = None
+        if kind == "reasoning" or (i < newest_user and _is_about_tools(kind)):
+            conversation.ignored[f"input[].{_label(kind)}"] = None
             continue
-        read = conversation([_message(item, kind, f"input[{place}]")], "input", first=place)
-        found.turns += read.turns
-        found.ignored |= read.ignored
-    return found
+        parsed = parse_conversation([_message(item, kind, f"input[{i}]")], "input", first=i)
+        conversation.turns += parsed.turns
+        conversation.ignored |= parsed.ignored
+    return conversation
 
 
 def _is_about_tools(kind: object) -> bool:
-    return isinstance(kind, str) and (kind in _TOOL_ITEMS or kind.endswith(_TOOL_ENDS))
+    return isinstance(kind, str) and (kind in _TOOL_ITEMS or kind.endswith(_TOOL_SUFFIXES))
 
 
-def _known_kind(kind: str) -> str:
-    """A name that is no client's own: it becomes a label of a metric."""
+def _label(kind: str) -> str:
+    """A fixed name, and never one that a client chose: it becomes a label of a metric."""
     return kind if kind == "reasoning" else "tool_items"
 
 
-def _message(item: Mapping[str, Any], kind: object, where: str) -> ChatMessage:
+def _message(item: Mapping[str, Any], kind: object, path: str) -> ChatMessage:
     if kind != "message":
-        raise InvalidRequest(f"{where}.type is {kind!r}: only messages are read here", f"{where}.type")
+        raise InvalidRequest(f"{path}.type is {kind!r}: only messages are supported", f"{path}.type")
     try:
         return ChatMessage.model_validate(item)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidRequest(
-            f"{where}.{first['loc'][0]}: {first['msg']}", f"{where}.{first['loc'][0]}"
-        ) from None
+        path = f"{path}.{first['loc'][0]}"
+        raise InvalidRequest(f"{path}: {first['msg']}", path) from None
 
 
-endpoint = Endpoint(ResponsesRequest, understand)
+endpoint = Endpoint(ResponsesRequest, build_upstream_request)

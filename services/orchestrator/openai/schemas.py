@@ -1,4 +1,4 @@
-"""What clients send to OpenAI's routes. Fields that vLLM knows and we do not are passed through to it."""
+"""Requests and answers of OpenAI's routes. Undeclared fields of a request are passed on to vLLM."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -7,15 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.diary.dates import check_iso_date
 from services.errors import InvalidRequest
+from services.orchestrator.http.json_body import Json
 from services.orchestrator.timezones import Timezone
 
-MOST_MESSAGES = 2048  # OpenAI's own limit
-# A token before the first one of the vocabulary would be an error in the middle of the model.
+MAX_MESSAGES = 2048  # OpenAI's own limit
+# vLLM would fail at a negative id in the middle of a forward pass.
 TokenId = Annotated[int, Field(ge=0)]
 _QUESTION = "Where did you grow up?"
-
-
-Json = dict[str, Any]
 
 
 def _number(description: str, low: float | None = None, high: float | None = None) -> Json:
@@ -27,75 +25,76 @@ def _number(description: str, low: float | None = None, high: float | None = Non
     }
 
 
-def _whole(description: str, low: int | None = None, high: int | None = None) -> Json:
+def _integer(description: str, low: int | None = None, high: int | None = None) -> Json:
     return {**_number(description, low, high), "type": ["integer", "null"]}
 
 
-_DRAWN: Json = {
+_SAMPLING: Json = {
     "temperature": _number("0 is greedy", 0, 2),
-    "top_p": _number("draw from the likeliest tokens that together have this probability", 0, 1),
-    "top_k": _whole("draw from so many of the likeliest tokens; 0 and -1 are all", -1),
+    "top_p": _number("sample from the most likely tokens whose probabilities add up to this", 0, 1),
+    "top_k": _integer("sample from this many of the most likely tokens; 0 and -1 mean all", -1),
 }
-_SAMPLED: Json = _DRAWN | {
-    "min_p": _number("leave out tokens less likely than this part of the likeliest", 0, 1),
-    "presence_penalty": _number("against words that were said", -2, 2),
-    "frequency_penalty": _number("against words, the more often they were said", -2, 2),
-    "repetition_penalty": _number("above 1 against repeating; vLLM's own", 0),
-    "seed": _whole("the same draw again"),
-    "n": _whole("so many answers", 1),
+_GENERATION: Json = _SAMPLING | {
+    "min_p": _number("exclude tokens less likely than this fraction of the most likely token", 0, 1),
+    "presence_penalty": _number("penalty for tokens that occurred", -2, 2),
+    "frequency_penalty": _number("penalty for tokens by how often they occurred", -2, 2),
+    "repetition_penalty": _number("above 1 penalizes repetition; an extension of vLLM", 0),
+    "seed": _integer("the same seed samples the same answer"),
+    "n": _integer("number of answers", 1),
     "stop": {
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}],
-        "description": "an answer ends before any of these",
+        "description": "the answer ends before any of these texts",
     },
     "logit_bias": {
         "type": ["object", "null"],
         "additionalProperties": {"type": "number"},
-        "description": "token id → what is added to its logit",
+        "description": "token id → value added to its logit",
     },
-    "max_tokens": _whole("of the answer, at most", 1),
+    "max_tokens": _integer("maximum length of the answer", 1),
 }
 _FORMAT: Json = {"type": ["object", "null"], "description": "`json_object`, or `json_schema` with the schema"}
-_LIKELIEST = "so many of the likeliest tokens at each place"
+_LOGPROBS = "number of most likely tokens at each position"
 
-CHAT_FIELDS: Json = _SAMPLED | {
-    "max_completion_tokens": _whole("the newer name of `max_tokens`", 1),
+CHAT_FIELDS: Json = _GENERATION | {
+    "max_completion_tokens": _integer("the newer name of `max_tokens`", 1),
     "logprobs": {"type": ["boolean", "null"], "description": "the log probability of each token"},
-    "top_logprobs": _whole(f"{_LIKELIEST}; with `logprobs`", 0),
+    "top_logprobs": _integer(f"{_LOGPROBS}; with `logprobs`", 0),
     "response_format": _FORMAT,
 }
-COMPLETION_FIELDS: Json = _SAMPLED | {
-    "logprobs": _whole(_LIKELIEST, 0),
+COMPLETION_FIELDS: Json = _GENERATION | {
+    "logprobs": _integer(_LOGPROBS, 0),
     "echo": {"type": ["boolean", "null"], "description": "the prompt before the answer"},
 }
-RESPONSE_FIELDS: Json = _DRAWN | {
-    "max_output_tokens": _whole("of the answer, at most", 1),
+RESPONSE_FIELDS: Json = _SAMPLING | {
+    "max_output_tokens": _integer("maximum length of the answer", 1),
     "text": {"type": ["object", "null"], "description": "`format`, as `response_format` in a chat"},
 }
 
 
-def told_with(fields: Json, example: Json) -> Callable[[Json], None]:
-    """For `json_schema_extra`: tells the fields, and a request that works as it is."""
+def with_fields(fields: Json, example: Json) -> Callable[[Json], None]:
+    """For `json_schema_extra`: adds the fields, and an example of a valid request."""
 
-    def tell(schema: Json) -> None:
+    def extend(schema: Json) -> None:
         schema["properties"] |= fields
         schema["examples"] = [example]
 
-    return tell
+    return extend
 
 
 class AdaOptions(BaseModel):
-    """Ada's own extension of OpenAI's request."""
+    """Ada's extension of OpenAI's request."""
 
     model_config = ConfigDict(extra="forbid")
 
-    diary: bool = Field(True, description="whether the diary is recalled, and the chat reflected on")
+    diary: bool = Field(True, description="whether to recall the diary, and to reflect on the chat")
     reflect: bool = Field(
         True,
         description="whether a reflection may be written on this chat; also `X-Ada-Reflect: off`",
     )
-    top_k: int = Field(6, ge=1, le=50, description="diary entries to recall at most")
+    top_k: int = Field(6, ge=1, le=50, description="maximum number of diary entries to recall")
     as_of: str | None = Field(
-        None, description="the ISO date that counts as today: nothing later is recalled; else there is no end"
+        None,
+        description="the ISO date that counts as today: later entries are not recalled; by default all are",
     )
     timezone: Timezone | None = None
     allow_control_tokens: bool = Field(
@@ -108,10 +107,10 @@ class AdaOptions(BaseModel):
         return value if value is None else check_iso_date(value)
 
     def check_no_control_tokens(self) -> None:
-        """Raises RequestRefused: the text of a conversation never writes a control token."""
+        """Raises InvalidRequest if it is set: the text of a conversation never writes a control token."""
         if self.allow_control_tokens:
-            where = "ada.allow_control_tokens"
-            raise InvalidRequest(f"{where}: only /v1/completions reads control marks", where)
+            field = "ada.allow_control_tokens"
+            raise InvalidRequest(f"{field}: only /v1/completions accepts control marks; leave it out", field)
 
 
 class StreamOptions(BaseModel):
@@ -122,8 +121,8 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class AdaRequestOptions(BaseModel):
-    """What all of OpenAI's requests have in common."""
+class BaseRequest(BaseModel):
+    """The fields that all requests to OpenAI's routes share."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
@@ -133,12 +132,12 @@ class AdaRequestOptions(BaseModel):
 
     @field_validator("ada", mode="before")
     @classmethod
-    def _null_is_left_out(cls, value: object) -> object:
+    def _null_is_the_default(cls, value: object) -> object:
         return AdaOptions() if value is None else value
 
 
 class ChatMessage(BaseModel):
-    """One turn. `developer` is a system turn; content is text, or parts of type `text`."""
+    """One turn. `developer` means `system`; content is a text, or a list of parts of type `text`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -146,11 +145,11 @@ class ChatMessage(BaseModel):
     content: str | list[dict[str, Any]] | None = None
 
 
-class ChatRequest(AdaRequestOptions):
-    """OpenAI's chat completion request; unknown fields go to vLLM as they are."""
+class ChatRequest(BaseRequest):
+    """OpenAI's chat completion request; unknown fields are passed on to vLLM."""
 
     model_config = ConfigDict(
-        json_schema_extra=told_with(
+        json_schema_extra=with_fields(
             CHAT_FIELDS,
             {
                 "model": "ada",
@@ -161,19 +160,19 @@ class ChatRequest(AdaRequestOptions):
         )
     )
 
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MOST_MESSAGES)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     stream_options: StreamOptions | None = None
     reasoning_effort: str | None = Field(
-        None, description="`none` or `minimal`: no thinking; else there is some"
+        None, description="`none` or `minimal`: no reasoning; any other value: reasoning"
     )
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="only `enable_thinking`")
 
 
-class CompletionRequest(AdaRequestOptions):
-    """OpenAI's older completion request: text goes on, without persona, template and diary."""
+class CompletionRequest(BaseRequest):
+    """OpenAI's legacy completion request; continues a text without persona, template and diary."""
 
     model_config = ConfigDict(
-        json_schema_extra=told_with(
+        json_schema_extra=with_fields(
             COMPLETION_FIELDS, {"model": "base", "prompt": "Once upon a time", "max_tokens": 50}
         )
     )
@@ -183,18 +182,18 @@ class CompletionRequest(AdaRequestOptions):
 
 
 class Reasoning(BaseModel):
-    """Whether thinking comes before the answer."""
+    """Whether the model reasons before it answers."""
 
     model_config = ConfigDict(extra="allow")
 
     effort: str | None = None
 
 
-class ResponsesRequest(AdaRequestOptions):
-    """OpenAI's Responses request in its stateless core."""
+class ResponsesRequest(BaseRequest):
+    """OpenAI's Responses request; only its stateless core is supported."""
 
     model_config = ConfigDict(
-        json_schema_extra=told_with(
+        json_schema_extra=with_fields(
             RESPONSE_FIELDS, {"model": "ada", "input": _QUESTION, "max_output_tokens": 200}
         )
     )
@@ -203,11 +202,11 @@ class ResponsesRequest(AdaRequestOptions):
     instructions: str | None = None
     reasoning: Reasoning | None = None
     chat_template_kwargs: dict[str, Any] | None = Field(None, description="only `enable_thinking: false`")
-    store: bool | None = Field(None, description="nothing is stored, whatever this says")
+    store: bool | None = Field(None, description="ignored: nothing is stored")
 
 
 class RecalledEntry(BaseModel):
-    """An entry that was shown in the prompt."""
+    """A diary entry in the prompt."""
 
     id: str
     date: str
@@ -215,26 +214,28 @@ class RecalledEntry(BaseModel):
 
 
 class DiaryReport(BaseModel):
-    """What the diary gave to an answer, best entry first."""
+    """How the diary was used for an answer, with the best entry first."""
 
     status: Literal["used", "off", "empty", "no_room", "unavailable"]
     entries: list[RecalledEntry]
-    left_out: int | None = Field(None, description="entries that were found and had no room in the prompt")
-    reason: str | None = Field(None, description="why it was unavailable, or had no room")
+    left_out: int | None = Field(None, description="number of hits that did not fit the prompt")
+    reason: str | None = Field(None, description="why the diary was unavailable, or did not fit")
 
 
 class AdaReport(BaseModel):
-    """Ada's own extension of OpenAI's answer; in a stream it is on the last chunk."""
+    """Ada's extension of OpenAI's answer; in a stream the last chunk has it."""
 
     diary: DiaryReport
-    adapter: str | None = Field(description="the version of the adapter that answered; none for `base`")
+    adapter: str | None = Field(description="the version of the adapter; null for `base`")
     disclosure: str
-    ignored: list[str] | None = Field(None, description="what of the request was set aside")
-    neutralized: int | None = Field(None, description="control marks in messages that were made inert")
+    ignored: list[str] | None = Field(None, description="parts of the request that were ignored")
+    neutralized: int | None = Field(
+        None, description="number of control marks in messages that were neutralized"
+    )
 
 
 class Answer(BaseModel):
-    """OpenAI's answer as vLLM gave it, and what is to be said about it."""
+    """OpenAI's answer from vLLM, with Ada's report."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -250,16 +251,16 @@ class AboutPersona(BaseModel):
 
 
 class AboutModel(BaseModel):
-    """Ada's own extension of OpenAI's model."""
+    """Ada's extension of OpenAI's model."""
 
     base_model: str
     adapter: str | None = Field(None, description="the version of the adapter; `base` has none")
-    persona: AboutPersona | None = Field(None, description="who answers; `base` is nobody")
+    persona: AboutPersona | None = Field(None, description="the persona; `base` has none")
     disclosure: str
 
 
 class Model(BaseModel):
-    """A model that can be asked."""
+    """A served model."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -268,13 +269,13 @@ class Model(BaseModel):
     owned_by: str
     created: int
     max_model_len: int | None = Field(
-        None, description="tokens of prompt and answer together, as vLLM tells it"
+        None, description="maximum number of tokens of prompt and answer together"
     )
     ada: AboutModel
 
 
 class Models(BaseModel):
-    """All models."""
+    """All served models."""
 
     object: Literal["list"]
     data: list[Model]

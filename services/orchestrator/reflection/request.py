@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from services.diary.reflection.reflections import Reflection, Turn
 from services.errors import DiaryUnavailable, ModelUnavailable, UpstreamError
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.vllm.client import Json, VllmClient
+from services.orchestrator.http.json_body import Json
+from services.orchestrator.vllm.client import VllmClient
 from services.orchestrator.vllm.token_counter import TokenCounter
 from services.persona.persona import Persona
 from services.persona.prompt import build_messages
