@@ -261,14 +261,14 @@ class TestWhenItFails:
         monkeypatch.setattr(reflections, "BACKOFF_S", (0,) * 5)
         talk = await chat(voice, "The heron raises.")
         await chat(voice, "It rained.")
-        count = voice.state.tokens.count
+        count = voice.state.token_counter.count
 
         async def raising(text: str) -> int:
             if "heron" in text:
                 raise RuntimeError(text)
             return await count(text)
 
-        monkeypatch.setattr(voice.state.tokens, "count", raising)
+        monkeypatch.setattr(voice.state.token_counter, "count", raising)
         return talk
 
     @staticmethod
