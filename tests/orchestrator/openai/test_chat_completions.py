@@ -156,9 +156,9 @@ class TestAZeroBudget:
 
 async def test_tokens_are_estimated_while_they_cannot_be_counted(voice, model):
     model.down = True
-    assert await voice.state.tokens.count("x" * 4000) == 1001
+    assert await voice.state.token_counter.count("x" * 4000) == 1001
     model.down = False
-    assert await voice.state.tokens.count("x" * 4000) == 4000
+    assert await voice.state.token_counter.count("x" * 4000) == 4000
 
 
 HOSTILE = [

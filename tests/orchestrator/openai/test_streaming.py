@@ -10,6 +10,9 @@ import pytest
 import uvicorn
 from voice import CHAT, HELLO, JSON, StandInModel, data_of, spoken, until
 
+from services.orchestrator.http.body import BodyLimits
+from services.orchestrator.http.protocol import ConnectionLimits
+
 STREAM = {**HELLO, "stream": True, "ada": {"diary": False}}
 
 
@@ -247,10 +250,13 @@ class TestSlowAndLarge:
     def settings(self):
         return {"MAX_BODY_BYTES": 10_000}
 
-    @pytest.fixture(autouse=True)
-    def _impatient(self, monkeypatch):
-        monkeypatch.setattr("services.orchestrator.http.protocol.HEAD_S", 0.2)
-        monkeypatch.setattr("services.orchestrator.http.body.SILENCE_S", 0.2)
+    @pytest.fixture
+    def connection_limits(self):
+        return ConnectionLimits(head_s=0.2)
+
+    @pytest.fixture
+    def body_limits(self):
+        return BodyLimits(max_bytes=10_000, silence_s=0.2)
 
     @pytest.mark.parametrize("expected", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nHost: ada\r\nX-A"])
     async def test_a_missing_head_is_a_408(self, server, port, expected: bytes):

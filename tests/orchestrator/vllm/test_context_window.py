@@ -66,7 +66,7 @@ class TestTheDiaryIsShrunk:
         entry_counts = []
         for room in (9000, 6000, 3500, 1800, 700, 60, 1):
             model.max_model_len = alone + 2700 + room
-            voice.state.context._read_at = float("-inf")
+            voice.state.context_window._read_at = float("-inf")
             diary = (await ask(client, path, turns, stream=stream, limit=2700))["diary"]
             assert len(model._tokens(model.asked[-1])) + 2700 <= model.max_model_len
             assert diary["status"] == ("used" if diary["entries"] else "no_room")
@@ -291,7 +291,7 @@ def test_the_free_tokens_never_include_those_of_an_answer_that_fits():
 
 async def test_the_cache_of_the_counter_is_bounded_in_bytes(voice: Voice):
     """4,096 texts are remembered by their digests, not by themselves: of 32 KB each they would be 128 MB."""
-    counter = voice.state.tokens
+    counter = voice.state.token_counter
     await counter.counts([f"{number} " + "x" * 32_000 for number in range(64)])
     cached = counter._counts
     assert len(cached) == 64

@@ -11,7 +11,7 @@ from voice import ENTRIES, error_of
 
 from services.api_keys import add_key
 from services.errors import Unauthorized
-from services.orchestrator.http.loopback_guard import check_loopback_origin
+from services.orchestrator.http.auth import check_loopback_origin
 
 HERE = ["localhost", "localhost:8080", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080"]
 ELSEWHERE = [

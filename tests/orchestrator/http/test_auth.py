@@ -1,6 +1,6 @@
 """Keys over HTTP: no route answers without one, and an owner finds nothing of another's anywhere.
 
-.venv/bin/python -m pytest tests/orchestrator/test_who_may_ask.py
+.venv/bin/python -m pytest tests/orchestrator/http/test_auth.py
 """
 
 import re
@@ -13,11 +13,11 @@ import pytest
 from starlette.routing import Route
 from voice import CHAT, ENTRIES, HELLO, Voice, error_of
 
-import services.orchestrator.http.api_keys as edge_keys
 from services.api_keys import add_key, revoke_keys
+from services.diary.ledger.ledger import Ledger
 from services.orchestrator.app import create_app
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.http.auth import OPEN
+from services.orchestrator.http.auth import PUBLIC_PATHS, ApiKeyStore, KeyHistory
 
 JOBS = "/v1/jobs"
 
@@ -35,12 +35,7 @@ ROUTES = {
     if isinstance(route, Route)
     for method in route.methods
 }
-CLOSED = sorted((method, path) for method, path in ROUTES if path not in OPEN)
-
-
-@pytest.fixture(autouse=True)
-def looks_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_keys, "LOOKED_EVERY_S", 0.0)
+CLOSED = sorted((method, path) for method, path in ROUTES if path not in PUBLIC_PATHS)
 
 
 @pytest.fixture
@@ -51,6 +46,13 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def settings(file: Path) -> dict[str, object]:
     return {"KEYS_FILE": file}
+
+
+@pytest.fixture
+def overrides(file: Path, ledger: Ledger) -> dict[str, object]:
+    """A store that looks at its file at every request."""
+    store = ApiKeyStore(file, open_without_keys=True, history=KeyHistory(ledger), poll_s=0.0)
+    return {"api_keys": store}
 
 
 def bearer(file: Path, owner: str, requests: int | None = None, tokens: int | None = None) -> dict[str, str]:
@@ -81,7 +83,14 @@ class TestTheDoor:
         parts = {
             f"/docs/parts/{name}" for name in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
         }
-        assert {"/health", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"} | parts == OPEN
+        assert {
+            "/health",
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/docs",
+            "/openapi.json",
+        } | parts == PUBLIC_PATHS
 
     def test_all_routes_are_walked(self):
         assert {("POST", CHAT), ("POST", ENTRIES), ("GET", JOBS), ("GET", "/v1/models")} <= set(CLOSED)
@@ -126,7 +135,7 @@ class TestTheDoor:
         assert told["components"]["securitySchemes"][name]["scheme"] == "bearer"
         for path, methods in told["paths"].items():
             for route in methods.values():
-                assert route.get("security") == (None if path in OPEN else [{name: []}]), path
+                assert route.get("security") == (None if path in PUBLIC_PATHS else [{name: []}]), path
 
 
 class TestWhileSheRuns:

@@ -1,11 +1,11 @@
-"""What the programs of the Python clients share: a feature is a function, told as a line of JSON.
+"""What the programs of the Python clients share: a feature is a function, reported as a line of JSON.
 
 @feature
 def stop():          # raises what is wrong, returns what is worth a look
     ...
 
 absent("n", "why the client does not offer it")
-tell("name", version)
+report("name", version)
 """
 
 import gc
@@ -60,7 +60,7 @@ _absent: dict[str, str] = {}
 
 
 def feature(function: Callable[[], object]) -> Callable[[], object]:
-    """Have a function told as the feature of its name."""
+    """Report a function as the feature of its name."""
     _features[function.__name__] = function
     return function
 
@@ -70,7 +70,7 @@ def absent(name: str, why: str) -> None:
     _absent[name] = why
 
 
-def tell(client: str, version: str) -> None:
+def report(client: str, version: str) -> None:
     """Run all features, and write a line about each."""
     for name, why in _absent.items():
         _line(client, version, name, None, why)
@@ -84,8 +84,8 @@ def tell(client: str, version: str) -> None:
 
 
 def _line(client: str, version: str, name: str, ok: bool | None, detail: object, took_s: float = 0.0) -> None:
-    told = {"client": client, "version": version, "feature": name, "ok": ok, "took_s": round(took_s, 2)}
-    print(json.dumps({**told, "detail": str(detail or "")}), flush=True)
+    fields = {"client": client, "version": version, "feature": name, "ok": ok, "took_s": round(took_s, 2)}
+    print(json.dumps({**fields, "detail": str(detail or "")}), flush=True)
 
 
 def stopped(text: str) -> str:
@@ -94,18 +94,18 @@ def stopped(text: str) -> str:
     return text[len(text) // 2 :][:4]
 
 
-def told_apart(thought: str | None, said: str | None) -> str:
+def check_thought(thought: str | None, content: str | None) -> str:
     """Check what THOUGHT has forced."""
-    assert re.fullmatch(r"I think [a-z]{3,9}", thought or ""), (thought, said)
-    assert re.fullmatch(r"I say [a-z]{3,9}", said or ""), (thought, said)
-    return f"{thought} / {said}"
+    assert re.fullmatch(r"I think [a-z]{3,9}", thought or ""), (thought, content)
+    assert re.fullmatch(r"I say [a-z]{3,9}", content or ""), (thought, content)
+    return f"{thought} / {content}"
 
 
-def fits(place: dict[str, object]) -> None:
+def fits(answer: dict[str, object]) -> None:
     """Check an answer in SCHEMA."""
-    assert place.keys() == {"town", "rain"}, place
-    assert place["town"] in ("Bray", "Cork"), place
-    assert isinstance(place["rain"], bool), place
+    assert answer.keys() == {"town", "rain"}, answer
+    assert answer["town"] in ("Bray", "Cork"), answer
+    assert isinstance(answer["rain"], bool), answer
 
 
 @contextmanager
@@ -152,7 +152,7 @@ def _number(url: str, name: str) -> float:
     with urllib.request.urlopen(urllib.request.Request(f"{url}/metrics", headers=headers)) as answer:
         text = answer.read().decode()
     numbers = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)", text, re.MULTILINE)
-    assert numbers, f"{url}/metrics does not tell {name}"
+    assert numbers, f"{url}/metrics does not report {name}"
     return sum(map(float, numbers))
 
 
@@ -161,9 +161,9 @@ def raised(kind: type[BaseException], call: Callable[[], object], *words: str) -
     try:
         call()
     except kind as error:
-        told = f"{error} {getattr(error, 'body', '')}"
+        message = f"{error} {getattr(error, 'body', '')}"
         for word in words:
-            assert word in told, f"{word!r} is not in {told}"
+            assert word in message, f"{word!r} is not in {message}"
         return f"{type(error).__module__}.{type(error).__qualname__}"
     raise AssertionError(f"{kind.__name__} was not raised")
 
@@ -178,9 +178,9 @@ def retried(
     if impatient:
         with busy():
             name = raised(kind, impatient)
-    held = busy()
-    held.__enter__()
-    release = threading.Timer(0.5, held.__exit__, (None, None, None))
+    other_request = busy()
+    other_request.__enter__()
+    release = threading.Timer(0.5, other_request.__exit__, (None, None, None))
     release.start()
     began = time.monotonic()
     try:

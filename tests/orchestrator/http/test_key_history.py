@@ -1,20 +1,20 @@
 """Where there were API keys, the loss of their file opens nothing.
 
-.venv/bin/python -m pytest tests/orchestrator/test_lost_keys.py
+.venv/bin/python -m pytest tests/orchestrator/http/test_key_history.py
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from voice import parts
+from voice import open_state
 
 from services.api_keys import add_key
 from services.diary.entry import EntryDraft
 from services.diary.ledger.ledger import Ledger
 from services.errors import ConfigError, Unauthorized
 from services.orchestrator.dependencies import check_keys
-from services.orchestrator.http.api_keys import LOCAL, ApiKeyStore, KeyHistory
+from services.orchestrator.http.auth import LOCAL, ApiKeyStore, KeyHistory
 from services.orchestrator.settings import OrchestratorSettings
 
 
@@ -62,7 +62,7 @@ def test_she_does_not_start_when_the_file_is_gone(settings, ledger, file: Path):
 def test_keys_that_came_while_she_ran_count_too(settings, ledger, file: Path):
     ring = ApiKeyStore(file, open_without_keys=True, history=KeyHistory(ledger))
     make(file)
-    ring.look()
+    ring.reload()
     file.unlink()
     with pytest.raises(ConfigError, match="is gone"):
         check_keys(settings, ledger)
@@ -106,6 +106,6 @@ async def test_a_file_that_vanishes_between_check_and_start_lets_nobody_in(
     make(file)
     run_once(settings, ledger)
     file.unlink()
-    async with parts(model, settings, ledger, redis, index) as state:
+    async with open_state(model, settings, ledger, redis, index) as state:
         with pytest.raises(Unauthorized):
-            state.keys.caller(None)
+            state.api_keys.caller(None)

@@ -1,6 +1,6 @@
-// What the programs of the npm clients share: telling.py, for Node.
+// What the programs of the npm clients share: reporting.py, for Node.
 //
-//   const { feature, absent, tell } = telling();
+//   const { feature, absent, report } = reporter();
 //   feature('stop', async () => { … });    // throws what is wrong, returns what is worth a look
 
 import assert from 'node:assert/strict';
@@ -28,14 +28,14 @@ export const THOUGHT = {
 export const PIXEL =
   'data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==';
 
-export function telling() {
+export function reporter() {
   const features = [];
   const line = (client, version, feature, ok, detail, tookS = 0) =>
     console.log(JSON.stringify({ client, version, feature, ok, took_s: Math.round(tookS * 100) / 100, detail }));
   return {
     feature: (name, run) => features.push({ name, run }),
     absent: (name, why) => features.push({ name, why }),
-    async tell(client, version) {
+    async report(client, version) {
       for (const { name, run, why } of features) {
         if (why) {
           line(client, version, name, null, why);
@@ -60,10 +60,10 @@ export function stopped(text) {
   return text.slice(Math.floor(text.length / 2)).slice(0, 4);
 }
 
-export function toldApart(thought, said) {
+export function checkThought(thought, content) {
   assert.match(thought ?? '', /^I think [a-z]{3,9}$/);
-  assert.match(said ?? '', /^I say [a-z]{3,9}$/);
-  return `${thought} / ${said}`;
+  assert.match(content ?? '', /^I say [a-z]{3,9}$/);
+  return `${thought} / ${content}`;
 }
 
 export function fits(place) {
@@ -108,7 +108,7 @@ async function numberOf(url, name) {
   const headers = url === MODEL_URL ? { Authorization: `Bearer ${MODEL_API_KEY}` } : {};
   const text = await (await fetch(`${url}/metrics`, { headers })).text();
   const numbers = [...text.matchAll(new RegExp(`^${name}(?:\\{.*\\})? (\\S+)`, 'gm'))].map(([, number]) => Number(number));
-  assert(numbers.length, `${url}/metrics does not tell ${name}`);
+  assert(numbers.length, `${url}/metrics does not report ${name}`);
   return numbers.reduce((sum, number) => sum + number, 0);
 }
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from voice import CHAT, HELLO, Voice
+from voice import CHAT, HELLO, FailingLimits, Voice
 
 from services import tracing
 from services.errors import ConfigError
@@ -85,15 +85,12 @@ async def test_a_chat_is_one_story_from_its_client_to_vllm(voice: Voice, collect
     assert voice.model.headers[-1]["traceparent"] == f"00-{TRACE}-{upstream.span_id.hex()}-01"
 
 
-async def test_no_span_quotes_anybody(voice: Voice, collector: Collector, monkeypatch):
-    def fails(*_: object) -> None:
-        raise ValueError(MARKER)
-
+async def test_no_span_quotes_anybody(voice: Voice, collector: Collector):
     tracing.switch_on(collector.url, "ada-orchestrator")
     chat = {"model": "ada", "messages": [{"role": "user", "content": MARKER}]}
     await voice.client.post(f"{CHAT}?q={MARKER}", json=chat)
     await voice.client.get(f"/v1/diary/entries/{MARKER}")
-    monkeypatch.setattr(voice.state.limits, "admit", fails)
+    voice.override(rate_limits=FailingLimits(MARKER))
     await voice.client.post(CHAT, json=chat)
     tracing.switch_off()
     assert len(collector.spans) >= 4

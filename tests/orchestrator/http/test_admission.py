@@ -14,7 +14,7 @@ def begun(pieces: int, failing: frozenset[int] = frozenset()) -> list[list[int]]
     """What was done in each turn of the loop, of pieces that all come in the first."""
 
     async def run() -> list[list[int]]:
-        loop, turnstile, turns = asyncio.get_running_loop(), AdmissionQueue(), [[]]
+        loop, queue, turns = asyncio.get_running_loop(), AdmissionQueue(), [[]]
         loop.set_exception_handler(lambda _loop, _context: None)
 
         def work(number: int) -> None:
@@ -24,7 +24,7 @@ def begun(pieces: int, failing: frozenset[int] = frozenset()) -> list[list[int]]
 
         for number in range(pieces):
             try:
-                turnstile.enter(loop, lambda number=number: work(number))
+                queue.submit(loop, lambda number=number: work(number))
             except RuntimeError:
                 assert number == 0  # nobody else's
         while sum(map(len, turns)) < pieces:
@@ -43,9 +43,9 @@ def test_one_begins_in_each_turn_in_order_of_arrival(pieces: int, failing: froze
 
 
 async def test_who_comes_when_nobody_waits_begins_at_once():
-    loop, turnstile, done = asyncio.get_running_loop(), AdmissionQueue(), []
+    loop, queue, done = asyncio.get_running_loop(), AdmissionQueue(), []
     for number in range(3):
-        turnstile.enter(loop, lambda number=number: done.append(number))
+        queue.submit(loop, lambda number=number: done.append(number))
         assert done[-1] == number
         await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -7,6 +7,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -15,9 +16,9 @@ from redis import Redis
 from voice import ENTRIES, Voice, error_of, until
 
 from services.diary.job_queue import diary_queue
-from services.diary.ledger.ledger import EntryFilter, Ledger
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.paging import EntryFilter
 from services.diary.transfer.importer import MAX_REJECTS
-from services.orchestrator.http import uploads
 
 IMPORT = "/v1/diary/import"
 ROWS = [
@@ -73,8 +74,9 @@ class TestSending:
         told = (await voice.client.post(IMPORT, **form(JSONL))).json()
         assert diary_queue(redis).job_ids == [told["job_id"]]
 
-    async def test_a_body_that_comes_in_pieces_is_put_together(self, voice: Voice, monkeypatch):
-        monkeypatch.setattr(uploads, "PIECE", 7)
+    async def test_a_body_that_comes_in_pieces_is_put_together(self, voice: Voice):
+        limits = voice.state.import_limits
+        voice.override(import_limits=replace(limits, upload=replace(limits.upload, write_bytes=7)))
 
         async def pieces() -> AsyncIterator[bytes]:
             for place in range(0, len(JSONL), 5):
@@ -158,7 +160,7 @@ class TestLimits:
         assert await texts(client) == []
 
     async def test_one_more_than_may_be_read_at_once_is_429_by_owner_and_in_all(self, voice: Voice):
-        slots = voice.state.imports.slots
+        slots = voice.state.import_limits.slots
         with slots.slot("local"), slots.slot("local"):
             answer = await voice.client.post(IMPORT, **form(JSONL))
             assert "IMPORTS_AN_OWNER" in error_of(answer, 429)["message"]
@@ -179,7 +181,8 @@ class TestLimits:
         assert (await voice.client.post(IMPORT, **form(JSONL))).json()["accepted"] == 3
 
     async def test_a_disk_without_room_is_507_before_anything_is_read(self, voice: Voice):
-        object.__setattr__(voice.state.imports.upload, "free_bytes", 1 << 60)
+        limits = voice.state.import_limits
+        voice.override(import_limits=replace(limits, upload=replace(limits.upload, free_bytes=1 << 60)))
         for sent in (form(JSONL), {"content": JSONL, "params": {"format": "jsonl"}}):
             assert "free some" in error_of(await voice.client.post(IMPORT, **sent), 507)["message"]
 

@@ -1,6 +1,6 @@
 """One connection over a real socket: what it may have in memory, and that each request has one answer.
 
-.venv/bin/python -m pytest tests/orchestrator/test_connection.py
+.venv/bin/python -m pytest tests/orchestrator/http/test_protocol.py
 """
 
 import asyncio
@@ -17,8 +17,13 @@ import pytest
 from voice import CHAT, HELLO, error_of, spoken, until
 
 from services.api_keys import add_key
-from services.orchestrator.http import protocol as slow_client
-from services.orchestrator.http.protocol import HEAD_BYTES, SLICE_BYTES, UNREAD_BYTES
+from services.orchestrator.http.protocol import (
+    MAX_HEAD_BYTES,
+    MAX_UNREAD_BYTES,
+    SLICE_BYTES,
+    ConnectionLimits,
+    HeaderTimeoutProtocol,
+)
 
 IMPORT = "/v1/diary/import"
 READ_AT_ONCE = 256 << 10  # bytes that uvloop reads
@@ -55,7 +60,7 @@ def errors_logged(caplog) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def connections(server) -> Iterator[slow_client.HeaderTimeoutProtocol]:
+def connections(server) -> Iterator[HeaderTimeoutProtocol]:
     return iter(list(server.server_state.connections))
 
 
@@ -99,8 +104,8 @@ class TestEarlyRefusals:
         assert statuses(await spoken(port, wrong + right))[0] == 401
         assert len(statuses(await spoken(port, wrong + right))) == 2
 
-    async def test_one_that_never_ends_is_let_go(self, server, port, key, monkeypatch):
-        monkeypatch.setattr(slow_client, "REST_S", 0.1)
+    @pytest.mark.parametrize("connection_limits", [ConnectionLimits(discard_s=0.1)], ids=["impatient"])
+    async def test_one_that_never_ends_is_let_go(self, server, port, key):
         refused = request(IMPORT, b"x", "Authorization: Bearer wrong", length=1000)
         assert statuses(await spoken(port, refused)) == [401]
 
@@ -135,7 +140,7 @@ class TestMemory:
             most = max([most, *(one._unread_bytes for one in connections(server))])
             assert statuses(await spoken(port, last("/healthz"))) == [200]
         await asyncio.gather(*floods)
-        assert most <= UNREAD_BYTES + READ_AT_ONCE
+        assert most <= MAX_UNREAD_BYTES + READ_AT_ONCE
         assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 60
 
     async def test_requests_behind_a_running_one_wait_unread_and_all_are_answered(self, server, port, model):
@@ -149,7 +154,7 @@ class TestMemory:
                 most = [max(most[0], len(one.pipeline)), max(most[1], one._unread_bytes)]
             await asyncio.sleep(0.01)
         assert most[0] <= SLICE_BYTES // len(request("/", method="GET"))
-        assert most[1] <= UNREAD_BYTES + READ_AT_ONCE
+        assert most[1] <= MAX_UNREAD_BYTES + READ_AT_ONCE
         server_answers = statuses(await asked)
         assert server_answers == [200] * (number + 2)
 
@@ -161,7 +166,7 @@ class TestMemory:
                 await spoken(port, last("/healthz"))
             await until(lambda: not list(connections(server)))
             await asyncio.sleep(0)
-            kept = [one for one in gc.get_objects() if isinstance(one, slow_client.HeaderTimeoutProtocol)]
+            kept = [one for one in gc.get_objects() if isinstance(one, HeaderTimeoutProtocol)]
             assert len(kept) <= 1  # the loop may still name the last
         finally:
             gc.enable()
@@ -195,7 +200,7 @@ class TestHeadsAndTrailers:
         assert statuses(answers) == [200, 200]
         assert b"mine" not in answers
 
-    @pytest.mark.parametrize("size", [HEAD_BYTES - 1000, HEAD_BYTES // 2])
+    @pytest.mark.parametrize("size", [MAX_HEAD_BYTES - 1000, MAX_HEAD_BYTES // 2])
     async def test_a_long_head_is_read(self, server, port, size: int):
         long = request("/healthz", b"", "X-Long: " + "a" * size, "Connection: close", method="GET")
         assert statuses(await spoken(port, long)) == [200]
@@ -221,7 +226,7 @@ class TestOtherProtocols:
     async def test_a_websocket_is_refused_in_words(self, server, port, caplog, path: str):
         answer = await spoken(port, request(path, b"", *self.UPGRADE, method="GET"))
         assert statuses(answer) == [400]
-        assert b"speaks no WebSocket" in answer
+        assert b"WebSockets are not supported" in answer
         assert b"ai-disclosure" in answer
         assert errors_logged(caplog) == []
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from voice import CHAT, ENTRIES, HELLO, JSON, error_of, spoken
 
 from services.errors import InvalidRequest
-from services.orchestrator.http.json_body import MOST_LEVELS, json_object
+from services.orchestrator.http.json_body import MAX_DEPTH, json_object
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
-REGRESSIONS = Path(__file__).parents[1] / "regressions"
+REGRESSIONS = Path(__file__).parents[2] / "regressions"
 VALUES = st.recursive(
     st.none() | st.floats() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -72,7 +72,7 @@ async def test_what_can_not_be_read_is_400_and_says_what_is_wrong(client, model,
 async def test_too_large_a_number_and_too_deep_a_field_are_400_by_name(client, model, method, path):
     """attack/chat_depth_967.json was a 500, and 1e400 one wherever an answer was written."""
     deep = (REGRESSIONS / "attack/chat_depth_967.json").read_bytes()
-    bodies = {"zz": [deep, nested(MOST_LEVELS), nested(900)], "temperature": [], "ada": []}
+    bodies = {"zz": [deep, nested(MAX_DEPTH), nested(900)], "temperature": [], "ada": []}
     for digits in (b"1e400", b"-1E+999", b"1" + b"0" * 400 + b".0"):
         bodies["temperature"].append(b'{"temperature": ' + digits + b"}")
         bodies["ada"].append(b'{"ada": {"x": ["y", {"z": ' + digits + b"}]}}")
@@ -90,7 +90,7 @@ def nested(levels: int) -> bytes:
 
 
 def test_what_is_as_deep_as_it_may_be_is_read():
-    assert json_object(nested(MOST_LEVELS - 1))["zz"]
+    assert json_object(nested(MAX_DEPTH - 1))["zz"]
     flat = {"parts": [{"text": "[" * 500}] * 500}
     assert json_object(json.dumps(flat).encode()) == flat
 

@@ -1,6 +1,6 @@
 """How much a key may ask. A minute is one second here.
 
-.venv/bin/python -m pytest tests/orchestrator/test_limits.py
+.venv/bin/python -m pytest tests/orchestrator/http/test_rate_limits.py
 """
 
 import time
@@ -8,14 +8,14 @@ import time
 import pytest
 
 from services.errors import RateLimited
-from services.orchestrator.http.api_keys import Caller
-from services.orchestrator.http.limits import Limits
+from services.orchestrator.http.auth import Caller
+from services.orchestrator.http.limits import RateLimits
 
 DREW, MILA = Caller("drew", "drews"), Caller("mila", "milas")
 
 
-def limits(requests: int = 0, tokens: int = 0) -> Limits:
-    return Limits(requests, tokens, window_s=1)
+def limits(requests: int = 0, tokens: int = 0) -> RateLimits:
+    return RateLimits(requests, tokens, window_s=1)
 
 
 def test_without_limits_nothing_is_told_and_nothing_refused():
@@ -110,18 +110,18 @@ def test_the_headers_are_openais():
 def test_what_was_counted_is_forgotten_after_its_minute():
     """Else every key that ever was would stay in memory."""
     now = [0.0]
-    some = Limits(5, 5, clock=lambda: now[0])
+    some = RateLimits(5, 5, clock=lambda: now[0])
     for number in range(200):
         caller = Caller("drew", f"key-{number}")
         some.admit(caller)
         some.spend(caller, 1)
     now[0] = 61.0
     some.admit(DREW)
-    assert len(some._windows.storage) <= 1
+    assert len(some._windows) <= 1
 
 
 def test_a_clock_that_is_set_back_keeps_nobody_out(monkeypatch):
-    some = Limits(1, 0, window_s=1)
+    some = RateLimits(1, 0, window_s=1)
     some.admit(DREW)
     an_hour_ago = time.time() - 3600
     monkeypatch.setattr(time, "time", lambda: an_hour_ago)

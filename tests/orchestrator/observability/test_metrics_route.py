@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisAway
 from voice import CHAT, ENTRIES, HELLO, Voice
 
 from services.errors import DiaryUnavailable
-from services.orchestrator.observability import collectors as readings
+from services.orchestrator.observability.metrics import Collectors
 
 
 async def scraped(client) -> dict[tuple[str, ...], float]:
@@ -85,12 +85,17 @@ async def test_breakers_are_told(voice: Voice):
     assert (told["ada_breaker", "model"], told["ada_breaker", "diary"]) == (1, 0)
 
 
-async def test_however_many_scrape_at_once_all_have_every_number(voice: Voice, monkeypatch):
+async def test_however_many_scrape_at_once_all_have_every_number(voice: Voice):
     await voice.client.post(ENTRIES, json={"text": "one"})
-    reads, read = [], voice.state.readings._readings[0]._read
-    monkeypatch.setattr(
-        voice.state.readings._readings[0], "_read", lambda: reads.append(None) or time.sleep(0.05) or read()
-    )
+    reads = []
+
+    def read_slowly() -> dict[str, int]:
+        reads.append(None)
+        time.sleep(0.05)
+        return voice.ledger.counts()
+
+    state = voice.state
+    voice.override(collectors=Collectors(state.metrics, read_slowly, state.jobs.queue.counts))
     for _ in range(3):
         for told in await asyncio.gather(*(scraped(voice.client) for _ in range(20))):
             assert told["ada_up", "ledger"] == told["ada_up", "queue"] == 1
@@ -118,8 +123,7 @@ async def test_who_is_away_has_no_numbers_and_the_others_keep_theirs(voice: Voic
     assert told["ada_diary_entries", "queued"] == 1
 
 
-async def test_who_hangs_holds_up_nobody_and_is_asked_by_one_thread(voice: Voice, monkeypatch):
-    monkeypatch.setattr(readings, "PATIENCE_S", 0.05)
+async def test_who_hangs_holds_up_nobody_and_is_asked_by_one_thread(voice: Voice):
     asked, free = [], threading.Event()
 
     def hangs() -> dict[str, int]:
@@ -127,7 +131,8 @@ async def test_who_hangs_holds_up_nobody_and_is_asked_by_one_thread(voice: Voice
         free.wait(10)
         raise DiaryUnavailable("late")
 
-    monkeypatch.setattr(voice.state.readings._readings[0], "_read", hangs)
+    state = voice.state
+    voice.override(collectors=Collectors(state.metrics, hangs, state.jobs.queue.counts, timeout_s=0.05))
     for _ in range(5):
         async with asyncio.timeout(2):
             assert (await scraped(voice.client))["ada_up", "ledger"] == 0

@@ -2,7 +2,7 @@
 
 import pytest
 from redis import Redis
-from voice import CHAT, ENTRIES, HELLO, Voice
+from voice import CHAT, ENTRIES, HELLO, FailingLimits, Voice
 
 from services.diary.job_queue import JobQueue
 from services.tracing import request_id
@@ -29,12 +29,12 @@ async def test_without_one_each_request_gets_its_own(client):
     assert len(made) == 3
 
 
-async def test_every_answer_has_it_refusals_and_crashes_too(voice: Voice, monkeypatch):
+async def test_every_answer_has_it_refusals_and_crashes_too(voice: Voice):
     asked = {"X-Request-Id": "mine"}
     for method, path, status in (("GET", "/nowhere", 404), ("DELETE", CHAT, 405), ("POST", CHAT, 400)):
         answer = await voice.client.request(method, path, json={}, headers=asked)
         assert (answer.status_code, answer.headers["X-Request-Id"]) == (status, "mine")
-    monkeypatch.setattr(voice.state.limits, "admit", lambda caller: 1 / 0)
+    voice.override(rate_limits=FailingLimits())
     crash = await voice.client.post(CHAT, json=HELLO, headers=asked)
     assert (crash.status_code, crash.headers["X-Request-Id"]) == (500, "mine")
 

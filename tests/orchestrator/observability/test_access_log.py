@@ -5,7 +5,7 @@ import json
 
 import pytest
 from redis import Redis
-from voice import CHAT, ENTRIES, HELLO, JSON, Voice
+from voice import CHAT, ENTRIES, HELLO, JSON, FailingLimits, Voice
 
 from services.errors import DiaryUnavailable
 from services.orchestrator.app import server_config
@@ -116,14 +116,14 @@ async def test_who_leaves_in_the_middle_of_a_body_is_one_quiet_line(
     assert await voice.ids() == []
 
 
-async def test_a_crash_is_told_with_its_place_and_its_request(voice: Voice, log, monkeypatch):
-    monkeypatch.setattr(voice.state.limits, "admit", lambda caller: 1 / 0)
+async def test_a_crash_is_told_with_its_place_and_its_request(voice: Voice, log):
+    voice.override(rate_limits=FailingLimits())
     await voice.client.post(CHAT, json=HELLO, headers={"X-Request-Id": "mine"})
     [line] = log.lines(ACCESS)
     assert (line["status"], line["end"]) == (500, "failed")
     [crash] = log.lines("ada.orchestrator")
     assert crash["request_id"] == "mine"
-    assert "ZeroDivisionError" in crash["error"]
+    assert "ValueError" in crash["error"]
 
 
 async def test_a_probe_is_heard_at_debug_alone_while_all_is_well(voice: Voice, log):
@@ -193,11 +193,8 @@ class TestNoWordIsLogged:
         voice.model.down = True
         assert (await voice.client.post(CHAT, json=asked)).status_code == 503
 
-    async def test_of_what_nobody_foresaw(self, voice: Voice, monkeypatch):
-        def fails(*_: object) -> None:
-            raise ValueError(MARKER)
-
-        monkeypatch.setattr(voice.state.limits, "admit", fails)
+    async def test_of_what_nobody_foresaw(self, voice: Voice):
+        voice.override(rate_limits=FailingLimits(MARKER))
         assert (await voice.client.post(CHAT, json=HELLO)).status_code == 500
 
     async def test_of_an_entry_that_cannot_be_indexed(self, voice: Voice, redis: Redis):
@@ -211,7 +208,7 @@ class TestNoWordIsLogged:
         assert voice.ledger.counts()["queued"] == 1
 
     async def test_of_a_ledger_that_fails(self, voice: Voice, monkeypatch):
-        monkeypatch.setattr(type(voice.ledger), "of", _unavailable)
+        monkeypatch.setattr(type(voice.ledger), "for_owner", _unavailable)
         assert (await voice.client.post(ENTRIES, json={"text": MARKER})).status_code == 503
 
 

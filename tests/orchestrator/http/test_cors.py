@@ -1,17 +1,18 @@
 """Pages of other origins: those that ADA_CORS_ORIGINS names may ask, and read every answer; no other may.
 
-.venv/bin/python -m pytest tests/orchestrator/test_cors.py
+.venv/bin/python -m pytest tests/orchestrator/http/test_cors.py
 """
 
 from pathlib import Path
 
 import httpx
 import pytest
-from voice import CHAT, ENTRIES, HELLO, JSON, error_of, spoken
+from voice import CHAT, ENTRIES, HELLO, JSON, FailingLimits, error_of, spoken
 
 from services.api_keys import add_key
 from services.errors import ConfigError
-from services.orchestrator.settings import MAX_BODY_BYTES, OrchestratorSettings
+from services.orchestrator.http.body import DEFAULT_LIMITS
+from services.orchestrator.settings import OrchestratorSettings
 
 PAGE, APP, OTHER = "https://chat.example", "tauri://localhost", "https://evil.example"
 ALLOWED = "access-control-allow-origin"
@@ -84,7 +85,7 @@ class TestPreflights:
 
 
 class TestAnswers:
-    async def test_every_kind_of_answer_can_be_read_by_the_page(self, client, key, voice, monkeypatch):
+    async def test_every_kind_of_answer_can_be_read_by_the_page(self, client, key, voice):
         page, right = {"Origin": PAGE}, {"Origin": PAGE, **key}
         stream = {**HELLO, "stream": True}
         answers = {
@@ -93,10 +94,10 @@ class TestAnswers:
             401: await client.post(CHAT, json=HELLO, headers=page),
             404: await client.get("/v1/nowhere", headers=right),
             405: await client.get(CHAT, headers=right),
-            413: await client.post(CHAT, content=b" " * (MAX_BODY_BYTES + 1), headers=right | JSON),
+            413: await client.post(CHAT, content=b" " * (DEFAULT_LIMITS.max_bytes + 1), headers=right | JSON),
             415: await client.post(CHAT, content=b"x", headers=right),
         }
-        monkeypatch.setattr(voice.state.limits, "admit", lambda caller: 1 / 0)
+        voice.override(rate_limits=FailingLimits())
         answers[500] = await client.post(CHAT, json=HELLO, headers=right)
         for status, answer in answers.items():
             assert answer.status_code == abs(status)

@@ -1,6 +1,6 @@
 """attack/chat_dates_156k.json: a search of the diary ends when its client goes away or its deadline is over.
 
-.venv/bin/python -m pytest tests/orchestrator/test_abandoned_searches.py
+.venv/bin/python -m pytest tests/orchestrator/http/test_disconnect.py
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from voice import ADAPTER, CHAT, StandInModel, asking, parts, until
+from voice import ADAPTER, CHAT, StandInModel, asking, open_state, until
 
 from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import Ledger
@@ -57,7 +57,7 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
-        async with parts(model, OrchestratorSettings(), ledger, redis, index) as made:
+        async with open_state(model, OrchestratorSettings(), ledger, redis, index) as made:
             yield replace(made, adapter=lambda: ADAPTER, recall=lambda: recall, diary_deadline_s=60)
 
     async with asking(opened) as client:
@@ -89,7 +89,7 @@ async def test_it_ends_when_the_deadline_is_over(
 ):
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
-        async with parts(model, OrchestratorSettings(), ledger, redis, index) as made:
+        async with open_state(model, OrchestratorSettings(), ledger, redis, index) as made:
             yield replace(made, adapter=lambda: ADAPTER, recall=lambda: recall, diary_deadline_s=0.05)
 
     async with asking(opened) as client:

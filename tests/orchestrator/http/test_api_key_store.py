@@ -1,6 +1,6 @@
 """Who a header names: nobody without a key, whatever is sent, and the file may change at any time.
 
-.venv/bin/python -m pytest tests/orchestrator/test_key_ring.py
+.venv/bin/python -m pytest tests/orchestrator/http/test_api_key_store.py
 """
 
 import asyncio
@@ -14,10 +14,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import services.orchestrator.http.api_keys as edge_keys
 from services.api_keys import add_key, digest, revoke_keys
 from services.errors import Unauthorized
-from services.orchestrator.http.api_keys import LOCAL, ApiKeyStore, Caller
+from services.orchestrator.http.auth import LOCAL, ApiKeyStore, Caller, Fingerprint, file_fingerprint
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def make(file: Path, owner: str = "drew", requests: int | None = None, tokens: i
 
 def caller(ring: ApiKeyStore, authorization: str | None) -> Caller:
     """Whom the header names by the file as it is now."""
-    ring.look()
+    ring.reload()
     return ring.caller(authorization)
 
 
@@ -149,33 +148,39 @@ class TestChanges:
         assert owner_of(ring, key) is None
         assert owner_of(ring, None) is None
 
-    async def test_the_file_is_looked_at_once_a_second_at_most(
-        self, file: Path, ring: ApiKeyStore, monkeypatch
-    ):
+    async def test_the_file_is_looked_at_once_a_second_at_most(self, file: Path):
         make(file)
-        looked: list[Path] = []
-        state = edge_keys._state
-        monkeypatch.setattr(edge_keys, "_state", lambda path: looked.append(path) or state(path))
+        paths: list[Path] = []
+
+        def fingerprint(path: Path) -> Fingerprint:
+            paths.append(path)
+            return file_fingerprint(path)
+
+        ring = ApiKeyStore(file, open_without_keys=True, fingerprint=fingerprint)
+        paths.clear()  # of the store's own start
         for _ in range(100):
-            await ring.follow()
-        assert len(looked) == 1
+            await ring.refresh()
+        assert len(paths) == 1
 
     async def test_a_key_that_is_made_is_known_to_the_request_that_looks(self, file: Path, ring: ApiKeyStore):
         key = make(file)
-        await asyncio.gather(*(ring.follow() for _ in range(20)))
+        await asyncio.gather(*(ring.refresh() for _ in range(20)))
         assert ring.caller(f"Bearer {key}").owner == "drew"
 
-    async def test_a_disk_that_hangs_holds_up_the_event_loop_for_nobody(
-        self, file: Path, ring: ApiKeyStore, monkeypatch
-    ):
+    async def test_a_disk_that_hangs_holds_up_the_event_loop_for_nobody(self, file: Path):
         key, free = make(file), threading.Event()
-        ring.look()
-        monkeypatch.setattr(edge_keys, "LOOKED_EVERY_S", 0.0)
-        monkeypatch.setattr(edge_keys, "PATIENCE_S", 0.01)
-        monkeypatch.setattr(edge_keys, "_state", lambda _path: free.wait(10))
+        is_hanging = False
+
+        def fingerprint(path: Path) -> Fingerprint:
+            if is_hanging:
+                free.wait(10)
+            return file_fingerprint(path)
+
+        ring = ApiKeyStore(file, open_without_keys=True, poll_s=0.0, timeout_s=0.01, fingerprint=fingerprint)
+        is_hanging = True
         async with asyncio.timeout(5):
-            await asyncio.gather(*(ring.follow() for _ in range(20)))
-            await ring.follow()
+            await asyncio.gather(*(ring.refresh() for _ in range(20)))
+            await ring.refresh()
         assert ring.caller(f"Bearer {key}").owner == "drew"
         free.set()
 
@@ -199,7 +204,7 @@ class TestChanges:
                 assert owner_of(ring, "none") is None
         (said,) = caplog.messages
         assert str(file) in said
-        assert "read before go on" in said
+        assert "read before stay valid" in said
         if how == "a folder":
             file.rmdir()
         if how == "a pipe":
