@@ -182,13 +182,13 @@ def test_drew_has_several_ways_to_ask_for_every_telling(source: str, file: str):
 def test_a_source_says_whether_its_file_is_there_and_which_it_was(write_sources, tmp_path: Path, source: str):
     files = write_sources(tmp_path)
     path = files[SETTINGS[source]]
-    assert SOURCES[source].matches(TrainingConfig(**files))
+    assert SOURCES[source].is_available(TrainingConfig(**files))
     assert SOURCES[source].provenance(TrainingConfig(**files)) == {
         "file": str(path),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     path.unlink()
-    assert not SOURCES[source].matches(TrainingConfig(**files))
+    assert not SOURCES[source].is_available(TrainingConfig(**files))
 
 
 def test_the_small_sources_tell_where_each_sample_is_from_and_no_two_are_alike(write_sources, tmp_path: Path):
