@@ -2,7 +2,7 @@
 
 The bodies have the form that these programs send (Open WebUI 0.12, SillyTavern 1.19, LibreChat,
 lm-evaluation-harness 0.4); their words are invented. How chats are written about is held by
-tests/orchestrator/test_reflect_routes.py.
+tests/orchestrator/reflection/test_reflect_routes.py.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """One connection over a real socket: what it may have in memory, and that each request has one answer.
 
-.venv/bin/python -m pytest tests/orchestrator/test_connection.py
+.venv/bin/python -m pytest tests/orchestrator/http/test_protocol.py
 """
 
 import asyncio

@@ -16,7 +16,7 @@ from services.errors import InvalidRequest
 from services.orchestrator.http.json_body import MAX_DEPTH, json_object
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
-REGRESSIONS = Path(__file__).parents[1] / "regressions"
+REGRESSIONS = Path(__file__).parents[2] / "regressions"
 VALUES = st.recursive(
     st.none() | st.floats() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),

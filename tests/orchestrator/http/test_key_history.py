@@ -1,6 +1,6 @@
 """Where there were API keys, the loss of their file opens nothing.
 
-.venv/bin/python -m pytest tests/orchestrator/test_lost_keys.py
+.venv/bin/python -m pytest tests/orchestrator/http/test_key_history.py
 """
 
 from collections.abc import Iterator

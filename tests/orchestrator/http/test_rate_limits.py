@@ -1,6 +1,6 @@
 """How much a key may ask. A minute is one second here.
 
-.venv/bin/python -m pytest tests/orchestrator/test_limits.py
+.venv/bin/python -m pytest tests/orchestrator/http/test_rate_limits.py
 """
 
 import time

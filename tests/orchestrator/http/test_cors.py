@@ -1,6 +1,6 @@
 """Pages of other origins: those that ADA_CORS_ORIGINS names may ask, and read every answer; no other may.
 
-.venv/bin/python -m pytest tests/orchestrator/test_cors.py
+.venv/bin/python -m pytest tests/orchestrator/http/test_cors.py
 """
 
 from pathlib import Path

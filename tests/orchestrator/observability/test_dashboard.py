@@ -8,7 +8,7 @@ import pytest
 
 from services.orchestrator.observability.metrics import Metrics
 
-DASHBOARD = json.loads((Path(__file__).parents[2] / "docs/grafana/ada.json").read_text())
+DASHBOARD = json.loads((Path(__file__).parents[3] / "docs/grafana/ada.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 ASKED = {target["expr"] for panel in PANELS for target in panel["targets"]}
 

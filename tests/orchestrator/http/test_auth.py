@@ -1,6 +1,6 @@
 """Keys over HTTP: no route answers without one, and an owner finds nothing of another's anywhere.
 
-.venv/bin/python -m pytest tests/orchestrator/test_who_may_ask.py
+.venv/bin/python -m pytest tests/orchestrator/http/test_auth.py
 """
 
 import re

@@ -13,7 +13,6 @@ from redis import Redis
 from voice import CHAT, PERSONA, Voice, asking, error_of
 
 from services.diary.job_queue import diary_queue
-from services.diary.reflection import reflections
 from services.diary.reflection.conversations import Conversations
 from services.diary.reflection.reflections import Reflection, Reflections
 from services.orchestrator.reflection.idle_reflection import reflect_on_quiet
@@ -258,7 +257,7 @@ class TestWhenItFails:
     @pytest.fixture
     async def bad(self, voice: Voice, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         """The oldest of two chats; building its request raises."""
-        monkeypatch.setattr(reflections, "BACKOFF_S", (0,) * 5)
+        voice.ledger.options = replace(voice.ledger.options, reflection_backoff_s=(0,) * 5)
         talk = await chat(voice, "The heron raises.")
         await chat(voice, "It rained.")
         count = voice.state.token_counter.count

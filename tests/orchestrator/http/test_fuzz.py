@@ -1,7 +1,7 @@
 """Every operation of the OpenAPI document, asked with what fits it and with what does not.
 
 Nothing of it ends in a 5xx, and every answer is as the document says. To look longer:
-FUZZ_EXAMPLES=500 .venv/bin/python -m pytest tests/orchestrator/test_fuzz.py
+FUZZ_EXAMPLES=500 .venv/bin/python -m pytest tests/orchestrator/http/test_fuzz.py
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Who a header names: nobody without a key, whatever is sent, and the file may change at any time.
 
-.venv/bin/python -m pytest tests/orchestrator/test_key_ring.py
+.venv/bin/python -m pytest tests/orchestrator/http/test_api_key_store.py
 """
 
 import asyncio

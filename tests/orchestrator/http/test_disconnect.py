@@ -1,6 +1,6 @@
 """attack/chat_dates_156k.json: a search of the diary ends when its client goes away or its deadline is over.
 
-.venv/bin/python -m pytest tests/orchestrator/test_abandoned_searches.py
+.venv/bin/python -m pytest tests/orchestrator/http/test_disconnect.py
 """
 
 import asyncio
