@@ -28,7 +28,7 @@ from services.bench.server_process import AllInOneServer, all_in_one_server, env
 from services.bench.synthetic_chunks import fill
 from services.diary.embedding.embedder import Embedder, open_embedder
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import EntryFilter, Ledger
 from services.diary.recall.query import RecallQuery
 from services.diary.recall.recall import Recall

@@ -34,10 +34,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Session:
-    """Turns of one day; `said_at` is as the file has it."""
+    """Turns of one day; `date_time` is as the file has it."""
 
     number: int
-    said_at: str
+    date_time: str
     at: datetime
     turns: list[Turn]
 
@@ -93,27 +93,27 @@ def _sessions(conversation: dict[str, Any], where: str) -> Iterator[Session]:
     for key, turns in conversation.items():
         number = _SESSION.fullmatch(key)
         if number and turns:
-            said_at = _field(conversation, f"{key}_date_time", str, f'{where}, "conversation"')
+            date_time = _field(conversation, f"{key}_date_time", str, f'{where}, "conversation"')
             place = f'{where}, "{key}"'
-            yield Session(int(number[1]), said_at, _moment(said_at, place), list(_turns(turns, place)))
+            yield Session(int(number[1]), date_time, _moment(date_time, place), list(_turns(turns, place)))
 
 
-def _moment(said_at: str, where: str) -> datetime:
+def _moment(date_time: str, where: str) -> datetime:
     try:
-        hour, minute, half, day, month, year = _groups(said_at)
+        hour, minute, half, day, month, year = _groups(date_time)
         number = [name.casefold() for name in MONTH_NAMES].index(month.casefold()) + 1
         afternoon = 12 if half.casefold() == "p" else 0
         return datetime(int(year), number, int(day), int(hour) % 12 + afternoon, int(minute))
     except ValueError:
         raise ConfigError(
-            f'{where} has the date {said_at!r}: it should be like "1:56 pm on 8 May, 2023"'
+            f'{where} has the date {date_time!r}: it should be like "1:56 pm on 8 May, 2023"'
         ) from None
 
 
-def _groups(said_at: str) -> tuple[str, ...]:
-    if found := _DATE_TIME.fullmatch(said_at.strip()):
+def _groups(date_time: str) -> tuple[str, ...]:
+    if found := _DATE_TIME.fullmatch(date_time.strip()):
         return found.groups()
-    raise ValueError(said_at)
+    raise ValueError(date_time)
 
 
 def _turns(turns: Any, where: str) -> Iterator[Turn]:

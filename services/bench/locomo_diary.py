@@ -9,8 +9,8 @@ from services.bench.locomo import Conversation, Question, Session, Turn
 from services.diary.embedding.embedder import Embedder
 from services.diary.entry import EntryDraft
 from services.diary.index.chunking import spans
+from services.diary.index.engine import IndexEngine
 from services.diary.index.indexing import build_chunks
-from services.diary.index.types import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.diary.recall.query import RecallQuery
 from services.diary.recall.recall import Recall

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from services.diary.embedding.embedder import Embedder, Vector
 from services.diary.entry import Entry, EntryDraft
 from services.diary.index import bm25
-from services.diary.index.types import Chunk, IndexEngine
+from services.diary.index.engine import IndexEngine
+from services.diary.index.types import Chunk
 from services.diary.ledger.ledger import Ledger
 
 _AT_ONCE = 1000

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from redis import Redis
 
 from services.diary.embedding.embedder import Embedder
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.jobs import Jobs
 from services.diary.ledger.ledger import Ledger
 from services.worker.completion_client import CompletionClient

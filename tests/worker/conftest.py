@@ -16,7 +16,7 @@ from worker_process import FakeEmbedder, open_index, open_ledger
 
 from services.diary.embedding.embedder import Embedder
 from services.diary.entry import Entry, EntryDraft, IndexState
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.jobs import Jobs, queue_connection
 from services.errors import DiaryUnavailable
 from services.worker import tasks

@@ -57,7 +57,7 @@ def test_one_that_fails_says_why_leaves_the_old_index_and_can_be_retried(house, 
     house.jobs.submit_reindex()
     with house.at_work():
         with monkeypatch.context() as patch:
-            patch.setattr(house.index, "twin", full)
+            patch.setattr(house.index, "shadow", full)
             until(lambda: house.jobs.report("ada", REINDEX_ID).status == "failed")
         assert house.jobs.report("ada", REINDEX_ID).reason == "the disk is full"
         assert house.index.path == path

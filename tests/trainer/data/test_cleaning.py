@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.errors import ConfigError
+from services.process.cpu_count import available_cpus
 from trainer.config import TrainingConfig
 from trainer.data.cleaning import (
     IN_PROCESSES,
@@ -25,7 +26,6 @@ from trainer.data.cleaning import (
     Cleaner,
     Cleaners,
     Scrubber,
-    cores,
     mend,
 )
 from trainer.data.sample import Sample, dialogue, told
@@ -297,7 +297,9 @@ def test_processes_give_what_one_process_gives_in_the_same_order_and_end():
     config = TrainingConfig()
     with Cleaners(config) as cleaners:
         together = list(cleaners.clean(samples))
-        assert len(multiprocessing.active_children()) == (min(cores(), 2) if cores() > 1 else 0)
+        assert len(multiprocessing.active_children()) == (
+            min(available_cpus(), 2) if available_cpus() > 1 else 0
+        )
         few = list(cleaners.clean(samples[:10]))
     assert multiprocessing.active_children() == []
     alone = Cleaner(config)
