@@ -88,8 +88,8 @@ def test_recall_is_the_part_of_the_evidence_that_is_found(file: Path, conversati
 
 def test_conversations_do_not_see_each_other(file: Path, conversation: dict[str, Any]):
     """Twice the same conversation, each in its own diary: each finds as much as it does alone."""
-    alone = recall.measured(read(file, [conversation]), Compass())["Ada"]
-    twice = recall.measured(read(file, [conversation, conversation | {"sample_id": "conv-y"}]), Compass())[
+    alone = recall.measure(read(file, [conversation]), Compass())["Ada"]
+    twice = recall.measure(read(file, [conversation, conversation | {"sample_id": "conv-y"}]), Compass())[
         "Ada"
     ]
     assert twice["conversations"]["conv-y"] == alone["conversations"]["conv-x"]
