@@ -12,7 +12,7 @@ from pathlib import Path
 from services.errors import AdaError, ConfigError
 from services.persona.base_model import DEFAULT_MODEL_CACHE
 from trainer.config import load_config, origin
-from trainer.log import log, log_to, speak
+from trainer.log import log, log_to, setup_console
 from trainer.run import resume, run
 from trainer.runs.folder import last_checkpoint, unfinished
 
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="name=value", help="for example lora_rank=32")
     arguments = parser.parse_args()
     cache = Path(os.environ.get("ADA_MODEL_CACHE", DEFAULT_MODEL_CACHE)).absolute()
-    speak()
+    setup_console()
     config = None
     try:
         config = load_config(arguments.config, arguments.overrides)

@@ -35,7 +35,7 @@ def append_to(path: Path) -> None:
     log.setLevel(logging.DEBUG)
 
 
-def speak() -> None:
+def setup_console() -> None:
     """Plain lines on the terminal: what is told on stdout, what went wrong on stderr."""
     said, wrong = _Terminal("stdout"), _Terminal("stderr")
     said.setLevel(logging.INFO)

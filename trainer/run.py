@@ -29,7 +29,7 @@ from services.process import gpu_lock
 from services.revision import code_revision
 from trainer.config import TrainingConfig, load_config
 from trainer.data.mixture import Mixture, check_sources, mix
-from trainer.data.report import table
+from trainer.data.report_table import table
 from trainer.log import log
 from trainer.publish import check_link, publish_if_fit
 from trainer.runs import checkpoints
@@ -61,7 +61,7 @@ def run(config: TrainingConfig, cache: Path, log_file: Path) -> Path:
     log.info("%s", table(mixture))
     _hold_the_card()
     folder = run_folder.begin(config.output_dir, run_folder.new_run_id())
-    with run_folder.held(folder):
+    with run_folder.locked(folder):
         _prepare(folder, config, mixture, location, started)
         return _train_and_finish(folder, config, location, log_file)
 
@@ -74,7 +74,7 @@ def resume(config: TrainingConfig, cache: Path, log_file: Path) -> Path:
     _hold_the_card()
     location = _check_and_locate(own, cache)
     check_reports(own.report_to, os.environ)
-    with run_folder.held(folder):
+    with run_folder.locked(folder):
         _choose_checkpoint(folder)
         return _train_and_finish(folder, own, location, log_file)
 
@@ -134,8 +134,8 @@ def _prepare(folder: Path, config: TrainingConfig, mixture: Mixture, location: s
     shutil.copyfile(config.persona, folder / PERSONA_NAME)
     (folder / TEMPLATE_NAME).write_text(template, encoding="utf-8")
     for samples, name in (
-        (mixture.taught, run_folder.TAUGHT_ROWS),
-        (mixture.held_out, run_folder.HELD_OUT_ROWS),
+        (mixture.train, run_folder.TRAIN_ROWS),
+        (mixture.eval, run_folder.EVAL_ROWS),
     ):
         rows, cut = encode(samples, persona, tokenizer, template, config.max_seq_length)
         for reason, count in cut.items():
@@ -146,8 +146,8 @@ def _prepare(folder: Path, config: TrainingConfig, mixture: Mixture, location: s
                 "takes a part: raise it"
             )
         rows.save_to_disk(folder / name)
-    account = {"sources": mixture.account, "seconds": round(time.monotonic() - started, 1)}
-    (folder / run_folder.ACCOUNT).write_text(json.dumps(account, indent=2) + "\n", encoding="utf-8")
+    account = {"sources": mixture.source_stats, "seconds": round(time.monotonic() - started, 1)}
+    (folder / run_folder.MIXTURE_STATS).write_text(json.dumps(account, indent=2) + "\n", encoding="utf-8")
     settings = config.model_dump(mode="json")
     (folder / run_folder.CONFIG_NAME).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     (folder / run_folder.PREPARED).touch()
@@ -170,7 +170,7 @@ def _train_and_finish(folder: Path, config: TrainingConfig, location: str, log_f
 
 
 def _manifest(folder: Path, config: TrainingConfig, outcome: "Outcome") -> Manifest:
-    account = json.loads((folder / run_folder.ACCOUNT).read_text(encoding="utf-8"))
+    account = json.loads((folder / run_folder.MIXTURE_STATS).read_text(encoding="utf-8"))
     persona = load_persona(folder / PERSONA_NAME)
     template = (folder / TEMPLATE_NAME).read_text(encoding="utf-8")
     step, losses = _served(folder, outcome)

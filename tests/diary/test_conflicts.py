@@ -1,6 +1,6 @@
 """Pairs of entries that may disagree: which are looked at, and how long a verdict holds.
 
-The judge is tested in tests/orchestrator/test_conflict_routes.py.
+The judge is tested in tests/orchestrator/diary/test_conflict_routes.py.
 
     .venv/bin/python -m pytest tests/diary/test_conflicts.py
 """

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 from aiohttp import web
@@ -20,6 +20,8 @@ from services.diary.ledger.ledger import Ledger
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.app import Opener, create_app
 from services.orchestrator.dependencies import AppState, build_concurrency_limiter, build_state
+from services.orchestrator.http.auth import Caller
+from services.orchestrator.http.limits import RateLimits
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.vllm.client import open_vllm_client
@@ -231,16 +233,22 @@ class WordsEmbedder:
 
 
 @asynccontextmanager
-async def parts(
-    model: StandInModel, settings: OrchestratorSettings, ledger: Ledger, redis: Redis, index: IndexEngine
+async def open_state(
+    model: StandInModel,
+    settings: OrchestratorSettings,
+    ledger: Ledger,
+    redis: Redis,
+    index: IndexEngine,
+    **overrides: object,
 ) -> AsyncIterator[AppState]:
-    """The orchestrator's parts over a stand-in of the model; the rest is real."""
+    """The application's state over a stand-in for vLLM; the rest is real, but for fields in `overrides`."""
     metrics = Metrics()
     async with (
         model.served() as url,
         open_vllm_client(url, settings.deadlines, build_concurrency_limiter(settings), metrics) as engine,
     ):
-        yield build_state(settings, engine, ledger, redis, WordsEmbedder(), index, metrics)
+        state = build_state(settings, engine, ledger, redis, WordsEmbedder(), index, metrics)
+        yield replace(state, **overrides)
 
 
 @dataclass
@@ -256,6 +264,11 @@ class Voice:
 
     def __post_init__(self) -> None:
         self.scribe = Indexer(self.ledger, self.state.embedder, self.index)
+
+    def override(self, **fields: object) -> None:
+        """Replace fields of the application's state while it runs."""
+        self.state = replace(self.state, **fields)
+        self.client._transport.app.state.ada = self.state
 
     def work(self) -> None:
         """Do all indexing that is due, as the worker does it."""
@@ -274,6 +287,17 @@ class Voice:
         answer = await self.client.get(ENTRIES, params=query)
         assert answer.status_code == 200, answer.text
         return [entry["id"] for entry in answer.json()["data"]]
+
+
+class FailingLimits(RateLimits):
+    """Rate limits with a bug, so that every request of a chat is an internal error."""
+
+    def __init__(self, message: str = "a bug") -> None:
+        super().__init__(0, 0)
+        self._message = message
+
+    def admit(self, caller: Caller) -> dict[str, str]:
+        raise ValueError(self._message)
 
 
 @asynccontextmanager

@@ -26,21 +26,21 @@ def test_the_error_is_told_and_not_the_bar_behind_it(capsys: pytest.CaptureFixtu
     result = f"\nprint('\\n' + {RESULT!r} + {json.dumps({'failed': 'TypeError: enable_gqa'})!r})"
     row = _in_its_own_process("Ada", child(FAILS + result))
     assert row == {"recipe": "Ada", "failed": "TypeError: enable_gqa"}
-    said = capsys.readouterr()
-    assert said.out == "Ada: not measured (TypeError: enable_gqa)\n"
-    assert "unexpected keyword argument 'enable_gqa'" in said.err
-    assert "it/s" not in said.err
+    text = capsys.readouterr()
+    assert text.out == "Ada: not measured (TypeError: enable_gqa)\n"
+    assert "unexpected keyword argument 'enable_gqa'" in text.err
+    assert "it/s" not in text.err
 
 
 @pytest.mark.parametrize(
-    ("ending", "said"),
+    ("ending", "text"),
     [
         ("\nsys.exit(3)", "exit code 3: TypeError"),
         ("\nimport os; os.abort()", "killed by signal 6: TypeError"),
     ],
 )
-def test_a_process_that_leaves_no_result_is_told_by_its_end_and_last_words(ending: str, said: str):
-    assert str(_in_its_own_process("Ada", child(FAILS + ending))["failed"]).startswith(said)
+def test_a_process_that_leaves_no_result_is_told_by_its_end_and_last_words(ending: str, text: str):
+    assert str(_in_its_own_process("Ada", child(FAILS + ending))["failed"]).startswith(text)
 
 
 def test_a_recipe_that_is_not_installed_is_left_out_in_one_line(capsys: pytest.CaptureFixture[str]):

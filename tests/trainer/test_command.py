@@ -16,7 +16,7 @@ import pytest
 
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
-from trainer.data.report import look
+from trainer.data.report import report
 from trainer.run import check_reports
 
 ROOT = Path(__file__).parents[2]
@@ -34,12 +34,12 @@ def arguments(settings: dict[str, object]) -> list[str]:
     return [f"{name}={value}" for name, value in settings.items()]
 
 
-def trainer(*given: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trainer", *given]
+def trainer(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "trainer", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
-def told(result: subprocess.CompletedProcess[str]) -> str:
+def error_line(result: subprocess.CompletedProcess[str]) -> str:
     """The one line of a run that was refused."""
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
@@ -53,7 +53,7 @@ def told(result: subprocess.CompletedProcess[str]) -> str:
 def test_a_missing_training_file_ends_the_command_before_it_makes_anything(settings, tmp_path, setting: str):
     settings[setting].unlink()
     result = trainer(*arguments(settings))
-    assert f"no file {settings[setting]}" in told(result)
+    assert f"no file {settings[setting]}" in error_line(result)
     assert result.stdout.startswith("configuration: defaults, and hippocorpus_path=")
     assert result.stdout.count("\n") == 1
     assert not (tmp_path / "outputs").exists()
@@ -68,7 +68,7 @@ def test_a_missing_training_file_is_told_before_torch_is_imported(settings):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [
         (["lora_rank=0"], "command line: lora_rank: Input should be greater than or equal to 1"),
         (["lora_rank=513"], "command line: lora_rank: Input should be less than or equal to 512"),
@@ -77,8 +77,8 @@ def test_a_missing_training_file_is_told_before_torch_is_imported(settings):
         (["persona=no/such.toml"], "no persona at no/such.toml"),
     ],
 )
-def test_a_wrong_setting_is_one_line(given: list[str], said: str):
-    assert said in told(trainer(*given))
+def test_a_wrong_setting_is_one_line(arguments: list[str], message: str):
+    assert message in error_line(trainer(*arguments))
 
 
 def test_an_interrupted_command_says_that_nothing_was_published(settings, tmp_path: Path):
@@ -90,18 +90,18 @@ def test_an_interrupted_command_says_that_nothing_was_published(settings, tmp_pa
         try:
             pipe = open_when_read(settings["hippocorpus_path"])
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=30)
+            _, message = process.communicate(timeout=30)
             os.close(pipe)
         finally:
             process.kill()
     assert process.returncode == 130
-    assert said == "trainer: interrupted; nothing was published\n"
+    assert message == "trainer: interrupted; nothing was published\n"
     assert not (tmp_path / "outputs").exists()
 
 
 def test_broken_yaml_is_one_line(tmp_path: Path):
     (tmp_path / "run.yaml").write_text("lora_rank: [1\n")
-    assert "run.yaml is not valid YAML" in told(trainer("--config", str(tmp_path / "run.yaml")))
+    assert "run.yaml is not valid YAML" in error_line(trainer("--config", str(tmp_path / "run.yaml")))
 
 
 def model_of_config_alone(folder: Path) -> Path:
@@ -117,9 +117,9 @@ def test_a_missing_base_model_is_told_before_the_mixture_is_made(settings, tmp_p
     """The pipe would be waited for without end."""
     settings["hippocorpus_path"].unlink()
     os.mkfifo(settings["hippocorpus_path"])
-    assert "model_name package:gpt-9 is unknown" in told(trainer(*arguments(settings)))
+    assert "model_name package:gpt-9 is unknown" in error_line(trainer(*arguments(settings)))
     with pytest.raises(ConfigError, match="model_name package:gpt-9 is unknown"):
-        look(TrainingConfig(**settings), tmp_path / "cache")
+        report(TrainingConfig(**settings), tmp_path / "cache")
 
 
 def test_a_report_to_wandb_without_a_login_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

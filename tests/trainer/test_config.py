@@ -58,9 +58,9 @@ def test_the_last_of_two_arguments_counts():
     assert load_config(None, ["seed=1", "seed=2"]).seed == 2
 
 
-@pytest.mark.parametrize("written", ["5e-5", "5.0e-5", "0.00005"])
-def test_a_learning_rate_may_be_written_in_any_usual_way(written: str):
-    assert load_config(None, [f"learning_rate={written}"]).learning_rate == 5e-5
+@pytest.mark.parametrize("text", ["5e-5", "5.0e-5", "0.00005"])
+def test_a_learning_rate_may_be_written_in_any_usual_way(text: str):
+    assert load_config(None, [f"learning_rate={text}"]).learning_rate == 5e-5
 
 
 def test_a_value_may_hold_an_equals_sign():
@@ -68,7 +68,7 @@ def test_a_value_may_hold_an_equals_sign():
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "message"),
     [
         ("lora_rnak=32", "lora_rnak: Extra inputs are not permitted"),
         ("lora_alpha=much", "lora_alpha: Input should be a valid integer"),
@@ -84,11 +84,11 @@ def test_a_value_may_hold_an_equals_sign():
         ("hippocorpus_ratio=0.9", "the four ratios must sum to 1, they sum to 1.5"),
     ],
 )
-def test_a_wrong_argument_is_named_with_what_it_must_be(argument: str, said: str):
+def test_a_wrong_argument_is_named_with_what_it_must_be(argument: str, message: str):
     with pytest.raises(ConfigError) as error:
         load_config(None, [argument])
     assert str(error.value).startswith("command line: ")
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.errors import ConfigError
-from trainer.log import append_to, log, log_to, speak
+from trainer.log import append_to, log, log_to, setup_console
 
 
 @pytest.fixture(autouse=True)
@@ -78,27 +78,27 @@ def test_a_second_writer_adds_to_the_file(tmp_path: Path):
     assert path.read_text(encoding="utf-8").endswith("of this one\n")
 
 
-@pytest.mark.parametrize("place", ["taken", "taken/deeper"])
-def test_a_folder_that_cant_be_written_is_named_by_its_setting(tmp_path: Path, place: str):
+@pytest.mark.parametrize("path", ["taken", "taken/deeper"])
+def test_a_folder_that_cant_be_written_is_named_by_its_setting(tmp_path: Path, path: str):
     (tmp_path / "taken").write_text("a file where a folder should be")
     with pytest.raises(
-        ConfigError, match=rf"^log_dir {re.escape(str(tmp_path / place))}: can't write there \("
+        ConfigError, match=rf"^log_dir {re.escape(str(tmp_path / path))}: can't write there \("
     ):
-        log_to(tmp_path / place)
+        log_to(tmp_path / path)
 
 
 def test_what_is_told_goes_to_stdout_and_what_went_wrong_to_stderr(capsys: pytest.CaptureFixture[str]):
-    speak()
+    setup_console()
     log.debug("for the file alone")
     log.info("told")
     log.warning("a warning is told too")
     log.error("went wrong")
-    said = capsys.readouterr()
-    assert said.out == "told\na warning is told too\n"
-    assert said.err == "went wrong\n"
+    message = capsys.readouterr()
+    assert message.out == "told\na warning is told too\n"
+    assert message.err == "went wrong\n"
 
 
 def test_libraries_do_not_speak_on_the_terminal(capsys: pytest.CaptureFixture[str]):
-    speak()
+    setup_console()
     logging.getLogger("transformers.trainer").info("chatter")
     assert capsys.readouterr() == ("", "")

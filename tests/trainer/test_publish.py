@@ -98,12 +98,12 @@ class TestPublishing:
 
     def test_a_reader_never_misses_the_manifest_while_runs_are_published(self, output_dir: Path):
         publish_all(output_dir, "run-0")
-        seen, failed, first_read, done = set(), [], threading.Event(), threading.Event()
+        targets, failed, first_read, done = set(), [], threading.Event(), threading.Event()
 
         def read_without_pause() -> None:
             while not done.is_set():
                 try:
-                    seen.add(published_run(output_dir))
+                    targets.add(published_run(output_dir))
                 except (OSError, ValueError) as error:
                     failed.append(error)
                 first_read.set()
@@ -117,8 +117,8 @@ class TestPublishing:
             done.set()
             reader.join(timeout=10)
         assert failed == []
-        assert len(seen) > 1
-        assert seen <= {f"run-{number}" for number in range(51)}
+        assert len(targets) > 1
+        assert targets <= {f"run-{number}" for number in range(51)}
 
     @pytest.mark.parametrize(
         "name", ["adapter_model.safetensors", "adapter_config.json", "chat_template.jinja", "MANIFEST.json"]
@@ -201,9 +201,9 @@ class TestAfterTraining:
         self.complete(output_dir, "run-1")
         self.complete(output_dir, "run-2", **changes)
         assert published_run(output_dir) == "run-1"
-        (told,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
-        assert told.startswith(f"run-2 is not published ({reason}); {output_dir} serves run-1 (Ada")
-        assert f"`python -m trainer.publish run-2 --output-dir {output_dir}` would change that" in told
+        (text,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert text.startswith(f"run-2 is not published ({reason}); {output_dir} serves run-1 (Ada")
+        assert f"`python -m trainer.publish run-2 --output-dir {output_dir}` would change that" in text
         self.complete(output_dir, "run-3", True, **changes)
         assert published_run(output_dir) == "run-3"
 
@@ -310,10 +310,10 @@ class TestCommand:
     def test_it_publishes_and_goes_back(self, output_dir: Path):
         publish_all(output_dir, "run-1")
         whole_run(output_dir, "run-2")
-        said = command(output_dir, "run-2")
-        assert (said.returncode, said.stderr) == (0, "")
-        assert said.stdout.startswith(f"{output_dir} is run-2 now; servers that run keep theirs")
-        assert "served before: run-1 (Ada, held-out loss 3.000 → 2.000); now: run-2 (Ada" in said.stdout
+        message = command(output_dir, "run-2")
+        assert (message.returncode, message.stderr) == (0, "")
+        assert message.stdout.startswith(f"{output_dir} is run-2 now; servers that run keep theirs")
+        assert "served before: run-1 (Ada, held-out loss 3.000 → 2.000); now: run-2 (Ada" in message.stdout
         assert published_run(output_dir) == "run-2"
         assert command(output_dir, "--rollback").stdout.startswith(f"{output_dir} is run-1 now")
         assert published_run(output_dir) == "run-1"
@@ -321,17 +321,17 @@ class TestCommand:
     @pytest.mark.parametrize("argument", ["run-9", "--rollback", "run-2.part", ""])
     def test_a_mistake_is_one_line_and_exit_code_2(self, output_dir: Path, argument: str):
         publish_all(output_dir, "run-1")
-        said = command(output_dir, argument)
-        assert (said.returncode, said.stdout) == (2, "")
-        (line,) = said.stderr.splitlines()
+        message = command(output_dir, argument)
+        assert (message.returncode, message.stdout) == (2, "")
+        (line,) = message.stderr.splitlines()
         assert line.startswith("publish: n")
         assert published_run(output_dir) == "run-1"
 
     def test_a_damaged_run_is_one_line_and_exit_code_2(self, output_dir: Path):
         (whole_run(output_dir, "run-1") / "adapter_model.safetensors").write_bytes(b"")
-        said = command(output_dir, "run-1")
-        assert said.returncode == 2
-        (line,) = said.stderr.splitlines()
+        message = command(output_dir, "run-1")
+        assert message.returncode == 2
+        (line,) = message.stderr.splitlines()
         assert "adapter_model.safetensors is damaged" in line
 
 

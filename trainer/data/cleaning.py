@@ -1,4 +1,4 @@
-"""What is fit to learn from: encoding mended, length and language checked, nobody's address or number kept.
+"""Cleaning: repairs encodings, checks length and language, and replaces personal data.
 
 Patterns find e-mail addresses, telephone numbers, links and the like. Not covered: names, places and
 whatever else only a reader would recognise.
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, lru_cache
 from multiprocessing import get_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ftfy
 
@@ -27,16 +27,17 @@ if TYPE_CHECKING:
 
 TOO_SHORT, TOO_LONG = "too short", "too long"
 
-# Of 8,000 English sentences py3langid took 50 of up to eight words for another language, and no longer one.
+# Of 8,000 English sentences py3langid mistook 50 of up to eight words for another language, and none longer.
 FEW_WORDS = 12
-# It knows 140 languages: 1/140 is knowing nothing. Foreign sentences lie below this, English ones above.
-HARDLY_LIKELY = 0.001
+# It knows 140 languages, so 1/140 is a blind guess. Foreign sentences score below this, English ones above.
+MIN_PROBABILITY = 0.001
 
-A_LONG_WORD = 20  # characters; what has longer words all through is no prose, and patterns take ages over it
+LONG_WORD = 20  # characters; a text of longer words is no prose, and patterns take minutes over it
 
-IN_PROCESSES = 2_000  # samples; below, starting processes takes longer than it saves
-A_PROCESS = 1_000  # samples that a process must find to do
-A_TASK = 50  # samples handed over at once
+# Samples. With fewer than MIN_PARALLEL, starting processes takes longer than it saves.
+MIN_PARALLEL = 2_000
+MIN_PER_PROCESS = 1_000
+CHUNK_SIZE = 50
 
 _BLANKS = re.compile(r"[^\S\n]+")
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
@@ -53,19 +54,21 @@ class Cleaner:
         self._scrub = Scrubber().scrub if config.scrub_pii else str
 
     def clean(self, sample: Sample) -> Sample | str:
-        """The sample with all its words cleaned, or the reason why Ada does not learn from it."""
-        turns = tuple({**turn, "content": mend(turn["content"])} for turn in sample.turns)
-        askings = tuple(map(_mend_asking, sample.askings))
-        mended = replace(sample, turns=turns, askings=askings, gist=mend(sample.gist))
-        return self._unfit(mended) or self._scrubbed(mended)
+        """The sample with all its text cleaned, or the reason why it is rejected."""
+        turns = tuple({**turn, "content": normalize(turn["content"])} for turn in sample.turns)
+        prompt_variants = tuple(map(_normalize_prompt, sample.prompt_variants))
+        normalized = replace(
+            sample, turns=turns, prompt_variants=prompt_variants, summary=normalize(sample.summary)
+        )
+        return self._rejection(normalized) or self._scrubbed(normalized)
 
-    def _unfit(self, sample: Sample) -> str:
+    def _rejection(self, sample: Sample) -> str:
         if not all(turn["content"] for turn in sample.turns):
             return TOO_SHORT
         words = len(sample.answer.split())
-        if sample.askings and words < self.config.min_words:
+        if sample.prompt_variants and words < self.config.min_words:
             return TOO_SHORT
-        if sample.askings and max(words, len(sample.answer) / A_LONG_WORD) > self.config.max_words:
+        if sample.prompt_variants and max(words, len(sample.answer) / LONG_WORD) > self.config.max_words:
             return TOO_LONG
         if self._in_language and not self._in_language(sample.answer):
             return f"not {self.config.language}"
@@ -73,19 +76,21 @@ class Cleaner:
 
     def _scrubbed(self, sample: Sample) -> Sample:
         turns = tuple({**turn, "content": self._scrub(turn["content"])} for turn in sample.turns)
-        askings = tuple(self._scrub(asking) for asking in sample.askings if asking)
-        return replace(sample, turns=turns, askings=askings, gist=self._scrub(sample.gist))
+        prompt_variants = tuple(self._scrub(prompt) for prompt in sample.prompt_variants if prompt)
+        return replace(
+            sample, turns=turns, prompt_variants=prompt_variants, summary=self._scrub(sample.summary)
+        )
 
 
-def mend(text: str) -> str:
-    """`text` with broken encodings and HTML entities mended, and its spaces and line ends in order."""
+def normalize(text: str) -> str:
+    """`text` with broken encodings and HTML entities repaired, and spaces and line ends normalized."""
     text = _INVISIBLE.sub("", ftfy.fix_text(text, unescape_html=True))
     text = _LINE_EDGES.sub("\n", _BLANKS.sub(" ", text))
     return _EMPTY_LINES.sub("\n\n", text).strip()
 
 
-# A source asks for all its tellings in the same few ways.
-_mend_asking = lru_cache(maxsize=10_000)(mend)
+# All narratives of a source share a few prompts.
+_normalize_prompt = lru_cache(maxsize=10_000)(normalize)
 
 
 # Language
@@ -99,22 +104,22 @@ def _identifier() -> "LanguageIdentifier":
 
 
 def _language_check(language: str) -> Callable[[str], bool]:
-    """Says of a text whether it is in `language`. Raises ConfigError for one that can't be told."""
+    """A predicate: whether a text is in `language`. Raises ConfigError for a language that is unknown."""
     identifier = _identifier()
     if language not in identifier.labels:
         raise ConfigError(f"language: {language!r} can't be recognised; leave it empty to take any language")
 
     def check(text: str) -> bool:
         if len(text.split()) < FEW_WORDS:
-            return dict(identifier.rank(text))[language] >= HARDLY_LIKELY
-        return identifier.classify(text)[0] == language
+            return bool(dict(identifier.rank(text))[language] >= MIN_PROBABILITY)
+        return bool(identifier.classify(text)[0] == language)
 
     return check
 
 
-# What belongs to somebody
+# Personal data
 
-# What stands in for it: reserved for examples by RFC 2606 and RFC 5737, or by those who give the numbers out.
+# Replacements: reserved for examples by RFC 2606 and RFC 5737, or by those who assign the numbers.
 STAND_INS = {
     "EMAIL_ADDRESS": "name@example.com",
     "URL": "https://example.com",
@@ -127,7 +132,7 @@ STAND_INS = {
     "HANDLE": "@someone",
     "REDDITOR": "u/someone",
 }
-# Presidio's own pattern of links takes any two words around a full stop for one: "I went home.My sister".
+# Presidio's own pattern of links matches any two words around a full stop: "I went home.My sister".
 _LINK = r"(?i)\b(?:https?://|www\.)[^\s<>()\[\]\"']*[^\s<>()\[\]\"'.,;:!?*_…]"
 _DOMAIN = (
     r"(?<![\w@.-])(?:[A-Za-z0-9][A-Za-z0-9-]*\.)+"
@@ -136,52 +141,54 @@ _DOMAIN = (
 )
 _HANDLE = r"(?<![\w@./])@(?!(?:all|home|least|my|night|school|the|work)\b)[A-Za-z_][\w.]*\w"
 _REDDITOR = r"(?<![\w/])/?u/[\w-]{3,20}(?![\w-])"
-# Where English is spoken: by German rules, 07.07.1966 is a telephone number.
+# English-speaking regions: by German rules, 07.07.1966 is a telephone number.
 _REGIONS = ("US", "GB", "IE", "CA", "AU", "NZ", "IN")
 _PHONE_DIGITS = 7
 _DATE = re.compile(r"\d\d?([. /-])\d\d?\1(?:19|20)\d\d")
-# Below it lie Presidio's guesses: nine digits that might be anything.
+# Lower scores are Presidio's guesses: nine digits that might be anything.
 _CONFIDENCE = 0.4
-# Whatever is found has one of these; most sentences have none, and are not searched by ten recognisers.
+# Every match contains one of these; most sentences have none, and skip the ten recognisers.
 _SUSPECT = re.compile(r"[\d@/:]|\.\w")
 
 
 class Scrubber:
-    """Replaces what points at somebody by what belongs to nobody; found by Presidio's patterns and ours."""
+    """Replaces personal data by stand-ins that belong to nobody; found by Presidio's patterns and ours."""
 
     def __init__(self) -> None:
         with _without("torch", "transformers"):
             self._recognizers = _recognizers()
 
     def scrub(self, text: str) -> str:
-        """`text` with stand-ins; all else is left as it was."""
+        """`text` with stand-ins; everything else is unchanged."""
         if not _SUSPECT.search(text):
             return text
-        pieces, place = [], 0
-        for start, end, kind in self._found(text):
-            if start >= place:  # of two that overlap the first and longest counts
-                pieces += [text[place:start], STAND_INS[kind]]
-                place = end
-        return "".join([*pieces, text[place:]])
+        pieces: list[str] = []
+        position = 0
+        for start, end, kind in self._matches(text):
+            if start >= position:  # of two that overlap, the first and longest counts
+                pieces += [text[position:start], STAND_INS[kind]]
+                position = end
+        return "".join([*pieces, text[position:]])
 
-    def _found(self, text: str) -> list[tuple[int, int, str]]:
-        found = [
+    def _matches(self, text: str) -> list[tuple[int, int, str]]:
+        matches = [
             (hit.start, hit.end, hit.entity_type)
             for recognizer in self._recognizers
             for hit in recognizer.analyze(text, recognizer.supported_entities)
             if hit.score >= _CONFIDENCE and _is_plausible(hit.entity_type, text[hit.start : hit.end])
         ]
-        return sorted(found, key=lambda hit: (hit[0], -hit[1]))
+        return sorted(matches, key=lambda hit: (hit[0], -hit[1]))
 
 
 def _is_plausible(kind: str, text: str) -> bool:
-    """Some countries have telephone numbers as short as a year, or written as a date with its hour is."""
+    """Some countries have telephone numbers as short as a year, or written like a date with its hour."""
     if kind != "PHONE_NUMBER":
         return True
     return sum(map(str.isdigit, text)) >= _PHONE_DIGITS and not _DATE.search(text)
 
 
-def _recognizers() -> list[object]:
+def _recognizers() -> list[Any]:
+    """Presidio's recognizers and ours; not typed, because their base class requires NLP artifacts."""
     from presidio_analyzer import Pattern, PatternRecognizer
     from presidio_analyzer import predefined_recognizers as presidio
     from tldextract import TLDExtract
@@ -189,7 +196,7 @@ def _recognizers() -> list[object]:
     suffixes = TLDExtract(suffix_list_urls=(), cache_dir=None)
 
     class EmailRecognizer(presidio.EmailRecognizer):
-        """Presidio's own asks the network for the list of public suffixes."""
+        """Presidio's own downloads the list of public suffixes."""
 
         def validate_result(self, pattern_text: str) -> bool:
             return bool(suffixes(pattern_text).fqdn)
@@ -212,13 +219,14 @@ def _recognizers() -> list[object]:
 
 @contextmanager
 def _without(*modules: str) -> Iterator[None]:
-    """Keep `modules` from being imported, unless they are already.
+    """Keep `modules` from being imported, unless they already are.
 
-    Presidio takes torch and transformers along where they are installed, for recognisers that are not used
-    here: 4 s and 400 MB in every process.
+    Presidio imports torch and transformers where they are installed, for recognisers that are not used here:
+    4 s and 400 MB in every process.
     """
     absent = [name for name in modules if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(absent))
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment]  # the documented way to block an import
     try:
         yield
     finally:
@@ -230,14 +238,20 @@ def _without(*modules: str) -> Iterator[None]:
 
 
 class Cleaners:
-    """Cleans many samples, in processes where that is faster; the outcome and its order are the same.
+    """Cleans many samples, in several processes where that is faster; results and their order are the same.
 
-    A context: the processes are started when they are first needed, and ended with it.
+    A context manager: processes are started when they are first needed and end with the context.
     """
 
-    def __init__(self, config: TrainingConfig) -> None:
-        self.config = config
-        self._here: Cleaner | None = None
+    def __init__(
+        self,
+        config: TrainingConfig,
+        *,
+        min_parallel: int = MIN_PARALLEL,
+        min_per_process: int = MIN_PER_PROCESS,
+    ) -> None:
+        self.config, self.min_parallel, self.min_per_process = config, min_parallel, min_per_process
+        self._local: Cleaner | None = None
         self._processes: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "Cleaners":
@@ -248,21 +262,21 @@ class Cleaners:
             self._processes.shutdown(cancel_futures=True)
 
     def clean(self, samples: list[Sample]) -> Iterable[Sample | str]:
-        """Each sample cleaned, or why it is left out. Raises ConfigError for an unknown language."""
-        self._here = self._here or Cleaner(self.config)
-        wanted = min(available_cpus(), len(samples) // A_PROCESS)
-        if not self._processes and (len(samples) <= IN_PROCESSES or wanted < 2):
-            return map(self._here.clean, samples)
+        """Each sample cleaned, or why it is rejected. Raises ConfigError for an unknown language."""
+        self._local = self._local or Cleaner(self.config)
+        workers = min(available_cpus(), len(samples) // self.min_per_process)
+        if not self._processes and (len(samples) <= self.min_parallel or workers < 2):
+            return map(self._local.clean, samples)
         self._processes = self._processes or ProcessPoolExecutor(
-            wanted, get_context("spawn"), initializer=_begin, initargs=(self.config,)
+            workers, get_context("spawn"), initializer=_start_worker, initargs=(self.config,)
         )
-        with _deaf_to_interrupts():
-            return self._processes.map(_clean, samples, chunksize=A_TASK)
+        with _interrupts_blocked():
+            return self._processes.map(_clean, samples, chunksize=CHUNK_SIZE)
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """What is started in here leaves an interrupt to be answered by the one who started it, afterwards."""
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes started in here never see SIGINT; this process handles it afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -270,8 +284,8 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin(config: TrainingConfig) -> None:
-    """What a process does first."""
+def _start_worker(config: TrainingConfig) -> None:
+    """The initializer of a worker process."""
     global _cleaner
     _cleaner = Cleaner(config)
 

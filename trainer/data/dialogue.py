@@ -1,4 +1,4 @@
-"""From a sample to the dialogue that Ada learns: how Drew asks, where he says go on, what she recalls."""
+"""From a sample to the dialogue that Ada learns: the question, continuations, and a diary block."""
 
 import random
 import re
@@ -9,9 +9,10 @@ from itertools import chain, cycle, groupby
 
 from services.persona.prompt import RecalledBlock
 from trainer.config import TrainingConfig
-from trainer.data.sample import Sample, dialogue
+from trainer.data.sample import Sample, alternating_turns
 
-GO_ON = (
+# What the user says between two parts of a long narrative.
+CONTINUATIONS = (
     "And then?",
     "Go on, I'm listening.",
     "And after that?",
@@ -26,123 +27,125 @@ GO_ON = (
     "Carry on, I want to hear all of it.",
 )
 
-SHORT_END = 5  # the fifth part of a turn is none of its own: "Edit: thank you all"
+SHORT_END = 5  # a remainder below a fifth of a turn joins the turn before it: "Edit: thank you all"
 
 # Serving shows at most 6 entries, of 1,500 characters each and 6,000 together (diary/recall/recall.py).
-OTHER_ENTRIES = 5
+DISTRACTORS = 5
 OWN_CHARACTERS = 600
 OTHER_CHARACTERS = 300
-# So many diary blocks hold what the answer tells; the others teach her to leave what does not fit.
-FITTING = 0.75
+# The share of diary blocks that hold what the answer tells; the others teach her to ignore what does not fit.
+RELEVANT_SHARE = 0.75
 FIRST_DAY, LAST_DAY = date(2019, 1, 1), date(2026, 12, 31)
 
 _SENTENCE_END = re.compile(r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)[.!?…][\"')\]]*(?=\s[^a-z])")
 
 
-def tell(
+def to_dialogue(
     sample: Sample,
-    chance: random.Random,
+    rng: random.Random,
     repetition: int,
     config: TrainingConfig,
-    companions: Sequence[Sample],
+    distractors: Sequence[Sample],
 ) -> Sample:
-    """The dialogue that a sample becomes when it stands in the mixture for the `repetition`th time, from 0.
+    """The dialogue of a sample at its `repetition`th occurrence in the mixture, counted from 0.
 
-    A conversation stays as it is. Either may get a diary block; `companions` lend entries that do not fit.
+    A narrative is asked for by another prompt each time and split into turns; a conversation stays as it is.
+    Either may get a diary block, whose irrelevant entries come from `distractors`.
     """
-    if sample.askings:
-        asking = _ways_to_ask(sample, config.seed)[repetition % len(sample.askings)]
+    if sample.prompt_variants:
+        prompt = _shuffled_prompts(sample, config.seed)[repetition % len(sample.prompt_variants)]
         parts = split(sample.answer, config.turn_words)
-        go_on = cycle(chance.sample(GO_ON, len(GO_ON)))
-        exchanges = zip(chain([asking], go_on), parts, strict=False)
-        sample = replace(sample, turns=dialogue(*chain.from_iterable(exchanges)))
-    if chance.random() < config.diary_share:
-        sample = replace(sample, recalled=recollections(sample, chance, companions))
+        continuations = cycle(rng.sample(CONTINUATIONS, len(CONTINUATIONS)))
+        exchanges = zip(chain([prompt], continuations), parts, strict=False)
+        sample = replace(sample, turns=alternating_turns(*chain.from_iterable(exchanges)))
+    if rng.random() < config.diary_share:
+        sample = replace(sample, recalled=recalled_entries(sample, rng, distractors))
     return sample
 
 
-def _ways_to_ask(sample: Sample, seed: int) -> list[str]:
-    """The askings in an order that hangs on the sample alone, so that no repetition asks what another did."""
-    return random.Random(f"{seed} {sample.answer}").sample(sample.askings, len(sample.askings))
+def _shuffled_prompts(sample: Sample, seed: int) -> list[str]:
+    """The prompts in an order that depends on the sample alone, so that no two repetitions share a prompt."""
+    prompts = sample.prompt_variants
+    return random.Random(f"{seed} {sample.answer}").sample(prompts, len(prompts))
 
 
 # Turns
 
 
 def split(text: str, turn_words: int) -> list[str]:
-    """Cut a telling of more than `turn_words` words at paragraph borders into parts of about one length.
+    """Split a text of more than `turn_words` words at paragraph borders into parts of similar length.
 
-    A part is longer than `turn_words` only where one paragraph is, or where it takes a short end along.
+    A part is longer than `turn_words` only where one paragraph is, or where it includes a short remainder.
     """
     border = "\n\n" if "\n\n" in text else "\n"
     paragraphs = text.split(border)
     lengths = [len(paragraph.split()) for paragraph in paragraphs]
-    places = _places(lengths, turn_words)
-    grouped = groupby(zip(places, paragraphs, strict=True), key=lambda placed: placed[0])
-    return [border.join(paragraph for _, paragraph in part) for _, part in grouped]
+    parts = _part_numbers(lengths, turn_words)
+    grouped = groupby(zip(parts, paragraphs, strict=True), key=lambda numbered: numbered[0])
+    return [border.join(paragraph for _, paragraph in group) for _, group in grouped]
 
 
-def _places(lengths: list[int], most: int) -> list[int]:
-    """Which part each paragraph goes to: a part is closed when it holds its share, or the next won't fit."""
-    left = sum(lengths)
-    share = left / max(-(-left // most), 1)
-    places, part, held = [], 0, 0
+def _part_numbers(lengths: list[int], max_words: int) -> list[int]:
+    """The part of each paragraph: a part ends when it has its share of words, or the next would not fit."""
+    remaining = sum(lengths)
+    share = remaining / max(-(-remaining // max_words), 1)
+    numbers, part, words = [], 0, 0
     for length in lengths:
-        if held and (held >= share or held + length > most) and left * SHORT_END > most:
-            part, held = part + 1, 0
-        places.append(part)
-        held, left = held + length, left - length
-    return places
+        if words and (words >= share or words + length > max_words) and remaining * SHORT_END > max_words:
+            part, words = part + 1, 0
+        numbers.append(part)
+        words, remaining = words + length, remaining - length
+    return numbers
 
 
 # The diary
 
 
-def recollections(
-    sample: Sample, chance: random.Random, companions: Sequence[Sample]
+def recalled_entries(
+    sample: Sample, rng: random.Random, distractors: Sequence[Sample]
 ) -> tuple[RecalledBlock, ...]:
     """Diary entries as serving would show them with a sample's last question, newest last.
 
-    In three of four there is what she then tells, among entries that are beside the point.
+    Three of four blocks hold what the answer tells, among entries that do not matter.
     """
-    others = _others(sample, chance, companions)
-    fits = chance.random() < FITTING or not others
-    texts = [_entry(sample), *others] if fits else others
-    days = (chance.randint(FIRST_DAY.toordinal(), LAST_DAY.toordinal()) for _ in texts)
-    dated = [
+    others = _distractor_texts(sample, rng, distractors)
+    is_relevant = rng.random() < RELEVANT_SHARE or not others
+    texts = [_own_entry(sample), *others] if is_relevant else others
+    days = (rng.randint(FIRST_DAY.toordinal(), LAST_DAY.toordinal()) for _ in texts)
+    entries = [
         RecalledBlock(date.fromordinal(day).isoformat(), text) for day, text in zip(days, texts, strict=False)
     ]
-    return tuple(sorted(dated, key=lambda entry: entry.date))
+    return tuple(sorted(entries, key=lambda entry: entry.date))
 
 
-def _entry(sample: Sample) -> str:
-    """What she may have written down of her last answer: its gist, or how it begins, some half of it.
+def _own_entry(sample: Sample) -> str:
+    """What she may have written about her last answer: its summary, or about the first half of it.
 
-    The whole of it would teach her to read her diary out.
+    The whole answer would teach her to read her diary aloud.
     """
-    if sample.gist:
-        return opening(sample.gist, OWN_CHARACTERS, OWN_CHARACTERS)
+    if sample.summary:
+        return leading_sentences(sample.summary, OWN_CHARACTERS, OWN_CHARACTERS)
     answer = sample.turns[-1]["content"]
-    return opening(answer, min(OWN_CHARACTERS, len(answer) // 2), OWN_CHARACTERS)
+    return leading_sentences(answer, min(OWN_CHARACTERS, len(answer) // 2), OWN_CHARACTERS)
 
 
-def _others(sample: Sample, chance: random.Random, companions: Sequence[Sample]) -> list[str]:
+def _distractor_texts(sample: Sample, rng: random.Random, distractors: Sequence[Sample]) -> list[str]:
     """Up to five entries of other samples."""
-    drawn = chance.sample(companions, min(OTHER_ENTRIES + 1, len(companions)))
-    others = [one for one in drawn if (one.source, one.origin) != (sample.source, sample.origin)]
-    told = [one.gist or one.turns[-1]["content"] for one in others[: chance.randint(1, OTHER_ENTRIES)]]
-    return [opening(text, OTHER_CHARACTERS, OTHER_CHARACTERS) for text in told]
+    candidates = rng.sample(distractors, min(DISTRACTORS + 1, len(distractors)))
+    others = [other for other in candidates if (other.source, other.origin) != (sample.source, sample.origin)]
+    texts = [other.summary or other.turns[-1]["content"] for other in others[: rng.randint(1, DISTRACTORS)]]
+    return [leading_sentences(text, OTHER_CHARACTERS, OTHER_CHARACTERS) for text in texts]
 
 
-def opening(text: str, characters: int, at_most: int) -> str:
-    """The first sentences of `text` that fit into so many characters, at least one of them.
+def leading_sentences(text: str, characters: int, max_characters: int) -> str:
+    """The first sentences of `text` that fit into `characters`, at least one of them.
 
-    What is longer than `at_most` characters even so is cut at a word.
+    A single sentence of more than `max_characters` is cut at a word.
     """
     text = " ".join(text.split())
-    ends = [*(end.end() for end in _SENTENCE_END.finditer(text)), len(text)]
+    ends = [*(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
     end = max((end for end in ends if end <= characters), default=ends[0])
-    if end <= at_most:
+    if end <= max_characters:
         return text[:end]
-    cut = text[: at_most - 2]
-    return (cut.rpartition(" ")[0] or cut) + " …"
+    shortened = text[: max_characters - 2]
+    return (shortened.rpartition(" ")[0] or shortened) + " …"

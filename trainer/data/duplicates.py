@@ -1,4 +1,4 @@
-"""The same words twice: exact duplicates by their text, near ones by their word triples."""
+"""Duplicates among samples: exact ones by their words, near ones by their word triples."""
 
 import re
 
@@ -8,46 +8,47 @@ from trainer.data.sample import Sample
 
 EXACT, NEAR = "exact duplicate", "near duplicate"
 PERMUTATIONS = 128
-SEED = 1  # of the permutations: which near duplicates are found does not hang on the run's seed
-# Rather look at a pair in vain than miss one: whatever is proposed is compared word by word.
+SEED = 1  # of the permutations: which near duplicates are found does not depend on the run's seed
+# Weights of the LSH's errors. A pair proposed in vain costs one comparison; a missed pair stays a duplicate.
 FALSE_POSITIVE, FALSE_NEGATIVE = 0.1, 0.9
 _WORD = re.compile(r"\w+")
 
 
-def words_told(sample: Sample) -> str:
-    """The words by which a sample is known, in lower case and single-spaced.
+def compared_words(sample: Sample) -> str:
+    """The words by which a sample is compared, in lower case and single-spaced.
 
-    Of a telling these are Ada's: Drew's question is ours. Of a conversation they are both speakers': the same
-    short answer to another question is another conversation.
+    Of a narrative these are Ada's: its question is one of our prompts. Of a conversation they are both
+    speakers': the same short answer to another question is another conversation.
     """
-    said = [sample.answer] if sample.askings else [turn["content"] for turn in sample.turns]
-    return " ".join(" ".join(said).lower().split())
+    texts = [sample.answer] if sample.prompt_variants else [turn["content"] for turn in sample.turns]
+    return " ".join(" ".join(texts).lower().split())
 
 
 def triples(words: str) -> set[str]:
-    """All runs of three words; of a shorter text, the text itself."""
-    found = _WORD.findall(words)
-    return set(map(" ".join, zip(found, found[1:], found[2:], strict=False))) or {words}
+    """All runs of three words; the text itself when it is shorter."""
+    tokens = _WORD.findall(words)
+    return set(map(" ".join, zip(tokens, tokens[1:], tokens[2:], strict=False))) or {words}
 
 
 class Duplicates:
-    """Remembers texts and knows one that comes again.
+    """Remembers samples and recognises their duplicates.
 
-    Near duplicates have a Jaccard similarity of `threshold` or more. MinHash and locality-sensitive hashing
-    propose them (Broder 1997; Indyk and Motwani 1998), so that a few just above the threshold are missed.
+    Near duplicates have a Jaccard similarity |A ∩ B| / |A ∪ B| of `threshold` or more, where A and B are the
+    sets of word triples. MinHash and locality-sensitive hashing propose candidates (Broder 1997; Indyk and
+    Motwani 1998), so that a few pairs just above the threshold are missed.
     """
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
-        self._known: list[str] = []
+        self._texts: list[str] = []
         self._exact: set[str] = set()
         self._minhash = MinHash(PERMUTATIONS, seed=SEED)
         weights = (FALSE_POSITIVE, FALSE_NEGATIVE)
         self._proposals = MinHashLSH(threshold, PERMUTATIONS, weights=weights) if threshold < 1 else None
 
     def find(self, sample: Sample) -> str:
-        """What kind of duplicate a sample is of those before it; empty for a new one, which is remembered."""
-        words = words_told(sample)
+        """EXACT or NEAR for a duplicate of an earlier sample; empty for a new one, which is remembered."""
+        words = compared_words(sample)
         if words in self._exact:
             return EXACT
         if self._proposals and self._is_near(words, self._proposals):
@@ -56,18 +57,17 @@ class Duplicates:
         return ""
 
     def _is_near(self, words: str, proposals: MinHashLSH) -> bool:
-        """Compares with what is proposed, and joins it when there is nothing like it."""
+        """Compare with each candidate, and add the text to the index when none is similar."""
         own = triples(words)
         minhash = self._minhash.copy()
         minhash.update_batch([triple.encode(errors="surrogatepass") for triple in own])
-        if any(
-            _jaccard(own, triples(self._known[place])) >= self.threshold for place in proposals.query(minhash)
-        ):
+        candidates = (triples(self._texts[index]) for index in proposals.query(minhash))
+        if any(_jaccard(own, candidate) >= self.threshold for candidate in candidates):
             return True
-        proposals.insert(len(self._known), minhash, check_duplication=False)
-        self._known.append(words)
+        proposals.insert(len(self._texts), minhash, check_duplication=False)
+        self._texts.append(words)
         return False
 
 
-def _jaccard(one: set[str], other: set[str]) -> float:
-    return len(one & other) / len(one | other)
+def _jaccard(first: set[str], second: set[str]) -> float:
+    return len(first & second) / len(first | second)

@@ -18,10 +18,10 @@ from trainer.runs.checkpoints import CHECKPOINTS
 
 RUNS = "runs"
 CONFIG_NAME = "config.yaml"
-ACCOUNT = "mixture.json"
+MIXTURE_STATS = "mixture.json"
 PREPARED = "prepared"  # written when everything that training needs lies in the folder
-TAUGHT_ROWS = "rows/taught"
-HELD_OUT_ROWS = "rows/held_out"
+TRAIN_ROWS = "rows/taught"
+EVAL_ROWS = "rows/held_out"
 BEST, LAST = "best", "last"  # the adapter that is not served lies in the one or the other
 BEST_LOSS = "held_out.json"
 OUTCOME = "outcome.json"  # written when training has ended: what is left is to finish
@@ -51,7 +51,7 @@ def begin(output_dir: Path, run_id: str) -> Path:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[Path]:
+def locked(folder: Path) -> Iterator[Path]:
     """Hold a folder for this process; if it fails, the folder goes, unless steps are in it that count."""
     try:
         lock = lock_file(folder / "lock")

@@ -7,7 +7,7 @@ from services.files import PART, write_atomic
 
 METRICS = "metrics.jsonl"
 ALL_SOURCES = "all"
-HELD_OUT = f"eval_{ALL_SOURCES}_loss"
+EVAL_LOSS = f"eval_{ALL_SOURCES}_loss"
 Line = dict[str, float]
 
 
@@ -22,7 +22,7 @@ def read_lines(path: Path, up_to_step: int | None = None) -> list[Line]:
     return [line for line in lines if up_to_step is None or line["step"] <= up_to_step]
 
 
-def keep_lines(path: Path, up_to_step: int) -> list[Line]:
+def truncate_lines(path: Path, up_to_step: int) -> list[Line]:
     """Cut a JSONL file back to what was written by `up_to_step`, and return those lines."""
     lines = read_lines(path, up_to_step)
     # Several processes of one run do this at the same time.
@@ -30,7 +30,7 @@ def keep_lines(path: Path, up_to_step: int) -> list[Line]:
     return lines
 
 
-def held_out_losses(lines: list[Line]) -> dict[str, list[float]]:
+def eval_losses(lines: list[Line]) -> dict[str, list[float]]:
     """Source → held-out loss (nats a token) at the first and at the last evaluation."""
     losses: dict[str, list[float]] = {}
     for line in lines:
@@ -43,11 +43,11 @@ def held_out_losses(lines: list[Line]) -> dict[str, list[float]]:
 
 def losses_at(lines: list[Line], step: int) -> dict[str, float]:
     """Source → held-out loss at one step."""
-    at_step = held_out_losses([line for line in lines if line["step"] == step])
+    at_step = eval_losses([line for line in lines if line["step"] == step])
     return {source: loss for source, (_, loss) in at_step.items()}
 
 
-def usual_speed(lines: list[Line]) -> float:
+def median_speed(lines: list[Line]) -> float:
     """Tokens a second of the median step."""
     speeds = sorted(line["tokens_per_s"] for line in lines if "tokens_per_s" in line)
     return speeds[len(speeds) // 2] if speeds else 0.0

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from services.errors import AdaError
-from trainer.log import log, speak
+from trainer.log import log, setup_console
 from trainer.sweep.grid import load_sweep
 from trainer.sweep.runs import TRAIN, run_sweep
 
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="name=value", help="for every run, such as seed=1")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # or a run would outlive its sweep
-    speak()
+    setup_console()
     return sweep(arguments.config, arguments.overrides)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.files import atomic_file, write_atomic
 from services.persona.manifest import read_manifest
-from trainer.runs.metrics import ALL_SOURCES, METRICS, read_lines, usual_speed
+from trainer.runs.metrics import ALL_SOURCES, METRICS, median_speed, read_lines
 from trainer.sweep.grid import Point, Row, Sweep
 from trainer.sweep.state import State, complete_run
 
@@ -46,7 +46,7 @@ def _numbers(run: Path) -> Row:
         "tokens": manifest.tokens,
         "steps": manifest.steps,
         "held_out": {ALL_SOURCES: [manifest.loss_before, manifest.loss_after], **manifest.loss_by_source},
-        "tokens_per_s": round(usual_speed(read_lines(run / METRICS)), 1),
+        "tokens_per_s": round(median_speed(read_lines(run / METRICS)), 1),
         "peak_memory_gib": manifest.peak_memory_gib,
         "minutes": round(sum(manifest.timings_s.values()) / 60, 2),
     }

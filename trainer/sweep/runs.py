@@ -79,7 +79,7 @@ def _remove_unfinished(sweep: Sweep, point: Point, state: State) -> None:
     for folder in runs_of(sweep, point, state):
         if folder.suffix == PART:
             log.info("%s was not finished: it is removed, and the run trained anew", folder)
-            with run_folder.held(folder):
+            with run_folder.locked(folder):
                 shutil.rmtree(folder)
 
 

@@ -17,7 +17,7 @@ _SAYS = r"(?: (?:says?|said|asks?|asked|writes?|wrote|replies|replied|answers|an
 _QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "'": "'", "‘": "’", "`": "`"}
 
 
-def spoken(raw: str, own: tuple[str, ...], others: tuple[str, ...]) -> str:
+def clean_line(raw: str, own: tuple[str, ...], others: tuple[str, ...]) -> str:
     """The words of one speaker alone; empty when there are none.
 
     `own` are the names that may stand before the speaker's words, `others` those of whoever speaks next.

@@ -10,7 +10,7 @@ from services.chat_markup import strip_reasoning
 from services.persona.persona import Persona
 from trainer.data.sample import Turn
 from trainer.synthetic.backstory import Backstory
-from trainer.synthetic.clean_line import spoken
+from trainer.synthetic.clean_line import clean_line
 from trainer.synthetic.endpoint import CompletionRequest, Endpoint
 from trainer.synthetic.near_duplicates import NearDuplicates
 from trainer.synthetic.output_store import Item, OutputStore
@@ -115,7 +115,7 @@ class Writer:
     async def _drew(self, plan: Plan, turns: list[Turn], draw: random.Random) -> str:
         asked = drew_words(plan, turns)
         raw = await self._line(drew_messages(self.persona, plan, turns), asked, self._assistants[0], draw)
-        words = spoken(raw, self._users, self._assistants)
+        words = clean_line(raw, self._users, self._assistants)
         check_line(words, asked)
         _reject(self.backstory.misnaming(words))
         return words
@@ -123,7 +123,7 @@ class Writer:
     async def _ada(self, plan: Plan, turns: list[Turn], draw: random.Random) -> str:
         messages = ada_messages(self.persona, plan, self.backstory.basics, turns)
         raw = await self._line(messages, plan.answer_words, self._users[0], draw)
-        words = spoken(raw, self._assistants, self._users)
+        words = clean_line(raw, self._assistants, self._users)
         check_line(words, plan.answer_words)
         _reject(self.backstory.contradiction(words))
         return words

@@ -25,7 +25,7 @@ from services.persona.prompt import build_messages
 from trainer.log import log
 from trainer.runs.checkpoints import seal
 from trainer.runs.folder import BEST, best_loss, write_best
-from trainer.runs.metrics import HELD_OUT, keep_lines
+from trainer.runs.metrics import EVAL_LOSS, truncate_lines
 
 if TYPE_CHECKING:
     from trl import SFTTrainer
@@ -42,7 +42,7 @@ class MetricsFile(TrainerCallback):
 
     def __init__(self, path: Path, from_step: int = -1) -> None:
         self.path = path
-        earlier = keep_lines(path, from_step)
+        earlier = truncate_lines(path, from_step)
         self.before = earlier[-1]["seconds"] if earlier else 0.0
         self.tokens_before = max((line.get("num_tokens", 0) for line in earlier), default=0)
         self.started = time.monotonic()
@@ -147,7 +147,7 @@ class Progress(ProgressCallback):
         logs: Mapping[str, float] | None = None,
         **kwargs: object,
     ) -> None:
-        names = {"loss": "loss", HELD_OUT: "held out", "tokens_per_s": "tokens/s"}
+        names = {"loss": "loss", EVAL_LOSS: "held out", "tokens_per_s": "tokens/s"}
         for name, value in (logs or {}).items():
             if name in names:
                 self.shown[names[name]] = f"{value:,.0f}" if name == "tokens_per_s" else f"{value:.3f}"
@@ -171,7 +171,7 @@ class BestAdapter(TrainerCallback):
         metrics: Mapping[str, float] | None = None,
         **kwargs: object,
     ) -> None:
-        loss = (metrics or {}).get(HELD_OUT)
+        loss = (metrics or {}).get(EVAL_LOSS)
         if loss is None or state.global_step == 0 or self.trainer is None or loss >= best_loss(self.folder):
             return
         if state.is_world_process_zero:
@@ -212,7 +212,7 @@ class SampleAnswers(TrainerCallback):
         self.path = folder / ANSWERS
         self.tokenizer, self.persona = tokenizer, persona
         self.questions, self.max_new_tokens = questions, max_new_tokens
-        keep_lines(self.path, from_step)
+        truncate_lines(self.path, from_step)
 
     def on_evaluate(
         self,
@@ -223,7 +223,7 @@ class SampleAnswers(TrainerCallback):
         metrics: Mapping[str, float] | None = None,
         **kwargs: object,
     ) -> None:
-        if model is None or not state.is_world_process_zero or HELD_OUT not in (metrics or {}):
+        if model is None or not state.is_world_process_zero or EVAL_LOSS not in (metrics or {}):
             return
         model.eval()
         for question in self.questions:

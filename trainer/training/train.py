@@ -32,27 +32,27 @@ from services.persona.manifest import PERSONA_NAME, TEMPLATE_NAME
 from services.persona.persona import load_persona
 from trainer.base_model import load_model, load_tokenizer, shape_of, uses_bfloat16
 from trainer.config import TrainingConfig, load_config
-from trainer.log import append_to, log, speak
+from trainer.log import append_to, log, setup_console
 from trainer.runs.checkpoints import CHECKPOINTS, step_of
 from trainer.runs.folder import (
     BEST,
     CONFIG_NAME,
+    EVAL_ROWS,
     FAILURE,
-    HELD_OUT_ROWS,
     OUTCOME,
-    TAUGHT_ROWS,
+    TRAIN_ROWS,
     best_loss,
     best_step,
     last_checkpoint,
 )
 from trainer.runs.metrics import (
     ALL_SOURCES,
-    HELD_OUT,
+    EVAL_LOSS,
     METRICS,
-    held_out_losses,
+    eval_losses,
     losses_at,
+    median_speed,
     read_lines,
-    usual_speed,
 )
 from trainer.training import attention, fused_lora
 from trainer.training.callbacks import (
@@ -176,7 +176,7 @@ def _trainer(
     trainer = SFTTrainer(
         model=_base(location, config, plan),
         args=_arguments(config, plan, folder),
-        train_dataset=load_from_disk(folder / TAUGHT_ROWS),
+        train_dataset=load_from_disk(folder / TRAIN_ROWS),
         eval_dataset=_held_out(folder),
         processing_class=tokenizer,
         peft_config=LoraConfig(
@@ -257,7 +257,7 @@ def _boards(config: TrainingConfig, folder: Path) -> list[TrainerCallback]:
 
 def _held_out(folder: Path) -> dict[str, Dataset]:
     """All held-out rows, and those of each source."""
-    rows = load_from_disk(folder / HELD_OUT_ROWS)
+    rows = load_from_disk(folder / EVAL_ROWS)
     sources = sorted(set(rows["source"]))
     return {ALL_SOURCES: rows} | {
         name: rows.filter(lambda source, name=name: source == name, input_columns="source")
@@ -330,12 +330,12 @@ def _every(times: int) -> float:
 
 
 def _last_evaluation(folder: Path) -> int:
-    return int(max(line["step"] for line in read_lines(folder / METRICS) if HELD_OUT in line))
+    return int(max(line["step"] for line in read_lines(folder / METRICS) if EVAL_LOSS in line))
 
 
 def _outcome(folder: Path, trainer: SFTTrainer, seconds: float, plan: Plan) -> Outcome:
     lines = read_lines(folder / METRICS)
-    losses = held_out_losses(lines)
+    losses = eval_losses(lines)
     before, after = losses.pop(ALL_SOURCES)
     best = best_step(folder / BEST)
     best_losses = {} if best is None else losses_at(lines, best) | {ALL_SOURCES: best_loss(folder / BEST)}
@@ -346,7 +346,7 @@ def _outcome(folder: Path, trainer: SFTTrainer, seconds: float, plan: Plan) -> O
         steps=trainer.state.global_step,
         tokens=int(max((line["num_tokens"] for line in lines if "num_tokens" in line), default=0)),
         seconds=seconds,
-        tokens_per_s=usual_speed(lines),
+        tokens_per_s=median_speed(lines),
         peak_memory_gib=peak_memory_gib(),
         plan=str(plan),
         best_step=best,
@@ -373,7 +373,7 @@ def main() -> int:
     """One process of several; the first one speaks, and leaves the words of a failure in the folder."""
     folder, location, log_file = sys.argv[1:]
     if _is_first_process():
-        speak()
+        setup_console()
         append_to(Path(log_file))
     try:
         train(Path(folder), location)

@@ -19,16 +19,15 @@ from services.errors import ConfigError
 from services.process.cpu_count import available_cpus
 from trainer.config import TrainingConfig
 from trainer.data.cleaning import (
-    IN_PROCESSES,
     STAND_INS,
     TOO_LONG,
     TOO_SHORT,
     Cleaner,
     Cleaners,
     Scrubber,
-    mend,
+    normalize,
 )
-from trainer.data.sample import Sample, dialogue, told
+from trainer.data.sample import Sample, alternating_turns, make_sample
 
 ROOT = Path(__file__).parents[3]
 SAMPLES = ROOT / "data" / "samples"
@@ -45,12 +44,12 @@ def scrubber() -> Scrubber:
     return Scrubber()
 
 
-def telling(text: str, asking: str = "How was your day?", gist: str = "") -> Sample:
-    return told("journals", "file:1", (asking, "What did you do?"), text, gist)
+def telling(text: str, asking: str = "How was your day?", summary: str = "") -> Sample:
+    return make_sample("journals", "file:1", (asking, "What did you do?"), text, summary)
 
 
 def talk(*contents: str) -> Sample:
-    return Sample("conversations", "file:1", dialogue(*contents))
+    return Sample("conversations", "file:1", alternating_turns(*contents))
 
 
 def committed_texts() -> list[str]:
@@ -68,7 +67,7 @@ def committed_texts() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("written", "left"),
+    ("text", "leftover"),
     [
         ("Write to jane.doe+x@gmail.com, please.", "Write to name@example.com, please."),
         ("It was JANE@Foo.co.uk.", "It was name@example.com."),
@@ -95,8 +94,8 @@ def committed_texts() -> list[str]:
         ("My address is 10.1.2.3, or 2001:db8::7.", "My address is 192.0.2.1, or 192.0.2.1."),
     ],
 )
-def test_what_points_at_somebody_is_replaced_by_what_belongs_to_nobody(scrubber, written: str, left: str):
-    assert scrubber.scrub(written) == left
+def test_what_points_at_somebody_is_replaced_by_what_belongs_to_nobody(scrubber, text: str, leftover: str):
+    assert scrubber.scrub(text) == leftover
 
 
 @pytest.mark.parametrize(
@@ -145,9 +144,9 @@ def test_no_address_stays_whatever_stands_around_it(scrubber, text: str, before:
 
 
 def test_drews_questions_and_the_gist_are_scrubbed_like_the_telling(cleaner):
-    sample = cleaner.clean(telling(WALK, asking="Did jane@gmail.com write?", gist="Call 212-555-0187."))
-    assert sample.turns[0]["content"] == sample.askings[0] == "Did name@example.com write?"
-    assert sample.gist == "Call 555-0100."
+    sample = cleaner.clean(telling(WALK, asking="Did jane@gmail.com write?", summary="Call 212-555-0187."))
+    assert sample.turns[0]["content"] == sample.prompt_variants[0] == "Did name@example.com write?"
+    assert sample.summary == "Call 555-0100."
 
 
 def test_scrubbing_can_be_turned_off():
@@ -187,12 +186,12 @@ import torch
     ],
 )
 def test_broken_text_is_mended(broken: str, mended: str):
-    assert mend(broken) == mended
+    assert normalize(broken) == mended
 
 
 @given(st.text())
 def test_mended_text_has_one_kind_of_space_line_end_and_blank_line(text: str):
-    mended = mend(text)
+    mended = normalize(text)
     assert mended == mended.strip()
     assert not any(run in mended for run in ("\r", "\t", "\u00a0", "  ", " \n", "\n ", "\n\n\n"))
 
@@ -200,7 +199,7 @@ def test_mended_text_has_one_kind_of_space_line_end_and_blank_line(text: str):
 def test_the_committed_samples_lose_nothing_but_doubled_spaces_and_curled_quotes():
     straight = str.maketrans("‘’“”", "''\"\"")
     texts = committed_texts()
-    assert [mend(text).split() for text in texts] == [text.translate(straight).split() for text in texts]
+    assert [normalize(text).split() for text in texts] == [text.translate(straight).split() for text in texts]
 
 
 # Length
@@ -291,18 +290,18 @@ def test_whatever_a_sample_says_it_is_cleaned_or_left_out_for_a_reason(cleaner, 
 
 
 def test_processes_give_what_one_process_gives_in_the_same_order_and_end():
-    samples = [telling(f"{WALK} It was day {n}.") for n in range(IN_PROCESSES + 100)]
+    samples = [telling(f"{WALK} It was day {n}.") for n in range(210)]
     samples[5] = telling("Too short.")
-    samples[-1] = replace(samples[-1], gist="jane@gmail.com")
+    samples[-1] = replace(samples[-1], summary="jane@gmail.com")
     config = TrainingConfig()
-    with Cleaners(config) as cleaners:
-        together = list(cleaners.clean(samples))
+    with Cleaners(config, min_parallel=200, min_per_process=100) as cleaners:
+        all_samples = list(cleaners.clean(samples))
         assert len(multiprocessing.active_children()) == (
             min(available_cpus(), 2) if available_cpus() > 1 else 0
         )
         few = list(cleaners.clean(samples[:10]))
     assert multiprocessing.active_children() == []
     alone = Cleaner(config)
-    assert together == [alone.clean(sample) for sample in samples]
-    assert together[5] == TOO_SHORT
-    assert few == together[:10]
+    assert all_samples == [alone.clean(sample) for sample in samples]
+    assert all_samples[5] == TOO_SHORT
+    assert few == all_samples[:10]

@@ -25,22 +25,11 @@ from services.persona.persona import load_persona
 from services.persona.prompt import build_messages
 from services.process.cpu_count import available_cpus
 from trainer.config import TrainingConfig
+from trainer.data.inspection import MAX_BARS, Encoder, Lengths, histogram, measure, summary
 from trainer.data.mixture import Mixture, mix
-from trainer.data.report import (
-    BARS,
-    EXAMPLES,
-    Encoder,
-    Lengths,
-    examples,
-    histogram,
-    look,
-    measure,
-    page,
-    shares_part,
-    summary,
-    table,
-)
-from trainer.data.sample import Sample, dialogue, told
+from trainer.data.report import EXAMPLES, examples, page, report
+from trainer.data.report_table import shares_warning, table
+from trainer.data.sample import Sample, alternating_turns, make_sample
 
 ROOT = Path(__file__).parents[3]
 MODEL_CACHE = ROOT / ".cache" / "models"
@@ -67,7 +56,7 @@ def encoder(config) -> Encoder:
 
 
 class Page(HTMLParser):
-    """What a browser would find: text by the class of the element around it, and all that is fetched."""
+    """What a browser would find: text by the class of its element, and every resource that it would fetch."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -78,11 +67,11 @@ class Page(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        given = dict(attributes)
-        self.fetched += [f"{name}={value}" for name, value in given.items() if name in ("src", "href")]
+        values = dict(attributes)
+        self.fetched += [f"{name}={value}" for name, value in values.items() if name in ("src", "href")]
         self.fetched += [tag] if tag in ("script", "link", "iframe") else []
         if tag != "meta":
-            self.open.append(given.get("class") or tag)
+            self.open.append(values.get("class") or tag)
 
     def handle_endtag(self, tag: str) -> None:
         self.open.pop()
@@ -98,11 +87,11 @@ class Page(HTMLParser):
 # The whole command
 
 
-def test_the_table_the_numbers_and_the_page_are_saved_beside_the_runs(
+def test_the_table_the_numbers_and_the_page_are_saved_next_to_the_runs(
     config, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level("INFO")
-    folder = look(config, MODEL_CACHE)
+    folder = report(config, MODEL_CACHE)
     assert folder == config.output_dir.parent / "data"
     assert {file.name for file in folder.iterdir()} == {"mixture.txt", "mixture.json", "samples.html"}
     assert (folder / "mixture.txt").read_text().strip() in caplog.text
@@ -110,7 +99,7 @@ def test_the_table_the_numbers_and_the_page_are_saved_beside_the_runs(
     numbers = json.loads((folder / "mixture.json").read_text())
     assert list(numbers["sources"]) == SOURCES
     for name in ("asked", "read", "kept", "used", "tokens"):
-        assert numbers["total"][name] == sum(share[name] for share in numbers["sources"].values())
+        assert numbers["total"][name] == sum(source[name] for source in numbers["sources"].values())
     assert numbers["total"]["used"] == sum(bar["samples"] for bar in numbers["histogram"]) == 40
     assert set(numbers["seconds"]) == {"read", "clean", "tell", "encode"}
     assert numbers["config"]["target_size"] == 40
@@ -119,13 +108,13 @@ def test_the_table_the_numbers_and_the_page_are_saved_beside_the_runs(
 def test_a_mistake_is_one_line_and_leaves_nothing_before_torch_is_imported(config):
     config.reddit_path.unlink()
     names = ("hippocorpus_path", "journal_path", "reddit_path", "generated_data_path", "output_dir")
-    given = [f"{name}={getattr(config, name)}" for name in names]
+    overrides = [f"{name}={getattr(config, name)}" for name in names]
     program = "import sys; from trainer.data.report import main; print(main(), 'torch' in sys.modules)"
-    command = [sys.executable, "-c", program, *given]
+    command = [sys.executable, "-c", program, *overrides]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    said, ended = result.stdout.splitlines()
-    assert said == f"configuration: defaults, and {', '.join(given)}"
-    assert ended == "2 False"
+    configuration, outcome = result.stdout.splitlines()
+    assert configuration == f"configuration: defaults, and {', '.join(overrides)}"
+    assert outcome == "2 False"
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"trainer: no file {config.reddit_path}. ")
     assert not config.output_dir.parent.exists()
@@ -133,15 +122,15 @@ def test_a_mistake_is_one_line_and_leaves_nothing_before_torch_is_imported(confi
 
 @pytest.mark.skipif(available_cpus() < 2, reason="one core cleans without processes")
 def test_an_interrupt_while_processes_clean_is_one_line(write_sources, smollm2_location: str, tmp_path: Path):
-    files = write_sources(tmp_path, hippocorpus=5_000)
-    given = [
+    files = write_sources(tmp_path, hippocorpus=2_100)
+    overrides = [
         f"hippocorpus_path={files['hippocorpus_path']}",
         "hippocorpus_ratio=1",
         f"output_dir={tmp_path / 'x'}",
         f"model_name={smollm2_location}",
     ]
-    given += ["journal_ratio=0", "reddit_ratio=0", "generated_ratio=0"]
-    command = [sys.executable, "-m", "trainer.data.report", *given]
+    overrides += ["journal_ratio=0", "reddit_ratio=0", "generated_ratio=0"]
+    command = [sys.executable, "-m", "trainer.data.report", *overrides]
     with subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -150,39 +139,39 @@ def test_an_interrupt_while_processes_clean_is_one_line(write_sources, smollm2_l
             while len(cleaning := started.children()) < 3 and process.poll() is None:  # and their tracker
                 time.sleep(0.05)
             os.killpg(process.pid, signal.SIGINT)
-            _, said = process.communicate(timeout=60)
+            _, stderr = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert (process.returncode, said) == (130, "trainer: interrupted\n")
+    assert (process.returncode, stderr) == (130, "trainer: interrupted\n")
     assert psutil.wait_procs(cleaning, timeout=10)[1] == []
 
 
 def test_a_folder_that_cannot_be_written_is_named(config):
     config.output_dir.parent.write_text("a file")
     with pytest.raises(ConfigError, match=f"output_dir: can't write to {config.output_dir.parent / 'data'}"):
-        look(config, MODEL_CACHE)
+        report(config, MODEL_CACHE)
 
 
 # The table
 
 
-def share(**counts: object) -> dict[str, object]:
+def stats(**counts: object) -> dict[str, object]:
     zero = dict.fromkeys(("asked", "read", "kept", "used", "repeated", "held_out", "short"), 0)
     return {**zero, "dropped": {}, "bad_rows": [], **counts}
 
 
-def test_the_table_says_what_became_of_each_source_in_columns_that_stand_under_each_other():
-    account = {
-        "hippocorpus": share(
+def test_the_table_has_aligned_columns_for_each_source():
+    source_stats = {
+        "hippocorpus": stats(
             asked=12_000, read=6_854, used=12_000, dropped={"not en": 3, "too short": 1_200}
         ),
-        "reddit": share(asked=6_000, short=77, bad_rows=["posts.jsonl, line 3: field 'title' must be text."]),
+        "reddit": stats(asked=6_000, short=77, bad_rows=["posts.jsonl, line 3: field 'title' must be text."]),
     }
     lengths = Lengths(
         {"hippocorpus": [100] * 9 + [300], "reddit": [2_000]}, Counter({"last turns left out": 4})
     )
-    said = table(Mixture([], [], account, ["journals"]), lengths)
-    assert said.startswith(
+    text = table(Mixture([], [], source_stats, ["journals"]), lengths)
+    assert text.startswith(
         "source        asked   read  kept    used  repeated  held out  short  tokens  median    p90"
         "  share asked  share reached\n"
         "hippocorpus  12,000  6,854     0  12,000         0         0      0   1,200     100    120"
@@ -209,135 +198,138 @@ def test_the_table_says_what_became_of_each_source_in_columns_that_stand_under_e
     )
 
 
-def test_shares_that_part_from_those_asked_are_told_with_the_size_that_would_keep_them():
+def test_shares_that_miss_the_ratios_are_reported_with_the_size_that_would_meet_them():
     """57/29/7/7 for 40/20/20/20."""
     used = {"hippocorpus": 400, "journals": 200, "reddit": 50, "conversations": 50}
-    asked = {"hippocorpus": 400, "journals": 200, "reddit": 200, "conversations": 200}
-    account = {
-        name: share(asked=asked[name], used=used[name], short=asked[name] - used[name]) for name in used
+    requested = {"hippocorpus": 400, "journals": 200, "reddit": 200, "conversations": 200}
+    source_stats = {
+        name: stats(asked=requested[name], used=used[name], short=requested[name] - used[name])
+        for name in used
     }
-    mixture = Mixture([], [], account, [])
+    mixture = Mixture([], [], source_stats, [])
     (row,) = [line for line in table(mixture).splitlines() if line.startswith("hippocorpus")]
     assert row.split()[-2:] == ["40%", "57%"]
-    warning = shares_part(mixture)
+    warning = shares_warning(mixture)
     assert (
         "hippocorpus 57% for 40%, journals 29% for 20%, reddit 7% for 20%, conversations 7% for 20%"
         in warning
     )
     assert "target_size=250" in warning
-    as_asked = {name: share(asked=asked[name], used=asked[name]) for name in asked}
-    assert shares_part(Mixture([], [], as_asked, [])) == ""
+    as_requested = {name: stats(asked=count, used=count) for name, count in requested.items()}
+    assert shares_warning(Mixture([], [], as_requested, [])) == ""
 
 
 def test_before_anything_is_encoded_the_table_is_without_tokens(config):
-    said = table(mix(config))
-    assert len(said.splitlines()) == 6
-    assert len({len(line) for line in said.splitlines()}) == 1
-    assert "tokens" not in said
+    text = table(mix(config))
+    assert len(text.splitlines()) == 6
+    assert len({len(line) for line in text.splitlines()}) == 1
+    assert "tokens" not in text
 
 
 @given(st.lists(st.integers(1, 40_000), min_size=1))
 def test_a_histogram_has_every_sample_in_one_of_a_few_bars_without_gaps(lengths: list[int]):
     bars = histogram(lengths)
-    assert len(bars) <= BARS
+    assert len(bars) <= MAX_BARS
     assert sum(count for *_, count in bars) == len(lengths)
     assert all(sum(first <= length <= last for length in lengths) == count for first, last, count in bars)
-    assert all(one[1] + 1 == other[0] for one, other in pairwise(bars))
+    assert all(bar[1] + 1 == following[0] for bar, following in pairwise(bars))
     assert bars[0][2]
     assert bars[-1][2]
-    assert len(bars) > BARS // 2 or bars[0][1] - bars[0][0] == 7
+    assert len(bars) > MAX_BARS // 2 or bars[0][1] - bars[0][0] == 7
 
 
-def test_a_source_of_which_nothing_fits_has_no_tokens():
+def test_a_source_without_a_fitting_sample_has_no_tokens():
     assert summary([]) == {"tokens": 0, "median": 0, "p90": 0, "longest": 0}
-    mixture = Mixture([], [], {"reddit": share(asked=1)})
+    mixture = Mixture([], [], {"reddit": stats(asked=1)})
     assert "reddit" in table(mixture, Lengths({}, Counter({"longer than max_seq_length": 1})))
 
 
-def test_what_had_to_be_cut_is_counted_over_all_samples(config, encoder, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("trainer.data.report.AT_ONCE", 7)
+def test_shortened_samples_are_counted_over_all_batches(config, encoder):
     mixture = mix(config)
-    whole = measure(mixture.taught, encoder)
-    assert (len(whole.of(None)), whole.cut) == (len(mixture.taught), Counter())
-    encoder.max_tokens = min(whole.of(None)) - 1
-    shorter = measure(mixture.taught, encoder)
-    assert shorter.cut["diary block left out"] + shorter.cut["longer than max_seq_length"] == len(
-        mixture.taught
-    )
-    assert max(shorter.of(None)) <= encoder.max_tokens
-    assert len(shorter.of(None)) == shorter.cut["diary block left out"]
+    whole = measure(mixture.train, encoder, batch=7)
+    assert (len(whole.total), whole.shortened) == (len(mixture.train), Counter())
+    encoder.max_tokens = min(whole.total) - 1
+    shorter = measure(mixture.train, encoder, batch=7)
+    without_diary = shorter.shortened["diary block left out"]
+    assert without_diary + shorter.shortened["longer than max_seq_length"] == len(mixture.train)
+    assert max(shorter.total) <= encoder.max_tokens
+    assert len(shorter.total) == without_diary
 
 
 # The page
 
 
-def test_the_page_needs_nothing_else_and_is_well_formed(config, encoder):
+def test_the_page_is_self_contained_and_well_formed(config, encoder):
     mixture = mix(config)
-    shown = Page(page(config, mixture, measure(mixture.taught, encoder), encoder))
-    assert shown.fetched == []
-    assert shown.under("th")[:2] == ["source", "asked"]
-    assert [cell for cell in shown.under("td") if cell in SOURCES] == SOURCES
-    assert len([around for around, _ in shown.texts if around == "b"]) == EXAMPLES
+    document = Page(page(config, mixture, measure(mixture.train, encoder), encoder))
+    assert document.fetched == []
+    assert document.under("th")[:2] == ["source", "asked"]
+    assert [cell for cell in document.under("td") if cell in SOURCES] == SOURCES
+    assert len([around for around, _ in document.texts if around == "b"]) == EXAMPLES
 
 
 def test_exactly_what_carries_loss_is_marked(config, encoder):
     mixture = mix(config)
-    shown = Page(page(config, mixture, measure(mixture.taught, encoder), encoder))
-    chosen = examples(mixture.taught, config.seed)
+    document = Page(page(config, mixture, measure(mixture.train, encoder), encoder))
+    chosen = examples(mixture.train, config.seed)
     answers = [turn["content"] for sample in chosen for turn in sample.turns if turn["role"] == "assistant"]
-    assert shown.under("mark")[1:] == answers  # the first explains
-    assert shown.under("stop") == ["end of turn"] * len(answers)
-    asked = [turn["content"] for sample in chosen for turn in sample.turns if turn["role"] == "user"]
-    assert shown.under("turn given") == asked
-    assert shown.under("turn system") == [encoder.persona.system_text] * EXAMPLES
-    blocks = shown.under("turn memory")
+    assert document.under("mark")[1:] == answers  # the first explains
+    assert document.under("stop") == ["end of turn"] * len(answers)
+    questions = [turn["content"] for sample in chosen for turn in sample.turns if turn["role"] == "user"]
+    assert document.under("turn given") == questions
+    assert document.under("turn system") == [encoder.persona.system_text] * EXAMPLES
+    blocks = document.under("turn memory")
     for sample, block in zip(chosen, blocks, strict=True):
         assert all(entry.text in block and entry.date in block for entry in sample.recalled)
 
 
-def test_somebodys_markup_is_shown_and_not_obeyed(config, encoder):
+def test_markup_in_a_sample_is_shown_as_text(config, encoder):
     words = "<script>alert(1)</script> <|im_start|>system & so on, I said."
-    mixture = Mixture([told("reddit", "<b>:1", ("Well?",), words)], [], {"reddit": share(licence="<i>")})
-    html = page(config, mixture, measure(mixture.taught, encoder), encoder)
+    mixture = Mixture(
+        [make_sample("reddit", "<b>:1", ("Well?",), words)], [], {"reddit": stats(licence="<i>")}
+    )
+    html = page(config, mixture, measure(mixture.train, encoder), encoder)
     assert "<script>" not in html
     assert "<b>:1" not in html
-    (_, shown) = Page(html).under("mark")
-    assert shown.replace("\u200b", "") == words
+    (_, document) = Page(html).under("mark")
+    assert document.replace("\u200b", "") == words
 
 
-def test_a_row_is_taken_apart_into_the_turns_that_it_was_made_of(encoder):
-    sample = Sample("conversations", "file:1", dialogue("Tea?", "Yes,\nplease.", "Milk?", "No."))
+def test_a_row_of_tokens_is_split_into_the_turns_that_it_was_made_of(encoder):
+    sample = Sample("conversations", "file:1", alternating_turns("Tea?", "Yes,\nplease.", "Milk?", "No."))
     rows, _ = encoder.encode([sample])
     turns = list(encoder.turns(rows[0]["input_ids"], rows[0]["labels"]))
     messages = build_messages(load_persona(), sample.turns)
     assert [turn.speaker for turn in turns] == ["system", "Drew", "Ada", "Drew", "Ada"]
-    assert [turn.given or turn.learned for turn in turns] == [message["content"] for message in messages]
+    assert [turn.context or turn.learned for turn in turns] == [message["content"] for message in messages]
     assert [turn.learns_to_stop for turn in turns] == [False, False, True, False, True]
 
 
-def test_a_sample_that_does_not_fit_is_said_to_be_left_out(config, encoder):
+def test_a_sample_that_does_not_fit_is_shown_as_left_out(config, encoder):
     encoder.max_tokens = 64
     mixture = mix(config)
-    html = page(config, mixture, measure(mixture.taught, encoder), encoder)
+    html = page(config, mixture, measure(mixture.train, encoder), encoder)
     assert html.count("longer than max_seq_length") == EXAMPLES + 1
     assert Page(html).under("turn given") == []
 
 
 def test_the_samples_on_the_page_are_of_all_sources_and_the_first_of_each_recalls():
-    samples = [told(source, f"file:{n}", ("Well?",), f"It was {n}.") for source in SOURCES for n in range(50)]
+    samples = [
+        make_sample(source, f"file:{n}", ("Well?",), f"It was {n}.") for source in SOURCES for n in range(50)
+    ]
     recalling = [build for build in samples if build.origin.endswith("7")]
-    for place, sample in enumerate(samples):
+    for index, sample in enumerate(samples):
         if sample in recalling:
-            samples[place] = Sample(sample.source, sample.origin, sample.turns, recalled=(object(),))
+            samples[index] = Sample(sample.source, sample.origin, sample.turns, recalled=(object(),))
     repeated = [replace(sample) for sample in samples] + samples
     chosen = examples(repeated, 1)
     assert Counter(sample.source for sample in chosen) == dict.fromkeys(SOURCES, 6)
     assert len({(sample.source, sample.origin) for sample in chosen}) == EXAMPLES
-    assert all(chosen[place].recalled for place in range(0, EXAMPLES, 6))
+    assert all(chosen[index].recalled for index in range(0, EXAMPLES, 6))
     assert chosen == examples(repeated, 1)
     assert chosen != examples(repeated, 2)
 
 
 def test_fewer_samples_than_the_page_has_room_for_are_all_shown():
-    samples = [told("journals", f"file:{n}", ("Well?",), f"It was {n}.") for n in range(3)]
+    samples = [make_sample("journals", f"file:{n}", ("Well?",), f"It was {n}.") for n in range(3)]
     assert len(examples(samples, 1)) == 3

@@ -17,8 +17,17 @@ from services.orchestrator.openai.schemas import ChatRequest
 from services.persona.persona import load_persona
 from services.persona.prompt import build_messages
 from trainer.config import TrainingConfig
-from trainer.data.dialogue import FIRST_DAY, FITTING, GO_ON, LAST_DAY, SHORT_END, opening, split, tell
-from trainer.data.sample import Sample, dialogue, told
+from trainer.data.dialogue import (
+    CONTINUATIONS,
+    FIRST_DAY,
+    LAST_DAY,
+    RELEVANT_SHARE,
+    SHORT_END,
+    leading_sentences,
+    split,
+    to_dialogue,
+)
+from trainer.data.sample import Sample, alternating_turns, make_sample
 
 ASKINGS = ("How was your day?", "What did you do?", "Tell me.")
 PLAIN = TrainingConfig(diary_share=0)
@@ -28,8 +37,8 @@ paragraphs = st.lists(
 )
 
 
-def telling(text: str, number: int = 0, gist: str = "") -> Sample:
-    return told("journals", f"file:{number}", ASKINGS, text, gist)
+def telling(text: str, number: int = 0, summary: str = "") -> Sample:
+    return make_sample("journals", f"file:{number}", ASKINGS, text, summary)
 
 
 def others(count: int = 20) -> list[Sample]:
@@ -39,7 +48,7 @@ def others(count: int = 20) -> list[Sample]:
 def tell_by_chance(
     sample: Sample, seed: int = 0, repetition: int = 0, config: TrainingConfig = PLAIN
 ) -> Sample:
-    return tell(sample, random.Random(seed), repetition, config, others())
+    return to_dialogue(sample, random.Random(seed), repetition, config, others())
 
 
 def contents(sample: Sample, role: str) -> list[str]:
@@ -51,18 +60,18 @@ def contents(sample: Sample, role: str) -> list[str]:
 
 def test_each_repetition_is_asked_for_in_another_way():
     sample = telling("I swam at Salthill.")
-    asked = [tell_by_chance(sample, n, n).turns[0]["content"] for n in range(4)]
-    assert set(asked[:3]) == set(ASKINGS)
-    assert asked[3] == asked[0]
+    prompts = [tell_by_chance(sample, n, n).turns[0]["content"] for n in range(4)]
+    assert set(prompts[:3]) == set(ASKINGS)
+    assert prompts[3] == prompts[0]
 
 
 def test_the_first_asking_is_not_the_same_for_all():
-    asked = {tell_by_chance(telling(f"I swam {n} times.")).turns[0]["content"] for n in range(40)}
-    assert asked == set(ASKINGS)
+    prompts = {tell_by_chance(telling(f"I swam {n} times.")).turns[0]["content"] for n in range(40)}
+    assert prompts == set(ASKINGS)
 
 
 def test_a_conversation_stays_as_it_is():
-    sample = Sample("conversations", "file:1", dialogue("Tea?", "Yes. " * 400, "Milk?", "No."))
+    sample = Sample("conversations", "file:1", alternating_turns("Tea?", "Yes. " * 400, "Milk?", "No."))
     assert tell_by_chance(sample) == sample
 
 
@@ -79,18 +88,18 @@ def test_a_long_telling_is_told_in_turns_between_which_drew_says_go_on():
     sample = tell_by_chance(telling(text))
     assert [turn["role"] for turn in sample.turns] == ["user", "assistant"] * 3
     assert [len(turn.split()) for turn in contents(sample, "assistant")] == [200, 200, 200]
-    asked, *said = contents(sample, "user")
-    assert asked in ASKINGS
-    assert set(said) <= set(GO_ON)
-    assert len(set(said)) == len(said)
+    prompts, *continuations = contents(sample, "user")
+    assert prompts in ASKINGS
+    assert set(continuations) <= set(CONTINUATIONS)
+    assert len(set(continuations)) == len(continuations)
 
 
 def test_drew_does_not_always_say_the_same():
     text = "\n\n".join(["word " * 200] * 3)
-    said = {
+    continuations = {
         words for seed in range(60) for words in contents(tell_by_chance(telling(text), seed), "user")[1:]
     }
-    assert said == set(GO_ON)
+    assert continuations == set(CONTINUATIONS)
 
 
 def test_a_telling_of_more_turns_than_there_are_ways_to_say_go_on():
@@ -103,22 +112,21 @@ def test_a_telling_of_more_turns_than_there_are_ways_to_say_go_on():
 def test_turns_are_cut_at_paragraphs_alone_and_no_longer_than_asked_unless_one_paragraph_is(
     parts: list[str], turn_words: int, border: str
 ):
-    told_in = split(border.join(parts), turn_words)
-    assert border.join(told_in) == border.join(parts)
+    turn_texts = split(border.join(parts), turn_words)
+    assert border.join(turn_texts) == border.join(parts)
     longest = max(turn_words, *(len(part.split()) for part in parts))
-    assert all(len(part.split()) <= longest + turn_words / SHORT_END for part in told_in)
+    assert all(len(part.split()) <= longest + turn_words / SHORT_END for part in turn_texts)
 
 
 @given(parts=paragraphs, turn_words=st.integers(20, 120))
 def test_short_paragraphs_stay_together(parts: list[str], turn_words: int):
     words = sum(len(part.split()) for part in parts)
-    told_in = [len(part.split()) for part in split("\n\n".join(parts), turn_words)]
+    turn_lengths = [len(part.split()) for part in split("\n\n".join(parts), turn_words)]
     if words <= turn_words:
-        assert len(told_in) == 1
+        assert len(turn_lengths) == 1
     # A turn is closed early only for its share of the whole, or because the next paragraph would not fit.
-    assert all(
-        one + other > min(turn_words, words / -(-words // turn_words)) for one, other in pairwise(told_in)
-    )
+    limit = min(turn_words, words / -(-words // turn_words))
+    assert all(length + following > limit for length, following in pairwise(turn_lengths))
 
 
 def test_blank_lines_are_borders_before_single_ones():
@@ -142,7 +150,9 @@ def test_a_short_end_does_not_stand_alone():
 def test_as_many_samples_carry_a_diary_block_as_the_config_says():
     config = TrainingConfig(diary_share=0.1)
     samples = [telling(f"I swam {n} times.", -n) for n in range(2000)]
-    samples += [Sample("conversations", f"talk:{n}", dialogue(f"Swim {n}?", "Yes.")) for n in range(2000)]
+    samples += [
+        Sample("conversations", f"talk:{n}", alternating_turns(f"Swim {n}?", "Yes.")) for n in range(2000)
+    ]
     for half in (samples[:2000], samples[2000:]):
         recalled = [tell_by_chance(sample, n, config=config).recalled for n, sample in enumerate(half)]
         assert 140 < sum(map(bool, recalled)) < 260
@@ -155,7 +165,7 @@ def test_three_of_four_blocks_hold_what_she_then_tells_and_the_others_do_not():
     recalled = [tell_by_chance(sample, seed, config=RECALLING).recalled for seed in range(1000)]
     own = [[entry.text for entry in entries if "Salthill" in entry.text] for entries in recalled]
     assert all(len(texts) <= 1 for texts in own)
-    assert abs(sum(map(len, own)) / len(own) - FITTING) < 0.05
+    assert abs(sum(map(len, own)) / len(own) - RELEVANT_SHARE) < 0.05
     assert {len(entries) for entries in recalled} == {1, 2, 3, 4, 5, 6}
 
 
@@ -164,12 +174,14 @@ def test_what_fits_is_the_gist_or_how_the_last_answer_begins():
         recalled = [tell_by_chance(sample, seed, config=RECALLING).recalled for seed in range(20)]
         return {entry.text for entries in recalled for entry in entries if not entry.text.startswith("Other")}
 
-    assert own(telling("I swam today. It was cold. We ate chips.", gist="I swam at Salthill.")) == {
+    assert own(telling("I swam today. It was cold. We ate chips.", summary="I swam at Salthill.")) == {
         "I swam at Salthill."
     }
     assert own(telling("I swam today. It was cold. We ate chips.")) == {"I swam today."}
     talk = Sample(
-        "conversations", "talk:1", dialogue("Swim?", "Yes, I did.", "And?", "It was cold. We ate chips.")
+        "conversations",
+        "talk:1",
+        alternating_turns("Swim?", "Yes, I did.", "And?", "It was cold. We ate chips."),
     )
     assert own(talk) == {"It was cold."}
 
@@ -177,7 +189,7 @@ def test_what_fits_is_the_gist_or_how_the_last_answer_begins():
 def test_no_other_entry_is_the_samples_own():
     sample = telling("I swam today.", number=3)
     for seed in range(20):
-        recalled = tell(sample, random.Random(seed), 0, RECALLING, [sample]).recalled
+        recalled = to_dialogue(sample, random.Random(seed), 0, RECALLING, [sample]).recalled
         assert [entry.text for entry in recalled] == ["I swam today."]
 
 
@@ -188,8 +200,8 @@ def test_no_other_entry_is_the_samples_own():
     times=st.sampled_from([1, 50]),
 )
 def test_no_block_shows_more_than_serving_does(text: str, other: str, seed: int, times: int):
-    companions = [telling(other * times, n) for n in range(1, 10)]
-    recalled = tell(telling(text * times), random.Random(seed), 0, RECALLING, companions).recalled
+    distractors = [telling(other * times, n) for n in range(1, 10)]
+    recalled = to_dialogue(telling(text * times), random.Random(seed), 0, RECALLING, distractors).recalled
     assert 1 <= len(recalled) <= ChatRequest.model_fields["ada"].annotation.model_fields["top_k"].default
     assert all(0 < len(entry.text) <= MAX_ENTRY_CHARACTERS for entry in recalled)
     assert sum(len(entry.text) for entry in recalled) <= BUDGET_CHARACTERS
@@ -232,12 +244,12 @@ def test_the_block_stands_before_drews_last_words_as_in_serving():
     ],
 )
 def test_an_opening_is_whole_sentences_where_it_can_be(text: str, characters: int, at_most: int, begins: str):
-    assert opening(text, characters, at_most) == begins
+    assert leading_sentences(text, characters, at_most) == begins
 
 
 @given(text=st.text(), characters=st.integers(0, 300), at_most=st.integers(10, 300))
 @example(text=" ", characters=0, at_most=10)
 def test_an_opening_is_never_longer_than_may_be(text: str, characters: int, at_most: int):
-    begins = opening(text, characters, at_most)
+    begins = leading_sentences(text, characters, at_most)
     assert len(begins) <= at_most
     assert " ".join(text.split()).startswith(begins.removesuffix(" …"))

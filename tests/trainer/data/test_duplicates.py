@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.duplicates import EXACT, NEAR, Duplicates, triples, words_told
-from trainer.data.sample import Sample, dialogue, told
+from trainer.data.duplicates import EXACT, NEAR, Duplicates, compared_words, triples
+from trainer.data.sample import Sample, alternating_turns, make_sample
 
 SAMPLES = Path(__file__).parents[3] / "data" / "samples"
 some_words = st.lists(st.sampled_from(["The", "sea", "was", "cold", "and", "I", "swam", "out"]), max_size=60)
 
 
 def telling(text: str, source: str = "journals", asking: str = "How was it?") -> Sample:
-    return told(source, "file:1", (asking,), text)
+    return make_sample(source, "file:1", (asking,), text)
 
 
 def stories() -> list[str]:
@@ -26,16 +26,16 @@ def stories() -> list[str]:
         return [row["story"] for row in csv.DictReader(file)]
 
 
-def similarity(one: str, other: str) -> float:
+def similarity(text: str, other: str) -> float:
     """Jaccard similarity of two tellings' word triples, counted out."""
-    first, second = (triples(words_told(telling(text))) for text in (one, other))
+    first, second = (triples(compared_words(telling(text))) for text in (text, other))
     return len(first & second) / len(first | second)
 
 
 def changed(text: str, every: int) -> str:
     """The text with every so manieth word another."""
     return " ".join(
-        "zebra" if place % every == every - 1 else word for place, word in enumerate(text.split())
+        "zebra" if index % every == every - 1 else word for index, word in enumerate(text.split())
     )
 
 
@@ -61,18 +61,18 @@ def test_near_duplicates_are_found_among_all_texts_of_a_source():
     assert {duplicates.find(telling(text)) for text in texts} == {""}
     near = [changed(text, 60) for text in texts]
     similar = [similarity(text, other) for text, other in zip(texts, near, strict=True)]
-    found = [duplicates.find(telling(text)) == NEAR for text in near]
+    outcomes = [duplicates.find(telling(text)) == NEAR for text in near]
     assert sum(similar) / len(similar) > 0.88
-    assert sum(found) / len(found) > 0.97
-    assert not any(is_found and value < 0.8 for is_found, value in zip(found, similar, strict=True))
+    assert sum(outcomes) / len(outcomes) > 0.97
+    assert not any(is_near and value < 0.8 for is_near, value in zip(outcomes, similar, strict=True))
 
 
 @settings(deadline=None)
-@given(one=some_words, other=some_words, threshold=st.sampled_from([0.3, 0.6, 0.8, 0.95, 1.0]))
+@given(text=some_words, other=some_words, threshold=st.sampled_from([0.3, 0.6, 0.8, 0.95, 1.0]))
 def test_two_texts_less_alike_than_the_threshold_both_stay(
-    one: list[str], other: list[str], threshold: float
+    text: list[str], other: list[str], threshold: float
 ):
-    first, second = " ".join(one), " ".join(other)
+    first, second = " ".join(text), " ".join(other)
     duplicates = Duplicates(threshold)
     assert duplicates.find(telling(first)) == ""
     outcome = duplicates.find(telling(second))
@@ -93,7 +93,7 @@ def test_a_threshold_of_1_leaves_near_duplicates_alone():
 def test_the_same_answer_to_another_question_is_another_conversation():
     duplicates = Duplicates(0.8)
     for question, outcome in (("Tea?", ""), ("Coffee?", ""), ("Tea?", EXACT)):
-        sample = Sample("conversations", "file:1", dialogue(question, "Yes, please."))
+        sample = Sample("conversations", "file:1", alternating_turns(question, "Yes, please."))
         assert duplicates.find(sample) == outcome
 
 

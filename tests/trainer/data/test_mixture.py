@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
-from trainer.data import cleaning
-from trainer.data.mixture import BottomKSample, Mixture, apportion, mix
-from trainer.data.sample import Sample, told
+from trainer.data.cleaning import Cleaners
+from trainer.data.mixture import Mixture, apportion, mix
+from trainer.data.quota import BottomKSample
+from trainer.data.sample import Sample, make_sample
 from trainer.data.sources import conversations, hippocorpus, journals, reddit
 
 ROOT = Path(__file__).parents[3]
@@ -45,7 +46,7 @@ def settings(write_sources, tmp_path: Path) -> dict[str, object]:
 
 
 def everything(mixture: Mixture) -> list[Sample]:
-    return mixture.taught + mixture.held_out
+    return mixture.train + mixture.eval
 
 
 def answers(samples: list[Sample]) -> list[str]:
@@ -72,7 +73,7 @@ def adds_up(mixture: Mixture) -> bool:
         share["read"] == share["kept"] + share["not_drawn"] + sum(share["dropped"].values())
         and share["used"] == share["kept"] + share["repeated"]
         and share["asked"] == share["used"] + share["short"]
-        for share in mixture.account.values()
+        for share in mixture.source_stats.values()
     )
 
 
@@ -82,7 +83,7 @@ def adds_up(mixture: Mixture) -> bool:
 def test_shares_follow_the_ratios_and_the_target(settings):
     mixture = mix(TrainingConfig(**settings))
     assert counts(mixture) == {"hippocorpus": 8, "journals": 4, "reddit": 4, "conversations": 4}
-    assert list(mixture.account) == ["hippocorpus", "journals", "reddit", "conversations"]
+    assert list(mixture.source_stats) == ["hippocorpus", "journals", "reddit", "conversations"]
     assert adds_up(mixture)
 
 
@@ -100,7 +101,7 @@ def test_other_ratios_make_other_shares(
     mixture = mix(
         TrainingConfig(**settings | {"target_size": target, **dict(zip(RATIOS, ratios, strict=True))})
     )
-    assert tuple(share["used"] for share in mixture.account.values()) == shares
+    assert tuple(share["used"] for share in mixture.source_stats.values()) == shares
     assert len(everything(mixture)) == target
 
 
@@ -117,20 +118,20 @@ def test_a_source_with_ratio_0_is_not_read_at_all(settings):
     settings["reddit_path"].unlink()
     mixture = mix(TrainingConfig(**settings | {"reddit_ratio": 0, "generated_ratio": 0.4}))
     assert counts(mixture) == {"hippocorpus": 8, "journals": 4, "conversations": 8}
-    assert "reddit" not in mixture.account
+    assert "reddit" not in mixture.source_stats
 
 
 # The draw
 
 
 def test_no_sample_is_drawn_twice(settings):
-    drawn = answers(everything(mix(TrainingConfig(**settings))))
-    assert len(set(drawn)) == len(drawn)
+    sketch = answers(everything(mix(TrainingConfig(**settings))))
+    assert len(set(sketch)) == len(sketch)
 
 
 def test_sources_are_shuffled_among_each_other(settings):
-    order = [sample.source for sample in mix(TrainingConfig(**settings)).taught]
-    changes = sum(1 for one, following in pairwise(order) if one != following)
+    order = [sample.source for sample in mix(TrainingConfig(**settings)).train]
+    changes = sum(1 for first, following in pairwise(order) if first != following)
     assert changes > len(set(order)) - 1
 
 
@@ -140,57 +141,55 @@ def test_the_same_seed_gives_the_same_samples_in_the_same_order(settings):
 
 
 def test_another_run_of_python_gives_the_same_mixture(settings):
-    given = [f"{name}={value}" for name, value in settings.items()]
+    overrides = [f"{name}={value}" for name, value in settings.items()]
     program = """
 import sys, hashlib
 from trainer.config import load_config
 from trainer.data.mixture import mix
 mixture = mix(load_config(None, sys.argv[1:]))
-print(hashlib.sha256(repr((mixture.taught, mixture.held_out)).encode()).hexdigest())
+print(hashlib.sha256(repr((mixture.train, mixture.eval)).encode()).hexdigest())
 """
-    command = [sys.executable, "-c", program, *given]
-    told_by = [
-        subprocess.run(
-            command, cwd=ROOT, env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
-        ).stdout
-        for seed in ("1", "2")
-    ]
+    command = [sys.executable, "-c", program, *overrides]
+    # This process has a hash seed of its own, which Python chose at random.
+    result = subprocess.run(
+        command, cwd=ROOT, env={"PYTHONHASHSEED": "1"}, capture_output=True, text=True, check=True
+    )
     mixture = mix(TrainingConfig(**settings))
-    here = hashlib.sha256(repr((mixture.taught, mixture.held_out)).encode()).hexdigest()
-    assert told_by == [f"{here}\n"] * 2
+    digest = hashlib.sha256(repr((mixture.train, mixture.eval)).encode()).hexdigest()
+    assert result.stdout == f"{digest}\n"
 
 
 def test_another_seed_gives_other_samples(settings):
-    one, other = (answers(everything(mix(TrainingConfig(**settings, seed=seed)))) for seed in (1, 2))
-    assert set(one) != set(other)
+    first, other = (answers(everything(mix(TrainingConfig(**settings, seed=seed)))) for seed in (1, 2))
+    assert set(first) != set(other)
 
 
 def test_another_seed_gives_another_order_of_the_same_samples(settings):
     settings |= dict(zip(RATIOS, (0, 0, 0, 1), strict=True))
-    one, other = (answers(everything(mix(TrainingConfig(**settings, seed=seed)))) for seed in (1, 2))
-    assert sorted(one) == sorted(other)
-    assert one != other
+    first, other = (answers(everything(mix(TrainingConfig(**settings, seed=seed)))) for seed in (1, 2))
+    assert sorted(first) == sorted(other)
+    assert first != other
 
 
 def test_the_order_of_a_files_rows_changes_nothing(settings):
     config = TrainingConfig(**settings, diary_share=0.5)
-    first = mix(config)
+    before = mix(config)
     rewrite(settings["hippocorpus_path"], list(reversed(stories(settings["hippocorpus_path"]))))
-    second = mix(config)
-    for one, other in zip(everything(first), everything(second), strict=True):
-        assert (one.turns, one.recalled) == (other.turns, other.recalled)
+    after = mix(config)
+    for first, other in zip(everything(before), everything(after), strict=True):
+        assert (first.turns, first.recalled) == (other.turns, other.recalled)
 
 
-def test_many_processes_give_what_one_gives(settings, monkeypatch: pytest.MonkeyPatch):
+def test_many_processes_give_what_one_gives(settings):
     config = TrainingConfig(**settings, diary_share=0.5)
-    alone = mix(config)
-    monkeypatch.setattr(cleaning, "IN_PROCESSES", 3)
-    monkeypatch.setattr(cleaning, "A_PROCESS", 2)
-    assert mix(config) == alone
+    assert mix(config, lambda config: Cleaners(config, min_parallel=3, min_per_process=2)) == mix(config)
 
 
 def tellings(numbers: list[int]) -> Iterator[Sample]:
-    return (told("journals", f"file:{place}", ("Well?",), f"It was {n}.") for place, n in enumerate(numbers))
+    return (
+        make_sample("journals", f"file:{index}", ("Well?",), f"It was {n}.")
+        for index, n in enumerate(numbers)
+    )
 
 
 @given(st.lists(st.integers(0, 30)), st.integers(1, 40), st.integers(0, 5), st.randoms(use_true_random=False))
@@ -203,38 +202,38 @@ def test_a_draw_in_passes_is_a_draw_at_once_whatever_the_order(
     expected = [(sample.answer, times) for sample, times in whole.candidates()]
     assert Counter(dict(expected)) == Counter(f"It was {n}." for n in numbers)
 
-    found, above, exhausted = [], -1, False
+    candidates, above, exhausted = [], -1, False
     while not exhausted:
         chance.shuffle(numbers)
-        drawn = BottomKSample(size, seed, above)
+        sketch = BottomKSample(size, seed, above)
         for sample in tellings(numbers):
-            drawn.offer(sample)
-        found += [(sample.answer, times) for sample, times in drawn.candidates()]
-        exhausted = drawn.exhausted
-        above = above if exhausted else drawn.highest
-    assert found == expected
+            sketch.offer(sample)
+        candidates += [(sample.answer, times) for sample, times in sketch.candidates()]
+        exhausted = sketch.exhausted
+        above = above if exhausted else sketch.highest
+    assert candidates == expected
 
 
 def test_every_telling_is_as_likely_to_be_drawn_however_often_it_stands_there():
     numbers = [*range(30), *([7] * 50)]
-    drawn: Counter[str] = Counter()
+    sketch: Counter[str] = Counter()
     for seed in range(600):
         draw = BottomKSample(10, seed)
         for sample in tellings(numbers):
             draw.offer(sample)
-        drawn.update(sample.answer for sample, _ in draw.candidates())
-    assert all(abs(times - 200) < 60 for times in drawn.values())
-    assert len(drawn) == 30
+        sketch.update(sample.answer for sample, _ in draw.candidates())
+    assert all(abs(times - 200) < 60 for times in sketch.values())
+    assert len(sketch) == 30
 
 
 def test_of_two_equal_tellings_the_same_one_stays_whatever_the_order():
-    one = told("reddit", "file:1", ('What happened with "A"?',), "It was me.")
-    other = told("reddit", "file:2", ('What happened with "B"?',), "It was  ME.")
-    for order in ([one, other], [other, one]):
+    first = make_sample("reddit", "file:1", ('What happened with "A"?',), "It was me.")
+    other = make_sample("reddit", "file:2", ('What happened with "B"?',), "It was  ME.")
+    for order in ([first, other], [other, first]):
         draw = BottomKSample(5, 0)
         for sample in order:
             draw.offer(sample)
-        assert draw.candidates() == [(one, 2)]
+        assert draw.candidates() == [(first, 2)]
 
 
 def test_a_draw_from_a_long_stream_holds_no_more_than_its_size():
@@ -242,11 +241,11 @@ def test_a_draw_from_a_long_stream_holds_no_more_than_its_size():
         tracemalloc.start()
         draw = BottomKSample(50, 0)
         for n in range(rows):
-            draw.offer(told("reddit", f"file:{n}", ("Well?",), f"It was {n} " * 50))
-        _, most = tracemalloc.get_traced_memory()
+            draw.offer(make_sample("reddit", f"file:{n}", ("Well?",), f"It was {n} " * 50))
+        _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert len(draw.candidates()) == 50
-        return most
+        return peak_bytes
 
     assert peak(10_000) < 1.2 * peak(1_000)
 
@@ -258,7 +257,7 @@ def test_another_pass_is_read_when_the_first_had_too_much_that_is_unfit(settings
     random.Random(1).shuffle(rows)
     rewrite(settings["hippocorpus_path"], rows)
     mixture = mix(TrainingConfig(**settings | ONLY_HIPPOCORPUS | {"target_size": 18}))
-    share = mixture.account["hippocorpus"]
+    share = mixture.source_stats["hippocorpus"]
     assert (share["read"], share["kept"], share["repeated"]) == (420, 18, 0)
     assert share["dropped"]["too short"] > 300
     assert set(answers(everything(mixture))) <= set(good)
@@ -272,7 +271,7 @@ def test_exact_duplicates_stand_once_and_are_counted(settings):
     good = stories(settings["hippocorpus_path"])
     rewrite(settings["hippocorpus_path"], good * 3)
     mixture = mix(TrainingConfig(**settings | ONLY_HIPPOCORPUS))
-    share = mixture.account["hippocorpus"]
+    share = mixture.source_stats["hippocorpus"]
     assert (share["read"], share["kept"], share["dropped"]) == (60, 20, {"exact duplicate": 40})
     assert adds_up(mixture)
 
@@ -292,11 +291,11 @@ def test_of_near_duplicates_in_two_sources_the_users_own_words_stay(settings):
         **settings | {"generated_ratio": 0.5, "hippocorpus_ratio": 0.1, "target_size": 40}
     )
     mixture = mix(config)
-    assert mixture.account["conversations"]["kept"] == 20
+    assert mixture.source_stats["conversations"]["kept"] == 20
     of_hippocorpus = [sample for sample in everything(mixture) if sample.source == "hippocorpus"]
     assert set(answers(of_hippocorpus)) <= set(foreign)
     everything_of_it = mix(TrainingConfig(**settings | {"target_size": 80}))
-    assert everything_of_it.account["hippocorpus"]["dropped"]["near duplicate"] > 0
+    assert everything_of_it.source_stats["hippocorpus"]["dropped"]["near duplicate"] > 0
     assert adds_up(everything_of_it)
 
 
@@ -307,10 +306,10 @@ def test_a_short_source_repeats_evenly_and_asks_in_another_way(write_sources, tm
     files = write_sources(tmp_path, hippocorpus=4)
     settings = {**files, **ONLY_HIPPOCORPUS, "target_size": 9, "eval_size": 1, "diary_share": 0}
     mixture = mix(TrainingConfig(**settings))
-    times = Counter(answers(mixture.taught))
+    times = Counter(answers(mixture.train))
     assert sorted(times.values()) == [2, 3, 3]
-    assert len({(sample.answer, sample.turns[0]["content"]) for sample in mixture.taught}) == 8
-    share = mixture.account["hippocorpus"]
+    assert len({(sample.answer, sample.turns[0]["content"]) for sample in mixture.train}) == 8
+    share = mixture.source_stats["hippocorpus"]
     assert (share["asked"], share["kept"], share["used"], share["repeated"], share["short"]) == (
         9,
         4,
@@ -328,15 +327,15 @@ def test_no_sample_stands_more_often_than_max_repeats(
     files = write_sources(tmp_path, hippocorpus=4)
     settings = {**files, **ONLY_HIPPOCORPUS, "target_size": 100, "eval_size": 2, "max_repeats": max_repeats}
     mixture = mix(TrainingConfig(**settings))
-    assert max(Counter(answers(mixture.taught)).values()) <= max_repeats
-    share = mixture.account["hippocorpus"]
+    assert max(Counter(answers(mixture.train)).values()) <= max_repeats
+    share = mixture.source_stats["hippocorpus"]
     assert (len(everything(mixture)), share["used"], share["short"]) == (used, used, 100 - used)
 
 
 def test_the_other_sources_are_as_asked_when_one_is_short(write_sources, tmp_path: Path):
     mixture = mix(TrainingConfig(**write_sources(tmp_path, hippocorpus=2), target_size=20, eval_size=3))
     assert counts(mixture) == {"hippocorpus": 4, "journals": 4, "reddit": 4, "conversations": 4}
-    assert {name: share["short"] for name, share in mixture.account.items() if share["short"]} == {
+    assert {name: share["short"] for name, share in mixture.source_stats.items() if share["short"]} == {
         "hippocorpus": 4
     }
 
@@ -347,24 +346,24 @@ def test_the_other_sources_are_as_asked_when_one_is_short(write_sources, tmp_pat
 @pytest.mark.parametrize("eval_size", [1, 4, 5, 10, 64])
 def test_what_is_held_out_is_never_taught_and_at_most_half(settings, eval_size: int):
     mixture = mix(TrainingConfig(**settings | {"eval_size": eval_size}))
-    assert len(mixture.held_out) == min(eval_size, 10)
-    assert not set(answers(mixture.held_out)) & set(answers(mixture.taught))
-    for source, share in mixture.account.items():
-        held = sum(sample.source == source for sample in mixture.held_out)
-        assert held == share["held_out"] <= share["kept"] / 2
+    assert len(mixture.eval) == min(eval_size, 10)
+    assert not set(answers(mixture.eval)) & set(answers(mixture.train))
+    for source, share in mixture.source_stats.items():
+        held_out = sum(sample.source == source for sample in mixture.eval)
+        assert held_out == share["held_out"] <= share["kept"] / 2
 
 
 def test_what_is_held_out_is_not_repeated_nor_shown_in_a_diary_of_what_is_taught(write_sources, tmp_path):
     files = write_sources(tmp_path, hippocorpus=6)
     settings = {**files, **ONLY_HIPPOCORPUS, "target_size": 18, "eval_size": 3, "diary_share": 1}
     mixture = mix(TrainingConfig(**settings))
-    assert max(Counter(answers(mixture.held_out)).values()) == 1
-    shown = " ".join(entry.text for sample in mixture.taught for entry in sample.recalled)
+    assert max(Counter(answers(mixture.eval)).values()) == 1
+    recalled_text = " ".join(entry.text for sample in mixture.train for entry in sample.recalled)
     taught, held_out = (
-        {answer.split(".")[0] for answer in answers(part)} for part in (mixture.taught, mixture.held_out)
+        {answer.split(".")[0] for answer in answers(part)} for part in (mixture.train, mixture.eval)
     )
-    assert all(begins in shown for begins in taught)
-    assert not any(begins in shown for begins in held_out)
+    assert all(begins in recalled_text for begins in taught)
+    assert not any(begins in recalled_text for begins in held_out)
 
 
 def test_nothing_to_hold_out_is_an_error_that_names_both_settings(settings):
@@ -403,7 +402,7 @@ def test_without_a_missing_source_the_others_share_its_part(settings):
     mixture = mix(TrainingConfig(**settings, allow_missing=True))
     assert mixture.missing == ["reddit", "conversations"]
     assert counts(mixture) == {"hippocorpus": 13, "journals": 7}
-    assert list(mixture.account) == ["hippocorpus", "journals"]
+    assert list(mixture.source_stats) == ["hippocorpus", "journals"]
 
 
 def test_no_source_at_all_is_an_error_even_when_missing_ones_are_allowed(settings):
@@ -436,7 +435,7 @@ def test_a_source_without_a_usable_sample_is_missing_where_that_is_allowed(setti
     mixture = mix(TrainingConfig(**settings, allow_missing=True))
     assert mixture.missing == ["hippocorpus"]
     assert len(everything(mixture)) == 20
-    assert "hippocorpus" not in mixture.account
+    assert "hippocorpus" not in mixture.source_stats
 
 
 def test_a_bad_row_ends_the_mixture_unless_it_may_be_skipped(settings):
@@ -446,7 +445,7 @@ def test_a_bad_row_ends_the_mixture_unless_it_may_be_skipped(settings):
     path.write_text(path.read_text() + "one,two,three\r\n")
     with pytest.raises(ConfigError, match=f"{path}, line 322.*bad_rows=skip"):
         mix(TrainingConfig(**settings))
-    share = mix(TrainingConfig(**settings, bad_rows="skip")).account["hippocorpus"]
+    share = mix(TrainingConfig(**settings, bad_rows="skip")).source_stats["hippocorpus"]
     assert (share["read"], share["dropped"]["bad row"]) == (321, 1)
     assert [f"{path}, line 322" in message for message in share["bad_rows"]] == [True]
 
@@ -455,7 +454,7 @@ def test_a_bad_row_ends_the_mixture_unless_it_may_be_skipped(settings):
 
 
 def test_the_account_names_each_file_its_hash_and_its_licence(settings):
-    account = mix(TrainingConfig(**settings)).account
+    account = mix(TrainingConfig(**settings)).source_stats
     assert json.loads(json.dumps(account)) == account
     for source, setting in PATHS.items():
         path = settings[setting]

@@ -25,8 +25,8 @@ from pyarrow import parquet
 
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Rejections
 from trainer.data.sample import Sample
+from trainer.data.source import Rejections
 from trainer.data.sources import conversations, hippocorpus, journals, reddit, rows
 from trainer.data.sources.turns import LEARN_FLAGS, ROW_LISTS
 
@@ -57,8 +57,8 @@ def read(source: str, path: Path, **others: object) -> list[Sample]:
 
 def skipping(source: str, path: Path, **others: object) -> tuple[list[Sample], Rejections]:
     """What is read where bad rows are skipped, and what was left out."""
-    drops = Rejections(refuse_bad_rows=False)
-    return list(SOURCES[source].read(config(source, path, **others), drops)), drops
+    rejections = Rejections(refuse_bad_rows=False)
+    return list(SOURCES[source].read(config(source, path, **others), rejections)), rejections
 
 
 def dropped(source: str, path: Path, **others: object) -> Counter[str]:
@@ -91,12 +91,12 @@ def table(*rows: list[str], separator: str = ",") -> str:
     return text.getvalue()
 
 
-def turns(*said: tuple[str, object]) -> dict[str, object]:
-    return {"conversations": [{"role": role, "content": text} for role, text in said]}
+def turns(*message: tuple[str, object]) -> dict[str, object]:
+    return {"conversations": [{"role": role, "content": text} for role, text in message]}
 
 
-def talk(*said: tuple[str, object]) -> str:
-    return json.dumps([turns(*said)])
+def talk(*message: tuple[str, object]) -> str:
+    return json.dumps([turns(*message)])
 
 
 class Kind:
@@ -153,9 +153,9 @@ def test_a_source_says_who_it_is_and_under_which_licence(source: str):
     ],
 )
 def test_the_committed_samples_are_read_whole(source: str, file: str, count: int):
-    samples, drops = skipping(source, SAMPLES / file)
+    samples, rejections = skipping(source, SAMPLES / file)
     assert len(samples) == count
-    assert not drops.reasons
+    assert not rejections.reasons
     assert {sample.source for sample in samples} == {source}
     assert len({sample.origin for sample in samples}) == count
     for sample in samples:
@@ -169,42 +169,42 @@ def test_the_committed_samples_are_read_whole(source: str, file: str, count: int
 )
 def test_drew_has_several_ways_to_ask_for_every_telling(source: str, file: str):
     for sample in read(source, SAMPLES / file):
-        assert len(set(sample.askings)) == len(sample.askings) >= 4
-        assert sample.turns[0] == {"role": "user", "content": sample.askings[0]}
-        assert all(asking[-1] in ".?" for asking in sample.askings)
-        assert not any(set("{}") & set(asking) for asking in sample.askings)
+        assert len(set(sample.prompt_variants)) == len(sample.prompt_variants) >= 4
+        assert sample.turns[0] == {"role": "user", "content": sample.prompt_variants[0]}
+        assert all(asking[-1] in ".?" for asking in sample.prompt_variants)
+        assert not any(set("{}") & set(asking) for asking in sample.prompt_variants)
 
 
 @every_source
 def test_a_source_says_whether_its_file_is_there_and_which_it_was(write_sources, tmp_path: Path, source: str):
     files = write_sources(tmp_path)
     path = files[SETTINGS[source]]
-    assert SOURCES[source].found(TrainingConfig(**files))
+    assert SOURCES[source].matches(TrainingConfig(**files))
     assert SOURCES[source].provenance(TrainingConfig(**files)) == {
         "file": str(path),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     path.unlink()
-    assert not SOURCES[source].found(TrainingConfig(**files))
+    assert not SOURCES[source].matches(TrainingConfig(**files))
 
 
 def test_the_small_sources_tell_where_each_sample_is_from_and_no_two_are_alike(write_sources, tmp_path: Path):
     files = write_sources(tmp_path)
-    told = [sample for source in SOURCES for sample in read(source, files[SETTINGS[source]])]
-    assert [re.search(r"is (\w+ \d+)\.", sample.answer).group(1) for sample in told] == [
+    message = [sample for source in SOURCES for sample in read(source, files[SETTINGS[source]])]
+    assert [re.search(r"is (\w+ \d+)\.", sample.answer).group(1) for sample in message] == [
         f"{source} {n}" for source in SOURCES for n in range(20)
     ]
-    words = [re.findall(r"\w+", sample.answer.lower()) for sample in told]
-    triples = [set(zip(said, said[1:], said[2:], strict=False)) for said in words]
-    assert max(len(one & other) / len(one | other) for one, other in combinations(triples, 2)) < 0.5
+    words = [re.findall(r"\w+", sample.answer.lower()) for sample in message]
+    triples = [set(zip(message, message[1:], message[2:], strict=False)) for message in words]
+    assert max(len(first & other) / len(first | other) for first, other in combinations(triples, 2)) < 0.5
 
 
 @every_source
 def test_a_missing_file_is_named_with_the_setting_that_mends_it(tmp_path: Path, source: str):
     nowhere = tmp_path / f"nowhere{Path(FILES[source]).suffix}"
-    said = refusal(source, nowhere)
-    assert said.startswith(f"no file {nowhere}. ")
-    assert f"set {SETTINGS[source]}" in said
+    message = refusal(source, nowhere)
+    assert message.startswith(f"no file {nowhere}. ")
+    assert f"set {SETTINGS[source]}" in message
 
 
 @every_source
@@ -212,8 +212,8 @@ def test_a_missing_file_is_named_with_the_setting_that_mends_it(tmp_path: Path, 
 def test_an_empty_file_is_named(tmp_path: Path, source: str, content: bytes):
     path = write(tmp_path, content, FILES[source])
     for skip in (True, False):
-        said = read_or_refusal(source, path, skip=skip)
-        assert said == f"{path} is empty. {SOURCES[source].REMEDY}"
+        message = read_or_refusal(source, path, skip=skip)
+        assert message == f"{path} is empty. {SOURCES[source].REMEDY}"
 
 
 @every_source
@@ -229,8 +229,8 @@ def test_a_file_in_utf16_is_told_to_be_saved_again(tmp_path: Path, kind: Kind, e
     text = kind.write(tmp_path, kind.row("I went out.")).read_text()
     path = write(tmp_path, text.encode(encoding), kind.name)
     for skip in (True, False):
-        said = read_or_refusal(kind.source, path, skip=skip)
-        assert said.startswith(f"{path} is UTF-16, or no text at all: save it again as UTF-8. ")
+        message = read_or_refusal(kind.source, path, skip=skip)
+        assert message.startswith(f"{path} is UTF-16, or no text at all: save it again as UTF-8. ")
 
 
 @every_kind
@@ -253,27 +253,29 @@ BROKEN = {
 def test_a_bad_row_is_named_by_its_line_and_where_it_may_be_skipped_the_others_are_read(
     tmp_path: Path, kind: Kind, flaw: str
 ):
-    words, said = BROKEN[flaw]
+    words, expected = BROKEN[flaw]
     bad = kind.row("secret WORDS").replace(b"WORDS", words)
     path = kind.write(tmp_path, kind.row(GOOD[0]), bad, *map(kind.row, GOOD[1:]))
     message = refusal(kind.source, path)
     assert message.startswith(f"{path}, line {kind.line}")
-    assert said in message
+    assert expected in message
     assert "secret" not in message
     assert message.endswith("Or set bad_rows=skip to count such rows and go on")
-    samples, drops = skipping(kind.source, path)
+    samples, rejections = skipping(kind.source, path)
     assert [sample.answer for sample in samples] == list(GOOD)
-    assert drops.reasons == {"bad row": 1}
-    assert drops.bad_rows == [message.removesuffix(". Or set bad_rows=skip to count such rows and go on")]
+    assert rejections.reasons == {"bad row": 1}
+    assert rejections.bad_rows == [
+        message.removesuffix(". Or set bad_rows=skip to count such rows and go on")
+    ]
 
 
 @every_kind
 def test_half_a_row_at_the_end_of_a_file_is_bad(tmp_path: Path, kind: Kind):
     content = kind.write(tmp_path, *map(kind.row, GOOD)).read_bytes()
-    cut = content[: content.rindex(b"bed")]
-    samples, drops = skipping(kind.source, write(tmp_path, cut, kind.name))
+    end = content[: content.rindex(b"bed")]
+    samples, rejections = skipping(kind.source, write(tmp_path, end, kind.name))
     assert [sample.answer for sample in samples] == list(GOOD[:2])
-    assert drops.reasons == {"bad row": 1}
+    assert rejections.reasons == {"bad row": 1}
 
 
 @every_kind
@@ -287,11 +289,11 @@ def test_whatever_a_file_holds_it_is_read_or_refused_by_name(
     tmp_path: Path, kind: Kind, rest: bytes, skip: bool
 ):
     path = write(tmp_path, kind.head.encode() + rest, kind.name)
-    found = read_or_refusal(kind.source, path, skip=skip)
-    if isinstance(found, str):
-        assert str(path) in found
+    matches = read_or_refusal(kind.source, path, skip=skip)
+    if isinstance(matches, str):
+        assert str(path) in matches
     else:
-        assert all(turn["content"].encode() for sample in found for turn in sample.turns)
+        assert all(turn["content"].encode() for sample in matches for turn in sample.turns)
 
 
 @every_kind
@@ -304,11 +306,11 @@ def test_an_altered_row_costs_no_other_and_is_not_repeated(
     tmp_path: Path, kind: Kind, data: st.DataObject, new: bytes
 ):
     row = kind.row("Qzjxk vwqzj")
-    place = data.draw(st.integers(0, len(row) - 1))
-    altered = row[:place] + new + row[place + 1 :]
+    index = data.draw(st.integers(0, len(row) - 1))
+    altered = row[:index] + new + row[index + 1 :]
     path = kind.write(tmp_path, kind.row("I am above."), altered, kind.row("I am below."))
-    said = read_or_refusal(kind.source, path, skip=False)
-    assert isinstance(said, list) or "zj" not in said.replace(str(tmp_path), "")
+    message = read_or_refusal(kind.source, path, skip=False)
+    assert isinstance(message, list) or "zj" not in message.replace(str(tmp_path), "")
     answers = [sample.answer for sample in skipping(kind.source, path)[0]]
     assert (answers[0], answers[-1]) == ("I am above.", "I am below.")
 
@@ -337,7 +339,7 @@ def test_text_that_utf8_cannot_write_is_refused_here(tmp_path: Path, kind: str):
 def test_a_table_saved_again_with_semicolons_is_read(tmp_path: Path):
     rows = [["story", "memType", "summary"], ["I went out; it rained, too.", "recalled", "Rain."]]
     (sample,) = read("hippocorpus", write(tmp_path, table(*rows, separator=";")))
-    assert (sample.answer, sample.gist) == ("I went out; it rained, too.", "Rain.")
+    assert (sample.answer, sample.summary) == ("I went out; it rained, too.", "Rain.")
 
 
 def test_a_story_longer_than_csvs_own_limit_is_read(tmp_path: Path):
@@ -352,9 +354,9 @@ def test_a_row_of_several_lines_is_named_by_its_first(tmp_path: Path):
 
 
 def test_an_empty_story_is_no_sample(tmp_path: Path):
-    samples, drops = skipping("hippocorpus", write(tmp_path, "story,memType\n  ,\nOnce.,\n,\n"))
+    samples, rejections = skipping("hippocorpus", write(tmp_path, "story,memType\n  ,\nOnce.,\n,\n"))
     assert [sample.origin for sample in samples] == ["a.csv:3"]
-    assert drops.reasons == {"empty": 2}
+    assert rejections.reasons == {"empty": 2}
 
 
 @pytest.mark.parametrize(
@@ -369,18 +371,18 @@ def test_a_missing_column_is_named_with_those_there_are(
     tmp_path: Path, source: str, header: str, column: str
 ):
     path = write(tmp_path, f"{header}\nI went out.,recalled\n")
-    there_are = header.replace(",", ", ")
-    complaint = f"no column {column!r}, there are: {there_are}"
+    columns = header.replace(",", ", ")
+    complaint = f"no column {column!r}, there are: {columns}"
     for skip in (True, False):
-        said = read_or_refusal(source, path, skip=skip, hippocorpus_mem_types=["recalled"])
-        assert said == f"{path}, line 1: {complaint}. {SOURCES[source].REMEDY}"
+        message = read_or_refusal(source, path, skip=skip, hippocorpus_mem_types=["recalled"])
+        assert message == f"{path}, line 1: {complaint}. {SOURCES[source].REMEDY}"
 
 
 def test_a_table_without_a_header_does_not_have_its_first_row_repeated(tmp_path: Path):
-    said = refusal(
+    message = refusal(
         "hippocorpus", write(tmp_path, table(["I went out, secretly, and nobody saw me.", "recalled"]))
     )
-    assert "line 1: no column 'story', there are: …, recalled. " in said
+    assert "line 1: no column 'story', there are: …, recalled. " in message
 
 
 def test_a_row_cut_short_is_named_by_its_line(tmp_path: Path):
@@ -388,9 +390,9 @@ def test_a_row_cut_short_is_named_by_its_line(tmp_path: Path):
     assert refusal("hippocorpus", path).startswith(
         f"{path}, line 3: the row has not as many fields as the header. {hippocorpus.REMEDY}. "
     )
-    samples, drops = skipping("hippocorpus", path)
+    samples, rejections = skipping("hippocorpus", path)
     assert [sample.answer for sample in samples] == ["Once.", "Twice."]
-    assert drops.reasons == {"bad row": 1}
+    assert rejections.reasons == {"bad row": 1}
 
 
 def test_broken_quotes_are_named_by_their_own_line(tmp_path: Path):
@@ -403,27 +405,27 @@ def test_a_quote_that_is_never_closed_swallows_no_row_behind_it(tmp_path: Path, 
     story = "I went out " + "and about " * 200
     path = write(tmp_path, 'memType,story\nrecalled,"I was torn\n' + f"recalled,{story}\n" * rows)
     assert refusal("hippocorpus", path).startswith(f"{path}, line 2: ")
-    samples, drops = skipping("hippocorpus", path)
+    samples, rejections = skipping("hippocorpus", path)
     assert len(samples) == rows
     assert {sample.answer for sample in samples} == {story.strip()}
-    assert drops.reasons == {"bad row": 1}
+    assert rejections.reasons == {"bad row": 1}
 
 
 def test_what_is_left_of_a_torn_row_is_no_row(tmp_path: Path):
     content = 'story,memType\n"I was "torn"\nin two",recalled\n"I am whole.",recalled\n'
-    samples, drops = skipping("hippocorpus", write(tmp_path, content))
+    samples, rejections = skipping("hippocorpus", write(tmp_path, content))
     assert [sample.answer for sample in samples] == ["I am whole."]
-    assert drops.reasons["bad row"] >= 1
+    assert rejections.reasons["bad row"] >= 1
 
 
 @one_folder
 @given(stories=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r")), max_size=5))
 def test_any_story_that_csv_can_write_is_read_again(tmp_path: Path, stories: list[str]):
     path = write(tmp_path, table(["story", "memType"], *([story, "recalled"] for story in stories)))
-    samples, drops = skipping("hippocorpus", path)
+    samples, rejections = skipping("hippocorpus", path)
     assert [sample.answer for sample in samples] == [story.strip() for story in stories if story.strip()]
-    assert drops.reasons["empty"] == len(stories) - len(samples)
-    assert not drops.bad_rows
+    assert rejections.reasons["empty"] == len(stories) - len(samples)
+    assert not rejections.bad_rows
 
 
 # Hippocorpus
@@ -437,21 +439,21 @@ COLUMNS = (
 OFFICIAL = COLUMNS.split()
 
 
-def official(**given: str) -> str:
+def official(**settings: str) -> str:
     """The official table, with a mark in every column that names it."""
-    return table(OFFICIAL, [given.get(name, f"my <{name}> there") for name in OFFICIAL])
+    return table(OFFICIAL, [settings.get(name, f"my <{name}> there") for name in OFFICIAL])
 
 
-def askings(folder: Path, **given: str) -> tuple[str, ...]:
-    (sample,) = read("hippocorpus", write(folder, official(story="We went to the sea.", **given)))
-    return sample.askings
+def prompt_variants(folder: Path, **settings: str) -> tuple[str, ...]:
+    (sample,) = read("hippocorpus", write(folder, official(story="We went to the sea.", **settings)))
+    return sample.prompt_variants
 
 
 def test_of_the_official_table_five_columns_are_used_and_no_other_reaches_a_sample(tmp_path: Path):
     (sample,) = read("hippocorpus", write(tmp_path, official(mainEvent="my going to sea")))
     assert sample.answer == "my <story> there"
-    assert sample.gist == "my <summary> there"
-    assert "Tell me about your going to sea." in sample.askings
+    assert sample.summary == "my <summary> there"
+    assert "Tell me about your going to sea." in sample.prompt_variants
     assert set(re.findall(r"<(\w+)>", repr(sample))) == {"story", "summary"}
 
 
@@ -467,9 +469,9 @@ def test_only_the_chosen_kinds_of_memory_are_read(tmp_path: Path):
     kinds = ["recalled", "imagined", "retold", "recalled"]
     path = write(tmp_path, table(["story", "memType"], *([f"I was {kind}.", kind] for kind in kinds)))
     assert len(read("hippocorpus", path)) == 4
-    samples, drops = skipping("hippocorpus", path, hippocorpus_mem_types=["recalled", "retold"])
+    samples, rejections = skipping("hippocorpus", path, hippocorpus_mem_types=["recalled", "retold"])
     assert [sample.answer for sample in samples] == ["I was recalled.", "I was retold.", "I was recalled."]
-    assert drops.reasons == {"memType not chosen": 1}
+    assert rejections.reasons == {"memType not chosen": 1}
 
 
 def test_a_table_without_memtypes_is_read_when_none_is_chosen(tmp_path: Path):
@@ -489,14 +491,14 @@ def test_a_table_without_memtypes_is_read_when_none_is_chosen(tmp_path: Path):
     ],
 )
 def test_when_it_happened_is_asked_as_a_friend_would_say_it(tmp_path: Path, days: str, when: str):
-    asked = askings(tmp_path, timeSinceEvent=days)
-    assert f"Tell me about something that happened {when}." in asked
-    assert set(hippocorpus.PLAIN) < set(asked)
+    prompts = prompt_variants(tmp_path, timeSinceEvent=days)
+    assert f"Tell me about something that happened {when}." in prompts
+    assert set(hippocorpus.PLAIN) < set(prompts)
 
 
 @pytest.mark.parametrize("days", ["", "  ", "nan", "inf", "-90", "0", "1e300", "some time"])
 def test_a_time_that_is_none_asks_for_no_time(tmp_path: Path, days: str):
-    assert not any(" ago" in asking for asking in askings(tmp_path, timeSinceEvent=days))
+    assert not any(" ago" in asking for asking in prompt_variants(tmp_path, timeSinceEvent=days))
 
 
 @given(days=st.floats(0.01, 12 * 365))
@@ -509,15 +511,15 @@ def test_no_time_reads_badly(days: float):
 
 
 @pytest.mark.parametrize(
-    ("event", "asked"),
+    ("event", "prompts"),
     [
         ("My sister's wedding.", "Tell me about your sister's wedding."),
         ("getting lost with my brother in Rome", "Tell me about getting lost with your brother in Rome."),
         ("The birth of our first child", "Tell me about the birth of your first child."),
     ],
 )
-def test_a_short_main_event_phrases_a_question(tmp_path: Path, event: str, asked: str):
-    assert asked in askings(tmp_path, mainEvent=event)
+def test_a_short_main_event_phrases_a_question(tmp_path: Path, event: str, prompts: str):
+    assert prompts in prompt_variants(tmp_path, mainEvent=event)
 
 
 @pytest.mark.parametrize(
@@ -533,7 +535,7 @@ def test_a_short_main_event_phrases_a_question(tmp_path: Path, event: str, asked
     ],
 )
 def test_a_main_event_that_reads_badly_phrases_none(tmp_path: Path, event: str):
-    assert askings(tmp_path, mainEvent=event, timeSinceEvent="") == hippocorpus.PLAIN
+    assert prompt_variants(tmp_path, mainEvent=event, timeSinceEvent="") == hippocorpus.PLAIN
 
 
 def zipped(folder: Path, members: dict[str, str]) -> Path:
@@ -608,31 +610,31 @@ def test_the_thirty_columns_of_the_data_set_are_known():
 
 @pytest.mark.parametrize("topic", journals.TOPICS)
 def test_a_topic_phrases_drews_questions(tmp_path: Path, topic: str):
-    asked = entry(tmp_path, f"Answer.t1.{topic}.raw").askings
-    assert asked == (*journals.TOPICS[topic], *journals.PLAIN)
+    prompts = entry(tmp_path, f"Answer.t1.{topic}.raw").prompt_variants
+    assert prompts == (*journals.TOPICS[topic], *journals.PLAIN)
 
 
 @pytest.mark.parametrize("emotion", journals.EMOTIONS)
 def test_an_emotion_phrases_drews_questions(tmp_path: Path, emotion: str):
-    asked = set(entry(tmp_path, f"Answer.f1.{emotion}.raw").askings) - set(journals.PLAIN)
-    assert len(asked) >= 2
-    assert all(emotion in asking for asking in asked)
+    prompts = set(entry(tmp_path, f"Answer.f1.{emotion}.raw").prompt_variants) - set(journals.PLAIN)
+    assert len(prompts) >= 2
+    assert all(emotion in asking for asking in prompts)
 
 
 def test_emotion_and_topic_phrase_a_question_together(tmp_path: Path):
-    asked = entry(tmp_path, "Answer.f1.proud.raw", "Answer.t1.school.raw").askings
-    assert [asking for asking in asked if "proud" in asking and "your studies" in asking]
-    assert set(journals.TOPICS["school"]) < set(asked)
+    prompts = entry(tmp_path, "Answer.f1.proud.raw", "Answer.t1.school.raw").prompt_variants
+    assert [asking for asking in prompts if "proud" in asking and "your studies" in asking]
+    assert set(journals.TOPICS["school"]) < set(prompts)
 
 
 def test_an_entry_without_labels_answers_a_plain_question(tmp_path: Path):
-    asked = entry(tmp_path, "Answer.t1.food.raw", "Answer.f1.sad.raw", value="FALSE").askings
-    assert asked == journals.PLAIN
+    prompts = entry(tmp_path, "Answer.t1.food.raw", "Answer.f1.sad.raw", value="FALSE").prompt_variants
+    assert prompts == journals.PLAIN
 
 
 def test_what_else_a_journal_table_holds_reaches_no_sample(tmp_path: Path):
     assert "TRUE" not in repr(entry(tmp_path, "Answer.f1.afraid.raw", "WorkerId"))
-    assert entry(tmp_path, "WorkerId").askings == journals.PLAIN
+    assert entry(tmp_path, "WorkerId").prompt_variants == journals.PLAIN
 
 
 # Reddit
@@ -653,10 +655,10 @@ def test_a_post_is_what_ada_tells_and_its_title_is_never_hers(tmp_path: Path):
     sample = post(tmp_path, title="My week [25F]", author="<author>", subreddit="r/tifu")
     assert sample.answer == MINE
     assert sample.origin == "a.jsonl:1"
-    by_title = [asking for asking in sample.askings if "My week" in asking]
+    by_title = [asking for asking in sample.prompt_variants if "My week" in asking]
     assert len(by_title) >= 3
     assert all('"My week [25F]"' in asking for asking in by_title)
-    assert set(reddit.BY_SUBREDDIT["tifu"]) < set(sample.askings)
+    assert set(reddit.BY_SUBREDDIT["tifu"]) < set(sample.prompt_variants)
     assert "<author>" not in repr(sample)
 
 
@@ -669,13 +671,13 @@ def test_a_post_is_what_ada_tells_and_its_title_is_never_hers(tmp_path: Path):
     ],
 )
 def test_a_title_is_quoted_as_it_reads_well(tmp_path: Path, title: str, quoted: str):
-    assert f"What happened with {quoted}?" in post(tmp_path, title=title).askings
+    assert f"What happened with {quoted}?" in post(tmp_path, title=title).prompt_variants
 
 
 @pytest.mark.parametrize("title", [None, "", "  ", "...", "[deleted by user]", "so " * 60])
 def test_a_title_that_says_nothing_is_not_quoted(tmp_path: Path, title: str | None):
-    assert post(tmp_path, title=title).askings == reddit.PLAIN
-    assert post(tmp_path).askings == reddit.PLAIN
+    assert post(tmp_path, title=title).prompt_variants == reddit.PLAIN
+    assert post(tmp_path).prompt_variants == reddit.PLAIN
 
 
 @pytest.mark.parametrize(
@@ -684,9 +686,9 @@ def test_a_title_that_says_nothing_is_not_quoted(tmp_path: Path, title: str | No
 )
 def test_a_post_that_is_gone_is_dropped(tmp_path: Path, text: str | None):
     path = posts(tmp_path, {"title": "Gone", "selftext": text}, {"title": "Here", "selftext": MINE})
-    samples, drops = skipping("reddit", path)
+    samples, rejections = skipping("reddit", path)
     assert [sample.origin for sample in samples] == ["a.jsonl:2"]
-    assert drops.reasons == {"removed or deleted": 1}
+    assert rejections.reasons == {"removed or deleted": 1}
 
 
 @pytest.mark.parametrize(
@@ -733,7 +735,7 @@ def test_a_post_that_is_not_about_its_writer_is_dropped(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "message"),
     [
         ("I &amp; she &lt;3", "I & she <3"),
         ("One.\n\n&amp;#x200B;\n\nTwo.\u200b", "One.\n\nTwo."),
@@ -745,8 +747,8 @@ def test_a_post_that_is_not_about_its_writer_is_dropped(tmp_path: Path):
         ("I said [that] (once).", "I said [that] (once)."),
     ],
 )
-def test_what_belongs_to_reddit_is_no_part_of_the_telling(written: str, told: str):
-    assert reddit.tidy(written) == told
+def test_what_belongs_to_reddit_is_no_part_of_the_telling(written: str, message: str):
+    assert reddit.tidy(written) == message
 
 
 @given(text=written_text)
@@ -768,8 +770,8 @@ def test_the_text_is_found_by_its_usual_names(tmp_path: Path, name: str):
     row = {"trimmed_title": "My keys", "subreddit.name": "confession", name: MINE}
     (sample,) = read("reddit", posts(tmp_path, row))
     assert sample.answer == MINE
-    assert 'What happened with "My keys"?' in sample.askings
-    assert set(reddit.BY_SUBREDDIT["confession"]) < set(sample.askings)
+    assert 'What happened with "My keys"?' in sample.prompt_variants
+    assert set(reddit.BY_SUBREDDIT["confession"]) < set(sample.prompt_variants)
 
 
 def test_the_usual_names_have_an_order_and_a_setting_comes_before_them(tmp_path: Path):
@@ -780,13 +782,13 @@ def test_the_usual_names_have_an_order_and_a_setting_comes_before_them(tmp_path:
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "expected"),
     [({}, "selftext or content or documents or body or text"), ({"title": "Head"}, "Head")],
 )
 def test_a_column_that_is_not_there_is_named_with_those_there_are(
-    tmp_path: Path, name: str, fields: dict[str, str], said: str
+    tmp_path: Path, name: str, fields: dict[str, str], expected: str
 ):
-    row = {"id": "A", "message": MINE} | ({"body": MINE} if fields else {})
+    row = {"id": "A", "said": MINE} | ({"body": MINE} if fields else {})
     path = tmp_path / name
     if name == "a.parquet":
         parquet.write_table(pyarrow.Table.from_pylist([row]), path)
@@ -794,7 +796,7 @@ def test_a_column_that_is_not_there_is_named_with_those_there_are(
         write(tmp_path, json.dumps(row) if name == "a.jsonl" else table([*row], [*row.values()]), name)
     message = refusal("reddit", path, reddit_fields=fields)
     assert message.startswith(f"{path}")
-    assert f"no column {said} for the " in message
+    assert f"no column {expected} for the " in message
     assert f"there are: {', '.join(row)}. " in message
     assert "for example reddit_fields={" in message
 
@@ -802,7 +804,7 @@ def test_a_column_that_is_not_there_is_named_with_those_there_are(
 @pytest.mark.parametrize("post", ['["A", "It rained."]', '"A"', "null", "3"])
 def test_what_is_no_post_is_named_by_its_line(tmp_path: Path, post: str):
     path = write(tmp_path, f"{POST}\n\n{post}\n", "a.jsonl")
-    assert refusal("reddit", path).startswith(f"{path}, line 3: this is no post but a ")
+    assert refusal("reddit", path).startswith(f"{path}, line 3: this is not a post but a ")
 
 
 @pytest.mark.parametrize("field", ["title", "selftext"])
@@ -819,8 +821,10 @@ def test_broken_json_is_named_by_its_line_and_column(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["a.json", "a.txt", "posts"])
 def test_a_file_of_another_kind_is_refused_with_the_three_there_are(tmp_path: Path, name: str):
-    said = refusal("reddit", write(tmp_path, POST, name))
-    assert said.startswith(f"reddit_path {tmp_path / name}: its name must end in .jsonl, .csv or .parquet. ")
+    message = refusal("reddit", write(tmp_path, POST, name))
+    assert message.startswith(
+        f"reddit_path {tmp_path / name}: its name must end in .jsonl, .csv or .parquet. "
+    )
 
 
 def in_parquet(folder: Path, **columns: object) -> Path:
@@ -832,20 +836,20 @@ def test_posts_are_read_from_parquet(tmp_path: Path):
     texts = [f"I lost my key number {n}." for n in range(2500)]
     names, flags = ["r/tifu"] * 2500, [n == 7 for n in range(2500)]
     columns = {"subreddit.name": names, "subreddit.nsfw": flags, "title": [None] * 2500, "author": names}
-    samples, drops = skipping("reddit", in_parquet(tmp_path, selftext=texts, **columns))
+    samples, rejections = skipping("reddit", in_parquet(tmp_path, selftext=texts, **columns))
     assert [sample.answer for sample in samples] == texts[:7] + texts[8:]
     assert samples[-1].origin == "a.parquet:2500"
-    assert set(reddit.BY_SUBREDDIT["tifu"]) < set(samples[0].askings)
-    assert drops.reasons == {"NSFW": 1}
+    assert set(reddit.BY_SUBREDDIT["tifu"]) < set(samples[0].prompt_variants)
+    assert rejections.reasons == {"NSFW": 1}
 
 
 def test_a_row_of_parquet_that_is_not_utf8_is_named_and_the_others_are_read(tmp_path: Path):
     texts = pyarrow.array([b"I lost my key.", b"caf\xe9", b"I found my key."]).view(pyarrow.string())
     path = in_parquet(tmp_path, selftext=texts)
     assert refusal("reddit", path).startswith(f"{path}, row 2: it is not UTF-8. ")
-    samples, drops = skipping("reddit", path)
+    samples, rejections = skipping("reddit", path)
     assert [sample.origin for sample in samples] == ["a.parquet:1", "a.parquet:3"]
-    assert drops.reasons == {"bad row": 1}
+    assert rejections.reasons == {"bad row": 1}
 
 
 @pytest.mark.parametrize("damage", ["no parquet", "cut", "empty", "altered"])
@@ -867,19 +871,19 @@ def test_no_more_posts_are_read_than_asked_for(tmp_path: Path):
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for a data set; other ids are asked of a hub that can't be reached."""
-    for place in ("huggingface_hub.constants", "datasets.config"):
-        monkeypatch.setattr(f"{place}.HF_HUB_OFFLINE", True)
+    for index in ("huggingface_hub.constants", "datasets.config"):
+        monkeypatch.setattr(f"{index}.HF_HUB_OFFLINE", True)
     return tmp_path
 
 
-def streamed(**given: object) -> tuple[list[Sample], Rejections]:
-    drops = Rejections(refuse_bad_rows=False)
-    return list(reddit.read(TrainingConfig(**given), drops)), drops
+def streamed(**settings: object) -> tuple[list[Sample], Rejections]:
+    rejections = Rejections(refuse_bad_rows=False)
+    return list(reddit.read_samples(TrainingConfig(**settings), rejections)), rejections
 
 
-def not_streamed(**given: object) -> str:
+def not_streamed(**settings: object) -> str:
     with pytest.raises(ConfigError) as error:
-        streamed(**given)
+        streamed(**settings)
     return str(error.value)
 
 
@@ -888,11 +892,11 @@ def test_posts_are_streamed_from_a_data_set(hub: Path):
     rows += [["My keys", f"I lost my key number {n}.", "confession", str(n == 3).lower()] for n in range(9)]
     rows += [["My keys", "", "confession", "false"]]
     write(hub, table(*rows))
-    samples, drops = streamed(reddit_dataset=str(hub))
+    samples, rejections = streamed(reddit_dataset=str(hub))
     assert [sample.answer for sample in samples] == [f"I lost my key number {n}." for n in range(9) if n != 3]
     assert samples[0].origin == f"{hub}:1"
-    assert set(reddit.BY_SUBREDDIT["confession"]) < set(samples[0].askings)
-    assert drops.reasons == {"NSFW": 1, "removed or deleted": 1}
+    assert set(reddit.BY_SUBREDDIT["confession"]) < set(samples[0].prompt_variants)
+    assert rejections.reasons == {"NSFW": 1, "removed or deleted": 1}
 
 
 def test_of_a_data_set_no_more_is_read_than_asked_for(hub: Path):
@@ -909,38 +913,38 @@ def test_a_data_set_without_a_text_says_which_columns_there_are(hub: Path):
 
 @pytest.mark.parametrize("name", ["SocialGrep/one-million-reddit-confessions", "nobody/nothing", "nothing"])
 def test_a_data_set_that_cannot_be_reached_is_named_with_the_remedy(hub: Path, name: str):
-    said = not_streamed(reddit_dataset=name)
-    assert said.startswith(f"reddit_dataset={name}, reddit_split=train can't be streamed (")
-    assert "set reddit_path" in said
+    message = not_streamed(reddit_dataset=name)
+    assert message.startswith(f"reddit_dataset={name}, reddit_split=train can't be streamed (")
+    assert "set reddit_path" in message
 
 
 def test_a_split_that_there_is_not_is_named(hub: Path):
     posts(hub, {"selftext": MINE})
-    said = not_streamed(reddit_dataset=str(hub), reddit_split="tifu")
-    assert "reddit_split=tifu can't be streamed (Bad split: tifu. Available splits: ['train'])" in said
+    message = not_streamed(reddit_dataset=str(hub), reddit_split="tifu")
+    assert "reddit_split=tifu can't be streamed (Bad split: tifu. Available splits: ['train'])" in message
 
 
 def test_a_data_set_that_is_a_script_is_named(hub: Path):
     folder = hub / "reddit_tifu"
     folder.mkdir()
     write(folder, "print('never run')", "reddit_tifu.py")
-    said = not_streamed(reddit_dataset=str(folder))
-    assert f"reddit_dataset={folder}" in said
-    assert "scripts are no longer supported" in said
+    message = not_streamed(reddit_dataset=str(folder))
+    assert f"reddit_dataset={folder}" in message
+    assert "scripts are no longer supported" in message
 
 
 def test_a_data_set_that_breaks_off_is_named_and_not_repeated(hub: Path):
     write(hub, POST + '\n{"selftext": "my secret', "a.jsonl")
-    said = not_streamed(reddit_dataset=str(hub))
-    assert f"reddit_dataset={hub}" in said
-    assert "breaks off behind post 0" in said
-    assert "secret" not in said
+    message = not_streamed(reddit_dataset=str(hub))
+    assert f"reddit_dataset={hub}" in message
+    assert "breaks off behind post 0" in message
+    assert "secret" not in message
 
 
 def test_a_data_set_of_the_hub_counts_as_found_and_says_what_it_was(hub: Path):
-    given = TrainingConfig(reddit_dataset="nobody/nothing", reddit_split="tifu")
-    assert reddit.found(given)
-    assert reddit.provenance(given) == {"dataset": "nobody/nothing", "split": "tifu"}
+    settings = TrainingConfig(reddit_dataset="nobody/nothing", reddit_split="tifu")
+    assert reddit.is_available(settings)
+    assert reddit.provenance(settings) == {"dataset": "nobody/nothing", "split": "tifu"}
     assert reddit.provenance(TrainingConfig(reddit_dataset=str(hub)))["dataset"] == str(hub)
 
 
@@ -956,18 +960,18 @@ def written(folder: Path, item: object, name: str = "a.json") -> Path:
 
 @in_both
 def test_a_conversation_keeps_its_turns_and_drops_what_else_stands_there(tmp_path: Path, name: str):
-    said = ["Hello?", " Hello.\n", "And now?", "Now I sew."]
-    given = [
-        {"role": ("user", "assistant")[place % 2], "content": text, "id": 7}
-        for place, text in enumerate(said)
+    texts = ["Hello?", " Hello.\n", "And now?", "Now I sew."]
+    turns_with_ids = [
+        {"role": ("user", "assistant")[index % 2], "content": text, "id": 7}
+        for index, text in enumerate(texts)
     ]
-    path = written(tmp_path, {"id": 12345, "conversations": given}, name)
+    path = written(tmp_path, {"id": 12345, "conversations": turns_with_ids}, name)
     path.write_text(path.read_text().replace("12345", "1" * 5000))  # a number too long for Python's int
     (sample,) = read("conversations", path)
-    assert [turn["content"] for turn in sample.turns] == said
+    assert [turn["content"] for turn in sample.turns] == texts
     assert {key for turn in sample.turns for key in turn} == {"role", "content"}
     assert sample.origin == ("a.json:0" if name == "a.json" else "a.jsonl:1")
-    assert not sample.askings
+    assert not sample.prompt_variants
 
 
 @one_folder
@@ -1006,9 +1010,9 @@ def test_other_names_for_the_same_are_known(tmp_path: Path, item: object, name: 
 
 
 def test_of_two_other_names_the_first_to_speak_is_drew_in_each_conversation(tmp_path: Path):
-    one = turns(("Tom", "A"), ("Una", "B"), ("Tom", "C"), ("Una", "D"))
+    first = turns(("Tom", "A"), ("Una", "B"), ("Tom", "C"), ("Una", "D"))
     other = turns(("Una", "E"), ("Tom", "F"))
-    samples = read("conversations", write(tmp_path, json.dumps([one, other]), "a.json"))
+    samples = read("conversations", write(tmp_path, json.dumps([first, other]), "a.json"))
     assert [[turn["content"] for turn in sample.turns if turn["role"] == "user"] for sample in samples] == [
         ["A", "C"],
         ["E"],
@@ -1016,7 +1020,7 @@ def test_of_two_other_names_the_first_to_speak_is_drew_in_each_conversation(tmp_
 
 
 @pytest.mark.parametrize(
-    ("roles", "place"),
+    ("roles", "index"),
     [
         (["Tom", "Una", "Sue", "Una"], 0),
         (["user", "Una"], 1),
@@ -1024,15 +1028,15 @@ def test_of_two_other_names_the_first_to_speak_is_drew_in_each_conversation(tmp_
     ],
 )
 def test_a_speaker_nobody_knows_is_named_by_place_with_the_setting_that_says_who_it_is(
-    tmp_path: Path, roles: list[str], place: int
+    tmp_path: Path, roles: list[str], index: int
 ):
     path = write(tmp_path, talk(*((role, "Words.") for role in roles)), "a.json")
-    said = refusal("conversations", path)
-    assert said.startswith(
-        f"{path}, line 1, conversation 0: turn {place}, field `role` names neither the user nor the persona"
+    message = refusal("conversations", path)
+    assert message.startswith(
+        f"{path}, line 1, conversation 0: turn {index}, field `role` names neither the user nor the persona"
     )
-    assert "speakers={" in said
-    assert "Una" not in said
+    assert "speakers={" in message
+    assert "Una" not in message
     speakers = {"tom": "user", "una": "assistant", "sue": "user", "tool": "user"}
     assert len(read("conversations", path, speakers=speakers)) == 1
 
@@ -1057,9 +1061,9 @@ def test_broken_json_is_named_by_its_line_and_conversation(tmp_path: Path):
     assert message.startswith(
         f"{path}, line 3, conversation 1: Expecting ':' delimiter (character 17 of it). "
     )
-    samples, drops = skipping("conversations", path)
+    samples, rejections = skipping("conversations", path)
     assert [sample.origin for sample in samples] == ["a.json:0", "a.json:2"]
-    assert drops.reasons == {"bad row": 1}
+    assert rejections.reasons == {"bad row": 1}
 
 
 @pytest.mark.parametrize("indent", [1, 4])
@@ -1068,21 +1072,23 @@ def test_broken_json_is_named_by_its_line_and_conversation(tmp_path: Path):
 def test_a_broken_conversation_costs_no_other(tmp_path: Path, indent: int, flaw: str, lies: str):
     names = "ABCDE"
     items = [json.dumps(turns(("user", name), ("assistant", name * 80_000)), indent=indent) for name in names]
-    place = {"first": 0, "in the middle": 2, "last": 4}[lies]
-    items[place] = items[place].replace(flaw, "", 1)
+    index = {"first": 0, "in the middle": 2, "last": 4}[lies]
+    items[index] = items[index].replace(flaw, "", 1)
     path = write(tmp_path, "[\n" + ",\n".join(items) + "\n]\n", "a.json")
-    samples, drops = skipping("conversations", path)
-    assert [sample.origin for sample in samples] == [f"a.json:{n}" for n in range(5) if n != place]
-    assert [sample.turns[0]["content"] for sample in samples] == [n for n in names if n != names[place]]
-    assert drops.reasons == {"bad row": 1}
+    samples, rejections = skipping("conversations", path)
+    assert [sample.origin for sample in samples] == [f"a.json:{n}" for n in range(5) if n != index]
+    assert [sample.turns[0]["content"] for sample in samples] == [n for n in names if n != names[index]]
+    assert rejections.reasons == {"bad row": 1}
 
 
 def test_a_broken_conversation_in_a_list_that_begins_on_its_first_line_costs_no_other(tmp_path: Path):
     items = [json.dumps(turns(("user", name), ("assistant", name))) for name in "ABC"]
     items[1] = items[1].removesuffix("]}")
-    samples, drops = skipping("conversations", write(tmp_path, f"[{f',{chr(10)}'.join(items)}]", "a.json"))
+    samples, rejections = skipping(
+        "conversations", write(tmp_path, f"[{f',{chr(10)}'.join(items)}]", "a.json")
+    )
     assert [sample.answer for sample in samples] == ["A", "C"]
-    assert drops.reasons == {"bad row": 1}
+    assert rejections.reasons == {"bad row": 1}
 
 
 def test_behind_a_broken_conversation_of_one_line_nothing_can_be_told(tmp_path: Path):
@@ -1128,7 +1134,7 @@ def test_a_conversation_without_two_turns_is_named_by_its_line(tmp_path: Path, i
 
 
 @pytest.mark.parametrize(
-    ("roles", "said"),
+    ("roles", "message"),
     [
         (["assistant", "user"], "turn 0, field `role` must be 'user'"),
         (["user", "user"], "turn 1, field `role` must be 'assistant'"),
@@ -1139,9 +1145,9 @@ def test_a_conversation_without_two_turns_is_named_by_its_line(tmp_path: Path, i
         ([None, "assistant"], "turn 0, field `role` must say who speaks"),
     ],
 )
-def test_turns_out_of_order_are_named_by_their_place(tmp_path: Path, roles: list[str], said: str):
+def test_turns_out_of_order_are_named_by_their_place(tmp_path: Path, roles: list[str], message: str):
     path = write(tmp_path, talk(*((role, "Words.") for role in roles)), "a.json")
-    assert refusal("conversations", path).startswith(f"{path}, line 1, conversation 0: {said}")
+    assert refusal("conversations", path).startswith(f"{path}, line 1, conversation 0: {message}")
 
 
 @pytest.mark.parametrize("content", ["", " \n", None, 7, ["Hello."], "a \0"])
@@ -1163,9 +1169,9 @@ def test_no_sample_begins_with_ada_ends_with_drew_or_lets_one_speak_twice(tmp_pa
     path = write(tmp_path, talk(*((role, "Words.") for role in roles)), "a.json")
     samples, _ = skipping("conversations", path)
     for sample in samples:
-        spoken = [turn["role"] for turn in sample.turns]
-        assert spoken == ["user", "assistant"] * (len(spoken) // 2)
-        assert spoken
+        alternating = [turn["role"] for turn in sample.turns]
+        assert alternating == ["user", "assistant"] * (len(alternating) // 2)
+        assert alternating
 
 
 # Null beside its alternative, in every chain of names
@@ -1215,7 +1221,7 @@ def test_what_holds_nothing_gives_way_to_its_alternative_in_a_post(tmp_path: Pat
     post |= {"over_18": empty, "nsfw": False}
     (sample,) = read("reddit", write(tmp_path, json.dumps(post), "a.jsonl"))
     assert sample.answer == MINE
-    assert 'What happened with "A boat"?' in sample.askings
+    assert 'What happened with "A boat"?' in sample.prompt_variants
     assert dropped("reddit", write(tmp_path, json.dumps(post | {"nsfw": True}), "a.jsonl")) == {"NSFW": 1}
 
 
@@ -1248,7 +1254,7 @@ def test_several_parts_are_lines_as_in_the_api(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("part", "said"),
+    ("part", "expected"),
     [
         (
             {"type": "image_url", "image_url": {"url": "x"}},
@@ -1259,11 +1265,11 @@ def test_several_parts_are_lines_as_in_the_api(tmp_path: Path):
         ("Hello.", "must be text"),
     ],
 )
-def test_a_part_that_is_no_text_is_named(tmp_path: Path, part: object, said: str):
+def test_a_part_that_is_no_text_is_named(tmp_path: Path, part: object, expected: str):
     parts = [{"type": "text", "text": "Hello."}, part]
     message = refusal("conversations", write(tmp_path, talk(("user", "A"), ("assistant", parts)), "a.json"))
     assert "conversation 0: turn 1, field `content`" in message
-    assert said in message
+    assert expected in message
 
 
 @pytest.mark.parametrize("written_as_text", ["Hello", "[{'role': 'user', 'content': 'A'}]", "[" * 5000])
@@ -1282,7 +1288,7 @@ def test_of_two_unknown_names_neither_is_taken_for_a_speaker_that_is_none(tmp_pa
 
 
 def unlearned(sample: Sample) -> list[str]:
-    return [sample.turns[place]["content"] for place in sorted(sample.unlearned)]
+    return [sample.turns[index]["content"] for index in sorted(sample.unlearned)]
 
 
 @pytest.mark.parametrize("name", ["d06_weight0.jsonl", "d25_trainflags.jsonl"])
@@ -1318,9 +1324,9 @@ def test_every_such_mark_is_followed(tmp_path: Path, flag: str, no: object, name
 
 def test_a_conversation_of_which_nothing_is_to_be_learned_is_dropped_and_counted(tmp_path: Path):
     items = [marked({"weight": 0}, {"train": False}), marked({}, row={"weight": 0}), marked({"weight": 1})]
-    samples, drops = skipping("conversations", write(tmp_path, json.dumps(items), "a.json"))
+    samples, rejections = skipping("conversations", write(tmp_path, json.dumps(items), "a.json"))
     assert [sample.origin for sample in samples] == ["a.json:2"]
-    assert drops.reasons == {"not to be learned": 2}
+    assert rejections.reasons == {"not to be learned": 2}
 
 
 @pytest.mark.parametrize("value", [0.5, 2, -1, "0", "false", [0], {"a": 1}])
@@ -1329,16 +1335,16 @@ def test_a_mark_that_is_neither_yes_nor_no_is_refused_by_name(tmp_path: Path, fl
     path = written(tmp_path, marked({}, {flag: value}), "a.jsonl")
     assert refusal("conversations", path).startswith(f"{path}, line 1: turn 3, field `{flag}` must be 0 or 1")
     path = written(tmp_path, marked({}, row={flag: value}), "a.jsonl")
-    said = refusal("conversations", path)
-    assert said.startswith(f"{path}, line 1: the conversation, field `{flag}` must be 0 or 1")
+    message = refusal("conversations", path)
+    assert message.startswith(f"{path}, line 1: the conversation, field `{flag}` must be 0 or 1")
 
 
 @pytest.mark.parametrize("key", ["Weight", "train_detail", "loss_scale", "masked", "tool_calls", "mood"])
 def test_an_unknown_key_of_a_turn_is_refused_until_a_setting_names_it(tmp_path: Path, key: str):
     path = written(tmp_path, marked({key: [1]}), "a.jsonl")
-    said = refusal("conversations", path)
-    assert said.startswith(f"{path}, line 1: turn 1 has the key `{key}`")
-    assert f"ignored_turn_keys=[{key}]" in said
+    message = refusal("conversations", path)
+    assert message.startswith(f"{path}, line 1: turn 1 has the key `{key}`")
+    assert f"ignored_turn_keys=[{key}]" in message
     assert len(read("conversations", path, ignored_turn_keys=(key,))) == 1
     assert len(read("conversations", written(tmp_path, marked({key: None}), "a.jsonl"))) == 1
 
@@ -1346,7 +1352,7 @@ def test_an_unknown_key_of_a_turn_is_refused_until_a_setting_names_it(tmp_path: 
 @pytest.mark.parametrize("key", ROW_LISTS)
 def test_a_list_of_marks_beside_the_turns_is_refused(tmp_path: Path, key: str):
     path = written(tmp_path, marked({}, row={key: [0, 1]}), "a.jsonl")
-    assert f"field `{key}` stands beside the turns" in refusal("conversations", path)
+    assert f"field `{key}` is outside the turns" in refusal("conversations", path)
 
 
 # Carriage returns alone, and files that could be read for ever
@@ -1364,9 +1370,9 @@ def test_cr_only_csv_is_read(source: str, rows: int):
 def test_every_kind_of_file_is_read_with_carriage_returns_alone(tmp_path: Path, kind: Kind):
     rows = [kind.row(f"I walked to harbour {n} with my sister.") for n in range(3)]
     path = kind.write(tmp_path, *rows)
-    told = [sample.answer for sample in read(kind.source, path)]
+    message = [sample.answer for sample in read(kind.source, path)]
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r"))
-    assert [sample.answer for sample in read(kind.source, path)] == told
+    assert [sample.answer for sample in read(kind.source, path)] == message
     broken = kind.write(tmp_path, rows[0], rows[1][:-12], rows[2])
     broken.write_bytes(broken.read_bytes().replace(b"\n", b"\r"))
     assert f"line {kind.line}" in refusal(kind.source, broken)
@@ -1386,21 +1392,21 @@ def test_a_carriage_return_between_tokens_of_json_ends_no_line(tmp_path: Path):
 class CountedLines(rows.Lines):
     """Counts the lines that are taken from the file or again."""
 
-    taken = 0
+    cut_off = 0
 
-    def _take(self) -> tuple[int, bytes]:
-        self.taken += 1
-        return super()._take()
+    def _read_raw(self) -> tuple[int, bytes]:
+        self.cut_off += 1
+        return super()._read_raw()
 
 
 @pytest.mark.parametrize("end", ["\n", "\r"])
 def test_an_open_quote_on_every_line_costs_no_more_than_a_multiple_of_the_file(tmp_path: Path, end: str):
     """Each line goes on with the quote before it: read again from each, they would cost their square."""
     path = write(tmp_path, end.join(["story,memType", *['x","'] * 5_000, "I walked home.,recalled", ""]))
-    drops = Rejections(refuse_bad_rows=False)
+    rejections = Rejections(refuse_bad_rows=False)
     with path.open("rb") as file:
         lines = CountedLines(file, str(path), "", table=True)
-        read_rows = [row["story"] for _, row in rows.Table(lines).rows(["story"], drops)]
-    assert lines.taken < 40_000
-    assert drops.reasons == {"bad row": 5_000}
+        read_rows = [row["story"] for _, row in rows.Table(lines).rows(["story"], rejections)]
+    assert lines.cut_off < 40_000
+    assert rejections.reasons == {"bad row": 5_000}
     assert read_rows == ["I walked home."]

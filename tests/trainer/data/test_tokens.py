@@ -15,7 +15,7 @@ from services.persona.neutraliser import neutralise
 from services.persona.persona import load_persona
 from services.persona.prompt import RecalledBlock, diary_block
 from services.persona.template import template_for
-from trainer.data.sample import Sample, dialogue, told
+from trainer.data.sample import Sample, alternating_turns, make_sample
 from trainer.data.tokens import NO_LOSS, WrongMask, encode
 
 # Without control characters, which cleaning takes away: SmolLM2's tokenizer has no token for some of them.
@@ -23,7 +23,7 @@ WORDS = st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\n\t")
 
 PERSONA = load_persona()
 TEMPLATE = template_for(PERSONA)
-TALK = dialogue(
+TALK = alternating_turns(
     "Morning. What are you at?", "Sewing headbands, with the radio on.", "Still?", "Still. It's slow."
 )
 DIARY = (RecalledBlock("2024-05-01", "I bought a sewing machine."), RecalledBlock("", "The radio broke."))
@@ -51,7 +51,9 @@ HOSTILE = [
     "🌊",
 ]
 text = st.lists(st.sampled_from(HOSTILE) | st.text(WORDS, max_size=12), max_size=6).map("".join)
-talks = st.lists(text, min_size=2, max_size=6).map(lambda texts: dialogue(*texts[: len(texts) // 2 * 2]))
+talks = st.lists(text, min_size=2, max_size=6).map(
+    lambda texts: alternating_turns(*texts[: len(texts) // 2 * 2])
+)
 diaries = st.lists(st.builds(RecalledBlock, st.sampled_from(["", "2024-05-01"]), text), max_size=2).map(tuple)
 # The tokenizer is one object for all examples of a property: nothing in it changes.
 shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
@@ -79,8 +81,8 @@ def spans(tokenizer, labels: list[int]) -> list[str]:
 
 def answers(sample: Sample) -> list[str]:
     """What Ada says and how she ends it, as the template writes it."""
-    said = [turn["content"] for turn in sample.turns if turn["role"] == "assistant"]
-    return [neutralise(content).strip() + "<|im_end|>" for content in said]
+    message = [turn["content"] for turn in sample.turns if turn["role"] == "assistant"]
+    return [neutralise(content).strip() + "<|im_end|>" for content in message]
 
 
 def as_read(tokenizer, texts: list[str]) -> list[str]:
@@ -135,23 +137,23 @@ class TestLoss:
 
 class TestRows:
     def test_each_sample_is_a_row_with_its_source(self, tokenizer):
-        samples = [told("reddit", "r:1", ("Hello?",), "Hello."), Sample("conversations", "c:0", TALK)]
-        data, cut = rows(tokenizer, *samples)
+        samples = [make_sample("reddit", "r:1", ("Hello?",), "Hello."), Sample("conversations", "c:0", TALK)]
+        data, shortened = rows(tokenizer, *samples)
         assert isinstance(data, Dataset)
         assert sorted(data.column_names) == ["input_ids", "labels", "source"]
         assert data["source"][:] == ["reddit", "conversations"]
-        assert cut == Counter()
+        assert shortened == Counter()
 
     def test_a_row_is_what_is_rendered(self, tokenizer):
-        row = rows(tokenizer, told("reddit", "r:1", ("Hello?",), " Hello. \n"))[0][0]
+        row = rows(tokenizer, make_sample("reddit", "r:1", ("Hello?",), " Hello. \n"))[0][0]
         assert tokenizer.decode(row["input_ids"]) == (
             f"<|im_start|>system\n{PERSONA.system_text}<|im_end|>\n"
             "<|im_start|>Drew\nHello?<|im_end|>\n<|im_start|>Ada\nHello.<|im_end|>\n"
         )
 
     def test_no_samples_are_no_rows(self, tokenizer):
-        data, cut = rows(tokenizer)
-        assert (len(data), cut) == (0, Counter())
+        data, shortened = rows(tokenizer)
+        assert (len(data), shortened) == (0, Counter())
 
 
 class TestTooLong:
@@ -160,7 +162,7 @@ class TestTooLong:
     first_exchange = replace(no_diary, turns=TALK[:2])
 
     @pytest.mark.parametrize(
-        ("longest", "shorter_by", "left", "cut"),
+        ("longest", "shorter_by", "remaining", "shortened"),
         [
             ("whole", 0, "whole", {}),
             ("whole", 1, "no_diary", {"diary block left out": 1}),
@@ -170,31 +172,31 @@ class TestTooLong:
         ],
     )
     def test_the_diary_block_goes_first_and_then_the_last_exchanges(
-        self, tokenizer, longest: str, shorter_by: int, left: str, cut: dict[str, int]
+        self, tokenizer, longest: str, shorter_by: int, remaining: str, shortened: dict[str, int]
     ):
         at_most = length(tokenizer, getattr(self, longest)) - shorter_by
-        data, counted = rows(tokenizer, self.whole, at_most=at_most)
-        assert data[0] == rows(tokenizer, getattr(self, left))[0][0]
-        assert counted == cut
+        data, reasons = rows(tokenizer, self.whole, at_most=at_most)
+        assert data[0] == rows(tokenizer, getattr(self, remaining))[0][0]
+        assert reasons == shortened
 
     def test_what_does_not_fit_at_all_goes_and_is_counted(self, tokenizer):
         at_most = length(tokenizer, self.first_exchange) - 1
-        short = told("reddit", "r:1", ("Hello?",), "Hello.")
-        data, cut = rows(tokenizer, self.whole, short, self.whole, at_most=at_most)
+        short = make_sample("reddit", "r:1", ("Hello?",), "Hello.")
+        data, shortened = rows(tokenizer, self.whole, short, self.whole, at_most=at_most)
         assert data["source"][:] == ["reddit"]
-        assert cut == {"longer than max_seq_length": 2}
+        assert shortened == {"longer than max_seq_length": 2}
 
     @shared
     @given(turns=talks, recalled=diaries, at_most=st.integers(100, 400))
     def test_what_stays_fits_and_is_never_cut_inside_a_turn(self, tokenizer, turns, recalled, at_most: int):
         sample = Sample("reddit", "r:1", turns, recalled=recalled)
-        data, cut = rows(tokenizer, sample, at_most=at_most)
-        assert len(data) + cut["longer than max_seq_length"] == 1
+        data, shortened = rows(tokenizer, sample, at_most=at_most)
+        assert len(data) + shortened["longer than max_seq_length"] == 1
         for row in data:
             assert len(row["input_ids"]) <= at_most
             taught = spans(tokenizer, row["labels"])
             assert taught == as_read(tokenizer, answers(sample))[: len(taught)]
-            assert (len(taught) == len(answers(sample))) != bool(cut["last turns left out"])
+            assert (len(taught) == len(answers(sample))) != bool(shortened["last turns left out"])
 
 
 class TestWrongMask:
@@ -219,24 +221,26 @@ class TestWrongMask:
     )
 
     @pytest.mark.parametrize(
-        ("moved", "said"),
+        ("moved", "message"),
         [
             (NO_END, "no <|im_end|> carries loss: Ada would never stop"),
-            (HEADER, "more than Ada's own words carries loss"),
-            (DREW, "more than Ada's own words carries loss"),
+            (HEADER, "more than Ada's own words would carry loss"),
+            (DREW, "more than Ada's own words would carry loss"),
             (NOTHING, "0 of 1 answers carry loss"),
         ],
         ids=["without her end of turn", "with her header", "with Drew", "with nothing"],
     )
-    def test_it_is_refused_by_place_and_without_a_word_of_what_was_written(self, tokenizer, moved, said: str):
+    def test_a_wrong_mask_is_rejected_by_origin_without_quoting_the_text(
+        self, tokenizer, moved, message: str
+    ):
         assert moved[0] in TEMPLATE
         with pytest.raises(WrongMask) as error:
             rows(
                 tokenizer,
-                told("journals", "journals.csv:7", ("Secret?",), "Secret."),
+                make_sample("journals", "journals.csv:7", ("Secret?",), "Secret."),
                 template=TEMPLATE.replace(*moved),
             )
-        assert str(error.value) == f"journals.csv:7: {said}"
+        assert str(error.value) == f"journals.csv:7: {message}"
 
     def test_a_stretch_that_goes_on_into_the_next_turn_is_refused(self, tokenizer):
         further = (
@@ -272,9 +276,9 @@ class TestTurnsThatAreNotLearned:
     def test_a_sample_is_never_cut_to_what_is_not_learned(self, tokenizer):
         sample = Sample("conversations", "c:0", TALK, recalled=DIARY, unlearned=frozenset([1]))
         whole = length(tokenizer, replace(sample, recalled=()))
-        kept, cut = rows(tokenizer, sample, at_most=whole - 1)
-        assert not len(kept)
-        assert cut == {"longer than max_seq_length": 1}
+        retained, shortened = rows(tokenizer, sample, at_most=whole - 1)
+        assert not len(retained)
+        assert shortened == {"longer than max_seq_length": 1}
 
     @shared
     @given(talk=talks, data=st.data())
@@ -284,6 +288,6 @@ class TestTurnsThatAreNotLearned:
         sample = Sample("conversations", "c:0", talk, unlearned=frozenset(marked))
         row = rows(tokenizer, sample)[0][0]
         learned = [
-            a for place, a in zip(range(1, len(talk), 2), answers(sample), strict=True) if place not in marked
+            a for index, a in zip(range(1, len(talk), 2), answers(sample), strict=True) if index not in marked
         ]
         assert spans(tokenizer, row["labels"]) == as_read(tokenizer, learned)

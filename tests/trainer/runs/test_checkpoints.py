@@ -31,7 +31,7 @@ def checkpoint(folder: Path, step: int, *, sealed: bool = True) -> Path:
     return path
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
@@ -41,15 +41,15 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [cut, flip, Path.unlink], ids=["cut", "flipped", "missing"])
+@pytest.mark.parametrize("damage", [truncate, flip, Path.unlink], ids=["cut", "flipped", "missing"])
 @pytest.mark.parametrize("part", PARTS)
 def test_whatever_is_damaged_in_the_newest_the_one_before_is_taken(tmp_path: Path, part: str, damage):
     """regressions/damaged_newest_checkpoint"""
     whole, newest = checkpoint(tmp_path, 5), checkpoint(tmp_path, 10)
     assert newest_whole(tmp_path) == (newest, {})
     damage(newest / part)
-    taken, flaws = newest_whole(tmp_path)
-    assert taken == whole
+    chosen, flaws = newest_whole(tmp_path)
+    assert chosen == whole
     assert list(flaws) == [newest]
     assert flaws[newest].startswith(part)
 
@@ -58,7 +58,7 @@ def test_whatever_is_damaged_in_the_newest_the_one_before_is_taken(tmp_path: Pat
 def test_without_a_seal_what_is_cut_short_is_found_by_its_own_format(tmp_path: Path, part: str):
     old = checkpoint(tmp_path, 5, sealed=False)
     assert flaw_of(old) == ""
-    cut(old / part)
+    truncate(old / part)
     assert flaw_of(old) == f"{part} is damaged"
     (old / part).unlink()
     assert flaw_of(old) == (f"{part} is missing" if part != "rng_state.pth" else "")
@@ -73,15 +73,15 @@ def test_a_damaged_seal_is_a_damaged_checkpoint(tmp_path: Path, content: bytes):
 
 def test_several_damaged_ones_are_passed_over_and_of_damaged_ones_alone_none_is_taken(tmp_path: Path):
     paths = [checkpoint(tmp_path, step) for step in (5, 10, 15)]
-    cut(paths[1] / "optimizer.pt")
-    cut(paths[2] / "rng_state.pth")
+    truncate(paths[1] / "optimizer.pt")
+    truncate(paths[2] / "rng_state.pth")
     assert newest_whole(tmp_path) == (
         paths[0],
         {paths[2]: "rng_state.pth is damaged", paths[1]: "optimizer.pt is damaged"},
     )
     (paths[0] / "trainer_state.json").write_text("{")
-    taken, flaws = newest_whole(tmp_path)
-    assert taken is None
+    newest, flaws = newest_whole(tmp_path)
+    assert newest is None
     assert len(flaws) == 3
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.runs.metrics import held_out_losses, keep_lines, plot_loss, read_lines, usual_speed
+from trainer.runs.metrics import eval_losses, median_speed, plot_loss, read_lines, truncate_lines
 
 LINES = [{"step": 0, "eval_all_loss": 3.5}, {"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.5}]
 
@@ -64,24 +64,24 @@ class TestReading:
 class TestKeeping:
     def test_later_lines_and_a_torn_one_are_cut_off_the_file(self, path: Path):
         write(path, LINES, torn='{"step": 3, "lo')
-        assert keep_lines(path, up_to_step=1) == LINES[:2]
+        assert truncate_lines(path, up_to_step=1) == LINES[:2]
         assert read_lines(path) == LINES[:2]
         assert path.read_text().endswith("}\n")
 
     def test_what_is_written_next_begins_a_line(self, path: Path):
         write(path, LINES, torn="{")
-        keep_lines(path, up_to_step=2)
+        truncate_lines(path, up_to_step=2)
         with path.open("a") as file:
             file.write('{"step": 3}\n')
         assert read_lines(path) == [*LINES, {"step": 3}]
 
     def test_letters_stay_as_they_are(self, path: Path):
         write(path, [{"step": 0, "answer": "née, 你好"}])
-        keep_lines(path, up_to_step=0)
+        truncate_lines(path, up_to_step=0)
         assert "née, 你好" in path.read_text(encoding="utf-8")
 
     def test_a_file_that_is_not_there_becomes_an_empty_one(self, path: Path):
-        assert keep_lines(path, up_to_step=5) == []
+        assert truncate_lines(path, up_to_step=5) == []
         assert path.read_text() == ""
 
 
@@ -93,22 +93,22 @@ class TestHeldOutLosses:
             {"step": 5, "eval_all_loss": 3.2, "eval_runtime": 1.0},
             {"step": 9, "eval_all_loss": 2.5, "eval_reddit_loss": 3.0},
         ]
-        assert held_out_losses(lines) == {"all": [3.5, 2.5], "reddit": [4.0, 3.0]}
+        assert eval_losses(lines) == {"all": [3.5, 2.5], "reddit": [4.0, 3.0]}
 
     def test_one_evaluation_is_the_first_and_the_last(self):
-        assert held_out_losses(LINES) == {"all": [3.5, 3.5]}
+        assert eval_losses(LINES) == {"all": [3.5, 3.5]}
 
     def test_training_alone_has_none(self):
-        assert held_out_losses(LINES[1:]) == {}
+        assert eval_losses(LINES[1:]) == {}
 
 
 class TestSpeed:
     def test_it_is_the_median_whatever_one_slow_step_does(self):
         lines = [{"step": n, "tokens_per_s": speed} for n, speed in enumerate([900.0, 1.0, 1000.0])]
-        assert usual_speed([*lines, {"step": 9, "loss": 2.0}]) == 900.0
+        assert median_speed([*lines, {"step": 9, "loss": 2.0}]) == 900.0
 
     def test_without_a_measurement_it_is_nothing(self):
-        assert usual_speed(LINES) == 0.0
+        assert median_speed(LINES) == 0.0
 
 
 class TestPlot:

@@ -23,8 +23,8 @@ from trainer.runs.folder import (
     check_disk,
     choose_adapter,
     complete,
-    held,
     last_checkpoint,
+    locked,
     name_run,
     new_run_id,
     unfinished,
@@ -36,8 +36,8 @@ WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 HOLD = """
 import sys, time
 from pathlib import Path
-from trainer.runs.folder import held
-with held(Path(sys.argv[1])):
+from trainer.runs.folder import locked
+with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -70,7 +70,7 @@ def names(folder: Path) -> list[str]:
 
 
 def fail_in(folder: Path, failure: BaseException) -> None:
-    with pytest.raises(type(failure)), held(folder):
+    with pytest.raises(type(failure)), locked(folder):
         raise failure
 
 
@@ -102,7 +102,7 @@ class TestBeginning:
 
 class TestHolding:
     def test_a_run_that_ends_well_stays(self, folder: Path):
-        with held(folder) as same:
+        with locked(folder) as same:
             (same / "rows").mkdir()
         assert same == folder
         assert (folder / "rows").is_dir()
@@ -129,7 +129,7 @@ class TestHolding:
         (folder / "MANIFEST.json").write_text("{}")
 
         def finish() -> None:
-            with held(folder):
+            with locked(folder):
                 name_run(folder)
                 raise ConfigError("it could only not be published")
 
@@ -138,16 +138,16 @@ class TestHolding:
         assert names(folder.parent) == ["run-1"]
 
     def test_a_second_hold_is_refused_and_takes_nothing_away(self, folder: Path):
-        with held(folder):
+        with locked(folder):
             with (
                 pytest.raises(ConfigError, match=r"run-1\.part is being trained by another process"),
-                held(folder),
+                locked(folder),
             ):
                 pytest.fail("held twice")
             assert folder.is_dir()
 
     def test_a_second_process_is_refused_and_takes_nothing_away(self, folder: Path):
-        with held(folder):
+        with locked(folder):
             other = subprocess.run(
                 [sys.executable, "-c", HOLD, str(folder)],
                 cwd=ROOT,
@@ -168,10 +168,10 @@ class TestHolding:
         with holder:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "held\n"
-            with pytest.raises(ConfigError), held(folder):
+            with pytest.raises(ConfigError), locked(folder):
                 pytest.fail("held twice")
             holder.kill()
-        with held(folder):
+        with locked(folder):
             assert folder.is_dir()
 
 
@@ -329,10 +329,10 @@ class TestCompleting:
         leftovers = (
             "prepared lock outcome.json failure training_args.bin tokenizer.json tokenizer_config.json"
         )
-        kept = (
+        names = (
             "metrics.jsonl answers.jsonl mixture.json config.yaml persona.toml chat_template.jinja loss.png"
         )
-        for name in (*leftovers.split(), *kept.split(), WEIGHTS, f"best/{WEIGHTS}", "best/held_out.json"):
+        for name in (*leftovers.split(), *names.split(), WEIGHTS, f"best/{WEIGHTS}", "best/held_out.json"):
             (tmp_path / name).write_text("x")
         for name in (SETTINGS, f"best/{SETTINGS}"):
             (tmp_path / name).write_text('{"base_model_name_or_path": "/root/.cache/x", "r": 8}')
@@ -350,10 +350,10 @@ class TestCompleting:
         )
         assert names(saved / "best") == [SETTINGS, WEIGHTS, "held_out.json"]
 
-    @pytest.mark.parametrize("place", [".", "best"])
-    def test_every_adapter_names_its_base_as_the_manifest_does(self, saved: Path, place: str):
+    @pytest.mark.parametrize("target", [".", "best"])
+    def test_every_adapter_names_its_base_as_the_manifest_does(self, saved: Path, target: str):
         complete(saved, "package:smollm2-135m-instruct")
-        settings = json.loads((saved / place / SETTINGS).read_text())
+        settings = json.loads((saved / target / SETTINGS).read_text())
         assert settings == {"base_model_name_or_path": "package:smollm2-135m-instruct", "r": 8}
 
     def test_everybody_may_read_all_of_it_whatever_the_umask(self, saved: Path):
@@ -385,7 +385,7 @@ class TestCompleting:
         save(folder, '{"r": 8}')
 
         def finish() -> None:
-            with held(folder):
+            with locked(folder):
                 (folder / "outcome.json").write_text("{}")
                 complete(folder, "some/base")
                 raise OSError("no space left for the model card")

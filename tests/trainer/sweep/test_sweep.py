@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from services.errors import ConfigError
 from services.persona.manifest import check_adapter
-from trainer.log import log, speak
+from trainer.log import log, setup_console
 from trainer.sweep.__main__ import sweep
 from trainer.sweep.grid import load_sweep
 
@@ -82,7 +82,7 @@ class Room:
         self.file, self.outputs = folder / "ranks.yaml", folder / "outputs"
         self.folder, self.runs = self.outputs / "sweeps" / "ranks", self.outputs / "runs"
         self.go_on, self._trained, self._deeds = folder / "go on", folder / "trained", folder / "deeds"
-        self.said, self.complained = folder / "stdout", folder / "stderr"
+        self.message, self.complained = folder / "stdout", folder / "stderr"
         self.script = folder / "stand_in.py"
         self.script.write_text(STAND_IN)
         self.command = (sys.executable, str(self.script))
@@ -103,13 +103,13 @@ class Room:
     def start(self) -> subprocess.Popen[bytes]:
         """The same in a process of its own."""
         program = (
-            "import sys; from pathlib import Path; from trainer.log import speak; "
-            "from trainer.sweep.__main__ import sweep; speak(); "
+            "import sys; from pathlib import Path; from trainer.log import setup_console; "
+            "from trainer.sweep.__main__ import sweep; setup_console(); "
             "sys.exit(sweep(Path(sys.argv[1]), [], tuple(sys.argv[2:])))"
         )
         command = [sys.executable, "-c", program, str(self.file), *self.command]
-        with self.said.open("w") as said, self.complained.open("w") as complained:
-            return subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=complained, process_group=0)
+        with self.message.open("w") as message, self.complained.open("w") as complained:
+            return subprocess.Popen(command, cwd=ROOT, stdout=message, stderr=complained, process_group=0)
 
     def trained(self) -> list[str]:
         """What the stand-in was started for, in order: rank, epochs, seed, publish."""
@@ -132,7 +132,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
 def terminal(capsys: pytest.CaptureFixture[str]):
     """Our lines on this test's stdout and stderr."""
     earlier = list(log.handlers)
-    speak()
+    setup_console()
     yield capsys
     log.handlers[:] = earlier
 
@@ -203,7 +203,7 @@ def test_the_example_is_a_sweep_of_four_runs():
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({}, "grid: Field required"),
         ({"grid": {}}, "grid: Dictionary should have at least 1 item"),
@@ -233,18 +233,18 @@ def test_the_example_is_a_sweep_of_four_runs():
         ),
     ],
 )
-def test_a_grid_with_a_mistake_is_refused_before_its_first_run(room: Room, terminal, values, said: str):
+def test_a_grid_with_a_mistake_is_refused_before_its_first_run(room: Room, terminal, values, message: str):
     room.write(**values)
     assert room.sweep() == 2
     (line,) = terminal.readouterr().err.splitlines()
     assert line.startswith(f"sweep: {room.file}: ")
-    assert said in line
+    assert message in line
     assert room.trained() == []
     assert not room.outputs.exists()
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("lora_rank=8", "command line: lora_rank is varied in"),
         ("publish=true", "command line: publish can't be set"),
@@ -253,8 +253,8 @@ def test_a_grid_with_a_mistake_is_refused_before_its_first_run(room: Room, termi
         ("seed", "argument 'seed': write name=value"),
     ],
 )
-def test_an_override_with_a_mistake_names_the_command_line(room: Room, override: str, said: str):
-    with pytest.raises(ConfigError, match=said):
+def test_an_override_with_a_mistake_names_the_command_line(room: Room, override: str, message: str):
+    with pytest.raises(ConfigError, match=message):
         load_sweep(room.file, [override])
 
 
@@ -271,7 +271,7 @@ def test_a_setting_may_follow_another_one(room: Room):
 
 
 @pytest.mark.parametrize(
-    ("values", "override", "said"),
+    ("values", "override", "message"),
     [
         ({"ties": {"lora_alpha": "twice"}}, "", "ties: lora_alpha is 'twice': write a number times another"),
         ({"ties": {"lora_alpha": "2*packing"}}, "", "ties: lora_alpha is '2\\*packing'"),
@@ -282,9 +282,9 @@ def test_a_setting_may_follow_another_one(room: Room):
         ({"ties": {"lora_alpha": "lora_rank"}}, "lora_alpha=4", "command line: lora_alpha is tied in"),
     ],
 )
-def test_a_tie_that_cannot_be_followed_is_refused(room: Room, values: dict, override: str, said: str):
+def test_a_tie_that_cannot_be_followed_is_refused(room: Room, values: dict, override: str, message: str):
     room.write(grid={"lora_rank": [8]}, **values)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         load_sweep(room.file, [override] if override else [])
 
 
@@ -408,14 +408,14 @@ def test_a_sweep_that_was_killed_with_its_run_goes_on_where_it_was(room: Room):
 
 def end_the_run_of(room: Room) -> None:
     """Kill the process that trains, which its sweep left behind."""
-    found = [
+    processes = [
         int(process.name)
         for process in Path("/proc").iterdir()
         if process.name.isdigit() and str(room.script).encode() in command_line(process)
     ]
-    for process in found:
+    for process in processes:
         os.kill(process, signal.SIGKILL)
-    assert len(found) == 1
+    assert len(processes) == 1
 
 
 def command_line(process: Path) -> bytes:
@@ -432,7 +432,7 @@ def test_a_run_that_outlives_its_killed_sweep_is_waited_for_and_not_trained_agai
     first.kill()
     first.wait()
     second = room.start()
-    until(lambda: "waiting for it" in room.said.read_text())
+    until(lambda: "waiting for it" in room.message.read_text())
     room.go_on.touch()
     assert second.wait(timeout=60) == 0
     assert len(room.trained()) == 4

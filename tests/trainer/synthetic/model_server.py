@@ -34,8 +34,8 @@ class ModelServer:
         """Words of no meaning, as many as the prompt asks for, and never the same twice."""
         if role(body) == "judge":
             return "No."
-        asked = re.search(r"(\d+) to (\d+) (?:words|of them)", body["messages"][0]["content"])
-        low, high = map(int, asked.groups())
+        length = re.search(r"(\d+) to (\d+) (?:words|of them)", body["messages"][0]["content"])
+        low, high = map(int, length.groups())
         words = (f"word{self._random.randrange(10_000)}" for _ in range((low + high) // 2))
         return f"Well, {' '.join(words)}."
 

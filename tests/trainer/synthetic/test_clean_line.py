@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.synthetic.clean_line import spoken
+from trainer.synthetic.clean_line import clean_line
 
 ADA, DREW = ("Ada", "assistant", "AI"), ("Drew", "user", "human")
 noise = st.text(st.characters()) | st.text(st.sampled_from("Ada: Drew \n*()[]\"'“”<think>|_.?"), max_size=60)
@@ -46,7 +46,7 @@ noise = st.text(st.characters()) | st.text(st.sampled_from("Ada: Drew \n*()[]\"'
     ],
 )
 def test_only_the_speakers_words_are_left(raw: str, words: str):
-    assert spoken(raw, ADA, DREW) == words
+    assert clean_line(raw, ADA, DREW) == words
 
 
 @pytest.mark.parametrize(
@@ -61,18 +61,18 @@ def test_only_the_speakers_words_are_left(raw: str, words: str):
     ],
 )
 def test_words_that_only_look_like_it_stay(words: str):
-    assert spoken(words, ADA, DREW) == words
+    assert clean_line(words, ADA, DREW) == words
 
 
 def test_either_speaker_can_be_the_one_who_is_wanted():
     both = "Drew: Was it cold?\nAda: It was."
-    assert spoken(both, DREW, ADA) == "Was it cold?"
+    assert clean_line(both, DREW, ADA) == "Was it cold?"
 
 
 @given(noise)
 def test_a_clean_line_is_clean_and_can_be_written(raw: str):
-    words = spoken(raw, ADA, DREW)
-    assert spoken(words, ADA, DREW) == words
+    words = clean_line(raw, ADA, DREW)
+    assert clean_line(words, ADA, DREW) == words
     assert words == words.strip()
     assert not words.lower().startswith(("ada:", "drew:"))
     words.encode()

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.errors import ConfigError
-from trainer.data.sample import dialogue
+from trainer.data.sample import alternating_turns
 from trainer.synthetic.output_store import Item, OutputStore
 
 SEED, PERSONA = 3407, "abc"
@@ -21,7 +21,7 @@ OWN = [{"conversations": [{"role": "user", "content": "Hm?"}, {"role": "assistan
 
 
 def item(number: int) -> Item:
-    turns = list(dialogue("And then?", f"Bríd’s {number}."))
+    turns = list(alternating_turns("And then?", f"Bríd’s {number}."))
     return {"conversations": turns, "seed": SEED, "plan": {"number": number}}
 
 
@@ -58,12 +58,12 @@ def test_what_was_finished_is_there_again(tmp_path: Path):
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
-@given(cut=st.integers(0, 10_000))
-def test_a_file_cut_anywhere_loses_at_most_its_torn_line(tmp_path: Path, cut: int):
+@given(end=st.integers(0, 10_000))
+def test_a_file_cut_anywhere_loses_at_most_its_torn_line(tmp_path: Path, end: int):
     out = tmp_path / "out.json"
     path = write(out, 0, 1, 2)
     content = path.read_bytes()
-    torn = content[: cut % (len(content) + 1)]
+    torn = content[: end % (len(content) + 1)]
     path.write_bytes(torn)
     whole = max(0, torn.count(b"\n") - 1)
     with OutputStore(out, SEED, PERSONA) as manuscript:
@@ -144,7 +144,7 @@ def test_a_run_that_finished_nothing_leaves_nothing(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{}", "out.json holds no list"),
         ("[\n{", "out.json, line 2 is not JSON"),
@@ -154,12 +154,12 @@ def test_a_run_that_finished_nothing_leaves_nothing(tmp_path: Path):
         (b"\xff\xfe", "out.json is not JSON in UTF-8"),
     ],
 )
-def test_a_file_of_another_format_is_refused_and_not_touched(tmp_path: Path, content, said: str):
+def test_a_file_of_another_format_is_refused_and_not_touched(tmp_path: Path, content, message: str):
     out = tmp_path / "out.json"
     out.write_bytes(content if isinstance(content, bytes) else content.encode())
     before = out.read_bytes()
     complaint = refusal(out)
-    assert said in complaint
+    assert message in complaint
     assert "Move it away, or set --out" in complaint
     assert "secret" not in complaint
     assert out.read_bytes() == before

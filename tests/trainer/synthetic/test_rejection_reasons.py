@@ -5,16 +5,16 @@
 
 import pytest
 
-from trainer.data.sample import dialogue
+from trainer.data.sample import alternating_turns
 from trainer.synthetic.near_duplicates import NearDuplicates
 from trainer.synthetic.rejection_reasons import AI, DUPLICATE, EMPTY, HOLE, LONG, SHORT, Rejected, check_line
 
 STORY = "On Monday I went down to the sea with Marta before work and the water was so cold that neither spoke"
 
 
-def reason(words: str, asked: tuple[int, int] = (1, 100)) -> str:
+def reason(words: str, word_range: tuple[int, int] = (1, 100)) -> str:
     with pytest.raises(Rejected) as rejected:
-        check_line(words, asked)
+        check_line(words, word_range)
     return rejected.value.reason
 
 
@@ -55,15 +55,17 @@ def test_a_placeholder_is_thrown_away(words: str):
 
 
 def test_a_near_duplicate_of_what_was_told_is_found():
-    told = NearDuplicates([dialogue("And Monday?", STORY)])
+    earlier = NearDuplicates([alternating_turns("And Monday?", STORY)])
     with pytest.raises(Rejected) as rejected:
-        told.add(dialogue("How was the swim?", f"{STORY}."))
+        earlier.add(alternating_turns("How was the swim?", f"{STORY}."))
     assert rejected.value.reason == DUPLICATE
 
 
 def test_the_same_question_with_another_answer_is_no_duplicate():
-    told = NearDuplicates([dialogue("And Monday?", STORY)])
-    told.add(dialogue("And Monday?", "I stayed in and mended the hinge of a bible nobody will open again"))
-    told.add(dialogue("And Monday?", "No."))
+    earlier = NearDuplicates([alternating_turns("And Monday?", STORY)])
+    earlier.add(
+        alternating_turns("And Monday?", "I stayed in and mended the hinge of a bible nobody will open again")
+    )
+    earlier.add(alternating_turns("And Monday?", "No."))
     with pytest.raises(Rejected):
-        told.add(dialogue("And Tuesday?", "No."))
+        earlier.add(alternating_turns("And Tuesday?", "No."))

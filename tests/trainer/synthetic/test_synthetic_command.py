@@ -18,7 +18,7 @@ from model_server import ModelServer, completion, role
 from starlette.responses import Response
 
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Rejections
+from trainer.data.source import Rejections
 from trainer.data.sources import conversations
 from trainer.synthetic.__main__ import main
 
@@ -34,21 +34,21 @@ def out(tmp_path: Path) -> Path:
 def author(server: ModelServer, out: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     """Runs the command in this process; returns exit code, table and complaint."""
 
-    def run(*given: str) -> tuple[int, dict[str, int], str]:
-        monkeypatch.setattr(sys, "argv", ["author", *arguments(server, out), *given])
+    def run(*arguments: str) -> tuple[int, dict[str, int], str]:
+        monkeypatch.setattr(sys, "argv", ["author", *paths(server, out), *arguments])
         code = main()
-        said = capsys.readouterr()
-        return code, table(said.out), said.err
+        output = capsys.readouterr()
+        return code, table(output.out), output.err
 
     return run
 
 
-def arguments(server: ModelServer, out: Path) -> list[str]:
+def paths(server: ModelServer, out: Path) -> list[str]:
     return ["--out", str(out), "--url", server.url]
 
 
-def start(server: ModelServer, out: Path, *given: str, **more) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "trainer.synthetic", *arguments(server, out), *given]
+def start(server: ModelServer, out: Path, *arguments: str, **more) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "trainer.synthetic", *paths(server, out), *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, **more)
 
@@ -74,9 +74,9 @@ def hers(item: dict) -> str:
 
 
 def test_as_many_conversations_as_asked_and_each_keeps_to_its_plan(author, out: Path, server: ModelServer):
-    code, counts, said = author("--number", "12")
+    code, counts, message = author("--number", "12")
     items = read(out)
-    assert (code, said) == (0, "")
+    assert (code, message) == (0, "")
     assert (counts["asked"], counts["written"], counts["given up"]) == (12, 12, 0)
     assert [item["plan"]["number"] for item in items] == list(range(12))
     for item in items:
@@ -85,18 +85,18 @@ def test_as_many_conversations_as_asked_and_each_keeps_to_its_plan(author, out: 
         assert (item["model"], item["seed"]) == ("novelist", 3407)
         assert item["topic"]
         assert item["mood"]
-    asked = Counter(map(role, server.requests))
+    requests = Counter(map(role, server.requests))
     exchanges = sum(item["plan"]["exchanges"] for item in items)
-    assert asked == {"drew": exchanges, "ada": exchanges, "judge": 12}
+    assert requests == {"drew": exchanges, "ada": exchanges, "judge": 12}
     assert counts["tokens read"] == 100 * len(server.requests)
 
 
 def test_the_trainer_reads_what_was_written(author, out: Path):
     author("--number", "5")
-    drops = Rejections(refuse_bad_rows=True)
-    samples = list(conversations.read(TrainingConfig(generated_data_path=out), drops))
+    rejections = Rejections(refuse_bad_rows=True)
+    samples = list(conversations.read_samples(TrainingConfig(generated_data_path=out), rejections))
     assert [list(sample.turns) for sample in samples] == [item["conversations"] for item in read(out)]
-    assert not drops.reasons
+    assert not rejections.reasons
 
 
 def test_prompts_hold_the_facts_the_mood_and_the_talk_so_far(author, out: Path, server: ModelServer, persona):
@@ -111,8 +111,8 @@ def test_prompts_hold_the_facts_the_mood_and_the_talk_so_far(author, out: Path, 
             assert "at a pub quiz in Galway" in prompt
     items = {hers(item): item for item in read(out)}
     judged = [body["messages"][0]["content"] for body in server.requests if role(body) == "judge"]
-    for said, prompt in zip(items, judged, strict=True):
-        assert all(part in prompt for part in said.split(". "))
+    for message, prompt in zip(items, judged, strict=True):
+        assert all(part in prompt for part in message.split(". "))
 
 
 def test_new_ones_are_added_behind_the_old_ones_and_differ(author, out: Path):
@@ -127,15 +127,15 @@ def test_new_ones_are_added_behind_the_old_ones_and_differ(author, out: Path):
 
 def spoil(server: ModelServer, words: str, *, whose: str = "ada", times: int = 1) -> None:
     """The first so many lines of a speaker are these words."""
-    left = [words] * times
+    remaining = [words] * times
 
     def answer(body: dict) -> str:
-        return left.pop() if left and role(body) == whose else server.write(body)
+        return remaining.pop() if remaining and role(body) == whose else server.write(body)
 
     server.answer = answer
 
 
-def gone() -> Response:
+def lost() -> Response:
     """What a proxy says when there is no server behind it."""
     return Response("", status_code=502, headers={"retry-after-ms": "1"})
 
@@ -178,8 +178,8 @@ def test_a_bad_line_throws_its_conversation_away_and_it_is_written_again(
 
 
 def test_an_answer_that_is_cut_off_is_thrown_away(author, out: Path, server: ModelServer):
-    cut = [completion("I was swim", "length")]
-    server.answer = lambda body: cut.pop() if cut else server.write(body)
+    truncated = [completion("I was swim", "length")]
+    server.answer = lambda body: truncated.pop() if truncated else server.write(body)
     assert author("--number", "1")[1]["cut off"] == 1
     assert "I was swim" not in out.read_text()
 
@@ -195,7 +195,7 @@ def test_what_is_bad_every_time_is_given_up_and_counted(author, out: Path, serve
 def test_what_was_given_up_is_not_tried_again_by_a_run_that_goes_on(author, out: Path, server: ModelServer):
     spoil(server, "As an AI, I swim" + LONG_ENOUGH, times=4)
     spoiled = server.answer
-    server.answer = lambda body: spoiled(body) if len(server.requests) < 20 else gone()
+    server.answer = lambda body: spoiled(body) if len(server.requests) < 20 else lost()
     assert author("--number", "5", "--concurrency", "1")[0] == 2
     server.answer = server.write
     _, counts, _ = author("--number", "5", "--concurrency", "1")
@@ -254,7 +254,7 @@ def test_kills_in_the_middle_lose_nothing_and_double_nothing(
     tmp_path: Path, server: ModelServer, author, out
 ):
     server.delay = 0.01
-    number, seen = 40, {}
+    number, numbers = 40, {}
     for goal in (3, 12, 22):
         process = start(server, out, "--number", str(number))
         try:
@@ -266,17 +266,17 @@ def test_kills_in_the_middle_lose_nothing_and_double_nothing(
             process.communicate()
         assert process.returncode == -9
         assert not out.exists()
-        kept = {line["number"]: line["item"] for line in lines(out)}
-        assert goal <= len(kept) < number
-        assert {**kept, **seen} == kept
-        seen = kept
+        finished = {line["number"]: line["item"] for line in lines(out)}
+        assert goal <= len(finished) < number
+        assert {**finished, **numbers} == finished
+        numbers = finished
     server.delay = 0
     code, counts, _ = author("--number", str(number))
-    assert (code, counts["written before"]) == (0, len(seen))
-    assert counts["written"] == number - len(seen)
+    assert (code, counts["written before"]) == (0, len(numbers))
+    assert counts["written"] == number - len(numbers)
     items = read(out)
     assert [item["plan"]["number"] for item in items] == list(range(number))
-    assert all(items[place] == item for place, item in seen.items())
+    assert all(items[position] == item for position, item in numbers.items())
     assert list(tmp_path.iterdir()) == [out]
 
     straight = tmp_path / "straight.json"
@@ -291,11 +291,11 @@ def test_ctrl_c_is_one_line_and_keeps_what_was_finished(server: ModelServer, out
         while not lines(out) and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        printed, said = process.communicate(timeout=30)
+        printed, message = process.communicate(timeout=30)
     finally:
         process.kill()
     assert process.returncode == 130
-    assert said == "author: interrupted; what was finished is kept, the same command goes on\n"
+    assert message == "author: interrupted; what was finished is kept, the same command goes on\n"
     assert printed == ""
     assert lines(out)
 
@@ -305,45 +305,45 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_finished(server: ModelServer
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 
     process = start(server, out, "--number", "30", preexec_fn=small_disk)
-    _, said = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=60)
     assert process.returncode == 2
-    (line,) = said.splitlines()
+    (line,) = message.splitlines()
     assert line.startswith(f"author: {out}.part.jsonl can't be written (")
-    kept = {item["number"]: item["item"] for item in lines(out)}
-    assert kept
+    finished = {item["number"]: item["item"] for item in lines(out)}
+    assert finished
     author("--number", "30")
     items = read(out)
     assert [item["plan"]["number"] for item in items] == list(range(30))
-    assert all(items[place] == item for place, item in kept.items())
+    assert all(items[position] == item for position, item in finished.items())
 
 
 def test_a_server_that_goes_away_is_one_line_and_keeps_what_was_finished(
     author, out: Path, server: ModelServer
 ):
-    server.answer = lambda body: server.write(body) if len(server.requests) < 30 else gone()
-    code, _, said = author("--number", "20")
+    server.answer = lambda body: server.write(body) if len(server.requests) < 30 else lost()
+    code, _, message = author("--number", "20")
     assert code == 2
-    assert said == f"author: {server.url} fails with 502: see the server's log\n"
-    kept = len(lines(out))
-    assert 0 < kept < 20
+    assert message == f"author: {server.url} fails with 502: see the server's log\n"
+    finished = len(lines(out))
+    assert 0 < finished < 20
     server.answer = server.write
-    assert author("--number", "20")[1]["written before"] == kept
+    assert author("--number", "20")[1]["written before"] == finished
     assert len(read(out)) == 20
 
 
 # Mistakes
 
 
-def mistake(author, *given: str) -> str:
-    code, _, said = author("--number", "1", *given)
+def mistake(author, *arguments: str) -> str:
+    code, _, message = author("--number", "1", *arguments)
     assert code == 2
-    (line,) = said.splitlines()
+    (line,) = message.splitlines()
     return line
 
 
 def test_no_server_is_one_line_and_leaves_nothing(author, out: Path, port: int):
-    said = mistake(author, "--url", f"http://127.0.0.1:{port}/v1")
-    assert said == f"author: no server answers at http://127.0.0.1:{port}/v1: start it, or set --url"
+    message = mistake(author, "--url", f"http://127.0.0.1:{port}/v1")
+    assert message == f"author: no server answers at http://127.0.0.1:{port}/v1: start it, or set --url"
     assert list(out.parent.iterdir()) == []
 
 
@@ -371,9 +371,9 @@ def test_a_persona_without_facts_is_one_line(author, someone_else: Path):
     assert "has no [[facts]]" in mistake(author, "--persona", str(someone_else))
 
 
-@pytest.mark.parametrize("given", [["--number", "0"], ["--number", "some"], ["--concurrency", "-1"], []])
-def test_a_number_that_is_none_is_told(given: list[str], server: ModelServer, out: Path):
-    process = start(server, out, *given)
-    _, said = process.communicate(timeout=30)
+@pytest.mark.parametrize("arguments", [["--number", "0"], ["--number", "some"], ["--concurrency", "-1"], []])
+def test_a_number_that_is_none_is_told(arguments: list[str], server: ModelServer, out: Path):
+    process = start(server, out, *arguments)
+    _, message = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert "--number" in said
+    assert "--number" in message

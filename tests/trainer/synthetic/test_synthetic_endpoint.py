@@ -20,8 +20,8 @@ async def ask(server: ModelServer, answer: str | Response, times: int = 1) -> st
     server.answer = answer if callable(answer) and not isinstance(answer, Response) else lambda _: answer
     async with Endpoint(server.url, "secret", Stats()) as endpoint:
         for _ in range(times):
-            said = await endpoint.ask("novelist", HELLO, WISH)
-    return said
+            message = await endpoint.ask("novelist", HELLO, WISH)
+    return message
 
 
 async def failure(server: ModelServer, answer: Response) -> AdaError:
@@ -32,7 +32,7 @@ async def failure(server: ModelServer, answer: Response) -> AdaError:
     return error.value
 
 
-def refused(message: str, status: int = 400, **more: object) -> Response:
+def refusal(message: str, status: int = 400, **more: object) -> Response:
     return JSONResponse({"error": {"message": message, "type": "invalid", **more}}, status_code=status)
 
 
@@ -45,16 +45,16 @@ async def test_the_words_come_back_and_their_tokens_are_counted(server: ModelSer
         assert await endpoint.ask("novelist", HELLO, WISH) == "Hello yourself."
     assert (tally.prompt_tokens, tally.answer_tokens) == (200, 20)
     assert server.keys == {"Bearer secret"}
-    sent = server.requests[0]
-    assert (sent["max_tokens"], sent["seed"], sent["stop"]) == (50, 7, ["\nDrew:"])
+    bodies = server.requests[0]
+    assert (bodies["max_tokens"], bodies["seed"], bodies["stop"]) == (50, 7, ["\nDrew:"])
 
 
 async def test_what_a_server_does_not_take_is_not_sent_again(server: ModelServer):
     def picky(body: dict) -> str | Response:
         if "max_tokens" in body:
-            return refused("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+            return refusal("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
         if "temperature" in body:
-            return refused("Unsupported value: 'temperature' does not support 0.9, with 'stop' or without.")
+            return refusal("Unsupported value: 'temperature' does not support 0.9, with 'stop' or without.")
         if "seed" in body:
             detail = [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs"}]
             return JSONResponse({"detail": detail}, status_code=422)
@@ -62,14 +62,14 @@ async def test_what_a_server_does_not_take_is_not_sent_again(server: ModelServer
 
     assert await ask(server, picky, times=2) == "Fine."
     assert len(server.requests) == 5
-    sent = server.requests[-1]
-    assert (sent["max_completion_tokens"], sent["stop"]) == (50, ["\nDrew:"])
-    assert not {"max_tokens", "temperature", "seed"} & sent.keys()
+    bodies = server.requests[-1]
+    assert (bodies["max_completion_tokens"], bodies["stop"]) == (50, ["\nDrew:"])
+    assert not {"max_tokens", "temperature", "seed"} & bodies.keys()
 
 
 async def test_a_prompt_that_is_too_long_is_one_conversations_trouble(server: ModelServer):
     message = "'max_tokens' is too large: 50. This model's maximum context length is 64 tokens."
-    server.answer = lambda _: refused(message)
+    server.answer = lambda _: refusal(message)
     tally = Stats()
     async with Endpoint(server.url, "none", tally) as endpoint:
         with pytest.raises(Rejected) as rejected:
@@ -91,29 +91,29 @@ async def test_an_answer_without_words_is_empty(server: ModelServer):
 
 
 async def test_a_wrong_key_is_told_without_the_key(server: ModelServer):
-    error = await failure(server, refused("Incorrect API key provided: secret", 401))
+    error = await failure(server, refusal("Incorrect API key provided: secret", 401))
     assert isinstance(error, ConfigError)
     assert "refuses the key" in str(error)
 
 
 async def test_an_unknown_model_is_told_with_what_is_served(server: ModelServer):
-    error = await failure(server, refused("The model `novelist` does not exist.", 404))
+    error = await failure(server, refusal("The model `novelist` does not exist.", 404))
     assert "model novelist is not known" in str(error)
     assert "it serves novelist, other" in str(error)
 
 
-@pytest.mark.parametrize(("status", "said"), [(429, "fewer requests"), (503, "fails with 503")])
-async def test_a_busy_server_is_asked_again_and_then_told(server: ModelServer, status: int, said: str):
-    answer = refused("busy", status)
+@pytest.mark.parametrize(("status", "message"), [(429, "fewer requests"), (503, "fails with 503")])
+async def test_a_busy_server_is_asked_again_and_then_told(server: ModelServer, status: int, message: str):
+    answer = refusal("busy", status)
     answer.headers["retry-after-ms"] = "1"
     error = await failure(server, answer)
     assert isinstance(error, ModelUnavailable)
-    assert said in str(error)
+    assert message in str(error)
     assert len(server.requests) == 5
 
 
 async def test_a_server_that_was_busy_once_is_no_trouble(server: ModelServer):
-    busy = refused("busy", 503)
+    busy = refusal("busy", 503)
     busy.headers["retry-after-ms"] = "1"
     assert await ask(server, lambda _: busy if len(server.requests) == 1 else "Fine.") == "Fine."
 

@@ -27,7 +27,7 @@ from transformers import (
 from services.persona.persona import load_persona
 from services.persona.template import template_for
 from trainer.runs.folder import best_loss
-from trainer.runs.metrics import held_out_losses, keep_lines, read_lines, usual_speed
+from trainer.runs.metrics import eval_losses, median_speed, read_lines, truncate_lines
 from trainer.training.callbacks import (
     BestAdapter,
     MetricsFile,
@@ -121,7 +121,7 @@ class TestMetricsFile:
         metrics.on_evaluate(arguments, at(2), CONTROL)
         metrics.on_log(arguments, at(3), CONTROL, {"loss": 3.0, "num_tokens": 300.0})
         assert ["tokens_per_s" in line for line in read_lines(path)] == [False, True, False]
-        assert usual_speed(read_lines(path)) > 0
+        assert median_speed(read_lines(path)) > 0
 
     def test_a_resumed_run_drops_what_came_after_its_checkpoint_and_goes_on(
         self, path: Path, arguments: TrainingArguments
@@ -231,19 +231,19 @@ class TestBestAdapter:
                     weight.fill_(mark)
         best.on_evaluate(best.trainer.args, at(step), CONTROL, metrics={"eval_all_loss": loss, **metrics})
 
-    def kept(self, folder: Path) -> float:
-        """The mark of the adapter that was kept."""
+    def saved_mark(self, folder: Path) -> float:
+        """The mark of the saved adapter."""
         weights = load_file(folder / "best" / "adapter_model.safetensors")
         return next(weight for name, weight in weights.items() if "lora_B" in name)[0, 0].item()
 
     def test_only_a_better_one_takes_the_place(self, best: BestAdapter, tmp_path: Path):
         for step, loss, mark in ((10, 3.0, 1.0), (20, 2.5, 2.0), (30, 2.5, 3.0), (40, 2.9, 4.0)):
             self.evaluate(best, step, loss, mark)
-        assert self.kept(tmp_path) == 2.0
+        assert self.saved_mark(tmp_path) == 2.0
         assert best_loss(tmp_path / "best") == 2.5
-        noted = json.loads((tmp_path / "best" / "held_out.json").read_text())
+        record = json.loads((tmp_path / "best" / "held_out.json").read_text())
         weights = (tmp_path / "best" / "adapter_model.safetensors").read_bytes()
-        assert noted == {"step": 20, "loss": 2.5, "sha256": hashlib.sha256(weights).hexdigest()}
+        assert record == {"step": 20, "loss": 2.5, "sha256": hashlib.sha256(weights).hexdigest()}
         assert not (tmp_path / "best.part").exists()
 
     def test_a_resumed_run_knows_what_it_had(self, best: BestAdapter, model: PeftModel, tmp_path: Path):
@@ -251,9 +251,9 @@ class TestBestAdapter:
         again = BestAdapter(tmp_path)
         again.trainer = best.trainer
         self.evaluate(again, 20, 2.6, mark=2.0)
-        assert self.kept(tmp_path) == 1.0
+        assert self.saved_mark(tmp_path) == 1.0
         self.evaluate(again, 30, 2.4, mark=3.0)
-        assert self.kept(tmp_path) == 3.0
+        assert self.saved_mark(tmp_path) == 3.0
 
     def test_before_the_first_step_there_is_nothing_to_keep(self, best: BestAdapter, tmp_path: Path):
         self.evaluate(best, 0, 2.0, mark=0.0)
@@ -271,12 +271,12 @@ class TestProgress:
     ):
         trainer = trainer_of(small_model(), tmp_path, Progress(), eval_strategy="steps", eval_steps=2)
         trainer.train()
-        said = capfd.readouterr()
-        assert said.out == ""
-        assert {int(of) for of in re.findall(r"\d+/(\d+) ", said.err)} == {4}  # no bar for an evaluation
-        assert re.search(r"loss=\d\.\d{3}", said.err)
-        assert re.search(r"held out=\d\.\d{3}", said.err)
-        assert "{" not in said.err
+        output = capfd.readouterr()
+        assert output.out == ""
+        assert {int(of) for of in re.findall(r"\d+/(\d+) ", output.err)} == {4}  # no bar for an evaluation
+        assert re.search(r"loss=\d\.\d{3}", output.err)
+        assert re.search(r"held out=\d\.\d{3}", output.err)
+        assert "{" not in output.err
 
     def test_speed_is_written_for_people(self, arguments: TrainingArguments):
         progress = Progress()
@@ -309,8 +309,8 @@ class TestSampleAnswers:
         model = small_model(vocabulary=len(answers.tokenizer))
         for step, name in ((0, "eval_all_loss"), (0, "eval_reddit_loss"), (5, "eval_all_loss")):
             self.evaluate(answers, model, at(step), name)
-        asked = [(line["step"], line["question"]) for line in read_lines(answers.path)]
-        assert asked == [(step, question) for step in (0, 5) for question in self.QUESTIONS]
+        request = [(line["step"], line["question"]) for line in read_lines(answers.path)]
+        assert request == [(step, question) for step in (0, 5) for question in self.QUESTIONS]
 
     def test_it_draws_no_random_number(self, answers: SampleAnswers):
         model = small_model(vocabulary=len(answers.tokenizer))
@@ -344,8 +344,8 @@ def test_a_real_run_leaves_its_metrics_and_its_best_adapter(tmp_path: Path):
     lines = read_lines(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
     assert [line["step"] for line in lines if "eval_all_loss" in line] == [0, 2, 4]
-    losses = held_out_losses(lines)
+    losses = eval_losses(lines)
     assert losses.keys() == {"all", "reddit"}
     assert losses["all"][1] < losses["all"][0]
     assert best_loss(tmp_path / "best") == losses["all"][1]
-    assert keep_lines(tmp_path / "metrics.jsonl", up_to_step=2)[-1]["step"] == 2
+    assert truncate_lines(tmp_path / "metrics.jsonl", up_to_step=2)[-1]["step"] == 2

@@ -15,8 +15,8 @@ from services.persona.persona import load_persona
 from services.persona.prompt import RecalledBlock, diary_block
 from services.persona.template import template_for
 from trainer.config import TrainingConfig, load_config
-from trainer.data.rejections import Rejections
-from trainer.data.sample import Sample, dialogue
+from trainer.data.sample import Sample, alternating_turns
+from trainer.data.source import Rejections
 from trainer.data.sources import conversations
 from trainer.data.tokens import encode
 from trainer.runs.model_card import model_card
@@ -47,9 +47,9 @@ def tomas(tmp_path: Path) -> Path:
 
 
 def talk(
-    *said: str, speakers: tuple[str, str] = ("user", "assistant"), **fields: object
+    *texts: str, speakers: tuple[str, str] = ("user", "assistant"), **fields: object
 ) -> dict[str, object]:
-    turns = [{"role": speakers[place % 2], "content": text} for place, text in enumerate(said)]
+    turns = [{"role": speakers[index % 2], "content": text} for index, text in enumerate(texts)]
     return {"conversations": turns, **fields}
 
 
@@ -63,22 +63,22 @@ def read(tomas: Path, items: object, **more: object) -> list[Sample]:
     path = tomas.with_name("conversations.json")
     path.write_text(json.dumps(items), encoding="utf-8")
     config = TrainingConfig(persona=tomas, generated_data_path=path, **more)
-    return list(conversations.read(config, Rejections(refuse_bad_rows=config.bad_rows == "refuse")))
+    return list(conversations.read_samples(config, Rejections(refuse_bad_rows=config.bad_rows == "refuse")))
 
 
 class TestForeignConversations:
     def test_adas_samples_are_refused_by_name_with_the_remedy(self, tomas: Path):
         config = load_config(Path("trainer/configs/bare.yaml"), [f"persona={tomas}"])
         with pytest.raises(ConfigError) as error:
-            list(conversations.read(config, Rejections(refuse_bad_rows=True)))
-        told = str(error.value)
-        assert told.startswith(f"{SAMPLES}, line ")
-        assert "a conversation of 'Ada', not of Tomás" in told
-        assert f"write his own by `make conversations PERSONA={tomas}`" in told
+            list(conversations.read_samples(config, Rejections(refuse_bad_rows=True)))
+        message = str(error.value)
+        assert message.startswith(f"{SAMPLES}, line ")
+        assert "a conversation of 'Ada', not of Tomás" in message
+        assert f"write his own by `make conversations PERSONA={tomas}`" in message
 
     def test_they_stay_adas_for_her_and_for_whoever_asks_for_them(self, tomas: Path):
         config = TrainingConfig(generated_data_path=SAMPLES)
-        assert len(list(conversations.read(config, Rejections(refuse_bad_rows=True)))) == 60
+        assert len(list(conversations.read_samples(config, Rejections(refuse_bad_rows=True)))) == 60
         assert len(read(tomas, unlabelled(), foreign_conversations="allow")) == 60
 
     @pytest.mark.parametrize("bad_rows", ["refuse", "skip"])
@@ -101,20 +101,20 @@ class TestForeignConversations:
     def test_his_own_are_learned_though_he_too_knows_galway(self, tomas: Path):
         items = [talk("Hello", "Back from Galway and Dublin, in the rain.") for _ in range(20)]
         assert len(read(tomas, [*items, talk("Hello", "Once I met Colm in Sligo.")])) == 21
-        named = [
+        names = [
             talk("Hello", "Hi", speakers=("Ruth", "Tomás")),
             talk("Hello", "Hi", speakers=("Sam", "Eve")),
         ]
-        assert len(read(tomas, named)) == 2
+        assert len(read(tomas, names)) == 2
         assert len(read(tomas, [talk("Hi", "Hi", speakers=("Drew", "Ada"))], speakers=SPEAKERS)) == 1
 
     def test_speakers_that_his_file_does_not_name_are_told(self, tomas: Path, caplog):
         read(tomas, [talk("Hi", "Hi", speakers=("Ruth", "Tomás")), talk("Hi", "Hi")])
         assert caplog.text == ""
         read(tomas, [talk("Hi", "Hi", speakers=("Sam", "Eve"))])
-        (told,) = caplog.messages
-        assert "('sam', 'eve')" in told or "('eve', 'sam')" in told
-        assert told.endswith("who are taken for Ruth and Tomás")
+        (message,) = caplog.messages
+        assert "('sam', 'eve')" in message or "('eve', 'sam')" in message
+        assert message.endswith("who are taken for Ruth and Tomás")
 
     def test_the_author_adds_none_of_his_to_a_file_of_hers(
         self, tomas: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -125,9 +125,9 @@ class TestForeignConversations:
         command = ["author", "--number", "1", "--persona", str(tomas), "--out", str(out)]
         monkeypatch.setattr("sys.argv", command)
         assert author() == 2
-        told = capsys.readouterr().err
-        assert told.startswith(f"author: {out}: ")
-        assert "For those of Tomás name another file by --out" in told
+        message = capsys.readouterr().err
+        assert message.startswith(f"author: {out}: ")
+        assert "For those of Tomás name another file by --out" in message
         assert out.read_bytes() == before
 
 
@@ -149,7 +149,7 @@ def test_the_card_speaks_of_him_and_of_nobody_else():
 def test_the_diary_block_that_is_learned_is_the_one_that_is_served(tomas: Path, smollm2_tokenizer):
     persona = load_persona(tomas)
     recalled = (RecalledBlock("2026-06-08", "Rye <|im_end|> bread."), RecalledBlock("", "Salt."))
-    sample = Sample("conversations", "x:1", dialogue("What of it?", "Good."), recalled=recalled)
+    sample = Sample("conversations", "x:1", alternating_turns("What of it?", "Good."), recalled=recalled)
     rows, _ = encode([sample], persona, smollm2_tokenizer, template_for(persona), 512)
     learned = smollm2_tokenizer.decode(rows[0]["input_ids"])
     served = diary_block(persona, recalled)["content"]

@@ -40,7 +40,7 @@ cards = st.integers(1, 8)
 memories = st.floats(4 * GIB, 160 * GIB)
 
 
-def made(config: TrainingConfig, memory: float, count: int = 1) -> Plan | None:
+def make_plan(config: TrainingConfig, memory: float, count: int = 1) -> Plan | None:
     """The plan, or None where there can't be one."""
     try:
         return plan_for_cards(config, QWEN3_8B, memory, count)
@@ -74,7 +74,7 @@ class TestWhatIsLearned:
     def test_a_steps_rows_are_the_configs_on_any_card(
         self, config: TrainingConfig, count: int, memory: float
     ):
-        plan = made(config, memory, count)
+        plan = make_plan(config, memory, count)
         if plan is not None:
             rows = config.batch_size * config.gradient_accumulation_steps
             assert plan.rows * plan.accumulation * count == rows
@@ -90,7 +90,7 @@ class TestWhatIsLearned:
 
     @given(config=configs | sharded, count=cards, memory=memories)
     def test_what_is_asked_for_is_planned(self, config: TrainingConfig, count: int, memory: float):
-        plan = made(config, memory, count)
+        plan = make_plan(config, memory, count)
         if plan is not None:
             assert config.quantization in ("auto", plan.quantization)
             assert config.rows_at_once in (None, plan.rows)
@@ -98,14 +98,14 @@ class TestWhatIsLearned:
 
     @given(config=sharded, count=cards, memory=memories)
     def test_fsdp_never_plans_nf4(self, config: TrainingConfig, count: int, memory: float):
-        plan = made(config, memory, count)
+        plan = make_plan(config, memory, count)
         assert plan is None or plan.quantization == "none"
 
 
 class TestWhatFits:
     @given(config=configs | sharded, count=cards, memory=memories)
     def test_no_plan_needs_more_than_there_is(self, config: TrainingConfig, count: int, memory: float):
-        plan = made(config, memory, count)
+        plan = make_plan(config, memory, count)
         if plan is not None:
             assert plan.estimate_gib is not None
             assert plan.estimate_gib <= memory / GIB
@@ -114,7 +114,7 @@ class TestWhatFits:
 
     @given(config=configs | sharded, count=cards, memory=memories, more=st.floats(0, 80 * GIB))
     def test_more_memory_never_gives_a_slower_plan(self, config, count: int, memory: float, more: float):
-        plan, richer = made(config, memory, count), made(config, memory + more, count)
+        plan, richer = make_plan(config, memory, count), make_plan(config, memory + more, count)
         if plan is not None:
             assert richer is not None
             assert slowness(richer) <= slowness(plan)
@@ -168,28 +168,28 @@ class TestWhatCantBe:
 
     @pytest.mark.parametrize("settings", [{}, {"quantization": "none"}, {"gradient_checkpointing": False}])
     def test_too_little_memory_is_told_with_what_is_needed_and_what_to_set(self, settings: dict[str, object]):
-        said = self.refusal(6, **settings)
-        assert said.startswith("this run needs about ")
-        assert "GiB and the plan is for 6.0: set max_seq_length=1024 or lora_rank=32" in said
+        message = self.refusal(6, **settings)
+        assert message.startswith("this run needs about ")
+        assert "GiB and the plan is for 6.0: set max_seq_length=1024 or lora_rank=32" in message
 
     def test_what_is_needed_at_least_is_what_the_thriftiest_plan_needs(self):
-        said = self.refusal(6)
-        needed = float(said.removeprefix("this run needs about ").split()[0])
+        message = self.refusal(6)
+        needed = float(message.removeprefix("this run needs about ").split()[0])
         assert plan_for_cards(TrainingConfig(), QWEN3_8B, (needed + 0.1) * GIB).recompute
 
     def test_cards_that_cant_share_a_step_evenly_are_told_with_what_to_set(self):
-        said = self.refusal(cards=3)
-        assert "batch_size * gradient_accumulation_steps = 4 rows a step" in said
-        assert "by 3 cards: make it a multiple, or choose the cards with CUDA_VISIBLE_DEVICES" in said
+        message = self.refusal(cards=3)
+        assert "batch_size * gradient_accumulation_steps = 4 rows a step" in message
+        assert "by 3 cards: make it a multiple, or choose the cards with CUDA_VISIBLE_DEVICES" in message
 
     @pytest.mark.parametrize("rows", [3, 8])
     def test_rows_at_once_that_dont_divide_a_step_are_told(self, rows: int):
-        said = self.refusal(rows_at_once=rows)
-        assert said == f"rows_at_once={rows} does not divide the 4 rows of one card's step"
+        message = self.refusal(rows_at_once=rows)
+        assert message == f"rows_at_once={rows} does not divide the 4 rows of one card's step"
 
     def test_nf4_in_shards_is_refused_by_name(self):
-        said = self.refusal(quantization="nf4", sharding="fsdp")
-        assert "fsdp" in said
+        message = self.refusal(quantization="nf4", sharding="fsdp")
+        assert "fsdp" in message
 
 
 class TestCpu:

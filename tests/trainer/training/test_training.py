@@ -26,7 +26,7 @@ from services.errors import ConfigError
 from services.persona.manifest import Manifest, check_adapter, read_manifest
 from services.persona.persona import DEFAULT_PERSONA, load_persona
 from services.persona.template import template_for
-from trainer import run as one_run
+from trainer import run as run_module
 from trainer.base_model import load_tokenizer
 from trainer.config import TrainingConfig, load_config
 from trainer.data.mixture import mix
@@ -56,7 +56,7 @@ QUICK = {"evaluations": 1, "checkpoints": 1, "questions": ()}
 
 
 def run(config: TrainingConfig) -> Path:
-    return one_run.run(config, MODEL_CACHE, config.output_dir.parent / "log")
+    return run_module.run(config, MODEL_CACHE, config.output_dir.parent / "log")
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +118,10 @@ def test_memory_that_runs_out_is_answered_with_what_to_change(tiny_run, monkeypa
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     monkeypatch.setattr(training, "_train", too_much)
-    with pytest.raises(TrainingFailed, match=r"out of memory at .* GiB") as told:
+    with pytest.raises(TrainingFailed, match=r"out of memory at .* GiB") as error:
         run(TrainingConfig(**tiny_run))
-    assert "max_seq_length=1024" in str(told.value)
-    assert "lora_rank=32" in str(told.value)
+    assert "max_seq_length=1024" in str(error.value)
+    assert "lora_rank=32" in str(error.value)
 
 
 def test_samples_none_of_which_fits_are_told_before_training(tiny_run):
@@ -154,7 +154,7 @@ def test_a_run_worse_than_its_base_tells_the_step_that_it_kept_and_is_published_
     """The best adapter has to be better than none, too. 3.04 before, then 3.2, then 3.5."""
     config = TrainingConfig(**tiny_run)
     folder = trained_worse_and_worse(config)
-    final = one_run._train_and_finish(folder, config, config.model_name, folder / "log")
+    final = run_module._train_and_finish(folder, config, config.model_name, folder / "log")
     manifest = check_adapter(final)
     assert (manifest.loss_before, manifest.loss_after, manifest.last_loss) == (3.04, 3.2, 3.5)
     assert (manifest.served_step, manifest.steps) == (1, 2)
@@ -171,11 +171,11 @@ def test_a_run_worse_than_its_base_tells_the_step_that_it_kept_and_is_published_
 def trained_worse_and_worse(config: TrainingConfig) -> Path:
     """A run's folder at the end of its training, whose held-out loss rose with each step."""
     folder = run_folder.begin(config.output_dir, "run-1")
-    one_run._prepare(folder, config, mix(config), config.model_name, time.monotonic())
-    for place, which in ((folder, "last"), (folder / "best", "best")):
-        place.mkdir(exist_ok=True)
-        (place / "adapter_model.safetensors").write_text(which)
-        (place / "adapter_config.json").write_text(json.dumps({"r": config.lora_rank}))
+    run_module._prepare(folder, config, mix(config), config.model_name, time.monotonic())
+    for target, which in ((folder, "last"), (folder / "best", "best")):
+        target.mkdir(exist_ok=True)
+        (target / "adapter_model.safetensors").write_text(which)
+        (target / "adapter_config.json").write_text(json.dumps({"r": config.lora_rank}))
     run_folder.write_best(folder / "best", step=1, loss=3.2)
     lines = [{"step": step, "eval_all_loss": loss} for step, loss in enumerate((3.04, 3.2, 3.5))]
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
@@ -216,14 +216,14 @@ def test_a_killed_run_is_resumed_and_learns_what_an_unbroken_one_does(tiny_run, 
     subprocess.run(again, cwd=ROOT, check=True, capture_output=True, timeout=300)
 
     resumed = tiny_run["output_dir"]
-    one, other = read_manifest(unbroken), read_manifest(resumed)
-    assert other.loss_after == pytest.approx(one.loss_after, abs=1e-3)
-    assert (one.steps, one.tokens, one.loss_before) == (other.steps, other.tokens, other.loss_before)
+    first, other = read_manifest(unbroken), read_manifest(resumed)
+    assert other.loss_after == pytest.approx(first.loss_after, abs=1e-3)
+    assert (first.steps, first.tokens, first.loss_before) == (other.steps, other.tokens, other.loss_before)
     assert losses(resumed) == pytest.approx(losses(unbroken), abs=1e-3)
     assert answers(resumed) == answers(unbroken)
     held_out = dict(zip((0, 4, 8, 12), logged(unbroken, "eval_all_loss"), strict=True))
-    assert one.loss_after == held_out[one.served_step] == min(list(held_out.values())[1:])
-    assert one.last_loss == held_out[12]
+    assert first.loss_after == held_out[first.served_step] == min(list(held_out.values())[1:])
+    assert first.last_loss == held_out[12]
     assert losses(resumed_with_a_damaged_checkpoint(damaged)) == pytest.approx(losses(unbroken), abs=1e-3)
 
 
@@ -236,7 +236,7 @@ def resumed_with_a_damaged_checkpoint(outputs: Path) -> Path:
     before = run_folder.last_checkpoint(part)
     assert before is not None
     assert before != newest
-    one_run.resume(TrainingConfig(output_dir=outputs / "ada_model"), MODEL_CACHE, outputs / "log")
+    run_module.resume(TrainingConfig(output_dir=outputs / "ada_model"), MODEL_CACHE, outputs / "log")
     return outputs / "ada_model"
 
 
@@ -279,7 +279,7 @@ def answers(folder: Path) -> list[dict[str, object]]:
 
 def test_without_an_unfinished_run_there_is_nothing_to_resume(tiny_run, tmp_path: Path):
     with pytest.raises(ConfigError, match="no run that could be resumed"):
-        one_run.resume(TrainingConfig(**tiny_run), MODEL_CACHE, tmp_path / "log")
+        run_module.resume(TrainingConfig(**tiny_run), MODEL_CACHE, tmp_path / "log")
 
 
 # Several processes
@@ -293,26 +293,26 @@ def test_two_processes_learn_what_one_does(tiny_run, tmp_path: Path, sharding: s
     """
     shared = {"gradient_accumulation_steps": 4, "max_steps": 3, "learning_rate": 1e-3, "target_size": 20}
     config = TrainingConfig(**tiny_run | shared | {"sharding": sharding})
-    alone, together = (prepared(config, tmp_path / name) for name in ("alone", "together"))
+    alone, shared = (prepared(config, tmp_path / name) for name in ("alone", "together"))
     training.train(alone, config.model_name)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [
         *launch,
         "-m",
         "trainer.training.train",
-        str(together),
+        str(shared),
         config.model_name,
         str(tmp_path / "log"),
     ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300, env=one_thread())
     for name in ("loss", "grad_norm"):
-        assert logged(together, name) == pytest.approx(logged(alone, name), rel=0.01), name
+        assert logged(shared, name) == pytest.approx(logged(alone, name), rel=0.01), name
 
 
 def prepared(config: TrainingConfig, folder: Path) -> Path:
     """A run's folder as it is when training begins."""
     folder.mkdir()
-    one_run._prepare(folder, config, mix(config), config.model_name, time.monotonic())
+    run_module._prepare(folder, config, mix(config), config.model_name, time.monotonic())
     return folder
 
 
@@ -490,9 +490,9 @@ def test_a_run_of_before_is_accepted_without_those_hashes(copy: Path):
 @pytest.mark.model
 def test_an_adapter_of_another_base_is_refused(copy: Path):
     edit(copy / "adapter_config.json", lambda adapter: adapter | {"base_model_name_or_path": "Qwen/Qwen3-8B"})
-    said = refusal(copy)
-    assert said.startswith(f"{copy / 'adapter_config.json'} is an adapter of 'Qwen/Qwen3-8B'")
-    assert SMOLLM2 in said
+    message = refusal(copy)
+    assert message.startswith(f"{copy / 'adapter_config.json'} is an adapter of 'Qwen/Qwen3-8B'")
+    assert SMOLLM2 in message
 
 
 @pytest.mark.model
@@ -508,9 +508,9 @@ def test_an_adapter_of_another_base_is_refused(copy: Path):
 )
 def test_a_missing_file_is_named(copy: Path, name: str):
     (copy / name).unlink()
-    said = refusal(copy)
-    assert name in said
-    assert "is missing" in said
+    message = refusal(copy)
+    assert name in message
+    assert "is missing" in message
 
 
 @pytest.mark.model

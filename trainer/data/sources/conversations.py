@@ -1,8 +1,9 @@
-"""The user's own conversations of Drew and Ada, of any number of turns: JSON, or JSONL with one a line.
+"""The user's own conversations of user and persona, of any number of turns: a JSON array or JSONL.
 
 A conversation is `{"conversations": [{"role", "content"}, ...]}`; OpenAI's `messages` and ShareGPT's `from`
-and `value` are read too, and content in parts of type `text`. System turns at its head are left out without a
-word, because Ada's own system text stands there. Drew begins, they take turns, Ada ends.
+and `value` are read too, and content in parts of type `text`. Leading system turns are dropped silently,
+because the persona's own system text takes their place. The user begins, the speakers alternate, the persona
+ends.
 """
 
 import io
@@ -13,11 +14,11 @@ from typing import Any
 
 from services.persona.persona import load_persona
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Rejections
-from trainer.data.sample import Sample, Turn, dialogue
+from trainer.data.sample import Sample, Turn, alternating_turns
+from trainer.data.source import Rejections
 from trainer.data.sources.foreign import ForeignConversations, own_conversations
 from trainer.data.sources.json_array import items
-from trainer.data.sources.rows import BadRow, Lines, fingerprint, is_there, json_rows, opened
+from trainer.data.sources.rows import BadRow, Lines, exists, fingerprint, json_rows, opened
 from trainer.data.sources.turns import (
     Flaw,
     check_keys,
@@ -40,44 +41,46 @@ ROLES = ("user", "assistant")
 SYSTEM = ("system", "developer")
 USUAL = dict.fromkeys(("user", "human", "prompter"), "user")
 USUAL |= dict.fromkeys(("assistant", "gpt", "bot", "model", "chatgpt"), "assistant")
-# Of two names that nobody knows, neither is one of these.
+# Two unknown names are taken for user and persona, unless one of them is one of these.
 NEVER_A_SPEAKER = (*SYSTEM, "tool", "function", "observation", "function_call", "ipython", "environment")
 LISTS = ("conversations", "messages")
 
 
-def found(config: TrainingConfig) -> bool:
-    """Whether there is a file."""
-    return is_there(config.generated_data_path)
+def is_available(config: TrainingConfig) -> bool:
+    """Whether the file exists."""
+    return exists(config.generated_data_path)
 
 
 def provenance(config: TrainingConfig) -> dict[str, object]:
-    """Which file it was."""
+    """The file and its hash."""
     return fingerprint(config.generated_data_path)
 
 
-def read(config: TrainingConfig, drops: Rejections) -> Iterator[Sample]:
-    """Yield one sample a conversation.
+def read_samples(config: TrainingConfig, rejections: Rejections) -> Iterator[Sample]:
+    """Yield one sample per conversation.
 
-    Raises ConfigError naming file, line, conversation, turn and field; conversations and turns count from 0.
+    Raises ConfigError that names file, line, conversation, turn and field; both are counted from 0.
     """
     path, speakers = config.generated_data_path, _speakers(config)
     with opened(path, REMEDY) as file:
-        for where, origin, conversation in _own(_conversations(file, path, drops), config):
+        for where, origin, conversation in _own(_conversations(file, path, rejections), config):
             try:
                 turns, unlearned = _turns(conversation, speakers, config.ignored_turn_keys)
             except (Flaw, BadRow) as error:
-                drops.bad(f"{where}: {error}. {REMEDY}")
+                rejections.add_bad_row(f"{where}: {error}. {REMEDY}")
             else:
                 if turns:
                     yield Sample(NAME, origin, turns, unlearned=unlearned)
                 else:
-                    drops.drop("not to be learned")
+                    rejections.add("not to be learned")
 
 
-def _own(found: Iterator[tuple[str, str, Any]], config: TrainingConfig) -> Iterator[tuple[str, str, Any]]:
-    """Those of the persona that is trained, and the others too where the config allows them."""
+def _own(
+    conversations: Iterator[tuple[str, str, Any]], config: TrainingConfig
+) -> Iterator[tuple[str, str, Any]]:
+    """The conversations, checked to be of the trained persona unless the config allows others."""
     if config.foreign_conversations == "allow":
-        return found
+        return conversations
     persona = load_persona(config.persona)
     remedy = (
         f"{persona.assistant_name} is trained: write {persona.pronouns.possessive} own by "
@@ -85,13 +88,15 @@ def _own(found: Iterator[tuple[str, str, Any]], config: TrainingConfig) -> Itera
         "set foreign_conversations=allow"
     )
     foreign = ForeignConversations(persona, {*_speakers(config), *SYSTEM})
-    return own_conversations(found, config.generated_data_path, foreign, remedy)
+    return own_conversations(conversations, config.generated_data_path, foreign, remedy)
 
 
-def _conversations(file: io.BufferedReader, path: Path, drops: Rejections) -> Iterator[tuple[str, str, Any]]:
-    """(where, origin, conversation); by number in an array, which may stand in one line."""
+def _conversations(
+    file: io.BufferedReader, path: Path, rejections: Rejections
+) -> Iterator[tuple[str, str, Any]]:
+    """(position for a message, origin, conversation); an array's items go by number."""
     if path.suffix.lower() == ".jsonl":
-        for line, value in json_rows(Lines(file, str(path), REMEDY), drops):
+        for line, value in json_rows(Lines(file, str(path), REMEDY), rejections):
             yield f"{path}, line {line}", f"{path.name}:{line}", value
     else:
         for number, (line, value) in enumerate(items(file, str(path), REMEDY)):
@@ -99,7 +104,7 @@ def _conversations(file: io.BufferedReader, path: Path, drops: Rejections) -> It
 
 
 def _speakers(config: TrainingConfig) -> dict[str, str]:
-    """Role by the name of who speaks, in lower case."""
+    """Role by speaker's name in lower case."""
     persona = load_persona(config.persona)
     own = {persona.user_name: "user", persona.assistant_name: "assistant"}
     return {name.strip().lower(): role for name, role in (USUAL | own | config.speakers).items()}
@@ -108,28 +113,28 @@ def _speakers(config: TrainingConfig) -> dict[str, str]:
 def _turns(
     conversation: Any, speakers: dict[str, str], ignored: Iterable[str]
 ) -> tuple[tuple[Turn, ...], frozenset[int]]:
-    """The dialogue up to the last turn that Ada learns, and the places of earlier ones that she does not."""
+    """The turns up to the last one that carries loss, and the indices of earlier answers that do not."""
     if isinstance(conversation, BadRow):
         raise conversation
-    turns = [(place, speaker(place, turn), turn) for place, turn in enumerate(_list(conversation))]
+    turns = [(index, speaker(index, turn), turn) for index, turn in enumerate(_list(conversation))]
     turns = list(dropwhile(lambda turn: turn[1] in SYSTEM, turns))
     roles = _roles(turns, speakers)
-    for (place, name, _), expected in zip(turns, cycle(ROLES), strict=False):
+    for (index, name, _), expected in zip(turns, cycle(ROLES), strict=False):
         if roles[name] != expected:
             raise Flaw(
-                f"turn {place}, field `role` must be {expected!r}: the user begins, then they take turns"
+                f"turn {index}, field `role` must be {expected!r}: the user begins, then they take turns"
             )
     if len(turns) < 2 or len(turns) % 2:
         raise Flaw("the last turn must be the assistant's, and field `role` say so")
-    said = dialogue(*(words(place, turn) for place, _, turn in turns))
-    for place, _, turn in turns:
-        check_keys(place, turn, ignored)
-    learned = [is_learned(place, turn) for place, _, turn in turns]
-    answers = [place for place in range(1, len(turns), 2) if learned[place]]
+    dialogue = alternating_turns(*(words(index, turn) for index, _, turn in turns))
+    for index, _, turn in turns:
+        check_keys(index, turn, ignored)
+    learned = [is_learned(index, turn) for index, _, turn in turns]
+    answers = [index for index in range(1, len(turns), 2) if learned[index]]
     if not is_row_learned(conversation) or not answers:
         return (), frozenset()
     end = answers[-1] + 1
-    return said[:end], frozenset(range(1, end, 2)) - frozenset(answers)
+    return dialogue[:end], frozenset(range(1, end, 2)) - frozenset(answers)
 
 
 def _list(conversation: Any) -> list[Any]:
@@ -147,9 +152,9 @@ def _list(conversation: Any) -> list[Any]:
 
 
 def _roles(turns: list[tuple[int, str, Any]], speakers: dict[str, str]) -> dict[str, str]:
-    """Role by name, for these turns: of two names that nobody knows, the first to speak is Drew's."""
+    """Role by name for these turns; of two unknown names, the first to speak is the user."""
     names = list(dict.fromkeys(name for _, name, _ in turns))
-    unknown = [(place, name) for place, name, _ in turns if name not in speakers]
+    unknown = [(index, name) for index, name, _ in turns if name not in speakers]
     if len(names) == 2 and not {*speakers, *NEVER_A_SPEAKER} & {*names}:
         return dict(zip(names, ROLES, strict=True))
     if unknown:

@@ -1,8 +1,8 @@
-"""Conversations of another persona than the one that is trained, which would teach a second life.
+"""Detects conversations of another persona than the trained one, which would teach a second life.
 
-Recognised by the item's field `persona`, which `make conversations` writes; by the speakers' names; and, in
-files that have neither, by the names of people and places in the shipped persona's facts. Not covered: the
-conversations of a third persona that say nothing of whose they are.
+They are recognised by the field `persona`, which `make conversations` writes; by the speakers' names; and, in
+files with neither, by the names of people and places in the shipped persona's facts. Not covered: the
+conversations of a third persona without any such mark.
 """
 
 import re
@@ -17,14 +17,16 @@ from services.persona.persona import Persona, load_persona
 from trainer.data.sources.turns import SPEAKER, WORDS, first_filled, from_text
 from trainer.log import log
 
-# Of the samples 41 of 60 name somebody or some place of Ada's life. Another life may name one of her towns,
-# so several different names are asked for.
-SHARE = 0.25
-NAMES = 5
-SHOWN = 5
-# English, whatever the machine's language is, which `calendar` would go by.
-MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September")
-MONTHS += ("October", "November", "December")
+# Of the committed samples, 41 of 60 name a person or a place of Ada's life. Another life may name one of her
+# towns, so several different names are required.
+MIN_SHARE = 0.25
+MIN_NAMES = 5
+NAMES_LISTED = 5
+# English whatever the machine's locale, unlike `calendar`.
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 DATE_WORDS = frozenset(MONTHS) | {
     "Monday",
     "Tuesday",
@@ -39,54 +41,56 @@ _NAME = re.compile(r"(?<=[\w,;:] )[A-ZÀ-ÖØ-Þ][^\W\d_]{2,}")
 
 
 class ForeignConversations:
-    """Looks at the conversations of one file, item by item, and says whose they are."""
+    """Checks the conversations of one file, item by item."""
 
     def __init__(self, persona: Persona, known_speakers: Iterable[str] = ()) -> None:
         self._persona = persona
         self._known_speakers = {name.casefold() for name in known_speakers}
         self._strangers: Counter[str] = Counter()
-        self._seen = 0
-        self._telling = 0  # items that name something of the shipped persona's life
-        self._named: Counter[str] = Counter()
+        self._checked = 0
+        self._matching = 0  # items with a name from the shipped persona's facts
+        self._names: Counter[str] = Counter()
 
     def check(self, item: Any) -> None:
-        """Raises ConfigError for an item that says itself whose it is."""
+        """Raise ConfigError for an item that names another persona, as its own or as a speaker."""
         holder = item if isinstance(item, Mapping) else {}
         name = self._persona.assistant_name
-        whose = holder.get("persona")
-        if isinstance(whose, str) and whose.strip() and whose.casefold() != name.casefold():
-            raise ConfigError(f"field `persona` says that it is a conversation of {whose!r}, not of {name}")
+        declared = holder.get("persona")
+        if isinstance(declared, str) and declared.strip() and declared.casefold() != name.casefold():
+            raise ConfigError(
+                f"field `persona` says that it is a conversation of {declared!r}, not of {name}"
+            )
         turns = [turn for turn in _turns(holder) if isinstance(turn, Mapping)]
         strangers = {_speaker(turn) for turn in turns} - self._known_speakers - {""}
         self._strangers.update(strangers)
         if others := self._shipped_speakers & strangers:
             raise ConfigError(f"its speakers are of another persona ({', '.join(sorted(others))})")
-        if not isinstance(whose, str):
+        if not isinstance(declared, str):
             self._count(" ".join(_text(turn) for turn in turns))
 
     def verdict(self) -> str:
-        """What speaks for another persona in all that was looked at; empty when nothing does."""
-        if len(self._named) < NAMES or self._telling < SHARE * self._seen:
+        """The evidence in all checked items for another persona; empty when there is none."""
+        if len(self._names) < MIN_NAMES or self._matching < MIN_SHARE * self._checked:
             return ""
-        names = ", ".join(name for name, _ in self._named.most_common(SHOWN))
-        whose = self._shipped.assistant_name
-        return f"{self._telling} of {self._seen} conversations speak of {whose}'s life ({names}, …)"
+        names = ", ".join(name for name, _ in self._names.most_common(NAMES_LISTED))
+        shipped = self._shipped.assistant_name
+        return f"{self._matching} of {self._checked} conversations speak of {shipped}'s life ({names}, …)"
 
     def warning(self) -> str:
-        """Who else speaks in them and was taken for the persona and the user; empty when nobody is."""
+        """The other speakers that were taken for user and persona; empty when there are none."""
         if not self._strangers:
             return ""
-        names = ", ".join(repr(name) for name, _ in self._strangers.most_common(SHOWN))
+        names = ", ".join(repr(name) for name, _ in self._strangers.most_common(NAMES_LISTED))
         return (
             f"conversations are of speakers that {self._persona.assistant_name}'s persona file does not name "
             f"({names}), who are taken for {self._persona.user_name} and {self._persona.assistant_name}"
         )
 
     def _count(self, text: str) -> None:
-        named = self._foreign_names.intersection(_WORD.findall(text))
-        self._seen += 1
-        self._telling += bool(named)
-        self._named.update(named)
+        names = self._foreign_names.intersection(_WORD.findall(text))
+        self._checked += 1
+        self._matching += bool(names)
+        self._names.update(names)
 
     @cached_property
     def _shipped(self) -> Persona:
@@ -112,13 +116,13 @@ class ForeignConversations:
 
 
 def own_conversations(
-    found: Iterator[tuple[str, str, Any]], path: Path, foreign: ForeignConversations, remedy: str
+    conversations: Iterator[tuple[str, str, Any]], path: Path, foreign: ForeignConversations, remedy: str
 ) -> Iterator[tuple[str, str, Any]]:
-    """Pass (where, origin, conversation) on as long as they are of the persona that is trained.
+    """Yield (position, origin, conversation) while they are of the trained persona.
 
-    Raises ConfigError that names the file, and the line where one line shows it.
+    Raises ConfigError that names the file, and the line if one line shows it.
     """
-    for where, origin, conversation in found:
+    for where, origin, conversation in conversations:
         try:
             foreign.check(conversation)
         except ConfigError as error:

@@ -1,7 +1,7 @@
 """Hippocorpus: short autobiographical stories (Sap et al., ACL 2020; O-UDA 1.0).
 
 Reads the official `hippoCorpusV2.csv` or `hcV3-stories.csv`, unpacked or in the official zip, by five
-columns alone: those about the writers (worker id, age, gender, race) are read into nothing.
+columns alone: those about the writers (worker id, age, gender, race) are ignored.
 """
 
 import io
@@ -10,13 +10,14 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 from services.errors import ConfigError
 from services.files import DAMAGED_ZIP
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Rejections
-from trainer.data.sample import Sample, told
-from trainer.data.sources.rows import Lines, Table, fingerprint, is_there, listed, opened
+from trainer.data.sample import Sample, make_sample
+from trainer.data.source import Rejections
+from trainer.data.sources.rows import Lines, Table, exists, fingerprint, listed, opened
 
 NAME = "hippocorpus"
 LICENCE = (
@@ -56,9 +57,10 @@ NUMBERS = (
     *("no", "one", "two", "three", "four", "five", "six"),
     *("seven", "eight", "nine", "ten", "eleven", "twelve"),
 )
-UNITS = (("week", 7, 25), ("month", 30.4, 350), ("year", 365, 12.5 * 365))  # its days; up to so many days
+# Name, its length in days, and the number of days up to which it is used.
+UNITS = (("week", 7, 25), ("month", 30.4, 350), ("year", 365, 12.5 * 365))
 
-# A phrase reads well behind "Tell me about" when it is a thing of hers or something done: "my sister's
+# A phrase reads well after "Tell me about" when it is a noun phrase of hers or an activity: "my sister's
 # wedding", "getting lost in Rome". A clause ("I got married") or a bare noun ("concert") does not.
 _EVENT = re.compile(r"(?:(?:my|our|a|an|the)|[a-z]{2,}ing)(?: [\w'’-]+){1,7}", re.IGNORECASE)
 _NOT_DONE = re.compile(r"(?:during|evening|everything|morning|nothing|something|wedding)\b", re.IGNORECASE)
@@ -67,30 +69,32 @@ _HERS = {"my": "your", "our": "your", "me": "you", "us": "you", "mine": "yours",
 _HERS |= {"myself": "yourself", "ourselves": "yourselves"}
 
 
-def found(config: TrainingConfig) -> bool:
-    """Whether there is a file."""
-    return is_there(config.hippocorpus_path)
+def is_available(config: TrainingConfig) -> bool:
+    """Whether the file exists."""
+    return exists(config.hippocorpus_path)
 
 
 def provenance(config: TrainingConfig) -> dict[str, object]:
-    """Which file it was."""
+    """The file and its hash."""
     return fingerprint(config.hippocorpus_path)
 
 
-def read(config: TrainingConfig, drops: Rejections) -> Iterator[Sample]:
-    """Yield one sample a story. Raises ConfigError naming file, line and column."""
+def read_samples(config: TrainingConfig, rejections: Rejections) -> Iterator[Sample]:
+    """Yield one sample per story. Raises ConfigError that names file, line and column."""
     path, chosen = config.hippocorpus_path, config.hippocorpus_mem_types
     with _lines(path) as lines:
         table = Table(lines)
         for column in ("story", "memType") if chosen else ("story",):
             table.need(column)
-        for line, row in table.rows(COLUMNS, drops):
+        for line, row in table.rows(COLUMNS, rejections):
             if chosen and row["memType"].strip() not in chosen:
-                drops.drop("memType not chosen")
+                rejections.add("memType not chosen")
             elif not (story := row["story"].strip()):
-                drops.drop("empty")
+                rejections.add("empty")
             else:
-                yield told(NAME, f"{path.name}:{line}", _askings(row), story, row.get("summary", "").strip())
+                yield make_sample(
+                    NAME, f"{path.name}:{line}", _prompts(row), story, row.get("summary", "").strip()
+                )
 
 
 @contextmanager
@@ -101,46 +105,51 @@ def _lines(path: Path) -> Iterator[Lines]:
             return
         try:
             with zipfile.ZipFile(file) as archive, archive.open(_member(path, archive)) as member:
-                yield Lines(io.BufferedReader(member), f"{path} ({member.name})", REMEDY, table=True)
+                yield Lines(
+                    io.BufferedReader(cast(io.RawIOBase, member)),
+                    f"{path} ({member.name})",
+                    REMEDY,
+                    table=True,
+                )
         except DAMAGED_ZIP as error:
             raise ConfigError(f"{path} is no zip that can be read ({error}). {REMEDY}") from None
 
 
 def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """The stories' table in a zip, in whatever folder it lies there."""
-    held = {PurePosixPath(info.filename).name: info for info in archive.infolist()}
+    """The stories' table in a zip, in whatever folder it is."""
+    members = {PurePosixPath(info.filename).name: info for info in archive.infolist()}
     for name in MEMBERS:
-        if name in held:
-            if held[name].flag_bits & 1:
+        if name in members:
+            if members[name].flag_bits & 1:
                 raise ConfigError(f"{path} is locked by a password: unpack {name} yourself. {REMEDY}")
-            return held[name]
-    raise ConfigError(f"{path} holds neither {' nor '.join(MEMBERS)}, but: {listed(held)}. {REMEDY}")
+            return members[name]
+    raise ConfigError(f"{path} holds neither {' nor '.join(MEMBERS)}, but: {listed(members)}. {REMEDY}")
 
 
-def _askings(row: dict[str, str]) -> tuple[str, ...]:
-    """How Drew may ask for this story: by when it happened, by what it was, or just so."""
+def _prompts(row: dict[str, str]) -> tuple[str, ...]:
+    """The ways to ask for this story: by its time, by its event, or without either."""
     when, event = _when(row.get("timeSinceEvent", "")), _event(row.get("mainEvent", ""))
-    timed = tuple(asking.format(when=when) for asking in TIMED if when)
-    return timed + tuple(asking.format(event=event) for asking in ABOUT if event) + PLAIN
+    timed = tuple(prompt.format(when=when) for prompt in TIMED if when)
+    return timed + tuple(prompt.format(event=event) for prompt in ABOUT if event) + PLAIN
 
 
 def _when(days: str) -> str:
-    """`90.0` as a friend would say it: around three months ago; blank for what is no time."""
+    """`90.0` days as a friend would say it, around three months ago; blank for what is no number."""
     try:
         since = float(days)
     except ValueError:
         return ""
     if 0 < since < 5:
         return "a few days ago"
-    for unit, length, most in UNITS:
-        if 0 < since < most:
-            number = max(1, round(since / length))
+    for unit, days_in_unit, limit in UNITS:
+        if 0 < since < limit:
+            number = max(1, round(since / days_in_unit))
             return f"around {NUMBERS[number]} {unit}s ago" if number > 1 else f"around a {unit} ago"
     return ""
 
 
 def _event(phrase: str) -> str:
-    """The main event in Drew's mouth: `my sister's wedding` is your sister's; blank where that reads ill."""
+    """The main event as the user would say it (`my` becomes `your`); blank where that reads ill."""
     phrase = phrase.strip().rstrip(".")
     if not _EVENT.fullmatch(phrase) or _NOT_DONE.match(phrase) or _CLAUSE.search(phrase):
         return ""

@@ -1,15 +1,15 @@
 """Journal entries labelled with emotions and topics (Lemotif, Li & Parikh 2019; MIT).
 
-The labels phrase Drew's question; the entry is Ada's answer.
+The labels phrase the user's question; the entry is Ada's answer.
 """
 
 from collections.abc import Iterator
 from itertools import product
 
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Rejections
-from trainer.data.sample import Sample, told
-from trainer.data.sources.rows import Lines, Table, fingerprint, is_there, opened
+from trainer.data.sample import Sample, make_sample
+from trainer.data.source import Rejections
+from trainer.data.sources.rows import Lines, Table, exists, fingerprint, opened
 
 NAME = "journals"
 LICENCE = "Lemotif journal entries (Li and Parikh 2019, arXiv 1903.07766), MIT"
@@ -49,28 +49,28 @@ PLAIN = (
 )
 
 
-def found(config: TrainingConfig) -> bool:
-    """Whether there is a file."""
-    return is_there(config.journal_path)
+def is_available(config: TrainingConfig) -> bool:
+    """Whether the file exists."""
+    return exists(config.journal_path)
 
 
 def provenance(config: TrainingConfig) -> dict[str, object]:
-    """Which file it was."""
+    """The file and its hash."""
     return fingerprint(config.journal_path)
 
 
-def read(config: TrainingConfig, drops: Rejections) -> Iterator[Sample]:
-    """Yield one sample an entry. Raises ConfigError naming file, line and column."""
+def read_samples(config: TrainingConfig, rejections: Rejections) -> Iterator[Sample]:
+    """Yield one sample per entry. Raises ConfigError that names file, line and column."""
     path = config.journal_path
     with opened(path, REMEDY) as file:
         table = Table(Lines(file, str(path), REMEDY, table=True))
         table.need("Answer")
         wanted = ("Answer", *map(_emotion_column, EMOTIONS), *map(_topic_column, TOPICS))
-        for line, row in table.rows(wanted, drops):
+        for line, row in table.rows(wanted, rejections):
             if entry := row["Answer"].strip():
-                yield told(NAME, f"{path.name}:{line}", _askings(row), entry)
+                yield make_sample(NAME, f"{path.name}:{line}", _prompts(row), entry)
             else:
-                drops.drop("empty")
+                rejections.add("empty")
 
 
 def _emotion_column(emotion: str) -> str:
@@ -81,16 +81,16 @@ def _topic_column(topic: str) -> str:
     return f"Answer.t1.{topic}.raw"
 
 
-def _askings(row: dict[str, str]) -> tuple[str, ...]:
-    """How Drew may ask for this entry: by what it is about, by how she felt, by both, or just so."""
-    topics = [topic for topic in TOPICS if _holds(row, _topic_column(topic))]
-    emotions = [emotion for emotion in EMOTIONS if _holds(row, _emotion_column(emotion))]
-    askings = [asking for topic in topics for asking in TOPICS[topic]]
-    askings += [asking.format(emotion=emotion) for emotion in emotions for asking in FELT]
-    for emotion, topic, asking in product(emotions, topics, FELT_ABOUT):
-        askings.append(asking.format(emotion=emotion, topic=NOUNS.get(topic, topic)))
-    return (*askings, *PLAIN)
+def _prompts(row: dict[str, str]) -> tuple[str, ...]:
+    """The ways to ask for this entry: by topic, by emotion, by both, or without either."""
+    topics = [topic for topic in TOPICS if _is_set(row, _topic_column(topic))]
+    emotions = [emotion for emotion in EMOTIONS if _is_set(row, _emotion_column(emotion))]
+    prompts = [prompt for topic in topics for prompt in TOPICS[topic]]
+    prompts += [prompt.format(emotion=emotion) for emotion in emotions for prompt in FELT]
+    for emotion, topic, prompt in product(emotions, topics, FELT_ABOUT):
+        prompts.append(prompt.format(emotion=emotion, topic=NOUNS.get(topic, topic)))
+    return (*prompts, *PLAIN)
 
 
-def _holds(row: dict[str, str], column: str) -> bool:
+def _is_set(row: dict[str, str], column: str) -> bool:
     return row.get(column, "").strip().lower() in ("true", "1")

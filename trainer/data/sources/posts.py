@@ -1,4 +1,4 @@
-"""Posts and where they come from: a JSONL, CSV or Parquet file, or a data set streamed from the hub."""
+"""Posts, read from a JSONL, CSV or Parquet file or streamed from a data set of the hub."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 
 from services.errors import ConfigError
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Rejections
+from trainer.data.source import Rejections
 from trainer.data.sources.rows import BadRow, Lines, Table, is_blank, is_text, json_rows, listed, opened
 
 REMEDY = (
@@ -16,7 +16,7 @@ REMEDY = (
     "set reddit_path; or set reddit_dataset to another id; or set reddit_ratio=0 and let the other ratios "
     "sum to 1"
 )
-# What a data set may call it: the first of these that holds something.
+# The columns of each field in known data sets: the first that is not blank counts.
 FIELDS = {
     "text": ("selftext", "content", "documents", "body", "text"),
     "title": ("title", "trimmed_title"),
@@ -25,12 +25,12 @@ FIELDS = {
 }
 BATCH = 1024  # rows of a Parquet file
 Fields = dict[str, tuple[str, ...]]
-Rows = Iterator[tuple[str, str, Any]]  # where it stands, in words; its origin; the row
+Rows = Iterator[tuple[str, str, Any]]  # the position for a message, the origin, the row
 
 
 @dataclass(frozen=True)
 class Post:
-    """What somebody posted, and its origin; what the data does not say is blank."""
+    """A post and its origin; what the data does not say is blank."""
 
     origin: str
     text: str
@@ -39,47 +39,47 @@ class Post:
     nsfw: bool
 
 
-def read(config: TrainingConfig, drops: Rejections) -> Iterator[Post]:
-    """Yield the posts, of `reddit_max_rows` rows at most.
+def read_posts(config: TrainingConfig, rejections: Rejections) -> Iterator[Post]:
+    """Yield the posts of at most `reddit_max_rows` rows.
 
-    Raises ConfigError naming the file and line, or the data set, and the field.
+    Raises ConfigError that names the file and line, or the data set, and the field.
     """
     fields = FIELDS | {field: (name,) for field, name in config.reddit_fields.items()}
-    for where, origin, row in islice(_rows(config, fields, drops), config.reddit_max_rows):
+    for where, origin, row in islice(_rows(config, fields, rejections), config.reddit_max_rows):
         if flaw := _flaw(row, fields):
-            drops.bad(f"{where}: {flaw}. {REMEDY}")
+            rejections.add_bad_row(f"{where}: {flaw}. {REMEDY}")
         else:
             text, title, subreddit, nsfw = (_value(row, fields[field]) for field in FIELDS)
             subreddit = subreddit if is_text(subreddit) else ""
             yield Post(origin, text or "", title or "", subreddit, str(nsfw).lower() in ("true", "1", "1.0"))
 
 
-def _rows(config: TrainingConfig, fields: Fields, drops: Rejections) -> Rows:
+def _rows(config: TrainingConfig, fields: Fields, rejections: Rejections) -> Rows:
     path = config.reddit_path
     if path is None:
         return _with_fields(_from_hub(config), fields)
     match path.suffix.lower():
         case ".jsonl":
-            return _from_jsonl(path, fields, drops)
+            return _from_jsonl(path, fields, rejections)
         case ".csv":
-            return _from_csv(path, fields, drops)
+            return _from_csv(path, fields, rejections)
         case ".parquet":
             return _from_parquet(path, fields)
     raise ConfigError(f"reddit_path {path}: its name must end in .jsonl, .csv or .parquet. {REMEDY}")
 
 
-def _from_jsonl(path: Path, fields: Fields, drops: Rejections) -> Rows:
+def _from_jsonl(path: Path, fields: Fields, rejections: Rejections) -> Rows:
     with opened(path, REMEDY) as file:
-        rows = json_rows(Lines(file, str(path), REMEDY), drops)
-        placed = ((f"{path}, line {line}", f"{path.name}:{line}", row) for line, row in rows)
-        yield from _with_fields(placed, fields)
+        rows = json_rows(Lines(file, str(path), REMEDY), rejections)
+        positioned = ((f"{path}, line {line}", f"{path.name}:{line}", row) for line, row in rows)
+        yield from _with_fields(positioned, fields)
 
 
-def _from_csv(path: Path, fields: Fields, drops: Rejections) -> Rows:
+def _from_csv(path: Path, fields: Fields, rejections: Rejections) -> Rows:
     with opened(path, REMEDY) as file:
         table = Table(Lines(file, str(path), REMEDY, table=True))
         _need(table.columns, fields, f"{path}, line {table.lines.begins}")
-        for line, row in table.rows(chain(*fields.values()), drops):
+        for line, row in table.rows(chain(*fields.values()), rejections):
             yield f"{path}, line {line}", f"{path.name}:{line}", row
 
 
@@ -91,7 +91,7 @@ def _from_parquet(path: Path, fields: Fields) -> Rows:
         if not file.peek(1):
             raise ConfigError(f"{path} is empty. {REMEDY}")
         try:
-            # A row group may be larger than memory: its columns are read through a buffer.
+            # A row group may be larger than memory, so its columns are read through a buffer.
             table = parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
             _need(table.schema_arrow.names, fields, str(path))
             columns = [name for name in chain(*fields.values()) if name in table.schema_arrow.names]
@@ -105,17 +105,17 @@ def _from_parquet(path: Path, fields: Fields) -> Rows:
 
 
 def _unpacked(batch: Any) -> list[Any]:
-    """Rows of a record batch; Arrow looks at what calls itself UTF-8 no sooner than here."""
+    """Rows of a record batch. Arrow decodes text only here; a row that is not UTF-8 becomes a BadRow."""
     try:
-        return batch.to_pylist()
+        return list(batch.to_pylist())
     except UnicodeDecodeError:
         if len(batch) == 1:
             return [BadRow(0, "it is not UTF-8")]
-        return [row for place in range(len(batch)) for row in _unpacked(batch.slice(place, 1))]
+        return [row for index in range(len(batch)) for row in _unpacked(batch.slice(index, 1))]
 
 
 def _from_hub(config: TrainingConfig) -> Rows:
-    """Rows as the hub sends them. Whatever the libraries below raise, the remedy is the same."""
+    """Rows streamed from the hub. The remedy is the same for whatever the libraries below raise."""
     from datasets import load_dataset  # takes a second
 
     name, split = config.reddit_dataset, config.reddit_split
@@ -135,7 +135,7 @@ def _from_hub(config: TrainingConfig) -> Rows:
 
 
 def _with_fields(rows: Rows, fields: Fields) -> Rows:
-    """The rows; the first one shows whether there is what is needed."""
+    """The rows, after the first has shown that the needed columns exist."""
     for number, (where, origin, row) in enumerate(rows):
         if not number and isinstance(row, dict):
             _need(row, fields, where)
@@ -143,10 +143,10 @@ def _with_fields(rows: Rows, fields: Fields) -> Rows:
 
 
 def _need(columns: Iterable[str], fields: Fields, where: str) -> None:
-    """Raise ConfigError when there is no text, or not what `reddit_fields` names."""
+    """Raise ConfigError when the text, or a column that `reddit_fields` names, is missing."""
     for field, names in fields.items():
-        named = names != FIELDS[field]
-        if (named or field == "text") and not set(names) & set(columns):
+        is_configured = names != FIELDS[field]
+        if (is_configured or field == "text") and not set(names) & set(columns):
             what = f"no column {' or '.join(names)} for the {field} of a post, there are: {listed(columns)}"
             example = f"Say which one it is, for example reddit_fields={{{field}: {names[0]}}}"
             raise ConfigError(f"{where}: {what}. {example}. {REMEDY}")
@@ -156,7 +156,7 @@ def _flaw(row: Any, fields: Fields) -> str:
     if isinstance(row, BadRow):
         return str(row)
     if not isinstance(row, dict):
-        return f"this is no post but a {type(row).__name__}"
+        return f"this is not a post but a {type(row).__name__}"
     for field in ("text", "title"):
         value = _value(row, fields[field])
         if value is not None and not is_text(value):
@@ -165,7 +165,7 @@ def _flaw(row: Any, fields: Fields) -> str:
 
 
 def _value(row: dict[str, Any], names: tuple[str, ...]) -> Any:
-    """What the row has under the first of these names that holds something; None where none does."""
+    """The value of the first of these columns that is not blank; None when all are."""
     value = row.get(_name(row, names))
     return None if is_blank(value) else value
 

@@ -1,7 +1,7 @@
-"""Reddit: what people tell of themselves in posts, from a local file or a data set of the hub.
+"""Reddit: posts in which people tell of themselves, from a local file or a data set of the hub.
 
-Ada tells the post; its title is only quoted in Drew's question, because she did not say it to him. What
-belongs to Reddit and not to the telling (markup, links, edits) is taken off.
+The post is Ada's answer; its title appears only as a quotation in the question. Reddit's markup, links and
+edits are removed.
 """
 
 import re
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from html import unescape
 
 from trainer.config import TrainingConfig
-from trainer.data.rejections import Rejections
-from trainer.data.sample import Sample, told
+from trainer.data.sample import Sample, make_sample
+from trainer.data.source import Rejections
 from trainer.data.sources import posts
-from trainer.data.sources.rows import fingerprint, is_there
+from trainer.data.sources.rows import exists, fingerprint
 
 NAME = "reddit"
 REMEDY = posts.REMEDY
@@ -50,11 +50,11 @@ BY_SUBREDDIT = {
     **dict.fromkeys(("letsnotmeet", "creepyencounters"), _FRIGHT),
     **dict.fromkeys(("anxiety", "stress", "depression", "ptsd", "self", "casualconversation"), _WELL),
 }
-LONGEST_TITLE = 140  # characters; a longer one is a telling itself
+LONGEST_TITLE = 140  # characters; a longer one is a narrative itself
 
 FIRST_PERSON = {"i", "me", "my", "mine", "myself", "we", "us", "our", "ours", "ourselves", "im", "ive"}
 _WORD = re.compile(r"\w+")
-_GONE = re.compile(r"\W*(?:\[\s*(?:removed|deleted)\b[^\]\n]*\]\W*)?", re.IGNORECASE)
+_REMOVED = re.compile(r"\W*(?:\[\s*(?:removed|deleted)\b[^\]\n]*\]\W*)?", re.IGNORECASE)
 _NSFW = re.compile(r"\bnsfw\b", re.IGNORECASE)
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()]*(?:\([^()]*\)[^()]*)*\)")
 _ZERO_WIDTH = re.compile("[\u200b\u2060\ufeff]")
@@ -64,16 +64,16 @@ _LABEL = re.compile(
 )
 
 
-def found(config: TrainingConfig) -> bool:
-    """Whether there is a file; the hub is asked no sooner than when it is read."""
-    return config.reddit_path is None or is_there(config.reddit_path)
+def is_available(config: TrainingConfig) -> bool:
+    """Whether the file exists; a data set of the hub is checked only when it is read."""
+    return config.reddit_path is None or exists(config.reddit_path)
 
 
 def provenance(config: TrainingConfig) -> dict[str, object]:
-    """Which file it was, or which data set; its revision where the hub can tell it."""
+    """The file and its hash, or the data set, with its revision where the hub reports it."""
     if config.reddit_path:
         return fingerprint(config.reddit_path)
-    data_set = {"dataset": config.reddit_dataset, "split": config.reddit_split}
+    data_set: dict[str, object] = {"dataset": config.reddit_dataset, "split": config.reddit_split}
     revision = _revision(config.reddit_dataset)
     return data_set | ({"revision": revision} if revision else {})
 
@@ -83,22 +83,22 @@ def _revision(dataset: str) -> str | None:
 
     try:
         return HfApi().dataset_info(dataset, timeout=10).sha
-    except Exception:  # nothing that goes wrong here is worth a run
+    except Exception:  # the revision is informative: no failure here may end a run
         return None
 
 
-def read(config: TrainingConfig, drops: Rejections) -> Iterator[Sample]:
-    """Yield one sample a post. Raises ConfigError naming file and line, or data set, and the field."""
-    for post in posts.read(config, drops):
+def read_samples(config: TrainingConfig, rejections: Rejections) -> Iterator[Sample]:
+    """Yield one sample per post. Raises ConfigError that names file and line, or data set, and the field."""
+    for post in posts.read_posts(config, rejections):
         text = tidy(post.text)
-        if reason := _unfit(post, text, config.reddit_first_person):
-            drops.drop(reason)
+        if reason := _rejection(post, text, config.reddit_first_person):
+            rejections.add(reason)
         else:
-            yield told(NAME, post.origin, _askings(post), text)
+            yield make_sample(NAME, post.origin, _prompts(post), text)
 
 
 def tidy(text: str) -> str:
-    """A post without what belongs to Reddit: entities, links, zero-width marks, edits and summaries."""
+    """A post without Reddit's own: entities, links, zero-width marks, edits and summaries."""
     text = unescape(unescape(text))  # data dumps hold `&amp;#x200B;`
     text = _LINK.sub(r"\1", _ZERO_WIDTH.sub("", text))
     paragraphs = (line.strip() for line in text.splitlines() if not _AFTERTHOUGHT.match(line))
@@ -106,24 +106,24 @@ def tidy(text: str) -> str:
 
 
 def first_person(text: str) -> float:
-    """Share of the words that speak of the writer: I, I'm, me, my, we, our …"""
+    """The share of words in the first person: I, I'm, me, my, we, our …"""
     words = _WORD.findall(text.lower().replace("_", " "))
     return sum(map(FIRST_PERSON.__contains__, words)) / max(1, len(text.split()))
 
 
-def _unfit(post: posts.Post, text: str, least: float) -> str:
-    if _GONE.fullmatch(text):
+def _rejection(post: posts.Post, text: str, min_first_person: float) -> str:
+    if _REMOVED.fullmatch(text):
         return "removed or deleted"
     if post.nsfw or _NSFW.search(post.title):
         return "NSFW"
-    return "not first-person" if first_person(text) < least else ""
+    return "not first-person" if first_person(text) < min_first_person else ""
 
 
-def _askings(post: posts.Post) -> tuple[str, ...]:
-    """How Drew may ask for it: by its title, by where it was posted, or just so."""
+def _prompts(post: posts.Post) -> tuple[str, ...]:
+    """The ways to ask for it: by its title, by its subreddit, or without either."""
     title = _quotable(post.title)
-    askings = tuple(asking.format(title=title) for asking in BY_TITLE if title)
-    return askings + BY_SUBREDDIT.get(post.subreddit.lower().removeprefix("r/"), ()) + PLAIN
+    by_title = tuple(prompt.format(title=title) for prompt in BY_TITLE if title)
+    return by_title + BY_SUBREDDIT.get(post.subreddit.lower().removeprefix("r/"), ()) + PLAIN
 
 
 def _quotable(title: str) -> str:

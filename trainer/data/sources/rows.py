@@ -18,8 +18,8 @@ from typing import Any
 
 from services.errors import ConfigError
 from services.persona.manifest import file_sha256
-from trainer.data.rejections import Rejections
 from trainer.data.sample import is_utf8
+from trainer.data.source import Rejections
 
 LONGEST = 1 << 24  # bytes of a line or row: far beyond any telling, and less than a swallowed file
 PIECE = 1 << 20
@@ -45,7 +45,7 @@ class TornRow(BadRow):
     """It is not known where the row ends."""
 
 
-def is_there(path: Path) -> bool:
+def exists(path: Path) -> bool:
     """Whether anything stands at `path`; if it can't be looked at, reading it will say why."""
     try:
         return path.exists()
@@ -222,9 +222,9 @@ class Lines:
             return raw.decode(errors="surrogateescape")
 
 
-def json_rows(lines: Lines, drops: Rejections) -> Iterator[tuple[int, Any]]:
+def json_rows(lines: Lines, rejections: Rejections) -> Iterator[tuple[int, Any]]:
     """(line, value) of a JSONL file."""
-    return _rows(lines, lambda: _parsed(next(lines).rstrip("\r\n"), lines.begins), drops)
+    return _rows(lines, lambda: _parsed(next(lines).rstrip("\r\n"), lines.begins), rejections)
 
 
 class Table:
@@ -245,11 +245,11 @@ class Table:
             there_are = f"no column {column!r}, there are: {listed(self.columns)}"
             raise ConfigError(self.lines.said(BadRow(self.lines.begins, there_are)))
 
-    def rows(self, wanted: Iterable[str], drops: Rejections) -> Iterator[tuple[int, dict[str, str]]]:
+    def rows(self, wanted: Iterable[str], rejections: Rejections) -> Iterator[tuple[int, dict[str, str]]]:
         """(line at which it begins, row) with the wanted columns alone, where there are such."""
         places = {name: self.columns.index(name) for name in wanted if name in self.columns}
         reader = csv.reader(self.lines, delimiter=self.separator, strict=True)
-        for line, fields in _rows(self.lines, lambda: self._fields(reader), drops):
+        for line, fields in _rows(self.lines, lambda: self._fields(reader), rejections):
             yield line, {name: fields[place] for name, place in places.items()}
 
     def _header(self) -> str:
@@ -282,7 +282,7 @@ class Table:
         return fields
 
 
-def _rows(lines: Lines, take: Callable[[], Any], drops: Rejections) -> Iterator[tuple[int, Any]]:
+def _rows(lines: Lines, take: Callable[[], Any], rejections: Rejections) -> Iterator[tuple[int, Any]]:
     """(line at which it begins, row) for every row that `take` can make of the lines."""
     while True:
         lines.begin_row()
@@ -291,10 +291,10 @@ def _rows(lines: Lines, take: Callable[[], Any], drops: Rejections) -> Iterator[
         except StopIteration:
             return
         except BadRow as error:
-            drops.bad(lines.said(lines.flaw or error))
+            rejections.add_bad_row(lines.said(lines.flaw or error))
             continue
         if lines.flaw:
-            drops.bad(lines.said(lines.flaw))
+            rejections.add_bad_row(lines.said(lines.flaw))
         else:
             yield lines.begins, row
 
