@@ -29,7 +29,8 @@ from services.bench.synthetic_chunks import fill
 from services.diary.embedding.embedder import Embedder, open_embedder
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.index.engine import IndexEngine
-from services.diary.ledger.ledger import EntryFilter, Ledger
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.paging import EntryFilter
 from services.diary.recall.query import RecallQuery
 from services.diary.recall.recall import Recall
 from services.diary.settings import DiarySettings

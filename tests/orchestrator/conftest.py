@@ -10,7 +10,7 @@ import httpx
 import pytest
 import uvicorn
 from redis import Redis
-from voice import ADAPTER, StandInModel, Voice, WordsEmbedder, asking, open_state, until
+from voice import ADAPTER, FakeVllm, Voice, WordsEmbedder, asking, open_state, until
 
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.index.engine import IndexEngine
@@ -24,8 +24,8 @@ from services.orchestrator.settings import OrchestratorSettings
 
 
 @pytest.fixture
-def model() -> StandInModel:
-    return StandInModel()
+def model() -> FakeVllm:
+    return FakeVllm()
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def voice(
-    model: StandInModel,
+    model: FakeVllm,
     ledger: Ledger,
     index: IndexEngine,
     redis: Redis,

@@ -49,11 +49,11 @@ class UnsteadyIndex:
         self.away = away
         self.refuses = False
         self.leaves_at_upsert = False
-        self.asked_in_vain = 0
+        self.failed_checks = 0
 
     def check(self) -> None:
         if self.away:
-            self.asked_in_vain += 1
+            self.failed_checks += 1
             raise DiaryUnavailable("the index is away")
         self._index.check()
 

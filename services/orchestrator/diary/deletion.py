@@ -5,7 +5,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from services.diary.entry import IndexState
-from services.diary.ledger.ledger import EntryFilter
+from services.diary.ledger.paging import EntryFilter
 from services.errors import FieldError
 from services.orchestrator.dependencies import AppState, OwnerDep, StateDep
 from services.orchestrator.diary.entries import submit, written

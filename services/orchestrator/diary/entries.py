@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from services.diary.entry import Entry, IndexState
-from services.diary.jobs import job_id
+from services.diary.job_ids import job_id
 from services.errors import DiaryUnavailable, EntryConflict, FieldError
 from services.orchestrator.dependencies import AppState, OwnerDep, StateDep, may_write
 from services.orchestrator.diary.bodies import draft, draft_schema

@@ -6,7 +6,8 @@ from pydantic import BaseModel, Field
 
 from services.diary.conflicts import Conflict, Pair
 from services.diary.entry import Entry
-from services.diary.jobs import JobReport, job_id
+from services.diary.job_ids import job_id
+from services.diary.jobs import JobReport
 from services.diary.ledger.imports import ImportReport
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import uvicorn
-from voice import CHAT, HELLO, JSON, StandInModel, data_of, spoken, until
+from voice import CHAT, HELLO, JSON, FakeVllm, data_of, spoken, until
 
 from services.orchestrator.http.body import BodyLimits
 from services.orchestrator.http.protocol import ConnectionLimits
@@ -22,14 +22,14 @@ async def client(server: uvicorn.Server, port: int) -> AsyncIterator[httpx.Async
         yield client
 
 
-async def test_events_arrive_one_by_one(client, model: StandInModel):
-    model.pauses_s = 0.05
+async def test_events_arrive_one_by_one(client, model: FakeVllm):
+    model.chunk_delay_s = 0.05
     async with client.stream("POST", CHAT, json=STREAM) as answer:
         pieces = [piece async for piece in answer.aiter_raw()]
     assert len(pieces) >= len(model.chunks)
 
 
-async def test_events_are_passed_on_byte_for_byte(client, model: StandInModel):
+async def test_events_are_passed_on_byte_for_byte(client, model: FakeVllm):
     model.chunks = ["  zwei ", "\u20ac\u200b", "é", "."]
     async with client.stream("POST", CHAT, json=STREAM) as answer:
         raw = b"".join([piece async for piece in answer.aiter_raw()])
@@ -42,15 +42,15 @@ async def test_events_are_passed_on_byte_for_byte(client, model: StandInModel):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_disconnect_before_the_answer_ends_the_generation(client, model: StandInModel, stream: bool):
-    model.thinks_s = 60
+async def test_a_disconnect_before_the_answer_ends_the_generation(client, model: FakeVllm, stream: bool):
+    model.delay_s = 60
     with pytest.raises(httpx.ReadTimeout):
         await client.post(CHAT, json={**STREAM, "stream": stream}, timeout=0.5)
-    await until(lambda: model.asked and not model.running)
+    await until(lambda: model.requests and not model.running)
 
 
-async def test_a_disconnect_during_a_stream_ends_the_generation(client, server, model: StandInModel):
-    model.pauses_s = 30
+async def test_a_disconnect_during_a_stream_ends_the_generation(client, server, model: FakeVllm):
+    model.chunk_delay_s = 30
     async with client.stream("POST", CHAT, json=STREAM) as answer:
         await anext(answer.aiter_raw())
         assert model.running == 1
@@ -64,14 +64,14 @@ class TestKeepAlive:
         return {"STREAM_KEEP_ALIVE_S": 0.05}
 
     async def test_a_silent_stream_has_comments_that_clients_skip(self, client, model):
-        model.thinks_s = model.pauses_s = 0.3
+        model.delay_s = model.chunk_delay_s = 0.3
         text = (await client.post(CHAT, json=STREAM)).text
         assert text.count(": still here\n\n") >= 3
         texts = [chunk["choices"][0]["delta"]["content"] for chunk in data_of(text)]
         assert "".join(texts) == "It was Postscript."
 
     async def test_an_error_after_a_comment_is_an_error_event(self, client, model):
-        model.thinks_s, model.cut_after = 0.3, 0
+        model.delay_s, model.disconnect_after = 0.3, 0
         answer = await client.post(CHAT, json=STREAM)
         assert answer.status_code == 200
         assert data_of(answer.text)[-1]["error"]["code"] == "model_unavailable"
@@ -116,47 +116,47 @@ class TestDeadlines:
         }
 
     async def test_a_missing_first_token_is_a_504(self, client, model):
-        model.thinks_s = 30
+        model.delay_s = 30
         answer = await client.post(CHAT, json=STREAM)
         assert answer.status_code == 504
         assert "in time" in answer.json()["error"]["message"]
         await until(lambda: not model.running)
 
     async def test_silence_during_a_stream_ends_it_with_an_error(self, client, model):
-        model.pauses_s = 0.35  # less than the first token may take
+        model.chunk_delay_s = 0.35  # less than the first token may take
         answer = await client.post(CHAT, json=STREAM)
         assert data_of(answer.text)[0]["choices"][0]["delta"]["content"] == "It "
         assert data_of(answer.text)[-1]["error"]["code"] == "model_timeout"
 
     async def test_a_steady_stream_is_ended_at_the_deadline_of_the_complete_answer(self, client, model):
-        model.chunks, model.pauses_s = ["word "] * 1000, 0.01
+        model.chunks, model.chunk_delay_s = ["word "] * 1000, 0.01
         answer = await client.post(CHAT, json=STREAM)
         assert data_of(answer.text)[-1]["error"]["code"] == "model_timeout"
 
     async def test_a_non_streamed_answer_has_the_deadline_of_a_complete_one(self, client, model):
-        model.thinks_s = 0.6
+        model.delay_s = 0.6
         assert (await client.post(CHAT, json={**STREAM, "stream": False})).status_code == 200
-        model.thinks_s = 30
+        model.delay_s = 30
         assert (await client.post(CHAT, json={**STREAM, "stream": False})).status_code == 504
 
 
 class TestRetries:
     async def test_a_request_without_a_first_byte_is_sent_again(self, client, model):
-        model.down_for = 2
+        model.aborts = 2
         answer = await client.post(CHAT, json=STREAM)
         assert answer.status_code == 200
-        assert len(model.asked) == 1
+        assert len(model.requests) == 1
 
     async def test_a_request_is_not_sent_again_for_ever(self, client, model):
-        model.down_for = 3
+        model.aborts = 3
         assert (await client.post(CHAT, json=STREAM)).status_code == 503
-        assert not model.asked
+        assert not model.requests
 
     async def test_a_request_is_never_sent_again_after_the_first_byte(self, client, model):
-        model.cut_after = 1
+        model.disconnect_after = 1
         text = (await client.post(CHAT, json=STREAM)).text
         assert "error" in data_of(text)[-1]
-        assert len(model.asked) == 1
+        assert len(model.requests) == 1
 
 
 class TestABusyModel:
@@ -165,7 +165,7 @@ class TestABusyModel:
         return {"MODEL_MAX_RUNNING": 1, "MODEL_MAX_WAITING": 1}
 
     async def test_a_full_queue_is_a_429_with_a_time_to_retry(self, client, model):
-        model.thinks_s = 0.5
+        model.delay_s = 0.5
         answers = await asyncio.gather(*(client.post(CHAT, json=STREAM) for _ in range(3)))
         assert sorted(answer.status_code for answer in answers) == [200, 200, 429]
         rejected = next(answer for answer in answers if answer.status_code == 429)
@@ -175,14 +175,14 @@ class TestABusyModel:
 
 class TestABrokenModel:
     async def test_it_gets_no_requests_until_readyz_has_reached_it(self, client, model):
-        model.down = True
+        model.is_down = True
         for _ in range(5):
             assert (await client.post(CHAT, json=STREAM)).status_code == 503
-        model.down = False
+        model.is_down = False
         rejected = await client.post(CHAT, json=STREAM)
         assert rejected.status_code == 503
         assert int(rejected.headers["Retry-After"]) >= 1
-        assert not model.asked
+        assert not model.requests
         assert (await client.get("/readyz")).status_code == 200
         assert (await client.post(CHAT, json=STREAM)).status_code == 200
 
@@ -200,14 +200,14 @@ class TestALongAnswer:
 
     @pytest.mark.parametrize("stream", [True, False])
     async def test_deadlines_do_not_open_the_breaker_while_vllm_answers(self, client, model, stream: bool):
-        model.thinks_s = 30
+        model.delay_s = 30
         for _ in range(6):
             assert (await client.post(CHAT, json={**STREAM, "stream": stream})).status_code == 504
-        model.thinks_s = 0
+        model.delay_s = 0
         assert (await client.post(CHAT, json=STREAM)).status_code == 200
 
     async def test_deadlines_open_the_breaker_when_vllm_answers_nothing(self, client, model):
-        model.thinks_s, model.down = 0, False
+        model.delay_s, model.is_down = 0, False
         model.hangs = True
         for _ in range(5):
             assert (await client.post(CHAT, json=STREAM)).status_code == 504
@@ -227,7 +227,7 @@ class TestShutdown:
         return {"DRAIN_S": 2}
 
     async def test_a_running_stream_is_completed_and_new_requests_are_refused(self, client, server, model):
-        model.pauses_s = 0.3
+        model.chunk_delay_s = 0.3
         stream = asyncio.create_task(client.post(CHAT, json=STREAM))
         await until(lambda: model.running)
         server.should_exit = True
@@ -237,7 +237,7 @@ class TestShutdown:
         assert (await stream).text.endswith("data: [DONE]\n\n")
 
     async def test_a_stream_that_takes_too_long_ends_with_an_error_event(self, client, server, model):
-        model.pauses_s = 20
+        model.chunk_delay_s = 20
         stream = asyncio.create_task(client.post(CHAT, json=STREAM))
         await until(lambda: model.running)
         await asyncio.sleep(0.1)
