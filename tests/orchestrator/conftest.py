@@ -13,7 +13,7 @@ from redis import Redis
 from voice import ADAPTER, FakeVllm, Voice, WordsEmbedder, asking, open_state, until
 
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.local_time import Clock, utc_now
 from services.orchestrator.app import create_app, server_config
