@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from services.diary.dates import check_iso_date as check_iso_date
 from services.diary.dates import parse_date
 
 MAX_BYTES = 32 * 1024  # of an entry's text in UTF-8

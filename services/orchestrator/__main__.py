@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from services import logs, tracing
 from services.diary.embedding.embedder import open_embedder
 from services.diary.index.qdrant.index import QdrantIndex
-from services.diary.jobs import queue_connection
+from services.diary.job_queue import queue_connection
 from services.diary.ledger.ledger import Ledger
 from services.orchestrator.app import Opener, serve
 from services.orchestrator.dependencies import AppState, build_concurrency_limiter, build_state, check_keys

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from services.api_keys import LOCAL
-from services.diary.ledger.ledger import EntryFilter
+from services.diary.ledger.paging import EntryFilter
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.orchestrator.dependencies import AppState, StateDep
 from services.orchestrator.http.disclosure import served_disclosure

@@ -27,8 +27,8 @@ from services.diary.job_ids import (
     parse_job_id,
     reflection_job_id,
 )
-from services.diary.job_queue import QUEUE_NAME, JobQueue, diary_queue
-from services.diary.jobs import INDEX_ENTRY, INDEX_IMPORT, REFLECT, REINDEX, Jobs, queue_connection
+from services.diary.job_queue import QUEUE_NAME, JobQueue, diary_queue, queue_connection
+from services.diary.jobs import INDEX_ENTRY, INDEX_IMPORT, REFLECT, REINDEX, Jobs
 from services.diary.ledger.ledger import Ledger
 from services.errors import DiaryUnavailable, EntryConflict, NotFound
 from services.worker import tasks

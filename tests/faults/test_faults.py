@@ -28,7 +28,8 @@ from services.diary.entry import IndexState
 from services.diary.index.qdrant.index import QdrantIndex
 from services.diary.index.verification import verify
 from services.diary.job_queue import JobQueue
-from services.diary.ledger.ledger import EntryFilter, Ledger
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.paging import EntryFilter
 
 pytestmark = pytest.mark.faults
 ENTRIES = 2000

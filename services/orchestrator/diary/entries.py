@@ -12,8 +12,8 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field, ValidationError
 
 from services.diary.entry import Entry, EntryDraft, IndexState
-from services.diary.jobs import job_id
-from services.diary.ledger.ledger import EntryFilter
+from services.diary.job_ids import job_id
+from services.diary.ledger.paging import EntryFilter
 from services.diary.transfer.row import rejection
 from services.errors import DiaryUnavailable, EntryConflict, FieldError
 from services.orchestrator.dependencies import AppState, OwnerDep, StateDep, may_write

@@ -6,7 +6,8 @@ from pydantic import BaseModel, Field
 
 from services.diary.conflicts import Conflict, Pair
 from services.diary.entry import Entry
-from services.diary.jobs import JobReport, job_id
+from services.diary.job_ids import job_id
+from services.diary.jobs import JobReport
 from services.diary.ledger.imports import ImportReport
 
 
@@ -63,7 +64,7 @@ class Erasure(BaseModel):
 
     complete: bool
     pending: list[Literal["index", "ledger"]] = Field(
-        description="`index`: the job is not done; `ledger`: the file has yet to be rewritten. Repeat the request"
+        description="`index`: the job is not done; `ledger`: the file has yet to be rewritten. Ask again later"
     )
 
 

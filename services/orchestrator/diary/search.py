@@ -7,8 +7,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from services.diary.dates import iso_day
-from services.diary.entry import check_iso_date
+from services.diary.dates import check_iso_date, iso_day
 from services.diary.recall.cancellation import Cancellation
 from services.diary.recall.query import RecallQuery
 from services.diary.recall.recall import RecalledEntry

@@ -16,8 +16,7 @@ from postgresql_server import PostgresqlServer
 from sqlalchemy import Connection, event
 
 from services.diary.entry import EntryDraft
-from services.diary.ledger import ledger as ledger_module
-from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.ledger import Ledger, LedgerOptions
 from services.diary.ledger.paging import EntryFilter
 from services.errors import ConfigError, DiaryUnavailable, LedgerFull
 
@@ -192,11 +191,10 @@ class TestReadersAndWriters:
             assert len({one.result().id for one in waiting}) == 40
 
 
-class TestFullDisk:
-    @pytest.fixture(autouse=True)
-    def small_disks_will_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ledger_module, "MIN_FREE_BYTES", 0)
+SMALL_DISK = LedgerOptions(min_free_bytes=0)
 
+
+class TestFullDisk:
     def test_a_database_that_may_not_grow_refuses_by_name_and_keeps_all_it_accepted(self, ledger: Ledger):
         with bounded(ledger):
             ids = fill(ledger, "x" * 20_000)
@@ -215,7 +213,10 @@ class TestFullDisk:
         assert hers.add_rows(imported, [draft("a")]).accepted == 1
 
     def test_a_full_disk_keeps_all_that_was_accepted_and_takes_more_when_there_is_room(self, tmp_path: Path):
-        with small_disk(tmp_path / "disk", "2m") as disk, Ledger(f"sqlite:///{disk}/l.sqlite3") as ledger:
+        with (
+            small_disk(tmp_path / "disk", "2m") as disk,
+            Ledger(f"sqlite:///{disk}/l.sqlite3", SMALL_DISK) as ledger,
+        ):
             ids = fill(ledger, "x" * 20_000)
             assert len(ids) > 10
             hers = ledger.for_owner("ada")
@@ -231,7 +232,10 @@ class TestFullDisk:
 
     def test_a_log_that_finds_no_room_for_its_index_is_a_full_disk_too(self, tmp_path: Path):
         """SQLite calls it an I/O error: 4062 pages fill the log's first index, and the next has no room."""
-        with small_disk(tmp_path / "disk", "64m") as disk, Ledger(f"sqlite:///{disk}/l.sqlite3") as ledger:
+        with (
+            small_disk(tmp_path / "disk", "64m") as disk,
+            Ledger(f"sqlite:///{disk}/l.sqlite3", SMALL_DISK) as ledger,
+        ):
             reader = sqlite3.connect(disk / "l.sqlite3", isolation_level=None)
             reader.execute("BEGIN")
             reader.execute("SELECT * FROM entries").fetchall()  # so that the log can't begin anew

@@ -19,8 +19,9 @@ from services.diary.index.embedded.index import EdgeIndex
 from services.diary.index.indexing import build_chunks
 from services.diary.index.types import EntryKey
 from services.diary.index.verification import verify
-from services.diary.ledger.ledger import EntryFilter, Ledger
+from services.diary.ledger.ledger import Ledger, LedgerOptions
 from services.diary.ledger.owner_ledger import OwnerLedger
+from services.diary.ledger.paging import EntryFilter
 from services.diary.reflection.conversations import Conversations
 from services.diary.reflection.reflections import Reflections
 
@@ -98,10 +99,9 @@ def test_a_reader_of_before_delays_it_and_it_is_finished_later(tmp_path: Path, l
     assert left(tmp_path, [SECRET]) == {}
 
 
-def test_a_large_file_is_left_to_the_worker_and_survives_a_crash(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("services.diary.ledger.owner_ledger.REWRITTEN_AT_ONCE", 0)
+def test_a_large_file_is_left_to_the_worker_and_survives_a_crash(tmp_path: Path):
     url = f"sqlite:///{tmp_path}/ledger.sqlite3"
-    ledger = Ledger(url)
+    ledger = Ledger(url, LedgerOptions(purge_rewrite_bytes=0))
     entry = ledger.for_owner(OWNER).add(EntryDraft(text=SECRET))
     ledger.for_owner(OWNER).remove(entry.id, purge=True)
     assert not ledger.for_owner(OWNER).is_erased(entry.id)

@@ -15,8 +15,7 @@ import pytest
 from sqlalchemy import select, update
 
 from services.diary.entry import Entry, EntryDraft, IndexState, Source
-from services.diary.ledger import ledger as ledger_module
-from services.diary.ledger.ledger import BACKOFF_S, Ledger
+from services.diary.ledger.ledger import Ledger, LedgerOptions
 from services.diary.ledger.paging import EntryFilter
 from services.diary.ledger.tables import conversations, entries, idempotency_keys, utc_timestamp
 from services.errors import ConfigError, NotFound
@@ -128,7 +127,7 @@ class TestWhatWaitsForTheIndex:
 class TestAttempts:
     def test_an_entry_is_put_off_five_times_ever_longer_and_has_failed_the_sixth(self, ledger: Ledger):
         entry = ledger.for_owner("ada").add(draft())
-        for attempt, seconds in enumerate(BACKOFF_S, 1):
+        for attempt, seconds in enumerate(LedgerOptions().index_backoff_s, 1):
             began = datetime.now(UTC)
             assert ledger.defer(entry, f"ValueError: {attempt}") == IndexState.QUEUED
             assert ledger.due(10) == []
@@ -243,12 +242,9 @@ class TestTheDatabase:
                 ledger.current("ada", entry_id)
 
 
-def test_a_nearly_full_disk_is_refused_before_anything_is_accepted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(ledger_module, "MIN_FREE_BYTES", 2**60)
+def test_a_nearly_full_disk_is_refused_before_anything_is_accepted(tmp_path: Path):
     with pytest.raises(ConfigError, match=f"{tmp_path} has less than .* free"):
-        Ledger(f"sqlite:///{tmp_path}/ledger.sqlite3")
+        Ledger(f"sqlite:///{tmp_path}/ledger.sqlite3", LedgerOptions(min_free_bytes=2**60))
     assert not list(tmp_path.iterdir())
 
 

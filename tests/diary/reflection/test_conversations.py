@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from services.diary.ledger.ledger import Ledger
-from services.diary.reflection import conversations as conversations_module
+from services.diary.ledger.ledger import Ledger, LedgerOptions
 from services.diary.reflection.conversations import Conversation, Conversations, continued_by
 from services.diary.reflection.reflections import Reflections
 
@@ -198,7 +197,7 @@ class TestTheLedgersPart:
         assert log.text.count("is damaged") == 1
 
     def test_what_was_reflected_on_is_erased_when_it_will_not_go_on(
-        self, conversations: Conversations, monkeypatch: pytest.MonkeyPatch
+        self, conversations: Conversations, ledger_url: str
     ):
         conversations.record(OWNER, talk("Not yet", "reflected on"))
         conversations.record(OWNER, LONG[:2])
@@ -208,8 +207,8 @@ class TestTheLedgersPart:
         there = conversations.idle(0, 10)[1]
         assert (len(there.turns), there.written) == (4, 2)
         conversations.reflect(there, 2)
-        with monkeypatch.context() as later:
-            later.setattr(conversations_module, "KEPT", timedelta(seconds=-1))
-            conversations.delete_old()
+        expired = LedgerOptions(conversation_retention=timedelta(seconds=-1))
+        with Ledger(ledger_url, expired) as later:
+            Conversations(later).delete_old()
         conversations.record(OWNER, LONG[:6])
         assert [(len(one.turns), one.written) for one in conversations.idle(0, 10)] == [(2, 0), (6, 0)]

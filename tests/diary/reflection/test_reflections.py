@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from services.diary.entry import EntryDraft
-from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.ledger import Ledger, LedgerOptions
 from services.diary.reflection.reflections import (
-    BACKOFF_S,
     DONE,
     FAILED,
     QUEUED,
@@ -101,13 +100,14 @@ class TestTheLedgersPart:
         assert reflections.retry(OWNER, there.id).state == DONE
 
     def test_it_is_tried_again_later_and_fails_for_good_after_the_last_time(self, reflections: Reflections):
+        retries = len(LedgerOptions().reflection_backoff_s)
         there = reflections.add(OWNER, HELLO, 4, REQUEST, "2026-11-22")
         states = []
-        for _ in range(len(BACKOFF_S) + 1):
+        for _ in range(retries + 1):
             states.append(reflections.defer(there, "the model server is away"))
             assert reflections.due(10) == []
             there = reflections.get(OWNER, there.id)
-        assert states == [QUEUED] * len(BACKOFF_S) + [FAILED]
+        assert states == [QUEUED] * retries + [FAILED]
         assert (there.state, there.reason) == (FAILED, "the model server is away")
         assert reflections.with_state(OWNER, FAILED) == [there]
 

@@ -9,8 +9,9 @@ import json
 import pytest
 
 from services.diary.entry import EntryDraft
-from services.diary.ledger.ledger import EntryFilter, Ledger
+from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.owner_ledger import OwnerLedger
+from services.diary.ledger.paging import EntryFilter
 from services.diary.transfer.formats import Format
 from services.diary.transfer.importer import import_file
 from services.errors import DiaryUnavailable, EntryConflict, EntryRejected, NotFound

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from voice import ENTRIES, JSON, Voice, asking, error_of
 
-from services.diary.jobs import Jobs, queue_connection
+from services.diary.job_queue import queue_connection
+from services.diary.jobs import Jobs
 from services.diary.ledger.owner_ledger import OwnerLedger
 from services.errors import DiaryUnavailable, LedgerFull
 from services.orchestrator.dependencies import AppState

@@ -16,7 +16,8 @@ from redis import Redis
 from voice import ENTRIES, Voice, error_of, until
 
 from services.diary.job_queue import diary_queue
-from services.diary.ledger.ledger import EntryFilter, Ledger
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.paging import EntryFilter
 from services.diary.transfer.importer import MAX_REJECTS
 
 IMPORT = "/v1/diary/import"

@@ -13,7 +13,6 @@ from redis import Redis
 from voice import CHAT, PERSONA, Voice, asking, error_of
 
 from services.diary.job_queue import diary_queue
-from services.diary.reflection import reflections
 from services.diary.reflection.conversations import Conversations
 from services.diary.reflection.reflections import Reflection, Reflections
 from services.orchestrator.reflection.idle_reflection import reflect_on_quiet
@@ -105,7 +104,7 @@ class TestAsked:
         assert 1000 < len(only) < 4000
 
     async def test_while_the_model_is_away_its_tokens_are_estimated(self, voice: Voice):
-        voice.model.down = True
+        voice.model.is_down = True
         assert (await voice.client.post(REFLECT, json={"messages": TALK})).status_code == 202
         assert shown(due(voice)[0]) == [turn["content"] for turn in TALK]
 
@@ -195,12 +194,12 @@ class TestByHerself:
         assert await self.hour_later(voice) == 0
 
     async def test_one_that_failed_is_not_kept(self, voice: Voice):
-        voice.model.down = True
+        voice.model.is_down = True
         await voice.client.post(CHAT, json={"messages": TALK[:1]})
         assert await self.hour_later(voice) == 0
 
     async def test_one_that_was_cut_in_the_middle_is_not_kept(self, voice: Voice):
-        voice.model.cut_after = 1
+        voice.model.disconnect_after = 1
         await voice.client.post(CHAT, json={"messages": TALK[:1], "stream": True})
         assert await self.hour_later(voice) == 0
 
@@ -258,7 +257,7 @@ class TestWhenItFails:
     @pytest.fixture
     async def bad(self, voice: Voice, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
         """The oldest of two chats; building its request raises."""
-        monkeypatch.setattr(reflections, "BACKOFF_S", (0,) * 5)
+        voice.ledger.options = replace(voice.ledger.options, reflection_backoff_s=(0,) * 5)
         talk = await chat(voice, "The heron raises.")
         await chat(voice, "It rained.")
         count = voice.state.token_counter.count
