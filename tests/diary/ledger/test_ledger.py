@@ -191,8 +191,8 @@ class TestTransactions:
             connection.execute(conversations.insert().values(**row, id="lost", reflected=False))
             _ = 1 / 0
         with ledger.reading() as connection:
-            (row,) = connection.execute(select(conversations)).all()
-        assert (row.id, row.messages, row.reflected) == ("kept", row["messages"], False)
+            (stored,) = connection.execute(select(conversations)).all()
+        assert (stored.id, stored.messages, stored.reflected) == ("kept", row["messages"], False)
 
     def test_a_reading_transaction_sees_one_moment(self, ledger: Ledger):
         entry = ledger.for_owner("ada").add(draft("a", id="e"))
