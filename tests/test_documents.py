@@ -202,7 +202,7 @@ def test_a_walk_through_the_code_is_short_and_names_files_that_exist(walk: str, 
 def test_the_architecture_names_the_layers_that_import_linter_checks():
     for contract in PYPROJECT["tool"]["importlinter"]["contracts"]:
         for package in contract.get("containers", []):
-            line = f"- `{package}`: {' → '.join(contract['layers'])}"
+            line = f"- `{package}`: `{' → '.join(contract['layers'])}`"
             assert line in ARCHITECTURE.read_text(), f"{ARCHITECTURE.name} does not have the line: {line}"
 
 

@@ -29,7 +29,8 @@ from sqlalchemy import (
 from services.diary.embedding.embedder import Embedder
 from services.diary.entry import Entry
 from services.diary.index.chunking import chunks, spans
-from services.diary.index.types import DENSE, Hit, IndexEngine, IndexQuery, SparseVector
+from services.diary.index.engine import SearchIndex
+from services.diary.index.types import DENSE, Hit, IndexQuery, SparseVector
 from services.diary.ledger.database import insert_new
 from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.tables import conflicts, entries, utc_timestamp
@@ -117,7 +118,7 @@ def chunk_ordinals(passages: Sequence[str], text: str) -> frozenset[int]:
 class OwnerConflicts:
     """The conflicts of one owner's diary. Every method raises DiaryUnavailable."""
 
-    def __init__(self, ledger: Ledger, embedder: Embedder, index: IndexEngine, owner: str) -> None:
+    def __init__(self, ledger: Ledger, embedder: Embedder, index: SearchIndex, owner: str) -> None:
         self._ledger = ledger
         self._embedder = embedder
         self._index = index.for_owner(owner)

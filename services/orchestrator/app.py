@@ -94,7 +94,7 @@ def create_app(
 
     app = _Ada(
         title="Ada",
-        version="0.1.0",
+        version="0.2.0",
         description=DISCLOSURE,  # http/openapi.py writes the served persona's
         lifespan=lifespan,
         docs_url=None,  # the framework's own pages load their scripts from the internet

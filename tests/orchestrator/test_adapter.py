@@ -14,11 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 from redis import Redis
-from voice import CHAT, HELLO, MANIFEST, TEMPLATE, StandInModel, asking, open_state
+from voice import CHAT, HELLO, MANIFEST, TEMPLATE, FakeVllm, asking, open_state
 
 import services.orchestrator.settings as voice_settings
 from services.api_keys import add_key
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.errors import ConfigError
 from services.orchestrator.adapter import AdapterLoader
@@ -182,7 +182,7 @@ async def client(
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
-        async with open_state(StandInModel(), settings, ledger, redis, index) as state:
+        async with open_state(FakeVllm(), settings, ledger, redis, index) as state:
             yield state
 
     async with asking(opened) as client:

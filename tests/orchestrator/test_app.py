@@ -13,7 +13,7 @@ async def test_readyz_names_each_dependency(client, model):
     ready = await client.get("/readyz")
     assert ready.status_code == 200
     assert set(ready.json()["checks"].values()) == {"ok"}
-    model.down = True
+    model.is_down = True
     not_ready = await client.get("/readyz")
     assert not_ready.status_code == 503
     assert "can't be reached" in not_ready.json()["checks"]["model"]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from worker_process import FakeEmbedder
 
 from services.diary.entry import EntryDraft, IndexState
-from services.diary.index.types import EntryKey, UnavailableIndex
+from services.diary.index.engine import UnavailableIndex
+from services.diary.index.types import EntryKey
 from services.errors import DiaryUnavailable
 
 

@@ -56,7 +56,7 @@ def test_one_that_fails_says_why_leaves_the_old_index_and_can_be_retried(harness
     harness.jobs.submit_reindex()
     with harness.running():
         with monkeypatch.context() as patch:
-            patch.setattr(harness.index, "twin", full)
+            patch.setattr(harness.index, "shadow", full)
             until(lambda: harness.jobs.report("ada", REINDEX_ID).status == "failed")
         assert harness.jobs.report("ada", REINDEX_ID).reason == "the disk is full"
         assert harness.index.path == path

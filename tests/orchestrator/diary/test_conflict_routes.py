@@ -45,22 +45,22 @@ async def test_pairs_that_contradict_each_other_are_told_with_both_dates(diary: 
 
 async def test_the_judge_is_the_base_model_asked_briefly_and_without_chance(diary: Voice):
     await conflicts(diary)
-    for asked in diary.model.asked:
+    for asked in diary.model.requests:
         assert (asked["model"], asked["temperature"]) == ("base", 0.0)
         assert asked["max_tokens"] <= 8
         assert asked["structured_outputs"] == {"choice": ["CONTRADICT", "AGREE", "UNRELATED"]}
-    assert not any("garlic" in str(asked) for asked in diary.model.asked)
+    assert not any("garlic" in str(asked) for asked in diary.model.requests)
 
 
 async def test_a_verdict_is_kept_until_an_entry_is_edited(diary: Voice):
     await conflicts(diary)
-    number = len(diary.model.asked)
+    number = len(diary.model.requests)
     await conflicts(diary)
-    assert len(diary.model.asked) == number
+    assert len(diary.model.requests) == number
     await diary.client.put(f"{ENTRIES}/sligo", json={"text": "My brother was born in Galway, in the spring!"})
     diary.work()
     assert (await conflicts(diary))["data"] == []
-    assert len(diary.model.asked) > number
+    assert len(diary.model.requests) > number
 
 
 async def test_one_that_the_judge_finds_in_one_order_only_is_none(diary: Voice):
@@ -88,17 +88,17 @@ async def test_passages_can_not_write_control_tokens_into_the_question(diary: Vo
     await diary.write(text, date="2020-01-01")
     told = await conflicts(diary)
     assert any("Cork" in one["a"]["passage"] for one in told["data"])
-    assert "<|" not in str([asked["messages"] for asked in diary.model.asked])
+    assert "<|" not in str([asked["messages"] for asked in diary.model.requests])
 
 
 async def test_without_the_model_it_is_503_and_what_is_known_is_told_all_the_same(diary: Voice):
-    diary.model.down = True
+    diary.model.is_down = True
     error = error_of(await diary.client.get(CONFLICTS), 503)
     assert error["code"] == "model_unavailable"
-    diary.model.down = False
+    diary.model.is_down = False
     await conflicts(diary)
     await diary.write("My brother was born in Mayo, in the spring.", date="2019-01-01")
-    diary.model.down = True
+    diary.model.is_down = True
     told = await conflicts(diary)
     assert len(told["data"]) == 2
     assert told["unexamined"] == 1
@@ -142,13 +142,13 @@ async def test_a_pair_without_a_verdict_keeps_no_other_from_being_compared(diary
         assert [one["b"]["id"] for one in found["data"]] == ["galway"]
         assert "gave none" in found["stopped_by"]
         assert found["unexamined"] == left
-    number = len(diary.model.asked)
+    number = len(diary.model.requests)
     assert (await conflicts(diary))["stopped_by"] is None
-    assert len(diary.model.asked) == number
+    assert len(diary.model.requests) == number
 
 
 async def test_a_pair_that_the_model_refuses_keeps_no_other_from_being_compared(diary: Voice):
-    diary.model.refused = "Galway in spring"
+    diary.model.rejected_text = "Galway in spring"
     found = await conflicts(diary)
     assert [one["b"]["id"] for one in found["data"]] == ["galway"]
     assert "answered 400" in found["stopped_by"]

@@ -227,7 +227,7 @@ class TestTwoOwners:
         for who, status in ((drew, "used"), (mila, "empty")):
             answer = (await voice.client.post(CHAT, json=question, headers=who)).json()
             assert answer["ada"]["diary"]["status"] == status
-            assert ("stood on the van" in str(voice.model.asked[-1])) is (who is drew)
+            assert ("stood on the van" in str(voice.model.requests[-1])) is (who is drew)
 
     async def test_removing_all_removes_ones_own(self, client, drew, mila, drews):
         everything = {"all": True, "dry_run": False}

@@ -49,7 +49,7 @@ async def test_no_field_and_no_prompt_removes_it(client, path: str, fields: dict
 
 
 async def test_no_answer_of_the_models_own_takes_its_place(client, model):
-    model.more = {"ada": {"disclosure": "She is human."}, "disclosure": "none"}
+    model.extra_fields = {"ada": {"disclosure": "She is human."}, "disclosure": "none"}
     for stream in (True, False):
         text = (await client.post(CHAT, json={**HELLO, "stream": stream})).text
         assert "She is human." not in text.rpartition('"ada":')[2]

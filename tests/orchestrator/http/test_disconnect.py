@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from voice import ADAPTER, CHAT, StandInModel, asking, open_state, until
+from voice import ADAPTER, CHAT, FakeVllm, asking, open_state, until
 
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.diary.recall.cancellation import Cancellation
 from services.diary.recall.query import RecallQuery
@@ -53,7 +53,7 @@ def recall() -> Iterator[EndlessRecall]:
 
 @pytest.fixture
 async def client(
-    model: StandInModel, ledger: Ledger, index: IndexEngine, redis, recall: EndlessRecall
+    model: FakeVllm, ledger: Ledger, index: IndexEngine, redis, recall: EndlessRecall
 ) -> AsyncIterator[httpx.AsyncClient]:
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
@@ -85,7 +85,7 @@ async def test_it_ends_when_the_client_goes_away(client, recall: EndlessRecall, 
 
 
 async def test_it_ends_when_the_deadline_is_over(
-    model: StandInModel, ledger: Ledger, index: IndexEngine, redis, recall: EndlessRecall
+    model: FakeVllm, ledger: Ledger, index: IndexEngine, redis, recall: EndlessRecall
 ):
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:

@@ -64,7 +64,7 @@ async def test_what_can_not_be_read_is_400_and_says_what_is_wrong(client, model,
         assert error["param"] == param, name
         assert error["type"] == "invalid_request_error"
         assert error["code"] == "invalid_value"
-    assert not model.asked
+    assert not model.requests
     assert (await client.get(ENTRIES)).json()["data"] == []
 
 
@@ -81,7 +81,7 @@ async def test_too_large_a_number_and_too_deep_a_field_are_400_by_name(client, m
             error = error_of(await client.request(method, path, content=body, headers=JSON), 400)
             assert (error["param"], error["code"]) == (param, "invalid_value")
             assert ("100 levels" if param == "zz" else "too large") in error["message"]
-    assert not model.asked
+    assert not model.requests
     assert (await client.get(ENTRIES)).json()["data"] == []
 
 
@@ -194,7 +194,7 @@ class TestFields:
         for path in (CHAT, "/v1/diary/reflect"):
             answer = await client.post(path, json=body)
             assert error_of(answer, 400 if path == CHAT else 422)["param"] == "messages"
-        assert not model.asked
+        assert not model.requests
 
     @pytest.mark.parametrize(
         ("path", "fields", "param"),

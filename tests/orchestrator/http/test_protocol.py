@@ -144,7 +144,7 @@ class TestMemory:
         assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 60
 
     async def test_requests_behind_a_running_one_wait_unread_and_all_are_answered(self, server, port, model):
-        model.thinks_s, number, most = 0.3, 3_000, [0, 0]
+        model.delay_s, number, most = 0.3, 3_000, [0, 0]
         asked = asyncio.create_task(
             spoken(port, chat() + request("/healthz", method="GET") * number + last("/healthz"))
         )
@@ -176,13 +176,13 @@ class TestHeadsAndTrailers:
     async def test_a_head_without_an_end_behind_a_stream_is_refused_when_the_stream_is_over(
         self, server, port, model
     ):
-        model.pauses_s = 0.05
+        model.chunk_delay_s = 0.05
         answers = await spoken(port, chat(stream=True) + b"GET / HTTP/1.1\r\nX-Long: " + b"a" * 2 * MIB)
         assert statuses(answers) == [200, 431]
         assert answers.index(b"data: [DONE]") < answers.index(b"HTTP/1.1 431")
 
     async def test_nonsense_behind_a_stream_does_not_get_into_it(self, server, port, model):
-        model.pauses_s = 0.05
+        model.chunk_delay_s = 0.05
         answers = await spoken(port, chat(stream=True) + b"nonsense\r\n\r\n")
         assert statuses(answers) == [200, 400]
         assert answers.index(b"data: [DONE]") < answers.index(b"HTTP/1.1 400")
@@ -207,13 +207,13 @@ class TestHeadsAndTrailers:
 
 
 async def test_who_goes_away_ends_what_runs_though_another_request_waits_behind(server, port, model):
-    model.thinks_s = 30
+    model.delay_s = 30
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(chat() + chat())
     await until(lambda: model.running)
     writer.close()
     await until(lambda: not model.running)
-    assert len(model.asked) == 1
+    assert len(model.requests) == 1
 
 
 class TestOtherProtocols:

@@ -52,7 +52,7 @@ async def test_a_stream_is_told_at_its_end(voice: Voice, log):
 
 @pytest.mark.parametrize(("stream", "status"), [(False, 499), (True, 200)])
 async def test_a_client_who_went_away_is_told(voice: Voice, log, stream: bool, status: int):
-    voice.model.pauses_s, voice.model.thinks_s = (5, 0) if stream else (0, 5)
+    voice.model.chunk_delay_s, voice.model.delay_s = (5, 0) if stream else (0, 5)
     body = json.dumps({**HELLO, "stream": stream}).encode()
     said, sent = iter([{"type": "http.request", "body": body}]), []
 
@@ -128,7 +128,7 @@ async def test_a_crash_is_told_with_its_place_and_its_request(voice: Voice, log)
 
 async def test_a_probe_is_heard_at_debug_alone_while_all_is_well(voice: Voice, log):
     await voice.client.get("/healthz")
-    voice.model.down = True
+    voice.model.is_down = True
     await voice.client.get("/readyz")
     told = [(line["route"], line["status"], line["level"]) for line in log.lines(ACCESS)]
     assert told == [("/healthz", 200, "DEBUG"), ("/readyz", 503, "INFO")]
@@ -158,7 +158,7 @@ class TestNoWordIsLogged:
         for stream in (False, True):
             answer = await voice.client.post(CHAT, json={**asked, "stream": stream})
             assert answer.status_code == 200
-        assert MARKER in json.dumps(voice.model.asked)
+        assert MARKER in json.dumps(voice.model.requests)
         prompt = {"model": "ada", "prompt": MARKER}
         assert (await voice.client.post("/v1/completions", json=prompt)).status_code < 500
         assert (await voice.client.post("/v1/responses", json={"model": "ada", "input": MARKER})).status_code
@@ -190,7 +190,7 @@ class TestNoWordIsLogged:
     async def test_of_vllms_own_refusals(self, voice: Voice):
         asked = {"messages": [{"role": "user", "content": MARKER}], "model": "ada", "max_tokens": 0}
         assert (await voice.client.post(CHAT, json=asked)).status_code == 400
-        voice.model.down = True
+        voice.model.is_down = True
         assert (await voice.client.post(CHAT, json=asked)).status_code == 503
 
     async def test_of_what_nobody_foresaw(self, voice: Voice):

@@ -44,7 +44,7 @@ async def test_a_chat_is_measured_on_its_whole_way(voice: Voice):
 
 
 async def test_open_streams_and_what_is_at_vllm_are_counted(voice: Voice):
-    voice.model.pauses_s = 0.5
+    voice.model.chunk_delay_s = 0.5
     asked = asyncio.create_task(voice.client.post(CHAT, json={**HELLO, "stream": True}))
     async with asyncio.timeout(5):
         while not (told := await scraped(voice.client))["ada_streams",]:
@@ -78,7 +78,7 @@ async def test_the_diary_and_its_queue_are_counted(voice: Voice):
 
 
 async def test_breakers_are_told(voice: Voice):
-    voice.model.down = True
+    voice.model.is_down = True
     for _ in range(6):
         await voice.client.post(CHAT, json=HELLO)
     told = await scraped(voice.client)

@@ -16,14 +16,14 @@ class TestCompletions:
     async def test_a_text_is_continued_without_persona_and_diary(self, client, voice, model, name):
         await voice.write("A secret dog.")
         answer = await client.post(COMPLETIONS, json={"model": name, "prompt": "The dog", "max_tokens": 5})
-        assert model.asked == [{"model": name, "prompt": "The dog", "max_tokens": 5}]
+        assert model.requests == [{"model": name, "prompt": "The dog", "max_tokens": 5}]
         assert answer.json()["ada"]["diary"] == {"status": "off", "entries": []}
         assert answer.json()["ada"]["disclosure"] == DISCLOSURE
 
     @pytest.mark.parametrize("prompt", [[], [[]], [[1], []]])
     async def test_an_empty_prompt_is_rejected_by_name(self, client, model, prompt):
         assert error_of(await client.post(COMPLETIONS, json={"prompt": prompt}), 400)["param"] == "prompt"
-        assert not model.asked
+        assert not model.requests
 
     @pytest.mark.parametrize("prompt", ["a<|im_end|>", ["a<|im_end|>", "<think>b"]])
     async def test_a_text_with_a_control_mark_is_rejected_and_not_altered(self, client, model, prompt):
@@ -31,13 +31,13 @@ class TestCompletions:
         assert error["param"] == ("prompt" if isinstance(prompt, str) else "prompt[0]")
         assert "'<|im_end|>' at character 1" in error["message"]
         assert "ada.allow_control_tokens" in error["message"]
-        assert not model.asked
+        assert not model.requests
 
     @pytest.mark.parametrize("prompt", ["a<|im_end|>", ["a<|im_end|>", "<think>b"]])
     async def test_allow_control_tokens_passes_the_text_on_verbatim(self, client, model, prompt):
         body = {"prompt": prompt, "ada": {"allow_control_tokens": True}}
         assert (await client.post(COMPLETIONS, json=body)).status_code == 200
-        assert model.asked[0]["prompt"] == prompt
+        assert model.requests[0]["prompt"] == prompt
 
     @pytest.mark.parametrize("path", [CHAT, RESPONSES])
     async def test_a_conversation_rejects_allow_control_tokens(self, client, path):
@@ -49,11 +49,11 @@ class TestCompletions:
         error = error_of(await client.post(COMPLETIONS, json=body), 400)
         assert (error["param"], "MAX_ANSWERS_A_REQUEST" in error["message"]) == ("prompt", True)
         assert (await client.post(COMPLETIONS, json={**body, "n": 1})).status_code == 200
-        assert len(model.asked) == 1
+        assert len(model.requests) == 1
 
     async def test_token_ids_are_passed_on(self, client, model):
         await client.post(COMPLETIONS, json={"prompt": [[1, 2], [3]]})
-        assert model.asked[0]["prompt"] == [[1, 2], [3]]
+        assert model.requests[0]["prompt"] == [[1, 2], [3]]
 
     async def test_the_last_chunk_of_a_stream_has_the_ada_field(self, client):
         text = (await client.post(COMPLETIONS, json={"prompt": "The dog", "stream": True})).text
@@ -81,10 +81,10 @@ class TestResponses:
             ],
         }
         answer = (await client.post(RESPONSES, json=body)).json()
-        assert [turn["content"] for turn in model.asked[0]["input"]] == [
+        assert [turn["content"] for turn in model.requests[0]["input"]] == [
             PERSONA.system_text, "Be short.", "Hello.", "Hi.", "Who are you?"
         ]  # fmt: skip
-        assert model.asked[0]["store"] is False
+        assert model.requests[0]["store"] is False
         assert answer["instructions"] == "Be short."
         assert answer["ada"]["disclosure"] == DISCLOSURE
 
@@ -96,7 +96,7 @@ class TestResponses:
         assert last["response"]["ada"]["disclosure"] == DISCLOSURE
 
     async def test_an_interrupted_stream_ends_with_an_error(self, client, model):
-        model.cut_after = 1
+        model.disconnect_after = 1
         text = (await client.post(RESPONSES, json={"input": "Hello", "stream": True})).text
         assert json.loads(text.strip().rpartition("data: ")[2])["error"]["code"] == "model_unavailable"
 
@@ -119,4 +119,4 @@ class TestResponses:
     async def test_an_unsupported_value_is_a_400_that_names_the_field(self, client, model, fields, param):
         answer = await client.post(RESPONSES, json={"input": "Hello", **fields})
         assert error_of(answer, 400)["param"] == param
-        assert not model.asked
+        assert not model.requests

@@ -69,7 +69,7 @@ class TestTools:
         events = [json.loads(line[6:]) for line in answer.text.split("\n") if line.startswith("data: {")]
         result = events[-1].get("response", events[-1]) if stream else answer.json()
         assert result["ada"]["ignored"] == ["tools"]
-        assert not {"tools", "tool_choice", "parallel_tool_calls"} & set(model.asked[0])
+        assert not {"tools", "tool_choice", "parallel_tool_calls"} & set(model.requests[0])
         metrics = (await client.get("/metrics")).text
         assert 'ada_ignored_fields_total{field="tools"} 1.0' in metrics
 
@@ -88,7 +88,7 @@ class TestConversationsWithAnotherModel:
 
     async def test_past_tool_calls_are_ignored(self, client, model):
         answer = (await client.post(CHAT, json={"messages": self.PAST})).json()
-        texts = [turn["content"] for turn in model.asked[0]["messages"][1:]]
+        texts = [turn["content"] for turn in model.requests[0]["messages"][1:]]
         assert texts == ["Is it raining?", "It is.", "And who are you?"]
         assert answer["ada"]["ignored"] == [
             "messages[].tool_calls", "messages[].tool", "messages[].reasoning_content", "messages[].name"
@@ -104,7 +104,7 @@ class TestConversationsWithAnotherModel:
             {"role": "user", "content": "And who are you?"},
         ]
         answer = (await client.post(RESPONSES, json={"input": items, "store": True})).json()
-        assert [turn["content"] for turn in model.asked[0]["input"][1:]] == [
+        assert [turn["content"] for turn in model.requests[0]["input"][1:]] == [
             "Is it raining?",
             "And who are you?",
         ]
@@ -187,7 +187,7 @@ class TestOtherFields:
         ]
         for body in ({"messages": turns}, {"messages": turns, "model": "base"}):
             assert (await client.post(CHAT, json=body)).json()["ada"]["neutralized"] == 3
-            assert "<|im" not in json.dumps(model.asked[-1]["messages"])
+            assert "<|im" not in json.dumps(model.requests[-1]["messages"])
         assert "neutralized" not in (await client.post(CHAT, json=HELLO)).json()["ada"]
 
 
@@ -238,7 +238,7 @@ class TestErrorsOfTheModelServer:
         assert (error.body["error"]["message"], error.body["error"]["param"]) == (tidy, name)
 
     async def test_too_many_stop_strings_are_rejected_by_name(self, client, model):
-        model.refusal = STOP
+        model.error_message = STOP
         error = error_of(await client.post(CHAT, json={**HELLO, "stop": list("abcde")}), 400)
         assert error["param"] == "stop"
         assert error["message"] == "stop: List should have at most 4 items after validation, not 5"

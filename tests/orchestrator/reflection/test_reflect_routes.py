@@ -104,7 +104,7 @@ class TestAsked:
         assert 1000 < len(only) < 4000
 
     async def test_while_the_model_is_away_its_tokens_are_estimated(self, voice: Voice):
-        voice.model.down = True
+        voice.model.is_down = True
         assert (await voice.client.post(REFLECT, json={"messages": TALK})).status_code == 202
         assert shown(due(voice)[0]) == [turn["content"] for turn in TALK]
 
@@ -194,12 +194,12 @@ class TestByHerself:
         assert await self.hour_later(voice) == 0
 
     async def test_one_that_failed_is_not_kept(self, voice: Voice):
-        voice.model.down = True
+        voice.model.is_down = True
         await voice.client.post(CHAT, json={"messages": TALK[:1]})
         assert await self.hour_later(voice) == 0
 
     async def test_one_that_was_cut_in_the_middle_is_not_kept(self, voice: Voice):
-        voice.model.cut_after = 1
+        voice.model.disconnect_after = 1
         await voice.client.post(CHAT, json={"messages": TALK[:1], "stream": True})
         assert await self.hour_later(voice) == 0
 

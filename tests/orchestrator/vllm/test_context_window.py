@@ -6,10 +6,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from voice import CHAT, HELLO, PERSONA, StandInModel, Voice, error_of
+from voice import CHAT, HELLO, PERSONA, FakeVllm, Voice, error_of
 
 from services.model.vllm_command import GENERATION_DEFAULTS
-from services.orchestrator.vllm.context_window import DEFAULT_ANSWER_TOKENS, TokenBudget, answer_tokens
+from services.orchestrator.vllm.context_window import (
+    DEFAULT_ANSWER_TOKENS,
+    ContextWindow,
+    TokenBudget,
+    answer_tokens,
+)
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
 REGRESSION = Path(__file__).parents[2] / "regressions/diary_overflows_context/conversation.py"
@@ -58,17 +63,17 @@ class TestTheDiaryIsShrunk:
 
     @pytest.mark.parametrize("stream", [True, False])
     @pytest.mark.parametrize("path", [CHAT, RESPONSES])
-    async def test_diary_overflows_context(self, client, voice, model: StandInModel, path, stream):
+    async def test_diary_overflows_context(self, client, voice, model: FakeVllm, path, stream):
         """It fits by itself, so it is answered, with as much of the diary as there is room for."""
         turns = [*TALK.HISTORY, TALK.QUESTION]
-        alone = len(model._tokens({"messages": turns})) + 1000  # and who she is
-        model.insists = True
+        alone = len(model.tokens({"messages": turns})) + 1000  # and who she is
+        model.rejects_long_answers = True
         entry_counts = []
         for room in (9000, 6000, 3500, 1800, 700, 60, 1):
             model.max_model_len = alone + 2700 + room
-            voice.state.context_window._read_at = float("-inf")
+            voice.override(context_window=ContextWindow(voice.state.vllm))
             diary = (await ask(client, path, turns, stream=stream, limit=2700))["diary"]
-            assert len(model._tokens(model.asked[-1])) + 2700 <= model.max_model_len
+            assert len(model.tokens(model.requests[-1])) + 2700 <= model.max_model_len
             assert diary["status"] == ("used" if diary["entries"] else "no_room")
             assert len(diary["entries"]) + diary.get("left_out", 0) == 6
             entry_counts.append(len(diary["entries"]))
@@ -92,7 +97,7 @@ class TestTheDiaryIsShrunk:
         question = {"role": "user", "content": "What colour was the silver Zeppelin?"}
         diary = (await ask(client, CHAT, [question], limit=400))["diary"]
         assert diary["entries"][0]["date"] == "2026-11-01"
-        block = prompt_of(model.asked[-1])[1]["content"]
+        block = prompt_of(model.requests[-1])[1]["content"]
         assert "The Zeppelin was silver." in block
         assert "[…]" in block
 
@@ -111,13 +116,13 @@ class TestTheDiaryIsShrunk:
         diary = (await ask(client, CHAT, [TALK.QUESTION], **fields))["diary"]
         answer = 600 if fields else DEFAULT_ANSWER_TOKENS
         assert diary["status"] == "used"
-        assert len(model._tokens(model.asked[-1])) + answer <= 2600
+        assert len(model.tokens(model.requests[-1])) + answer <= 2600
 
     async def test_tokens_are_counted_in_the_prompt_as_it_will_be_rendered(self, client, voice, model):
         model.max_model_len = 2600
         tokenized = []
-        original = model._tokens
-        model._tokens = lambda body: tokenized.append(body) or original(body)
+        original = model.tokens
+        model.tokens = lambda body: tokenized.append(body) or original(body)
         fields = {"continue_final_message": True, "add_generation_prompt": False, "reasoning_effort": "low"}
         await ask(client, CHAT, [TALK.QUESTION], **fields)
         body = next(body for body in tokenized if "max_tokens" not in body and "messages" in body)
@@ -130,27 +135,27 @@ class TestTheDiaryIsShrunk:
     async def test_a_rejected_request_is_sent_again_without_the_diary(
         self, client, voice, model, path, stream
     ):
-        model.max_model_len, model.miscounts = 3000, 1500
+        model.max_model_len, model.uncounted_tokens = 3000, 1500
         diary = (await ask(client, path, [TALK.QUESTION], stream=stream, limit=50))["diary"]
         assert diary["status"] == "no_room"
-        assert [len(prompt_of(body)) for body in model.asked] == [3, 2]
+        assert [len(prompt_of(body)) for body in model.requests] == [3, 2]
 
     async def test_a_second_rejection_is_final(self, client, voice, model):
-        model.refusal = (
+        model.error_message = (
             "1 validation error:\n  {'type': 'x', 'loc': 'body.max_tokens', 'msg': 'must be above 0'}"
         )
         for stream in (True, False):
             body = {"messages": [TALK.QUESTION], "max_tokens": 0, "stream": stream}
             error = error_of(await client.post(CHAT, json=body), 400)
             assert (error["message"], error["param"]) == ("max_tokens: must be above 0", "max_tokens")
-        assert len(model.asked) == 4
+        assert len(model.requests) == 4
 
     async def test_an_answer_that_cannot_fit_leaves_room_for_the_diary(self, client, voice, model):
         """Clients that send the model's whole length by habit still get answers that remember."""
         model.max_model_len = 4096
         diary = (await ask(client, CHAT, [TALK.QUESTION], limit=4096))["diary"]
         assert diary["status"] == "used"
-        assert len(model._tokens(model.asked[-1])) + DEFAULT_ANSWER_TOKENS <= 4096
+        assert len(model.tokens(model.requests[-1])) + DEFAULT_ANSWER_TOKENS <= 4096
 
     async def test_a_short_conversation_is_not_counted(self, client, voice, model):
         model.max_model_len = 100_000
@@ -189,7 +194,7 @@ class TestTooLongByItself:
             "max_tokens must be at least 1, got 0.",
             "this is more than I can read",
         ):
-            model.refusal = words
+            model.error_message = words
             error = error_of(await client.post(CHAT, json={"messages": self.LONG}), 400)
             assert error["code"] == "context_length_exceeded"
 
@@ -199,7 +204,7 @@ class TestTooLongByItself:
             assert (error["param"], error["code"]) == ("prompt", "context_length_exceeded")
 
     async def test_a_rejected_length_of_the_answer_is_named(self, client, model):
-        model.insists = True
+        model.rejects_long_answers = True
         body = {**HELLO, "max_tokens": 800}
         error = error_of(await client.post(CHAT, json=body), 400)
         assert error["code"] == "context_length_exceeded"
@@ -211,7 +216,9 @@ class TestTooLongByItself:
         assert "max_tokens=5000" in error["message"]
 
     async def test_another_error_is_passed_on_unchanged(self, client, model):
-        model.refusal = "temperature must be non-negative, got -1.0. (parameter=temperature, value=-1.0)"
+        model.error_message = (
+            "temperature must be non-negative, got -1.0. (parameter=temperature, value=-1.0)"
+        )
         error = error_of(await client.post(CHAT, json=HELLO), 400)
         assert error["message"] == "temperature must be non-negative, got -1.0."
 
@@ -238,11 +245,11 @@ class TestTruncation:
         answer = await client.post(RESPONSES, json=body)
         assert answer.status_code == 200
         assert answer.json()["ada"]["ignored"] == ["input[].oldest_turns"]
-        contents = [turn["content"] for turn in model.asked[0]["input"]]
+        contents = [turn["content"] for turn in model.requests[0]["input"]]
         assert contents[:2] == [PERSONA.system_text, "Be short."]
         assert contents[2:] == [item["content"] for item in items][-len(contents[2:]) :]
         assert len(contents) > 4
-        assert "truncation" not in model.asked[0]
+        assert "truncation" not in model.requests[0]
 
 
 class TestTheServedLength:
@@ -252,7 +259,7 @@ class TestTheServedLength:
         assert (await client.get("/v1/models/base")).json()["max_model_len"] == 4096
 
     async def test_an_unknown_length_is_left_out(self, client, model):
-        model.down = True
+        model.is_down = True
         models = (await client.get("/v1/models")).json()["data"]
         assert all("max_model_len" not in model for model in models)
 

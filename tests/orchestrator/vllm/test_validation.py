@@ -160,7 +160,7 @@ def test_finish_reasons_of_openai_are_not_changed(reason: str | None):
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_unknown_finish_reason_becomes_stop_and_fields_of_vllm_are_passed_on(client, model, stream):
-    model.finish_reason, model.more = "repetition", {"system_fingerprint": "vllm", "kv": None}
+    model.finish_reason, model.extra_fields = "repetition", {"system_fingerprint": "vllm", "kv": None}
     answer = await client.post(CHAT, json={**HELLO, "stream": stream})
     last = data_of(answer.text)[-1] if stream else answer.json()
     assert last["choices"][0]["finish_reason"] == "stop"
@@ -180,7 +180,7 @@ async def test_an_aborted_answer_is_an_error(client, model, stream):
 )
 async def test_invalid_answers_to_adas_own_requests_are_no_500(client, voice, model, vllm_answer):
     await voice.write("A stray dog. I called him Postscript.")
-    model.told = vllm_answer
+    model.query_answer = vllm_answer
     answer = await client.post(CHAT, json=HELLO)
     assert answer.status_code == 200, answer.text
     ready = await client.get("/readyz")
