@@ -63,7 +63,7 @@ chat: .venv/ready ## chat with Ada in the terminal (/diary, /read, /clear, quit;
 	$(PYTHON) -m services.client "$${words[@]}"
 
 test: .venv/ready ## run every test that needs neither a GPU nor Docker
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 test-faults: .venv/ready ## write 2,000 diary entries while worker, queue and index are killed; none may be lost or doubled
 	@$(PYTHON) -m pytest -s -m faults tests/faults
@@ -89,9 +89,10 @@ check: .venv/ready ## run ruff, mypy, import-linter and hadolint, and validate t
 	PATH=$$PATH:.uv/bin UV_PROJECT_ENVIRONMENT=.venv-docs uv sync --quiet --frozen --only-group docs
 	touch $@
 
+# Not with --quiet: strict mode would then ignore warnings.
 docs: .venv-docs/ready ## build the documentation as a site in .cache/site; a broken link is an error
-	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
-	echo "open .cache/site/index.html"
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
+	echo "built .cache/site; to view it: python3 -m http.server --directory .cache/site 8090"
 
 data: .venv/ready ## show the training mixture before training: a table and a page of samples (CONFIG=…, SET="…")
 	@$(call SPLIT,SET)

@@ -26,6 +26,7 @@ COPY --from=packages /opt/ada /opt/ada
 WORKDIR /app
 COPY --chmod=755 services/__init__.py services/chat_markup.py services/errors.py services/files.py services/loopback.py services/printable.py services/revision.py services/
 COPY --chmod=755 services/process services/process
+COPY --chmod=755 services/tabular services/tabular
 COPY --chmod=755 services/persona services/persona
 COPY --chmod=755 trainer trainer
 COPY --chmod=755 data/samples data/samples

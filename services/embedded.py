@@ -24,8 +24,8 @@ import httpx
 from services import logs, tracing
 from services.diary.embedding.embedder import Embedder, open_embedder
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.types import IndexEngine, UnavailableIndex
-from services.diary.jobs import queue_connection
+from services.diary.index.engine import IndexEngine, UnavailableIndex
+from services.diary.job_queue import queue_connection
 from services.diary.ledger.ledger import Ledger, check_free_space
 from services.errors import AdaError, ConfigError, DiaryUnavailable
 from services.files import lock_file
@@ -38,9 +38,8 @@ from services.persona.manifest import check_adapter
 from services.process.port import check_port, http_url
 from services.process.start import CONFIG_EXIT
 from services.process.supervisor import keep_running
-from services.worker.build import build_worker
-from services.worker.completion_client import CompletionClient
-from services.worker.worker import Worker
+from services.worker.reflection import CompletionClient
+from services.worker.worker import Worker, build_worker
 
 log = logging.getLogger("ada.embedded")
 HOUSE = "--house"

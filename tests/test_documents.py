@@ -36,8 +36,8 @@ def code(page: Path) -> list[str]:
 
 def section(page: Path, title: str) -> str:
     """The text under a heading, up to the next heading of the same level."""
-    _, found, rest = page.read_text().partition(f"\n{title}\n")
-    assert found, f"{page.name} has no section {title!r}"
+    _, heading, rest = page.read_text().partition(f"\n{title}\n")
+    assert heading, f"{page.name} has no section {title!r}"
     return rest.partition(f"\n{title.split()[0]} ")[0]
 
 
@@ -90,14 +90,14 @@ def test_every_make_target_has_a_help_text():
 
 @pytest.mark.parametrize("page", [*GUIDES, CHANGELOG, *MEASUREMENTS], ids=lambda page: page.name)
 def test_every_make_target_that_a_page_names_exists(page: Path):
-    named = set(re.findall(r"(?<![\w-])make ([a-z][a-z-]*)", "\n".join(code(page))))
-    assert not named - targets(), missing("no such make target", named - targets(), page.name)
+    names = set(re.findall(r"(?<![\w-])make ([a-z][a-z-]*)", "\n".join(code(page))))
+    assert names <= targets(), missing("no such make target", names - targets(), page.name)
 
 
 def test_the_documentation_names_every_make_target():
     text = "\n".join(piece for page in GUIDES for piece in code(page))
-    named = set(re.findall(r"(?<![\w-])make ([a-z][a-z-]*)", text))
-    undocumented = targets() - named - {"help"}
+    names = set(re.findall(r"(?<![\w-])make ([a-z][a-z-]*)", text))
+    undocumented = targets() - names - {"help"}
     assert not undocumented, missing("no page names these make targets", undocumented, "docs/")
 
 
@@ -146,8 +146,8 @@ def test_every_route_that_the_documentation_names_exists():
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
 def test_every_file_that_a_page_names_exists(page: Path):
     pattern = r"(?<![\w/.])(?:(?:services|trainer|tests|docs|docker|data/samples)/[\w./-]*\w|\.ci/run)"
-    named = {path for piece in code(page) for path in re.findall(pattern, piece)}
-    absent = {path for path in named if not (ROOT / path).exists()}
+    paths = {path for piece in code(page) for path in re.findall(pattern, piece)}
+    absent = {path for path in paths if not (ROOT / path).exists()}
     tests = {name for piece in code(page) for name in re.findall(r"\btest_\w+\.py\b", piece)}
     absent |= tests - {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     assert not absent, missing("no such file", absent, page.name)
@@ -179,30 +179,30 @@ def test_the_maps_name_every_package_and_shared_module():
         if (folder / "__init__.py").exists()
     }
     modules = {f"services/{path.name}" for path in (ROOT / "services").glob("[!_]*.py")}
-    named = paths_in_map() | set(re.findall(r"`([^`]+)`", section(ARCHITECTURE, "## Shared modules")))
-    absent = (packages | modules) - named
+    mapped = paths_in_map() | set(re.findall(r"`([^`]+)`", section(ARCHITECTURE, "## Shared modules")))
+    absent = (packages | modules) - mapped
     assert not absent, missing("neither map names", absent, "README.md and docs/architecture.md")
 
 
 @pytest.mark.parametrize(
-    ("walk", "most"),
+    ("walk", "limit"),
     [
         ("### An entry's text, from the route to the index", 14),
         ("### A chat, from the route to vLLM", 16),
     ],
 )
-def test_a_walk_through_the_code_is_short_and_names_files_that_exist(walk: str, most: int):
+def test_a_walk_through_the_code_is_short_and_names_files_that_exist(walk: str, limit: int):
     files = re.findall(r"^\d+\. `([^`]+)`", section(ARCHITECTURE, walk), re.M)
     absent = {path for path in files if not (ROOT / path).is_file()}
     assert not absent, missing(f"{walk[4:]!r} names what does not exist", absent, ARCHITECTURE.name)
     assert len(set(files)) == len(files), "a file is named twice"
-    assert 5 <= len(files) <= most, f"{walk[4:]!r} has {len(files)} files, at most {most} are allowed"
+    assert 5 <= len(files) <= limit, f"{walk[4:]!r} has {len(files)} files, at most {limit} are allowed"
 
 
 def test_the_architecture_names_the_layers_that_import_linter_checks():
     for contract in PYPROJECT["tool"]["importlinter"]["contracts"]:
         for package in contract.get("containers", []):
-            line = f"- `{package}`: {' → '.join(contract['layers'])}"
+            line = f"- `{package}`: `{' → '.join(contract['layers'])}`"
             assert line in ARCHITECTURE.read_text(), f"{ARCHITECTURE.name} does not have the line: {line}"
 
 

@@ -1,4 +1,4 @@
-"""The Makefile hands every value on as it was written, and its commands follow the settings.
+"""The Makefile passes every value on unchanged, and its commands follow the settings.
 
 .venv/bin/python -m pytest tests/test_makefile.py
 """
@@ -14,7 +14,7 @@ MAKEFILE = Path(__file__).parents[1] / "Makefile"
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout whose interpreter prints its arguments, each on a line, and where Ada is."""
+    """A checkout whose Python prints its arguments, one per line, and Ada's address."""
     for name in ("pyproject.toml", "uv.lock", "install.sh"):
         (tmp_path / name).touch()
     python = tmp_path / ".venv/bin/python"
@@ -27,7 +27,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def make(checkout: Path, *words: str, **environment: str) -> list[str]:
-    done = subprocess.run(
+    result = subprocess.run(
         ["make", "-s", "-f", MAKEFILE, *words],
         cwd=checkout,
         env={"PATH": os.environ["PATH"], **environment},
@@ -35,14 +35,14 @@ def make(checkout: Path, *words: str, **environment: str) -> list[str]:
         text=True,
         check=True,
     )
-    return done.stdout.splitlines()
+    return result.stdout.splitlines()
 
 
 HOSTILE = "$(shell touch pwned) `touch pwned` $(touch pwned) ; touch pwned"
 
 
 @pytest.mark.parametrize(
-    ("verb", "name"),
+    ("target", "name"),
     [
         ("chat", "ARGS"),
         ("verify-diary", "ARGS"),
@@ -56,8 +56,10 @@ HOSTILE = "$(shell touch pwned) `touch pwned` $(touch pwned) ; touch pwned"
         ("bench-voice", "ARGS"),
     ],
 )
-def test_words_are_split_as_a_shell_splits_them_and_never_run(checkout: Path, verb: str, name: str):
-    words = make(checkout, verb, f"{name}=one 'two words' \"three of them\" * {HOSTILE}", "LOCAL=1")
+def test_values_with_several_words_are_split_as_in_a_shell_and_never_executed(
+    checkout: Path, target: str, name: str
+):
+    words = make(checkout, target, f"{name}=one 'two words' \"three of them\" * {HOSTILE}", "LOCAL=1")
     assert words[-15:-1] == [
         *("one", "two words", "three of them", "*", "$(shell", "touch", "pwned)", "`touch", "pwned`"),
         *("$(touch", "pwned)", ";", "touch", "pwned"),
@@ -66,7 +68,7 @@ def test_words_are_split_as_a_shell_splits_them_and_never_run(checkout: Path, ve
 
 
 @pytest.mark.parametrize(
-    ("verb", "name"),
+    ("target", "name"),
     [
         ("publish", "RUN"),
         ("data", "CONFIG"),
@@ -77,30 +79,30 @@ def test_words_are_split_as_a_shell_splits_them_and_never_run(checkout: Path, ve
         ("bench-ingest", "FILE"),
     ],
 )
-def test_a_single_value_is_one_argument(checkout: Path, verb: str, name: str):
+def test_a_single_value_is_one_argument(checkout: Path, target: str, name: str):
     value = f'a "b" {HOSTILE}'
-    assert value in make(checkout, verb, f"{name}={value}", "LOCAL=1")
-    assert value in make(checkout, verb, "LOCAL=1", **{name: value})
+    assert value in make(checkout, target, f"{name}={value}", "LOCAL=1")
+    assert value in make(checkout, target, "LOCAL=1", **{name: value})
     assert not (checkout / "pwned").exists()
 
 
-def test_quotes_that_do_not_match_end_the_command(checkout: Path):
+def test_unbalanced_quotes_are_an_error(checkout: Path):
     with pytest.raises(subprocess.CalledProcessError):
         make(checkout, "train", "SET=persona='mine", "LOCAL=1")
 
 
-@pytest.mark.parametrize("verb", ["chat", "reindex", "verify-diary", "serve", "demo"])
-def test_the_port_is_that_of_the_command_line_the_environment_or_the_env_file(checkout: Path, verb: str):
-    assert make(checkout, verb)[-1] == "port unset url unset"
+@pytest.mark.parametrize("target", ["chat", "reindex", "verify-diary", "serve", "demo"])
+def test_the_port_comes_from_the_command_line_the_environment_or_the_env_file(checkout: Path, target: str):
+    assert make(checkout, target)[-1] == "port unset url unset"
     (checkout / ".env").write_text("ADA_PORT='7070' # mine\n")
-    assert make(checkout, verb)[-1] == "port 7070 url unset"
-    assert make(checkout, verb, ADA_PORT="8181")[-1] == "port 8181 url unset"
-    assert make(checkout, verb, "ADA_PORT=9090", ADA_PORT="8181")[-1] == "port 9090 url unset"
-    assert make(checkout, verb, "ADA_URL=http://ada.example")[-1] == "port 7070 url http://ada.example"
+    assert make(checkout, target)[-1] == "port 7070 url unset"
+    assert make(checkout, target, ADA_PORT="8181")[-1] == "port 8181 url unset"
+    assert make(checkout, target, "ADA_PORT=9090", ADA_PORT="8181")[-1] == "port 9090 url unset"
+    assert make(checkout, target, "ADA_URL=http://ada.example")[-1] == "port 7070 url http://ada.example"
 
 
-def test_a_dry_run_runs_nothing(checkout: Path):
+def test_a_dry_run_executes_nothing(checkout: Path):
     (checkout / ".venv/bin/python").write_text("#!/bin/sh\ntouch ran\n")
-    for verb in ("train", "bench"):
-        make(checkout, "-n", verb, "LOCAL=1", "LOCOMO=file")
+    for target in ("train", "bench"):
+        make(checkout, "-n", target, "LOCAL=1", "LOCOMO=file")
     assert not (checkout / "ran").exists()

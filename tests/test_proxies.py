@@ -13,7 +13,7 @@ from services import demo
 from services.bench import server_process
 from services.client.ada_chat import AdaChat, InferenceConfig
 from services.diary.index.qdrant.server import QdrantServer
-from services.worker.completion_client import CompletionClient
+from services.worker.reflection import CompletionClient
 from trainer.synthetic.endpoint import Endpoint
 from trainer.synthetic.stats import Stats
 
@@ -95,14 +95,15 @@ def test_the_client_reaches_ada(url: str):
 
 
 def test_the_worker_reaches_the_model_server(url: str):
-    author = CompletionClient(url)
-    assert author.write({"model": "ada", "messages": []}) == "Yes."
-    author.close()
+    client = CompletionClient(url)
+    assert client.complete({"model": "ada", "messages": []}) == "Yes."
+    client.close()
 
 
 def test_the_diary_reaches_qdrant(url: str):
     server = QdrantServer(url, "key", timeout_s=5)
-    assert server.asked(server.client.info).version == "1.20.0"
+    with server.translated_errors():
+        assert server.client.info().version == "1.20.0"
     server.client.close()
 
 

@@ -1,12 +1,12 @@
-"""The job contract: all that the orchestrator and the worker know of each other.
+"""The job contract: everything that the orchestrator and the worker know of each other.
 
-A job says that there is work; the ledger says what, how often it was tried, and why it failed. So a queue
-may be lost at any time: `services/worker/outbox.py` queues again what the ledger still waits for.
+A job says that there is work; the ledger says what to do, how often it was tried, and why it failed. So the
+queue may be lost at any time: `services/worker/outbox.py` queues again what the ledger still waits for.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from redis import Redis
 from rq.job import JobStatus
@@ -17,14 +17,14 @@ from services.diary.job_ids import (
     JobKind,
     JobName,
     import_job_id,
+    job_id,
     job_not_found,
     parse_job_id,
     reflection_job_id,
 )
-from services.diary.job_ids import job_id as job_id
 from services.diary.job_queue import JobQueue
-from services.diary.job_queue import queue_connection as queue_connection
-from services.diary.ledger.ledger import ImportReport, Ledger
+from services.diary.ledger.imports import ImportReport
+from services.diary.ledger.ledger import Ledger
 from services.diary.reflection.reflections import ACCEPTED, DONE, FAILED, QUEUED, Reflection, Reflections
 from services.errors import DiaryUnavailable, EntryConflict, NotFound
 
@@ -32,25 +32,31 @@ INDEX_ENTRY = "services.worker.tasks.index_entry"  # (owner, entry_id, version)
 INDEX_IMPORT = "services.worker.tasks.index_import"  # (owner, import_id)
 REFLECT = "services.worker.tasks.reflect"  # (owner, reflection_id)
 REINDEX = "services.worker.tasks.reindex"  # ()
-JOB_TIMEOUT_S = 120  # of a batch of entries; an import takes turns that are shorter than this
+JOB_TIMEOUT_S = 120  # for a batch of entries; the turns of an import are shorter than this
 REFLECTION_TIMEOUT_S = 900  # a model on a CPU is slow
 REINDEX_TIMEOUT_S = 24 * 3600
-REINDEX_KEPT_S = 24 * 3600  # for so long it can be asked how the last one ended
+REINDEX_RESULT_S = 24 * 3600  # the result of the last reindexing is stored for so long
+_RETRY_BATCH = 500  # failed entries of an import
 ListedStatus = Literal["queued", "finished", "failed"]
-# How an entry, and how a reflection may stand in the ledger whose job is listed so.
+# The ledger's states of the entries, and of the reflections, that are listed under a status.
 _STATES = {
     "queued": (IndexState.QUEUED, (ACCEPTED, QUEUED)),
     "finished": (IndexState.INDEXED, (DONE,)),
     "failed": (IndexState.FAILED, (FAILED,)),
 }
+_REINDEX_STATUS = {
+    JobStatus.FINISHED: "finished",
+    JobStatus.FAILED: "failed",
+    JobStatus.STARTED: "started",
+}
 
 
 @dataclass(frozen=True)
 class JobReport:
-    """How a job stands: queued, started, finished or failed.
+    """The state of a job: queued, started, finished or failed.
 
-    One that is queued and has a reason was tried `attempts` times and put off. `done` and `total` count
-    the entries of an import or of a reindexing.
+    A queued job with a reason was tried `attempts` times and deferred. `done` and `total` count the entries
+    of an import or of a reindexing.
     """
 
     id: str
@@ -72,15 +78,32 @@ class JobPage:
     next_cursor: str | None
 
 
+class _Operations(NamedTuple):
+    """What differs between the kinds of jobs: how one is reported, and how one that failed is queued again.
+
+    Both get the job's owner and its parsed name.
+    """
+
+    report: Callable[[str, JobName], JobReport]
+    retry: Callable[[str, JobName], None]
+
+
 class Jobs:
-    """Hands work to the worker and tells how it stands. Safe to share between threads."""
+    """Submits jobs to the worker, and reports on them. Safe to share between threads."""
 
     def __init__(self, connection: Redis, ledger: Ledger) -> None:
         self.queue = JobQueue(connection)
         self._ledger = ledger
         self._reflections = Reflections(ledger)
+        self._operations = {
+            JobKind.ENTRY: _Operations(self._report_entry, self._retry_entry),
+            JobKind.IMPORT: _Operations(self._report_import, self._retry_import),
+            JobKind.REFLECTION: _Operations(self._report_reflection, self._retry_reflection),
+            JobKind.REINDEX: _Operations(self._report_reindex, self._retry_reindex),
+        }
 
-    # --- handing in. Twice is once; DiaryUnavailable means that the worker's sweep will do it ----------
+    # --- Submitting. A job that is in the queue is not queued twice. After DiaryUnavailable the worker's
+    # --- outbox relay queues the job.
 
     def submit(self, entry: Entry) -> str:
         """Queue an entry, or its tombstone, for the index; returns the job's id. Raises DiaryUnavailable."""
@@ -89,26 +112,29 @@ class Jobs:
         return name
 
     def submit_import(self, owner: str, import_id: str) -> str:
-        """Queue the entries of an import, as many as the ledger has by then. Raises DiaryUnavailable."""
+        """Queue the entries of an import; returns the job's id. Raises DiaryUnavailable.
+
+        The job indexes all entries that the ledger has when it runs.
+        """
         name = import_job_id(owner, import_id)
         self.queue.submit(name, INDEX_IMPORT, (owner, import_id), JOB_TIMEOUT_S)
         return name
 
     def submit_reflection(self, owner: str, reflection_id: str) -> str:
-        """Queue a conversation for Ada to write about. Raises DiaryUnavailable."""
+        """Queue a conversation that Ada is to write about; returns the job's id. Raises DiaryUnavailable."""
         name = reflection_job_id(owner, reflection_id)
         self.queue.submit(name, REFLECT, (owner, reflection_id), REFLECTION_TIMEOUT_S)
         return name
 
     def submit_reindex(self) -> str:
-        """Queue the filling of a new index and the switch to it. Raises DiaryUnavailable."""
-        self.queue.submit(REINDEX_ID, REINDEX, (), REINDEX_TIMEOUT_S, REINDEX_KEPT_S)
+        """Queue the filling of a new index, and the switch to it. Raises DiaryUnavailable."""
+        self.queue.submit(REINDEX_ID, REINDEX, (), REINDEX_TIMEOUT_S, REINDEX_RESULT_S)
         return REINDEX_ID
 
-    # --- asking -----------------------------------------------------------------------------------------
+    # --- Reporting --------------------------------------------------------------------------------------
 
     def is_pending(self, entry: Entry) -> bool:
-        """Whether the entry's job is in the queue or in work now. Raises DiaryUnavailable."""
+        """Whether the entry's job is in the queue or running now. Raises DiaryUnavailable."""
         return self.queue.is_pending(job_id(entry.owner, entry.id, entry.version))
 
     def check(self) -> None:
@@ -116,115 +142,133 @@ class Jobs:
         self.queue.check()
 
     def report(self, owner: str, name: str) -> JobReport:
-        """How a job of this owner's stands. Raises NotFound."""
-        job, started = parse_job_id(owner, name), self.queue.started_ids()
+        """The state of one of the owner's jobs. Raises NotFound."""
+        job = parse_job_id(owner, name)
         try:
-            if job.kind == JobKind.ENTRY:
-                return self._of_entry(self._entry(owner, name, job), started)
-            if job.kind == JobKind.IMPORT:
-                return self._of_import(name, self._ledger.for_owner(owner).import_report(job.about), started)
-            if job.kind == JobKind.REFLECTION:
-                return self._of_reflection(self._reflections.get(owner, job.about), started)
+            return self._operations[job.kind].report(owner, job)
         except NotFound:
             raise job_not_found(name) from None
-        return self._of_reindex()
 
     def list(self, owner: str, status: ListedStatus, limit: int = 50, cursor: str | None = None) -> JobPage:
-        """The owner's entries with this status as jobs, and all such reflections on the first page.
+        """The owner's entries with this status as jobs; the first page has all such reflections, too.
 
-        "failed" lists the dead letters; "queued" lists those that are in work, too.
+        "failed" lists the dead letters. "queued" also lists the jobs that are running.
         """
-        state, reflected = _STATES[status]
+        state, reflection_states = _STATES[status]
         page = self._ledger.for_owner(owner).with_state(state, limit, cursor)
-        reflections = [] if cursor else self._reflections.with_state(owner, *reflected)
+        reflections = [] if cursor else self._reflections.with_state(owner, *reflection_states)
         started = self.queue.started_ids()
-        jobs = [self._of_reflection(one, started) for one in reflections]
-        jobs += [self._of_entry(entry, started) for entry in page.entries]
+        jobs = [_reflection_report(reflection, started) for reflection in reflections]
+        jobs += [_entry_report(entry, started) for entry in page.entries]
         return JobPage(jobs, page.next_cursor)
 
-    def retry(self, owner: str, name: str) -> JobReport:
-        """Queue a failed job again, its attempts forgotten. Of an import, all entries that failed.
-
-        Raises NotFound, or EntryConflict when there is nothing that failed.
-        """
-        before, job = self.report(owner, name), parse_job_id(owner, name)
-        if before.status != "failed":
-            raise EntryConflict(f"job {name!r} is {before.status}, not failed: nothing to retry", "id")
-        try:
-            self._again(owner, job)
-        except DiaryUnavailable:
-            if job.kind == JobKind.REINDEX:
-                raise  # it stands in no ledger
-        return self.report(owner, name)
-
-    def _again(self, owner: str, job: JobName) -> None:
-        if job.kind == JobKind.ENTRY:
-            self.submit(self._ledger.for_owner(owner).retry(job.about, job.version))
-        elif job.kind == JobKind.IMPORT:
-            self._queue_failed_of(owner, job.about)
-            self.submit_import(owner, job.about)
-        elif job.kind == JobKind.REFLECTION:
-            if self._reflections.retry(owner, job.about).state == QUEUED:
-                self.submit_reflection(owner, job.about)
-        else:
-            self.submit_reindex()
-
-    def _queue_failed_of(self, owner: str, import_id: str) -> None:
-        ledger, cursor = self._ledger.for_owner(owner), None
-        while True:
-            page = ledger.with_state(IndexState.FAILED, 500, cursor)
-            for entry in page.entries:
-                if entry.import_id == import_id:
-                    ledger.retry(entry.id, entry.version)
-            if (cursor := page.next_cursor) is None:
-                return
-
-    def _entry(self, owner: str, name: str, job: JobName) -> Entry:
-        entry = self._ledger.current(owner, job.about)
+    def _report_entry(self, owner: str, job: JobName) -> JobReport:
+        entry = self._ledger.current(owner, job.subject)
         if job.version > entry.version:
-            raise job_not_found(name)
-        return entry
+            raise NotFound(f"the entry has no version {job.version}", "id")
+        return _entry_report(entry, self.queue.started_ids())
 
-    # --- telling ----------------------------------------------------------------------------------------
+    def _report_import(self, owner: str, job: JobName) -> JobReport:
+        report = self._ledger.for_owner(owner).import_report(job.subject)
+        return _import_report(owner, report, self.queue.started_ids())
 
-    def _of_entry(self, entry: Entry, started: Collection[str]) -> JobReport:
-        name = job_id(entry.owner, entry.id, entry.version)
-        ended = {IndexState.INDEXED: "finished", IndexState.FAILED: "failed"}.get(entry.state)
-        status = ended or _under_way(name, started)
-        return JobReport(name, JobKind.ENTRY, status, entry.reason, entry.id, entry.version, entry.attempts)
+    def _report_reflection(self, owner: str, job: JobName) -> JobReport:
+        return _reflection_report(self._reflections.get(owner, job.subject), self.queue.started_ids())
 
-    def _of_import(self, name: str, report: ImportReport, started: Collection[str]) -> JobReport:
-        """An import has failed when nothing of it is queued any more and some entry has failed."""
-        ended = "failed" if report.failed else "finished"
-        status = _under_way(name, started) if report.queued else ended
-        reason = f"{report.failed} of its entries failed" if report.failed else None
-        total = report.indexed + report.failed + report.queued
-        return JobReport(name, JobKind.IMPORT, status, reason, done=report.indexed, total=total)
-
-    def _of_reflection(self, reflection: Reflection, started: Collection[str]) -> JobReport:
-        name = reflection_job_id(reflection.owner, reflection.id)
-        ended = {"done": "finished", "failed": "failed"}.get(reflection.state)
-        status = ended or _under_way(name, started)
-        reason, entry_id, attempts = reflection.reason, reflection.entry_id, reflection.attempts
-        return JobReport(name, JobKind.REFLECTION, status, reason, entry_id, attempts=attempts)
-
-    def _of_reindex(self) -> JobReport:
-        """What the queue remembers: the only job that stands in no ledger."""
+    def _report_reindex(self, _owner: str, _job: JobName) -> JobReport:
+        """From the queue: a reindexing is the only job that has no row in the ledger."""
         job = self.queue.job(REINDEX_ID)
         if job is None:
             raise job_not_found(REINDEX_ID)
-        known = {JobStatus.FINISHED: "finished", JobStatus.FAILED: "failed", JobStatus.STARTED: "started"}
-        status = known.get(job.get_status(refresh=False), "queued")
         meta = job.get_meta(refresh=False)
         return JobReport(
             REINDEX_ID,
             JobKind.REINDEX,
-            status,
+            _REINDEX_STATUS.get(job.get_status(refresh=False), "queued"),
             meta.get("reason"),
             done=meta.get("done"),
             total=meta.get("total"),
         )
 
+    # --- Retrying ---------------------------------------------------------------------------------------
 
-def _under_way(name: str, started: Collection[str]) -> str:
+    def retry(self, owner: str, name: str) -> JobReport:
+        """Queue a failed job again, its attempts reset. For an import, all entries that failed.
+
+        Raises NotFound, or EntryConflict when nothing has failed.
+        """
+        before, job = self.report(owner, name), parse_job_id(owner, name)
+        if before.status != "failed":
+            raise EntryConflict(f"job {name!r} is {before.status}, not failed: nothing to retry", "id")
+        try:
+            self._operations[job.kind].retry(owner, job)
+        except DiaryUnavailable:
+            if job.kind == JobKind.REINDEX:
+                raise  # no row in the ledger waits for it
+        return self.report(owner, name)
+
+    def _retry_entry(self, owner: str, job: JobName) -> None:
+        self.submit(self._ledger.for_owner(owner).retry(job.subject, job.version))
+
+    def _retry_import(self, owner: str, job: JobName) -> None:
+        ledger, cursor = self._ledger.for_owner(owner), None
+        while True:
+            page = ledger.with_state(IndexState.FAILED, _RETRY_BATCH, cursor)
+            for entry in page.entries:
+                if entry.import_id == job.subject:
+                    ledger.retry(entry.id, entry.version)
+            if (cursor := page.next_cursor) is None:
+                break
+        self.submit_import(owner, job.subject)
+
+    def _retry_reflection(self, owner: str, job: JobName) -> None:
+        if self._reflections.retry(owner, job.subject).state == QUEUED:
+            self.submit_reflection(owner, job.subject)
+
+    def _retry_reindex(self, _owner: str, _job: JobName) -> None:
+        self.submit_reindex()
+
+
+def _entry_report(entry: Entry, started: Collection[str]) -> JobReport:
+    name = job_id(entry.owner, entry.id, entry.version)
+    status = {IndexState.INDEXED: "finished", IndexState.FAILED: "failed"}.get(entry.state)
+    return JobReport(
+        name,
+        JobKind.ENTRY,
+        status or _pending_status(name, started),
+        entry.reason,
+        entry.id,
+        entry.version,
+        entry.attempts,
+    )
+
+
+def _import_report(owner: str, report: ImportReport, started: Collection[str]) -> JobReport:
+    """An import has failed when none of its entries is queued any more and some have failed."""
+    name = import_job_id(owner, report.id)
+    status = "failed" if report.failed else "finished"
+    return JobReport(
+        name,
+        JobKind.IMPORT,
+        _pending_status(name, started) if report.queued else status,
+        f"{report.failed} of its entries failed" if report.failed else None,
+        done=report.indexed,
+        total=report.indexed + report.failed + report.queued,
+    )
+
+
+def _reflection_report(reflection: Reflection, started: Collection[str]) -> JobReport:
+    name = reflection_job_id(reflection.owner, reflection.id)
+    status = {DONE: "finished", FAILED: "failed"}.get(reflection.state)
+    return JobReport(
+        name,
+        JobKind.REFLECTION,
+        status or _pending_status(name, started),
+        reflection.reason,
+        reflection.entry_id,
+        attempts=reflection.attempts,
+    )
+
+
+def _pending_status(name: str, started: Collection[str]) -> str:
     return "started" if name in started else "queued"

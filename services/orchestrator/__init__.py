@@ -1,1 +1,1 @@
-"""THE VOICE: the FastAPI app, OpenAI-compatible, in front of vLLM and the diary."""
+"""The API gateway: a FastAPI application, OpenAI-compatible, in front of vLLM and the diary."""

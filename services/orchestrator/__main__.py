@@ -1,4 +1,4 @@
-"""The voice as a process of its own, beside a worker, a Redis and a Qdrant.
+"""Runs the API as a process of its own, next to a worker, a Redis and a Qdrant.
 
 python -m services.orchestrator [--patient]
 """
@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from services import logs, tracing
 from services.diary.embedding.embedder import open_embedder
 from services.diary.index.qdrant.index import QdrantIndex
-from services.diary.jobs import queue_connection
+from services.diary.job_queue import queue_connection
 from services.diary.ledger.ledger import Ledger
 from services.orchestrator.app import Opener, serve
 from services.orchestrator.dependencies import AppState, build_concurrency_limiter, build_state, check_keys
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def prepare() -> tuple[OrchestratorSettings, Opener]:
-    """Read the settings and open what must be there; adapter, queue and index may come later.
+    """Read the settings and open what the start needs; adapter, queue and index may become available later.
 
     Raises ConfigError or DiaryUnavailable.
     """
@@ -45,8 +45,8 @@ def prepare() -> tuple[OrchestratorSettings, Opener]:
         metrics, limiter = Metrics(), build_concurrency_limiter(settings)
         async with open_vllm_client(
             settings.model_url, settings.deadlines, limiter, metrics, api_key=settings.model_api_key
-        ) as engine:
-            yield build_state(settings, engine, ledger, queue, embedder, index, metrics)
+        ) as vllm:
+            yield build_state(settings, vllm, ledger, queue, embedder, index, metrics)
         index.close()
         ledger.close()
         tracing.switch_off()

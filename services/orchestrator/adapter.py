@@ -1,4 +1,4 @@
-"""The published adapter as the orchestrator knows it: who she is, and the template she was trained with."""
+"""The published adapter: the persona that is served, and the chat template that it was trained with."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,22 +10,22 @@ from services.persona.persona import Persona, load_persona
 
 @dataclass(frozen=True)
 class Adapter:
-    """One run, read once."""
+    """One training run, as far as the orchestrator reads it."""
 
     persona: Persona
     manifest: Manifest
     template: str
 
 
-class Published:
-    """The run that the link names when it is first asked for; Ada may be trained after the start."""
+class AdapterLoader:
+    """Loads the run that a link names at the first call; training may finish after the start."""
 
     def __init__(self, link: Path) -> None:
         self._link = link
         self._adapter: Adapter | None = None
 
     def adapter(self) -> Adapter:
-        """The same run for as long as this process lives, as vLLM does. Raises ConfigError."""
+        """The same run for the life of this process, as in vLLM. Raises ConfigError while there is none."""
         if self._adapter is None:
             folder = self._link.resolve()
             manifest, persona = read_manifest(folder), load_persona(folder / PERSONA_NAME)

@@ -1,4 +1,4 @@
-"""Keeps one persona's memories out of another's head: a diary belongs to the persona it was written with."""
+"""Keeps one persona from another's memories: a diary belongs to the persona that it was written with."""
 
 import logging
 from typing import Literal
@@ -18,24 +18,24 @@ class PersonaGuard:
 
     def __init__(self, ledger: Ledger, policy: Policy) -> None:
         self._record = PersonaRecord(ledger)
-        self._shared = policy == "allow"
-        self._passed: str | None = None  # the identity that may use the diary
-        self._said = ""
+        self._is_shared = policy == "allow"
+        self._allowed_identity: str | None = None
+        self._logged_complaint = ""
 
     async def complaint(self, persona: Persona) -> str:
-        """Why the diary is not for this persona; empty when it is. Raises DiaryUnavailable."""
-        if self._passed == persona.identity:
+        """Why this persona may not use the diary; empty when it may. Raises DiaryUnavailable."""
+        if self._allowed_identity == persona.identity:
             return ""
         return await run_in_threadpool(self.compare, persona)
 
     def compare(self, persona: Persona) -> str:
-        """As `complaint`, in a thread that may wait for the ledger."""
+        """As `complaint`, but it blocks the thread while the ledger is locked."""
         name = persona.assistant_name
-        whose = self._record.register(persona.identity, name, shared=self._shared)
-        if whose is None or self._shared:
-            self._passed = persona.identity
-        complaint = foreign_diary_message(whose, name) if whose is not None else ""
-        if complaint != self._said:
-            self._said = complaint
-            log.warning("%s%s", complaint, " (it is allowed)" if self._shared else "")
-        return "" if self._shared else complaint
+        other = self._record.register(persona.identity, name, shared=self._is_shared)
+        if other is None or self._is_shared:
+            self._allowed_identity = persona.identity
+        complaint = foreign_diary_message(other, name) if other is not None else ""
+        if complaint != self._logged_complaint:
+            self._logged_complaint = complaint
+            log.warning("%s%s", complaint, " (it is allowed)" if self._is_shared else "")
+        return "" if self._is_shared else complaint

@@ -1,1 +1,1 @@
-"""THE SCRIBE: the RQ process that does the diary's jobs: entries into the index, talks into entries."""
+"""The indexing worker: an RQ process that puts entries into the index and makes entries of conversations."""

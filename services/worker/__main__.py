@@ -1,4 +1,4 @@
-"""The worker as a process of its own, between a Redis and a Qdrant.
+"""The worker as a process of its own, with a Redis and a Qdrant server.
 
 python -m services.worker [--patient]
 """
@@ -10,29 +10,28 @@ from contextlib import suppress
 from services import logs, tracing
 from services.diary.embedding.embedder import open_embedder
 from services.diary.index.qdrant.index import QdrantIndex
-from services.diary.jobs import queue_connection
+from services.diary.job_queue import queue_connection
 from services.diary.ledger.ledger import Ledger
 from services.errors import DiaryUnavailable
 from services.process.start import WAIT_FLAG, run_until_configured
-from services.worker.build import build_worker
-from services.worker.completion_client import CompletionClient
+from services.worker.reflection import CompletionClient
 from services.worker.settings import WorkerSettings
-from services.worker.worker import Worker, noop
+from services.worker.worker import Worker, build_worker, noop
 
 WRITE_TIMEOUT_S = 30
 
 
 def main() -> None:
-    """Entry point; on SIGTERM the job in hand is finished first."""
-    shift = run_until_configured("worker", prepare, wait=WAIT_FLAG in sys.argv[1:])
+    """Entry point. On SIGTERM the current job is finished first."""
+    worker = run_until_configured("worker", prepare, wait=WAIT_FLAG in sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: shift.stop())
-    shift.run()
+        signal.signal(number, lambda *_: worker.stop())
+    worker.run()
     tracing.switch_off()
 
 
 def prepare() -> Worker:
-    """Read the settings, open the ledger, load the embedder; queue, index and model may come later.
+    """Read the settings, open the ledger, load the embedder; queue, index and model server may come later.
 
     Raises ConfigError or DiaryUnavailable.
     """
@@ -44,14 +43,15 @@ def prepare() -> Worker:
     index = QdrantIndex(
         settings.qdrant_url, settings.qdrant_api_key, embedder.name, embedder.dimension, WRITE_TIMEOUT_S
     )
-    with suppress(DiaryUnavailable):  # it may come later; another model's index is refused now, by name
+    # The index may come later; an index of another embedding model is an error now.
+    with suppress(DiaryUnavailable):
         index.create_if_missing()
     queue = queue_connection(settings.redis_url, settings.redis_password)
-    author = CompletionClient(
+    client = CompletionClient(
         settings.model_url, settings.connect_timeout_s, settings.whole_timeout_s, settings.model_api_key
     )
-    turned = settings.alive_path.touch if settings.alive_path else noop
-    return build_worker(ledger, embedder, index, queue, author, turned)
+    on_progress = settings.alive_path.touch if settings.alive_path else noop
+    return build_worker(ledger, embedder, index, queue, client, on_progress)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""The jobs, as RQ calls them by the paths in services/diary/jobs.py.
+"""The job functions, which RQ calls by the paths in services/diary/jobs.py.
 
-A job that could not be done ends all the same: what it was about waits in the ledger, and the sweep
-queues it again. A process employs one desk before it starts to work.
+A job that could not be done ends all the same: the ledger still waits for its entries, and the outbox relay
+queues them again. A process registers its handlers before it starts to work.
 """
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -20,93 +19,98 @@ from services.tracing import carrying
 from services.worker.handlers import JobHandlers
 
 log = logging.getLogger("ada.worker")
-REST_S = 5.0  # for so long no job is tried after the index or the ledger was away
-_TURNS = 1_000_000  # an import may take; RQ wants a number
-_employed: list[JobHandlers] = []
-Done = TypeVar("Done")
+_MAX_TURNS = 1_000_000  # of an import; RQ needs a number
+_handlers: JobHandlers | None = None
+Result = TypeVar("Result")
 
 
-def register_handlers(desk: JobHandlers) -> None:
-    """Make `desk` the one at which this process' jobs are done."""
-    _employed[:] = [desk]
+def register_handlers(handlers: JobHandlers | None) -> None:
+    """Let these handlers run the jobs of this process from now on; None unregisters them."""
+    global _handlers
+    _handlers = handlers
 
 
 def index_entry(owner: str, entry_id: str, version: int) -> None:
-    """Bring the index to one version of an entry."""
-    _do("index entry", lambda desk: desk.index_entry(owner, entry_id, version))
+    """Bring the index up to one version of an entry."""
+    _run("index entry", lambda handlers: handlers.index_entry(owner, entry_id, version))
 
 
 def index_import(owner: str, import_id: str) -> Retry | None:
-    """Bring the index to an import's entries; a Retry puts the job behind the others for its next turn."""
-    has_more = _do("index import", lambda desk: desk.index_import(owner, import_id))
-    return Retry(max=_TURNS) if has_more else None
+    """Bring the index up to the entries of an import, for one turn.
+
+    Returns a Retry when there is more: it puts the job behind the others in the queue.
+    """
+    has_more = _run("index import", lambda handlers: handlers.index_import(owner, import_id))
+    return Retry(max=_MAX_TURNS) if has_more else None
 
 
 def reflect(owner: str, reflection_id: str) -> None:
     """Let Ada write an entry from a conversation."""
-    _do("reflect", lambda desk: desk.reflect(owner, reflection_id))
+    _run("reflect", lambda handlers: handlers.reflect(owner, reflection_id))
 
 
 def reindex() -> int:
-    """Fill a new index beside the one that is searched, and switch to it; returns how many entries it has.
+    """Fill a new index while the old one is searched, and switch to it; returns the number of its entries.
 
-    Unlike the other jobs it fails when it could not be done: no row in the ledger waits for it.
+    Unlike the other jobs this one fails when it could not be done, because no row in the ledger waits for it.
     """
     try:
-        with carrying("reindex", _meta()):
-            return _employee().reindex(lambda done: _note(done=done))
+        with carrying("reindex", _job_meta()):
+            return _registered_handlers().reindex(lambda done: _update_meta(done=done))
     except Exception as error:
-        _note(reason=_reason(error))
+        _update_meta(reason=_reason(error))
         raise
 
 
-def _note(**meta: object) -> None:
-    """Where `Jobs.report` reads it; a queue that is away stops nobody."""
-    if job := get_current_job():
-        job.meta.update(meta)
-        with suppress(RedisError):
-            job.save_meta()  # type: ignore[no-untyped-call]
+def _run(name: str, work: Callable[[JobHandlers], Result]) -> Result | None:
+    """Run a job. This is the boundary of its errors: they are recorded, and the next job begins."""
+    handlers = _registered_handlers()
+    if handlers.is_paused():
+        return None
+    with carrying(name, _job_meta()):
+        try:
+            return work(handlers)
+        except JobTimeoutException as error:
+            _defer(handlers, str(error))
+        except (DiaryUnavailable, ConfigError) as error:  # every other job would fail, too
+            log.warning("jobs are paused: %s", error)
+            handlers.pause()
+        except Exception as error:  # of this job alone; RQ would log its message and store it in Redis
+            log.exception("%s failed", name)
+            _defer(handlers, _reason(error))
+    return None
 
 
-def _meta() -> dict[str, object]:
-    """What the job in hand took along from the request that queued it."""
+def _defer(handlers: JobHandlers, reason: str) -> None:
+    """Count an attempt at the current batch; while the ledger is away its entries stay as they are."""
+    try:
+        handlers.defer(reason)
+    except DiaryUnavailable as error:
+        log.warning("a failed attempt could not be counted: %s", error)
+
+
+def _reason(error: Exception) -> str:
+    """The error as it may be logged: the message of a library's exception may hold an entry's text."""
+    return str(error) if isinstance(error, AdaError) else type(error).__name__
+
+
+def _registered_handlers() -> JobHandlers:
+    if _handlers is None:
+        raise ConfigError(
+            "this process has no job handlers: start the worker with `python -m services.worker`"
+        )
+    return _handlers
+
+
+def _job_meta() -> dict[str, object]:
+    """What the request that queued the current job sent along."""
     job = get_current_job()
     return dict(job.meta) if job else {}
 
 
-def _do(name: str, work: Callable[[JobHandlers], Done]) -> Done | None:
-    """The boundary of a job: what goes wrong is recorded, and the next job begins."""
-    desk = _employee()
-    if time.monotonic() < desk.rests_until:
-        return None
-    with carrying(name, _meta()):
-        try:
-            return work(desk)
-        except JobTimeoutException as error:
-            _put_off(desk, str(error))
-        except (DiaryUnavailable, ConfigError) as error:  # so would every other job fail
-            log.warning("put off: %s", error)
-            desk.rests_until = time.monotonic() + REST_S
-        except Exception as error:  # this job's own: RQ would log, and keep in Redis, what it says
-            log.exception("%s failed", name)
-            _put_off(desk, _reason(error))
-    return None
-
-
-def _reason(error: Exception) -> str:
-    """What may be told of an error outside of the ledger: what another's exception says may be an entry."""
-    return str(error) if isinstance(error, AdaError) else type(error).__name__
-
-
-def _put_off(desk: JobHandlers, reason: str) -> None:
-    """Count the attempt of the entries in hand; while the ledger is away they stay as they are."""
-    try:
-        desk.defer(reason)
-    except DiaryUnavailable as error:
-        log.warning("put off: %s", error)
-
-
-def _employee() -> JobHandlers:
-    if not _employed:
-        raise ConfigError("nobody is employed in this process: start services.worker")
-    return _employed[0]
+def _update_meta(**meta: object) -> None:
+    """Store where `Jobs.report` reads it. Continues while the queue is away."""
+    if job := get_current_job():
+        job.meta.update(meta)
+        with suppress(RedisError):
+            job.save_meta()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The compatibility table of docs/compatibility.md, from what the clients' programs have told."""
+"""The compatibility table of docs/compatibility.md, from what the clients' programs report."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ BEGIN, END = "<!-- written by `make test-clients WRITE=1` -->\n", "<!-- end -->\
 
 @dataclass(frozen=True)
 class Cell:
-    """What a client's program told of a feature; `ok` is None when the client does not offer it."""
+    """What a client's program reports about a feature; `ok` is None when the client does not offer it."""
 
     version: str
     ok: bool | None
@@ -23,21 +23,21 @@ class Cell:
         return {True: "yes", False: "broken", None: "–"}[self.ok]
 
 
-Told = Mapping[str, Mapping[str, Cell]]  # by client, by feature
+Results = Mapping[str, Mapping[str, Cell]]  # by client, by feature
 
 
-def table(told: Told) -> str:
+def table(results: Results) -> str:
     """Markdown: a row for a feature, a column for a client. Without versions, so that it is stable."""
-    rows = [["", *told], ["---"] * (len(told) + 1)]
+    rows = [["", *results], ["---"] * (len(results) + 1)]
     for name, title in FEATURES.items():
-        rows.append([title, *(str(cells.get(name, "not tested")) for cells in told.values())])
+        rows.append([title, *(str(cells.get(name, "not tested")) for cells in results.values())])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def reasons(told: Told) -> str:
+def reasons(results: Results) -> str:
     """Why a client has its dashes: a line for each reason."""
     lines = []
-    for client, cells in told.items():
+    for client, cells in results.items():
         titles: dict[str, list[str]] = {}
         for name, title in FEATURES.items():
             if name in cells and cells[name].ok is None:
@@ -46,17 +46,17 @@ def reasons(told: Told) -> str:
     return "".join(lines)
 
 
-def written(told: Told) -> str:
-    """What stands between the page's marks."""
-    return f"\n{table(told)}\nA dash: the client does not offer it.\n\n{reasons(told)}\n"
+def section(results: Results) -> str:
+    """The text between the page's marks."""
+    return f"\n{table(results)}\nA dash: the client does not offer it.\n\n{reasons(results)}\n"
 
 
 def committed() -> str:
-    """What of the page stands between its marks."""
+    """The text between the marks of the committed page."""
     return PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
 
 
-def write(told: Told) -> None:
-    """Put it into the page."""
+def write(results: Results) -> None:
+    """Write the section into the page."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(before + BEGIN + written(told) + END + rest.partition(END)[2])
+    PAGE.write_text(before + BEGIN + section(results) + END + rest.partition(END)[2])

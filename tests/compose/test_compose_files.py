@@ -46,10 +46,10 @@ def test_every_profile_is_valid(files: list[str], profile: str):
 
 
 @pytest.mark.parametrize("missing", NEEDED)
-def test_without_a_secret_nothing_starts_and_it_is_named(missing: str):
+def test_a_missing_secret_stops_the_start_and_is_named(missing: str):
     for value in ({}, {missing: ""}):
-        given = {name: secret for name, secret in NEEDED.items() if name != missing} | value
-        answer = compose(GPU, "config", **given)
+        settings = {name: secret for name, secret in NEEDED.items() if name != missing} | value
+        answer = compose(GPU, "config", **settings)
         assert answer.returncode != 0
         assert missing in answer.stderr
         assert "make init" in answer.stderr
@@ -80,38 +80,38 @@ def test_only_the_orchestrator_is_published_and_only_on_loopback(files: list[str
 def test_no_secret_is_in_an_environment_or_a_command():
     secret = {name: f"secret-of-{name}" for name in NEEDED}
     for name, service in services(GPU, **secret).items():
-        shown = json.dumps([service.get("environment"), service.get("command"), service.get("build")])
-        assert "secret-of" not in shown, name
+        settings = json.dumps([service.get("environment"), service.get("command"), service.get("build")])
+        assert "secret-of" not in settings, name
 
 
 def test_orchestrator_may_read_the_index_and_the_worker_may_write_it():
-    found = services(GPU)
+    by_name = services(GPU)
     key = {
         name: [s["source"] for s in service.get("secrets", []) if s["target"].endswith("QDRANT_API_KEY")]
-        for name, service in found.items()
+        for name, service in by_name.items()
     }
     assert key["orchestrator"] == ["QDRANT_READ_ONLY_API_KEY"]
     assert key["worker"] == ["QDRANT_API_KEY"]
     assert not any(key[name] for name in ("vllm", "redis", "trainer"))
 
 
-def test_the_model_server_and_those_who_ask_it_share_a_key():
+def test_the_model_server_and_its_clients_share_a_key():
     for name, service in services(GPU).items():
         has_it = any(s["source"] == "MODEL_API_KEY" for s in service.get("secrets", []))
         assert has_it is (name in ("orchestrator", "worker", "vllm")), name
 
 
-def test_the_gpu_is_asked_for_only_without_the_cpu_file():
+def test_only_without_the_cpu_file_a_gpu_is_reserved():
     for name in ("vllm", "trainer"):
         assert services(GPU)[name]["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
         assert not services(CPU)[name].get("deploy", {}).get("resources")
 
 
-def test_both_cards_users_share_one_lock():
-    found = services(GPU)
+def test_both_services_that_use_the_gpu_share_one_lock():
+    by_name = services(GPU)
     for name in ("vllm", "trainer"):
-        assert found[name]["environment"]["ADA_GPU_LOCK"] == "/run/gpu/lock"
-        assert any(v["source"] == "gpu" and v["target"] == "/run/gpu" for v in found[name]["volumes"])
+        assert by_name[name]["environment"]["ADA_GPU_LOCK"] == "/run/gpu/lock"
+        assert any(v["source"] == "gpu" and v["target"] == "/run/gpu" for v in by_name[name]["volumes"])
 
 
 def test_the_adapter_is_read_only_for_all_but_the_trainer():
@@ -121,20 +121,20 @@ def test_the_adapter_is_read_only_for_all_but_the_trainer():
                 assert volume.get("read_only", False) is (name != "trainer"), name
 
 
-def test_the_orchestrator_alone_sees_the_api_keys_and_may_not_write_them():
+def test_only_the_orchestrator_can_read_the_api_keys_and_none_can_write_them():
     for name, service in services(GPU).items():
         mounts = [v for v in service.get("volumes", []) if str(v["source"]).endswith("secrets/keys")]
-        seen = [(v["target"], v["read_only"]) for v in mounts]
-        assert seen == ([("/run/keys", True)] if name == "orchestrator" else []), name
+        targets = [(v["target"], v["read_only"]) for v in mounts]
+        assert targets == ([("/run/keys", True)] if name == "orchestrator" else []), name
     assert services(GPU)["orchestrator"]["environment"]["KEYS_FILE"] == "/run/keys/keys.json"
 
 
-def test_nothing_but_the_workers_queue_and_index_is_waited_for():
+def test_only_the_worker_waits_for_other_services():
     waits = {name: sorted(s.get("depends_on", {})) for name, s in services(GPU).items()}
     assert {name: on for name, on in waits.items() if on} == {"worker": ["qdrant", "redis"]}
 
 
-def test_a_worker_is_given_longer_to_stop_than_a_job_may_take():
+def test_a_worker_has_more_time_to_stop_than_a_job_may_take():
     from services.diary.jobs import JOB_TIMEOUT_S
 
     seconds = services(GPU)["worker"]["stop_grace_period"]
@@ -167,7 +167,7 @@ def test_the_variables_of_the_compose_files_are_in_env_example():
             assert re.search(rf"^#? ?{name}=", example, re.M), name
 
 
-def test_what_images_copy_from_the_checkout_is_readable_whatever_its_umask():
+def test_files_copied_into_an_image_are_readable_whatever_the_umask():
     """A clone under umask 077 gave images whose user could read nothing [umask_077]."""
     copied = []
     for dockerfile in (*ROOT.glob("docker/*.Dockerfile"), *ROOT.glob("tests/compose/*.Dockerfile")):
@@ -187,12 +187,12 @@ def test_bind_mounts_are_labelled_for_selinux():
 
 def imported(module: Path) -> set[Path]:
     """Files of services/ that a module of ours imports by itself."""
-    found = set()
+    paths = set()
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "services":
             base = ROOT / str(node.module).replace(".", "/")
-            found |= {base.with_suffix(".py"), *(base / f"{name.name}.py" for name in node.names)}
-    return {path for path in found if path.is_file()}
+            paths |= {base.with_suffix(".py"), *(base / f"{name.name}.py" for name in node.names)}
+    return {path for path in paths if path.is_file()}
 
 
 @pytest.mark.parametrize("room", ["trainer", "model"])

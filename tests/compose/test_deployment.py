@@ -38,7 +38,7 @@ def test_the_services_image_is_small_and_no_image_holds_build_tools(ada: Deploym
     assert sizes["SERVICES"] <= 1.2
 
 
-def test_without_an_adapter_up_says_so_and_the_rest_stays_up(ada: Deployment):
+def test_without_an_adapter_up_reports_it_and_the_other_services_run(ada: Deployment):
     done = ada.make("up")
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-2]  # the last line is make's own
@@ -52,7 +52,7 @@ def test_without_an_adapter_up_says_so_and_the_rest_stays_up(ada: Deployment):
     assert ada.inspect("vllm", "{{.RestartCount}} {{.State.Status}}") == "0 running"
 
 
-def test_a_few_steps_in_the_trainers_container_wake_her_up(ada: Deployment):
+def test_after_a_few_training_steps_in_the_container_ada_is_ready(ada: Deployment):
     with ada.timed("make train, 4 steps"):
         done = ada.make("train", "SET=max_steps=4 target_size=24 eval_size=4 publish=true")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -63,7 +63,7 @@ def test_a_few_steps_in_the_trainers_container_wake_her_up(ada: Deployment):
     ada.say(f"ready {until(ada.is_ready, RECOVERY_S, 'ready after the training'):.1f} s after the training")
 
 
-def test_up_again_finds_her_ready_and_says_what_to_try(ada: Deployment):
+def test_a_second_up_finds_ada_ready_and_suggests_what_to_try(ada: Deployment):
     ada.make("down")
     with ada.timed("make up, from built images"):
         done = ada.make("up")
@@ -74,7 +74,7 @@ def test_up_again_finds_her_ready_and_says_what_to_try(ada: Deployment):
     assert ada.is_ready()
 
 
-def test_plain_docker_compose_needs_nothing_else(ada: Deployment):
+def test_plain_docker_compose_is_enough(ada: Deployment):
     assert "COMPOSE_FILE" not in ada.environment  # it stands in .env
     done = ada.run("docker", "compose", "up", "--detach", "--wait")
     assert done.returncode == 0, done.stderr
@@ -103,7 +103,10 @@ def test_two_hundred_entries_are_queued_and_recalled(ada: Deployment):
         for number in range(50)
     ]
     with ada.timed("200 entries accepted and indexed"):
-        ids = {ada.write(f"I met a cousin at {place} and we talked for an hour.") for place in places}
+        ids = {
+            ada.write(f"I met a cousin at {street_address} and we talked for an hour.")
+            for street_address in places
+        }
         assert None not in ids
         until(lambda: ada.all_indexed(ids), RECOVERY_S, "200 entries indexed")
     strange = ada.write("A heron stood on the bonnet of the postman's van this morning.")
@@ -115,7 +118,7 @@ def test_two_hundred_entries_are_queued_and_recalled(ada: Deployment):
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_killed_under_load_it_comes_back_and_nothing_is_lost(ada: Deployment, service: str):
+def test_a_service_killed_under_load_recovers_and_nothing_is_lost(ada: Deployment, service: str):
     before = int(ada.inspect(service, "{{.RestartCount}}"))
     with Writer(ada, f"while {service} dies") as writer:
         time.sleep(2)
@@ -128,11 +131,11 @@ def test_killed_under_load_it_comes_back_and_nothing_is_lost(ada: Deployment, se
     assert len(writer.accepted) > 10
     ada.say(
         f"{service} killed: ready again after {recovery:.1f} s; {len(writer.accepted)} entries accepted, "
-        f"{writer.refused} not, the last indexed {indexed:.1f} s later"
+        f"{writer.rejected} not, the last indexed {indexed:.1f} s later"
     )
 
 
-def test_the_queue_outlives_a_restart_of_redis(ada: Deployment):
+def test_the_queue_survives_a_restart_of_redis(ada: Deployment):
     ada.compose("stop", "worker")
     try:
         ids = {ada.write(f"Written while the scribe slept, {number}") for number in range(20)}
@@ -167,7 +170,9 @@ def test_a_lost_index_is_filled_again_from_the_ledger(ada: Deployment):
         ("vllm", "model", {"error": "model_unavailable"}),
     ],
 )
-def test_a_cut_network_heals(ada: Deployment, service: str, check: str, effect: dict[str, str]):
+def test_a_service_recovers_from_a_network_failure(
+    ada: Deployment, service: str, check: str, effect: dict[str, str]
+):
     network, container = f"{ada.project}_inside", ada.container(service)
     ada.docker("network", "disconnect", network, container)
     try:
@@ -186,7 +191,7 @@ def test_a_cut_network_heals(ada: Deployment, service: str, check: str, effect: 
     ada.say(f"network to {service} cut and healed: ready after {healed:.1f} s")
 
 
-def test_the_trainer_is_refused_while_the_model_server_has_the_card(ada: Deployment):
+def test_the_trainer_does_not_start_while_the_model_server_uses_the_gpu(ada: Deployment):
     done = ada.make("train", "SET=max_steps=4")
     assert done.returncode != 0
     assert "trainer: the GPU is in use by the model server since" in done.stderr + done.stdout
@@ -202,7 +207,7 @@ def test_the_trainer_is_refused_while_the_model_server_has_the_card(ada: Deploym
         ("template", "is not the template that Ada was trained with"),
     ],
 )
-def test_an_adapter_that_can_not_be_served_is_refused_in_one_line(ada: Deployment, damage: str, line: str):
+def test_an_adapter_that_cannot_be_served_is_rejected_in_one_line(ada: Deployment, damage: str, line: str):
     outputs = ada.folder / f"outputs-{damage}"
     shutil.copytree((ada.folder / "outputs/ada_model").resolve(), outputs / "ada_model")
     _damage(outputs / "ada_model", damage)
@@ -211,9 +216,9 @@ def test_an_adapter_that_can_not_be_served_is_refused_in_one_line(ada: Deploymen
         *("--volume", f"{outputs}:/app/outputs:ro", "vllm", "python3", "-m", "services.model"),
     )
     assert done.returncode == 2, done.stderr
-    said = [text for text in done.stderr.splitlines() if text.startswith("model: ")]
-    assert len(said) == 1
-    assert line in said[0]
+    lines = [text for text in done.stderr.splitlines() if text.startswith("model: ")]
+    assert len(lines) == 1
+    assert line in lines[0]
     assert "Traceback" not in done.stderr
 
 
@@ -237,7 +242,7 @@ def _damage(folder, damage: str) -> None:
         manifest.write_text(json.dumps(record))
 
 
-def test_everything_is_still_there_after_down_and_up(ada: Deployment):
+def test_everything_survives_down_and_up(ada: Deployment):
     before = ada.states()
     assert ada.make("down").returncode == 0
     assert not ada.compose("ps", "--all", "--quiet")
@@ -249,17 +254,19 @@ def test_everything_is_still_there_after_down_and_up(ada: Deployment):
 def test_no_secret_is_in_an_inspection_a_history_an_environment_or_a_log(ada: Deployment):
     values = ada.secrets()
     assert len(values) == 4
-    seen = {"logs": ada.compose("logs", "--no-color")}
+    texts = {"logs": ada.compose("logs", "--no-color")}
     for service in SERVICES:
         container = ada.container(service)
-        seen[f"inspect {service}"] = ada.docker("inspect", container)
+        texts[f"inspect {service}"] = ada.docker("inspect", container)
         image = ada.docker("inspect", "--format", "{{.Image}}", container)
-        seen[f"history {service}"] = ada.docker("history", "--no-trunc", image) + ada.docker("inspect", image)
-        seen[f"env {service}"] = ada.inside(service, "env; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline")
-        assert "PATH=" in seen[f"env {service}"]
-    for place, text in seen.items():
+        texts[f"history {service}"] = ada.docker("history", "--no-trunc", image) + ada.docker(
+            "inspect", image
+        )
+        texts[f"env {service}"] = ada.inside(service, "env; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline")
+        assert "PATH=" in texts[f"env {service}"]
+    for source, text in texts.items():
         for name, value in values.items():
-            assert value not in text, f"{name} is in {place}"
+            assert value not in text, f"{name} is in {source}"
 
 
 def test_nothing_but_adas_own_port_is_open_and_only_on_loopback(ada: Deployment):
@@ -270,44 +277,44 @@ def test_nothing_but_adas_own_port_is_open_and_only_on_loopback(ada: Deployment)
     assert published == {"orchestrator 8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(ada.port)}]}
 
 
-def test_what_is_inside_reaches_nothing_outside(ada: Deployment):
+def test_the_inner_services_cannot_reach_the_internet(ada: Deployment):
     probe = "python3 -c \"import socket; socket.create_connection(('1.1.1.1', 53), 3)\""
     for service in ("vllm", "worker"):
         assert "unreachable" in ada.inside(service, probe)
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_seen_from_inside_nobody_is_root_and_nothing_can_be_written(ada: Deployment, service: str):
+def test_no_container_runs_as_root_or_can_write_its_image(ada: Deployment, service: str):
     assert int(ada.inside(service, "id -u")) >= 999
-    for place in ("/ada-was-here", "/etc/ada-was-here", "/app/ada-was-here", "/usr/ada-was-here"):
-        said = ada.inside(service, f"touch {place} && echo written")
-        assert "written" not in said
+    for path in ("/ada-was-here", "/etc/ada-was-here", "/app/ada-was-here", "/usr/ada-was-here"):
+        output = ada.inside(service, f"touch {path} && echo written")
+        assert "written" not in output
     status = dict(line.split(":\t", 1) for line in ada.inside(service, "cat /proc/self/status").splitlines())
     assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapInh")} == {0}
     assert status["NoNewPrivs"] == "1"
 
 
-def test_the_adapter_can_not_be_written_by_those_who_serve_it(ada: Deployment):
+def test_the_services_that_serve_the_adapter_cannot_write_it(ada: Deployment):
     for service in ("vllm", "orchestrator"):
         assert "Read-only" in ada.inside(service, "touch /app/outputs/ada-was-here")
     assert "Read-only" in ada.inside("vllm", "touch /models/ada-was-here")
 
 
-def test_a_stopped_worker_ends_by_itself_and_in_order(ada: Deployment):
+def test_a_stopped_worker_shuts_down_in_order(ada: Deployment):
     with ada.timed("docker compose stop worker"):
         ada.compose("stop", "worker")
     assert ada.inspect("worker", "{{.State.ExitCode}}") == "0"
     ada.compose("start", "worker")
 
 
-def test_a_port_that_is_taken_is_named_before_anything_is_started(ada: Deployment):
+def test_a_port_in_use_is_named_before_anything_is_started(ada: Deployment):
     done = ada.make("up", COMPOSE_PROJECT_NAME=f"{ada.project}-second")
     assert done.returncode != 0
     assert f"up: ADA_PORT {ada.port} on 127.0.0.1 can't be used" in done.stderr
     assert not ada.docker("ps", "--all", "--quiet", "--filter", f"name={ada.project}-second")
 
 
-def test_beyond_loopback_the_orchestrator_refuses_and_says_why(ada: Deployment):
+def test_without_keys_the_orchestrator_does_not_serve_other_machines(ada: Deployment):
     done = ada.run(
         *("docker", "compose", "run", "--rm", "--no-TTY", "--no-deps", "--env", "ADA_PUBLISH=0.0.0.0"),
         *("orchestrator", "python", "-m", "services.orchestrator"),
@@ -334,15 +341,15 @@ def test_a_key_made_and_revoked_on_the_host_counts_in_the_running_container(ada:
     finally:
         (ada.folder / "secrets/keys/keys.json").unlink()
         ada.compose("restart", "orchestrator")
-        refused = "set ADA_WITHOUT_KEYS=true"
-        until(lambda: refused in ada.compose("logs", "--tail", "5", "orchestrator"), 60, "keys are missed")
+        complaint = "set ADA_WITHOUT_KEYS=true"
+        until(lambda: complaint in ada.compose("logs", "--tail", "5", "orchestrator"), 60, "keys are missed")
         with (ada.folder / ".env").open("a") as settings:
             settings.write("ADA_WITHOUT_KEYS=true\n")
         ada.compose("up", "--detach", "--no-build", "--no-deps", "orchestrator")
         until(ada.is_ready, RECOVERY_S, "ready without keys")
 
 
-def test_a_nearly_full_disk_is_refused_in_one_line(ada: Deployment):
+def test_a_nearly_full_disk_stops_the_start_in_one_line(ada: Deployment):
     done = ada.run(
         *("docker", "run", "--rm", "--tmpfs", "/var/lib/ada:size=50m,uid=10001"),
         *("--env", "LEDGER_URL=sqlite:////var/lib/ada/ledger.sqlite3", ada.environment["ADA_SERVICES_IMAGE"]),
@@ -358,23 +365,23 @@ def test_a_qdrant_of_another_version_is_named_and_ada_answers_without_it(ada: De
     (ada.folder / "older.yaml").write_text("services: {qdrant: {environment: {STANDIN_VERSION: 1.12.4}}}")
     files = ("-f", "compose.yaml", "-f", "docker/compose.cpu.yaml")
     ada.compose(*files, "-f", "older.yaml", "up", "--detach", "--no-build", "--no-deps", "--wait", "qdrant")
-    told = "is version 1.12.4, and this Ada speaks to 1.20.0 and its neighbours: set QDRANT_IMAGE"
-    assert told in ada.checks()["index"]
-    until(lambda: told in ada.compose("logs", "worker"), 60, "the worker says so too")
+    complaint = "is version 1.12.4, and this Ada speaks to 1.20.0 and its neighbours: set QDRANT_IMAGE"
+    assert complaint in ada.checks()["index"]
+    until(lambda: complaint in ada.compose("logs", "worker"), 60, "the worker says so too")
     assert ada.ask("Are you well?")["choices"]
     ada.compose(*files, "up", "--detach", "--no-build", "--no-deps", "--wait", "qdrant")
     until(ada.is_ready, RECOVERY_S, "ready with the right Qdrant")
 
 
-def test_a_waiting_container_tells_once_and_is_not_started_over_and_over(ada: Deployment):
+def test_a_waiting_container_reports_its_problem_once_and_is_not_restarted(ada: Deployment):
     adapter = ada.folder / "outputs/ada_model"
     target = os.readlink(adapter)
     adapter.unlink()
     ada.compose("restart", "vllm")
     until(lambda: "no adapter" in ada.compose("logs", "--tail", "1", "vllm"), 60, "the complaint")
     time.sleep(12)
-    said = ada.compose("logs", "--no-log-prefix", "--since", "20s", "vllm").splitlines()
-    assert len([line for line in said if "no adapter" in line]) == 1
+    lines = ada.compose("logs", "--no-log-prefix", "--since", "20s", "vllm").splitlines()
+    assert len([line for line in lines if "no adapter" in line]) == 1
     assert ada.inspect("vllm", "{{.State.Status}} {{.RestartCount}}") == "running 0"
     adapter.symlink_to(target)
     ada.say(
@@ -382,6 +389,6 @@ def test_a_waiting_container_tells_once_and_is_not_started_over_and_over(ada: De
     )
 
 
-def test_httpx_sees_the_disclosure_on_every_answer(ada: Deployment):
+def test_every_answer_has_the_disclosure_for_httpx(ada: Deployment):
     for path in ("/healthz", "/readyz", "/v1/models", "/v1/diary/entries", "/nothing"):
         assert httpx.get(f"{ada.url}{path}", timeout=60).headers["ai-disclosure"]

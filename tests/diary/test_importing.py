@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.diary.transfer.formats import Format, format_of
-from services.diary.transfer.json_marks import marks
 from services.diary.transfer.reading import read_rows
 from services.diary.transfer.row import Reject, Row
 from services.errors import EntryRejected
+from services.tabular.json_rows import marks
 
 JSONL, JSON, CSV, MARKDOWN = Format.JSONL, Format.JSON, Format.CSV, Format.MARKDOWN
 

@@ -17,28 +17,32 @@ from typing import Any
 
 import pytest
 
+from services import tabular
 from services.diary import dates as when
 from services.diary import transfer
-from services.diary.transfer import csv_records
-from services.diary.transfer.csv_records import Records
 from services.diary.transfer.formats import Format
-from services.diary.transfer.lines import Line, lines
 from services.diary.transfer.lookahead import Lookahead
 from services.diary.transfer.reading import read_rows
-from services.diary.transfer.row import Reject
+from services.diary.transfer.row import LIMIT, Reject
+from services.tabular.csv_rows import CsvRows
+from services.tabular.lines import Limit, Line, read_lines
 
 ALPHABET = [chr(code) for code in range(1, 128)] + ["é", "🐕", "月"]
 
 
-class CountingRecords(Records):
+class CountingRows(CsvRows):
     """Counts the characters that are handed to the CSV reader."""
 
     scanned = 0
 
-    def _values(self, texts: Any) -> list[str]:
-        given = list(texts)
-        self.scanned += sum(map(len, given))
-        return super()._values(given)
+    def _parse(self, texts: Any) -> list[str]:
+        texts = list(texts)
+        self.scanned += sum(map(len, texts))
+        return super()._parse(texts)
+
+
+def counting_rows(content: bytes, limit: int = 128 << 10) -> CountingRows:
+    return CountingRows(read_lines(io.BytesIO(content), LIMIT), ",", Limit(limit, "too long"))
 
 
 @pytest.mark.parametrize(
@@ -59,16 +63,15 @@ class CountingRecords(Records):
 @pytest.mark.parametrize("number", [500, 1_000])
 def test_each_character_of_a_table_is_looked_at_three_times_at_most(line: str, number: int):
     text = line * number
-    records = CountingRecords(lines(io.BytesIO(text.encode())), ",")
+    records = counting_rows(text.encode())
     assert sum(1 for _ in records) <= number * 2
     assert records.scanned <= 3 * len(text) + 3 * text.count("\n")
 
 
-def test_a_quote_that_is_never_closed_costs_no_more_in_a_long_file(monkeypatch: pytest.MonkeyPatch):
+def test_a_quote_that_is_never_closed_costs_no_more_in_a_long_file():
     """As in attack/quadratic.csv, and longer than one record may be."""
-    monkeypatch.setattr(csv_records, "_LONGEST_RECORD", 1_000)
     for number in (1_000, 2_000):
-        records = CountingRecords(lines(io.BytesIO(b'x",",\n' * number)), ",")
+        records = counting_rows(b'x",",\n' * number, 1_000)
         assert all(record.flaw for record in records)
         assert records.scanned <= 3 * 7 * number
 
@@ -80,7 +83,7 @@ def test_each_line_is_looked_at_once_for_the_end_of_a_fence(line: str, monkeypat
 
         def given(number: int = number) -> Iterator[Line]:
             nonlocal read
-            for found in lines(io.BytesIO((line * number).encode())):
+            for found in read_lines(io.BytesIO((line * number).encode()), LIMIT):
                 read += 1
                 yield found
 
@@ -110,7 +113,11 @@ def test_the_files_of_the_attack_are_read_to_their_end(form: Format):
 
 
 def modules() -> list[ModuleType]:
-    names = [name for _, name, _ in pkgutil.iter_modules(transfer.__path__, transfer.__name__ + ".")]
+    names = [
+        name
+        for package in (transfer, tabular)
+        for _, name, _ in pkgutil.iter_modules(package.__path__, package.__name__ + ".")
+    ]
     return [when, *map(importlib.import_module, names)]
 
 

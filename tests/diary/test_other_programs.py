@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.diary.entry import EntryDraft
-from services.diary.ledger.ledger import EntryFilter, Ledger
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.paging import EntryFilter
 from services.diary.transfer import zip_archive as zipped
 from services.diary.transfer.exporting import export
 from services.diary.transfer.formats import Format

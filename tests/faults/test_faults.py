@@ -28,7 +28,8 @@ from services.diary.entry import IndexState
 from services.diary.index.qdrant.index import QdrantIndex
 from services.diary.index.verification import verify
 from services.diary.job_queue import JobQueue
-from services.diary.ledger.ledger import EntryFilter, Ledger
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.paging import EntryFilter
 
 pytestmark = pytest.mark.faults
 ENTRIES = 2000
@@ -75,7 +76,7 @@ def texts(story: Story) -> list[str]:
     ]
 
 
-def test_nothing_is_lost_or_doubled_whatever_is_killed(tmp_path: Path, story: Story, texts: list[str]):
+def test_no_entry_is_lost_or_duplicated_whatever_is_killed(tmp_path: Path, story: Story, texts: list[str]):
     chance = random.Random(story.seed + 1)
     with staged(tmp_path) as stage, ThreadPoolExecutor(4) as fate:
         troubles = [
@@ -108,10 +109,10 @@ def hand_in(stage: Stage, texts: list[str], chance: random.Random, story: Story)
         for number, text in enumerate(texts):
             time.sleep(max(0.0, began + number * HANDED_IN_WITHIN_S / ENTRIES - time.monotonic()))
             if number in twice and number % 2:
-                one, other = pair.map(lambda _, n=number, t=text: post(client, n, t), range(2))
-                assert one == other
+                first, second = pair.map(lambda _, n=number, t=text: post(client, n, t), range(2))
+                assert first == second
                 story.replays += 1
-                story.accepted[number] = one["id"]
+                story.accepted[number] = first["id"]
                 continue
             story.accepted[number] = post(client, number, text)["id"]
             if number in twice:
@@ -129,8 +130,8 @@ def post(client: httpx.Client, number: int, text: str) -> dict[str, object]:
         headers={"Idempotency-Key": f"key-{number}"},
     )
     assert answer.status_code == 202, answer.text
-    said: dict[str, object] = answer.json()
-    return said
+    entry: dict[str, object] = answer.json()
+    return entry
 
 
 def change_some(
@@ -203,7 +204,7 @@ def check_the_ledger(ledger: Ledger, story: Story, expected: dict[str, str]) -> 
 def check_the_index(stage: Stage, ledger: Ledger, expected: dict[str, str]) -> None:
     """Every entry once, in its last version, and no difference to the ledger."""
     index = QdrantIndex(stage.index_url, stage.index_key, DEFAULT_MODEL, DIMENSION)
-    indexed = Counter(one.entry_id for one in index.versions())
+    indexed = Counter(version.entry_id for version in index.versions())
     assert indexed == Counter(expected.keys())
     assert list(verify(ledger, index)) == []
     index.close()
@@ -216,5 +217,5 @@ def check_that_everything_is_found(stage: Stage, expected: dict[str, str]) -> No
             query = {"query": " ".join(text.split()[:12]), "top_k": 3}
             answer = client.post("/v1/diary/search", json=query)
             assert answer.status_code == 200, answer.text
-            found = [one["id"] for one in answer.json()["data"]]
-            assert entry_id in found, f"{json.dumps(text[:80])} was not found"
+            ids = [hit["id"] for hit in answer.json()["data"]]
+            assert entry_id in ids, f"{json.dumps(text[:80])} was not found"

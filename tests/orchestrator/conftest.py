@@ -1,4 +1,4 @@
-"""The voice over a real ledger, a real index and a real Valkey; the model is a stand-in."""
+"""The API over a real ledger, a real index and a real Valkey; vLLM is a stand-in."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -10,20 +10,25 @@ import httpx
 import pytest
 import uvicorn
 from redis import Redis
-from voice import ADAPTER, StandInModel, Voice, WordsEmbedder, asking, parts, until
+from voice import ADAPTER, FakeVllm, Voice, WordsEmbedder, asking, open_state, until
 
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.local_time import Clock, utc_now
 from services.orchestrator.app import create_app, server_config
 from services.orchestrator.dependencies import AppState, recall_factory
+from services.orchestrator.http.body import BodyLimits
+from services.orchestrator.http.protocol import ConnectionLimits
 from services.orchestrator.settings import OrchestratorSettings
+
+# A busy machine must not make an answer go without the diary.
+DEFAULTS = {"DIARY_DEADLINE_S": 10}
 
 
 @pytest.fixture
-def model() -> StandInModel:
-    return StandInModel()
+def model() -> FakeVllm:
+    return FakeVllm()
 
 
 @pytest.fixture
@@ -46,6 +51,24 @@ def settings() -> dict[str, object]:
 
 
 @pytest.fixture
+def overrides() -> dict[str, object]:
+    """Fields of the application's state other than what the settings build; a test may override this."""
+    return {}
+
+
+@pytest.fixture
+def body_limits(settings: dict[str, object]) -> BodyLimits:
+    """The limits of a request's body; a test may override this."""
+    return BodyLimits(OrchestratorSettings(**settings).max_body_bytes)
+
+
+@pytest.fixture
+def connection_limits() -> ConnectionLimits:
+    """The seconds that a connection waits for its client; a test may override this."""
+    return ConnectionLimits()
+
+
+@pytest.fixture
 def clock() -> Clock:
     """What tells the time of day; a test may override this."""
     return utc_now
@@ -53,24 +76,30 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def voice(
-    model: StandInModel,
+    model: FakeVllm,
     ledger: Ledger,
     index: IndexEngine,
     redis: Redis,
     settings: dict[str, object],
     clock: Clock,
+    overrides: dict[str, object],
 ) -> AsyncIterator[Voice]:
+    values = OrchestratorSettings(**{**DEFAULTS, **settings})
+    fields = {
+        "adapter": lambda: ADAPTER,
+        "recall": recall_factory(lambda: ADAPTER, ledger, WordsEmbedder(), index),
+        "default_local_time": replace(values.local_time, clock=clock),
+        **overrides,
+    }
     states: list[AppState] = []
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
-        async with parts(model, OrchestratorSettings(**settings), ledger, redis, index) as made:
-            recall = recall_factory(lambda: ADAPTER, ledger, made.embedder, index)
-            local = replace(made.local, clock=clock)
-            states.append(replace(made, adapter=lambda: ADAPTER, recall=recall, local=local))
-            yield states[0]
+        async with open_state(model, values, ledger, redis, index, **fields) as state:
+            states.append(state)
+            yield state
 
-    async with asking(opened, OrchestratorSettings(**settings).cors_origins) as client:
+    async with asking(opened, values.cors_origins) as client:
         yield Voice(client, model, ledger, index, states[0])
 
 
@@ -80,17 +109,20 @@ def client(voice: Voice) -> httpx.AsyncClient:
 
 
 @pytest.fixture
-async def server(model, ledger, redis, index, port, settings, monkeypatch) -> AsyncIterator[uvicorn.Server]:
-    """The voice on a port of its own, as `serve` starts it."""
-    read = OrchestratorSettings(**{"ADA_PORT": port, **settings})
+async def server(
+    model, ledger, redis, index, port, settings, body_limits, connection_limits, monkeypatch
+) -> AsyncIterator[uvicorn.Server]:
+    """The API on a port of its own, as `serve` starts it."""
+    values = OrchestratorSettings(**{**DEFAULTS, "ADA_PORT": port, **settings})
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
-        async with parts(model, read, ledger, redis, index) as state:
-            object.__setattr__(state, "adapter", lambda: ADAPTER)
+        async with open_state(model, values, ledger, redis, index, adapter=lambda: ADAPTER) as state:
             yield state
 
-    server = uvicorn.Server(server_config(create_app(opened, read.max_body_bytes, read.cors_origins), read))
+    app = create_app(opened, body_limits, values.cors_origins)
+    limits = replace(connection_limits, send_timeout_s=values.send_timeout_s)
+    server = uvicorn.Server(server_config(app, values, limits))
     monkeypatch.setattr(server, "capture_signals", suppress)
     task = asyncio.create_task(server.serve())
     await until(lambda: server.started)

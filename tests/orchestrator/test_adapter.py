@@ -14,14 +14,14 @@ from pathlib import Path
 import httpx
 import pytest
 from redis import Redis
-from voice import CHAT, HELLO, MANIFEST, TEMPLATE, StandInModel, asking, parts
+from voice import CHAT, HELLO, MANIFEST, TEMPLATE, FakeVllm, asking, open_state
 
 import services.orchestrator.settings as voice_settings
 from services.api_keys import add_key
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.errors import ConfigError
-from services.orchestrator.adapter import Published
+from services.orchestrator.adapter import AdapterLoader
 from services.orchestrator.dependencies import AppState
 from services.orchestrator.settings import OrchestratorSettings
 from services.persona.manifest import Manifest
@@ -55,10 +55,10 @@ def publish(link: Path, folder: Path) -> None:
 class TestPublished:
     def test_before_the_training_make_train_is_the_remedy(self, link: Path):
         with pytest.raises(ConfigError, match=r"no adapter in .*make train"):
-            Published(link).adapter()
+            AdapterLoader(link).adapter()
 
     def test_who_appears_later_is_read_when_she_is_asked_for_again(self, link: Path):
-        published = Published(link)
+        published = AdapterLoader(link)
         with pytest.raises(ConfigError):
             published.adapter()
         publish(link, trained(link))
@@ -69,15 +69,15 @@ class TestPublished:
 
     def test_she_stays_the_same_although_the_link_is_switched(self, link: Path):
         publish(link, trained(link, "run-1"))
-        published = Published(link)
+        published = AdapterLoader(link)
         first = published.adapter()
         publish(link, trained(link, "run-2"))
         assert published.adapter() is first
-        assert Published(link).adapter().manifest.run_id == "run-2"
+        assert AdapterLoader(link).adapter().manifest.run_id == "run-2"
 
     def test_a_link_switched_before_the_first_question_is_followed(self, link: Path):
         publish(link, trained(link, "run-1"))
-        published = Published(link)
+        published = AdapterLoader(link)
         publish(link, trained(link, "run-2"))
         assert published.adapter().manifest.run_id == "run-2"
 
@@ -86,7 +86,7 @@ class TestPublished:
         publish(link, folder)
         (folder / "MANIFEST.json").unlink()
         with pytest.raises(ConfigError, match=r"MANIFEST\.json is missing.*make train"):
-            Published(link).adapter()
+            AdapterLoader(link).adapter()
 
     @pytest.mark.parametrize("name", ["persona.toml", "chat_template.jinja"])
     @pytest.mark.parametrize("content", [None, b"\xff"])
@@ -97,7 +97,7 @@ class TestPublished:
         if content is not None:
             (folder / name).write_bytes(content)
         with pytest.raises(ConfigError, match=re.escape(name)):
-            Published(link).adapter()
+            AdapterLoader(link).adapter()
 
 
 class TestReach:
@@ -182,7 +182,7 @@ async def client(
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
-        async with parts(StandInModel(), settings, ledger, redis, index) as state:
+        async with open_state(FakeVllm(), settings, ledger, redis, index) as state:
             yield state
 
     async with asking(opened) as client:

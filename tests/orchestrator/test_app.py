@@ -4,7 +4,7 @@
 """
 
 import pytest
-from voice import CHAT, ENTRIES, HELLO, TEMPLATE, error_of
+from voice import CHAT, ENTRIES, HELLO, TEMPLATE, FailingLimits, error_of
 
 from services.orchestrator.http.disclosure import DISCLOSURE
 
@@ -13,7 +13,7 @@ async def test_readyz_names_each_dependency(client, model):
     ready = await client.get("/readyz")
     assert ready.status_code == 200
     assert set(ready.json()["checks"].values()) == {"ok"}
-    model.down = True
+    model.is_down = True
     not_ready = await client.get("/readyz")
     assert not_ready.status_code == 503
     assert "can't be reached" in not_ready.json()["checks"]["model"]
@@ -53,8 +53,8 @@ async def test_every_response_discloses_errors_included(client, method, path):
     assert answer.headers["AI-Disclosure"].startswith("mode=machine-generated")
 
 
-async def test_even_a_crash_discloses_and_keeps_openais_shape(client, voice, monkeypatch):
-    monkeypatch.setattr(voice.state.limits, "admit", lambda caller: 1 / 0)
+async def test_even_a_crash_discloses_and_keeps_openais_shape(client, voice):
+    voice.override(rate_limits=FailingLimits())
     answer = await client.post(CHAT, json=HELLO)
     assert error_of(answer, 500)["code"] == "internal_error"
     assert "AI-Disclosure" in answer.headers

@@ -25,7 +25,7 @@ class ModelServer:
     def __init__(self) -> None:
         self.status, self.body = 200, completion("A quiet day.")
         self.pause_s = 0.0
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.url = ""
 
     @contextmanager
@@ -36,7 +36,7 @@ class ModelServer:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 assert self.path == "/v1/chat/completions"
-                outer.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                outer.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 time.sleep(outer.pause_s)
                 self.send_response(outer.status)
                 self.send_header("Content-Length", str(len(outer.body)))

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from worker_process import FakeEmbedder
 
 from services.diary.embedding.embedder import Vector
-from services.diary.index.types import Chunk, EntryKey, IndexEngine
+from services.diary.index.engine import IndexEngine
+from services.diary.index.types import Chunk, EntryKey
 from services.errors import DiaryUnavailable
 
 
@@ -48,11 +49,11 @@ class UnsteadyIndex:
         self.away = away
         self.refuses = False
         self.leaves_at_upsert = False
-        self.asked_in_vain = 0
+        self.failed_checks = 0
 
     def check(self) -> None:
         if self.away:
-            self.asked_in_vain += 1
+            self.failed_checks += 1
             raise DiaryUnavailable("the index is away")
         self._index.check()
 

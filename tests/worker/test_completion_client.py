@@ -1,4 +1,4 @@
-"""Ada as an author: what is taken for an entry of what a model server says.
+"""Ada as an client: what is taken for an entry of what a model server says.
 
 .venv/bin/python -m pytest tests/worker/test_completion_client.py
 """
@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 
 from services.chat_markup import strip_markup
 from services.errors import EntryRejected, ModelUnavailable
-from services.worker.completion_client import CompletionClient
+from services.worker.reflection import CompletionClient
 
 REQUEST = {"model": "ada", "messages": [{"role": "user", "content": "Write today's entry."}], "max_tokens": 9}
 MARKS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>", "</s>", "<|x|>")
 
 
 @pytest.fixture
-def author(model: ModelServer) -> Iterator[CompletionClient]:
-    author = CompletionClient(model.url)
-    yield author
-    author.close()
+def client(model: ModelServer) -> Iterator[CompletionClient]:
+    client = CompletionClient(model.url)
+    yield client
+    client.close()
 
 
 @contextmanager
@@ -48,10 +48,10 @@ def listening(answer: bytes) -> Iterator[str]:
 
 
 def test_the_request_goes_out_as_it_is_and_the_answer_is_the_entry(
-    author: CompletionClient, model: ModelServer
+    client: CompletionClient, model: ModelServer
 ):
-    assert author.write({**REQUEST, "stream": True}) == "A quiet day."
-    assert model.asked == [{**REQUEST, "stream": False}]
+    assert client.complete({**REQUEST, "stream": True}) == "A quiet day."
+    assert model.requests == [{**REQUEST, "stream": False}]
 
 
 @pytest.mark.parametrize(
@@ -91,56 +91,56 @@ def test_no_control_mark_survives_in_any_order(answer: str):
     ],
 )
 def test_what_is_no_entry_is_rejected_with_its_reason(
-    author: CompletionClient, model: ModelServer, body: bytes, reason: str
+    client: CompletionClient, model: ModelServer, body: bytes, reason: str
 ):
     model.body = body
     with pytest.raises(EntryRejected, match=reason):
-        author.write(REQUEST)
+        client.complete(REQUEST)
 
 
-def test_a_refusal_is_told_in_the_models_own_words(author: CompletionClient, model: ModelServer):
+def test_a_refusal_is_told_in_the_models_own_words(client: CompletionClient, model: ModelServer):
     model.status, model.body = 400, json.dumps({"error": {"message": "context too long"}}).encode()
     with pytest.raises(EntryRejected, match=r"\(400\): context too long"):
-        author.write(REQUEST)
+        client.complete(REQUEST)
     model.body = b"<html>no</html>"
     with pytest.raises(EntryRejected, match="<html>no</html>"):
-        author.write(REQUEST)
+        client.complete(REQUEST)
 
 
 @pytest.mark.parametrize("status", [404, 429, 500, 503])
 def test_a_model_that_is_not_ready_may_be_asked_again(
-    author: CompletionClient, model: ModelServer, status: int
+    client: CompletionClient, model: ModelServer, status: int
 ):
     model.status = status
     with pytest.raises(ModelUnavailable, match=str(status)):
-        author.write(REQUEST)
+        client.complete(REQUEST)
 
 
 def test_what_a_broken_protocol_quotes_is_not_told():
     with listening(b"the heron's name is Augustine\r\n\r\n") as url:
-        author = CompletionClient(url)
+        client = CompletionClient(url)
         with pytest.raises(ModelUnavailable, match="can't be reached: RemoteProtocolError") as raised:
-            author.write(REQUEST)
-        author.close()
+            client.complete(REQUEST)
+        client.close()
     assert "heron" not in str(raised.value)
 
 
-def test_half_an_answer_may_be_asked_again(author: CompletionClient, model: ModelServer):
+def test_half_an_answer_may_be_asked_again(client: CompletionClient, model: ModelServer):
     model.body = b'{"choices": ['
     with pytest.raises(ModelUnavailable, match="not JSON"):
-        author.write(REQUEST)
+        client.complete(REQUEST)
 
 
 def test_nobody_at_the_address_may_be_asked_again(port: int):
-    author = CompletionClient(f"http://127.0.0.1:{port}")
+    client = CompletionClient(f"http://127.0.0.1:{port}")
     with pytest.raises(ModelUnavailable, match="can't be reached"):
-        author.write(REQUEST)
-    author.close()
+        client.complete(REQUEST)
+    client.close()
 
 
 def test_a_model_that_says_nothing_for_too_long_may_be_asked_again(model: ModelServer):
     model.pause_s = 0.5
-    author = CompletionClient(model.url, silence_timeout_s=0.05)
+    client = CompletionClient(model.url, silence_timeout_s=0.05)
     with pytest.raises(ModelUnavailable, match="can't be reached"):
-        author.write(REQUEST)
-    author.close()
+        client.complete(REQUEST)
+    client.close()

@@ -1,4 +1,4 @@
-"""The desk: what a job does beside its own entry, and how an import goes through in turns.
+"""The job handlers: which entries a job indexes, and the turns of an import.
 
 .venv/bin/python -m pytest tests/worker/test_handlers.py
 """
@@ -14,7 +14,6 @@ from worker_process import FakeEmbedder
 from services.diary.entry import Entry, EntryDraft, IndexState
 from services.diary.job_queue import diary_queue
 from services.errors import ConfigError
-from services.worker import handlers as desk
 from services.worker import tasks
 from services.worker.handlers import BATCH_CHARACTERS, BATCH_ENTRIES, first_batch
 
@@ -72,99 +71,99 @@ class TestABatch:
 
 
 class TestAnEntrysJob:
-    def test_takes_along_what_is_due_and_takes_its_jobs_out_of_the_queue(self, house):
-        entries = [house.accept(f"number {number}") for number in range(10)]
-        house.desk.index_entry("ada", entries[4].id, 1)
-        assert house.all_indexed()
-        assert diary_queue(house.queue).job_ids == [house.jobs.submit(entries[4])]
-        assert house.turns == 1
+    def test_takes_along_what_is_due_and_takes_its_jobs_out_of_the_queue(self, harness):
+        entries = [harness.accept(f"number {number}") for number in range(10)]
+        harness.handlers.index_entry("ada", entries[4].id, 1)
+        assert harness.all_indexed()
+        assert diary_queue(harness.queue).job_ids == [harness.jobs.submit(entries[4])]
+        assert harness.progress_calls == 1
 
-    def test_of_an_old_version_or_of_nothing_does_nothing(self, house):
-        entry = house.note("a", id="e")
+    def test_of_an_old_version_or_of_nothing_does_nothing(self, harness):
+        entry = harness.add("a", id="e")
         for owner, entry_id, version in [("ada", "never", 1), ("bríd", "e", 1), ("ada", "e", 2)]:
-            house.desk.index_entry(owner, entry_id, version)
-        assert house.index.count() == 0
-        assert house.now(entry) == entry
+            harness.handlers.index_entry(owner, entry_id, version)
+        assert harness.index.count() == 0
+        assert harness.current(entry) == entry
 
-    def test_of_what_is_indexed_reads_nothing_again(self, house):
-        entry = house.note("a")
-        house.desk.index_entry("ada", entry.id, 1)
+    def test_of_what_is_indexed_reads_nothing_again(self, harness):
+        entry = harness.add("a")
+        harness.handlers.index_entry("ada", entry.id, 1)
         embedder = WaitingEmbedder()
-        house.hire(embedder)
-        house.desk.index_entry("ada", entry.id, 1)
+        harness.build(embedder)
+        harness.handlers.index_entry("ada", entry.id, 1)
         assert embedder.batches == []
 
-    def test_of_a_tombstone_forgets_the_entry(self, house):
-        house.desk.index_entry("ada", house.note("a", id="e").id, 1)
-        house.desk.index_entry("ada", "e", house.ledger.for_owner("ada").remove("e").version)
-        assert house.index.count() == 0
-        assert house.all_indexed()
+    def test_of_a_tombstone_forgets_the_entry(self, harness):
+        harness.handlers.index_entry("ada", harness.add("a", id="e").id, 1)
+        harness.handlers.index_entry("ada", "e", harness.ledger.for_owner("ada").remove("e").version)
+        assert harness.index.count() == 0
+        assert harness.all_indexed()
 
 
 class TestAnImportsJob:
-    def test_goes_through_in_batches(self, house):
-        import_id = house.take_in([f"number {number}" for number in range(150)])
+    def test_goes_through_in_batches(self, harness):
+        import_id = harness.import_texts([f"number {number}" for number in range(150)])
         assert tasks.index_import("ada", import_id) is None
-        assert house.all_indexed()
-        assert house.turns == 3
-        assert house.index.count() == 150
+        assert harness.all_indexed()
+        assert harness.progress_calls == 3
+        assert harness.index.count() == 150
 
-    def test_takes_turns_with_the_others(self, house, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(desk, "TURN_S", 0.0)
-        import_id = house.take_in([f"number {number}" for number in range(150)])
+    def test_takes_turns_with_the_others(self, harness):
+        harness.build(handlers={"import_turn_s": 0.0})
+        import_id = harness.import_texts([f"number {number}" for number in range(150)])
         assert isinstance(tasks.index_import("ada", import_id), Retry)
-        assert house.index.count() == BATCH_ENTRIES
-        assert house.ledger.for_owner("ada").import_report(import_id).indexed == BATCH_ENTRIES
+        assert harness.index.count() == BATCH_ENTRIES
+        assert harness.ledger.for_owner("ada").import_report(import_id).indexed == BATCH_ENTRIES
 
-    def test_goes_on_where_it_was_interrupted(self, house, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(desk, "TURN_S", 0.0)
-        import_id = house.take_in([f"number {number}" for number in range(100)])
-        house.desk.index_import("ada", import_id)
+    def test_continues_where_it_was_interrupted(self, harness):
+        harness.build(handlers={"import_turn_s": 0.0})
+        import_id = harness.import_texts([f"number {number}" for number in range(100)])
+        harness.handlers.index_import("ada", import_id)
         embedder = WaitingEmbedder()
         embedder.may_end.set()
-        house.hire(embedder)
-        house.desk.index_import("ada", import_id)
+        harness.build(embedder)
+        harness.handlers.index_import("ada", import_id)
         assert sum(embedder.batches) == 100 - BATCH_ENTRIES
-        assert house.all_indexed()
+        assert harness.all_indexed()
 
-    def test_leaves_the_imports_of_others_alone(self, house):
-        mine = house.take_in(["mine"])
-        theirs = house.ledger.for_owner("bríd").begin_import("theirs")
-        house.ledger.for_owner("bríd").add_rows(theirs, [EntryDraft(text="theirs")])
-        house.desk.index_import("ada", mine)
-        assert [one.owner for one in house.index.versions()] == ["ada"]
+    def test_leaves_the_imports_of_others_alone(self, harness):
+        own_import = harness.import_texts(["mine"])
+        other_import = harness.ledger.for_owner("bríd").begin_import("theirs")
+        harness.ledger.for_owner("bríd").add_rows(other_import, [EntryDraft(text="theirs")])
+        harness.handlers.index_import("ada", own_import)
+        assert [version.owner for version in harness.index.versions()] == ["ada"]
 
 
 class TestTrouble:
-    def test_a_batch_that_takes_too_long_is_put_off_and_then_taken_apart(self, house):
-        house.hire(index=SlowIndex(house.index))
-        entries = [house.accept("a"), house.accept("b")]
+    def test_a_batch_that_takes_too_long_is_put_off_and_then_taken_apart(self, harness):
+        harness.build(index=SlowIndex(harness.index))
+        entries = [harness.accept("a"), harness.accept("b")]
         tasks.index_entry("ada", entries[0].id, 1)
-        for entry in map(house.now, entries):
+        for entry in map(harness.current, entries):
             assert (entry.state, entry.attempts) == (IndexState.QUEUED, 1)
             assert "120 seconds" in entry.reason
             assert first_batch([entry, *entries]) == [entry]
 
-    def test_after_an_index_was_away_the_next_jobs_do_not_knock_at_once(self, house):
-        index = UnsteadyIndex(house.index, away=True)
-        house.hire(index=index)
-        entries = [house.accept(f"number {number}") for number in range(5)]
+    def test_after_the_index_was_away_jobs_are_paused(self, harness):
+        index = UnsteadyIndex(harness.index, away=True)
+        harness.build(index=index)
+        entries = [harness.accept(f"number {number}") for number in range(5)]
         for entry in entries:
             tasks.index_entry("ada", entry.id, 1)
-        assert index.asked_in_vain == 1
-        assert [house.now(entry) for entry in entries] == entries
+        assert index.failed_checks == 1
+        assert [harness.current(entry) for entry in entries] == entries
         index.away = False
-        house.desk.rests_until = 0.0
+        harness.handlers.paused_until = 0.0
         tasks.index_entry("ada", entries[0].id, 1)
-        assert house.all_indexed()
+        assert harness.all_indexed()
 
-    def test_a_process_that_employs_nobody_says_so(self):
-        with pytest.raises(ConfigError, match="nobody is employed"):
+    def test_a_process_without_handlers_says_so(self):
+        with pytest.raises(ConfigError, match="has no job handlers"):
             tasks.index_entry("ada", "e", 1)
 
-    def test_a_queue_that_is_away_keeps_nothing_from_being_written(self, house, valkey):
-        entry = house.accept("a")
+    def test_a_queue_that_is_away_keeps_nothing_from_being_written(self, harness, valkey):
+        entry = harness.accept("a")
         valkey.terminate()
-        house.hire(FakeEmbedder())
-        house.desk.index_entry("ada", entry.id, 1)
-        assert house.all_indexed()
+        harness.build(FakeEmbedder())
+        harness.handlers.index_entry("ada", entry.id, 1)
+        assert harness.all_indexed()

@@ -16,7 +16,7 @@ from services.worker import tasks
 SECRET = "the heron's name is Augustine"
 
 
-class TellingEmbedder(PickyEmbedder):
+class QuotingEmbedder(PickyEmbedder):
     """Fails, and says what it was given."""
 
     def embed_documents(self, texts):
@@ -27,10 +27,10 @@ def in_redis(connection: Redis) -> str:
     """All that Redis holds, as text; a job's exception is kept compressed."""
     connection.config_set("rdbcompression", "no")
     raw = b"".join(connection.dump(key) or b"" for key in connection.keys("*"))
-    packed = [connection.hget(key, "exc_info") for key in connection.keys("rq:job:*")]
-    told = [result.exc_string or "" for job in Job.fetch_many(names(connection), connection) if job
+    compressed = [connection.hget(key, "exc_info") for key in connection.keys("rq:job:*")]
+    errors = [result.exc_string or "" for job in Job.fetch_many(names(connection), connection) if job
             for result in job.results()]  # fmt: skip
-    return raw.decode("utf-8", "replace") + "".join(told) + str(packed)
+    return raw.decode("utf-8", "replace") + "".join(errors) + str(compressed)
 
 
 def names(connection: Redis) -> list[str]:
@@ -56,45 +56,47 @@ class TestJobs:
 
     @pytest.mark.parametrize("path", ["services.worker.tasks.reindex", "tests.nowhere.no_such_function"])
     def test_a_job_that_fails_tells_neither_the_log_nor_redis_what_was_written(
-        self, house, until, log, path: str, monkeypatch: pytest.MonkeyPatch
+        self, harness, until, log, path: str, monkeypatch: pytest.MonkeyPatch
     ):
         def raising(*_: object) -> None:
             raise ValueError(f"what is this? {SECRET}")
 
-        monkeypatch.setattr(house.desk, "reindex", raising)
-        queue = diary_queue(house.queue)
+        monkeypatch.setattr(harness.handlers, "reindex", raising)
+        queue = diary_queue(harness.queue)
         job = queue.enqueue(path, job_id="failing", failure_ttl=60)
-        with house.at_work():
+        with harness.running():
             until(lambda: job.get_status(refresh=True) == "failed")
         assert "job failing failed" in log.text
         assert "heron" not in log.text
-        assert "Augustine" not in in_redis(house.queue)
+        assert "Augustine" not in in_redis(harness.queue)
         assert job.latest_result() is not None
 
-    def test_an_import_and_an_entry_that_fail_do_not_either(self, house, until, log):
-        house.hire(TellingEmbedder())
-        entry = house.accept(SECRET)
-        import_id = house.take_in([f"{SECRET} again"])
-        house.jobs.submit_import("ada", import_id)
-        with house.at_work():
-            until(lambda: house.now(entry).attempts)
-            until(lambda: not diary_queue(house.queue).job_ids)
+    def test_an_import_and_an_entry_that_fail_do_not_either(self, harness, until, log):
+        harness.build(QuotingEmbedder())
+        entry = harness.accept(SECRET)
+        import_id = harness.import_texts([f"{SECRET} again"])
+        harness.jobs.submit_import("ada", import_id)
+        with harness.running():
+            until(lambda: harness.current(entry).attempts)
+            until(lambda: not diary_queue(harness.queue).job_ids)
         assert "ValueError" in log.text
         assert "heron" not in log.text
-        assert "Augustine" not in in_redis(house.queue)
+        assert "Augustine" not in in_redis(harness.queue)
 
 
-class TestDesk:
-    def test_an_error_of_one_job_lets_the_next_one_be_done(self, house, log, monkeypatch: pytest.MonkeyPatch):
-        """And is no rest: only while the ledger or the index is away every job would fail."""
-        entry = house.note("It rained.")
+class TestHandlers:
+    def test_an_error_of_one_job_lets_the_next_one_be_done(
+        self, harness, log, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Only while the ledger or the index is away would every job fail."""
+        entry = harness.add("It rained.")
 
         def raising(*_: object) -> None:
             raise KeyError(SECRET)
 
         with monkeypatch.context() as patch:
-            patch.setattr(house.desk, "index_import", raising)
+            patch.setattr(harness.handlers, "index_import", raising)
             tasks.index_import("ada", "some-import")
         tasks.index_entry("ada", entry.id, 1)
-        assert house.indexed() == [(entry.id, 1)]
+        assert harness.indexed() == [(entry.id, 1)]
         assert "heron" not in log.text

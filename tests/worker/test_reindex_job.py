@@ -10,68 +10,67 @@ from services.diary.entry import EntryDraft, IndexState
 from services.diary.job_ids import REINDEX_ID
 from services.diary.job_queue import diary_queue
 from services.errors import DiaryUnavailable
-from services.worker import handlers as desk
 from services.worker import tasks
 
 
-def test_a_new_index_has_what_the_old_one_had(house, until):
-    house.desk.index_import("ada", house.take_in([f"number {number}" for number in range(100)]))
-    before, path = house.indexed(), house.index.path
-    house.jobs.submit_reindex()
-    with house.at_work():
-        until(lambda: house.jobs.report("ada", REINDEX_ID).status == "finished")
-    assert house.index.path != path
-    assert house.indexed() == before
-    assert house.jobs.report("ada", REINDEX_ID).done == 100
+def test_a_new_index_has_what_the_old_one_had(harness, until):
+    harness.handlers.index_import("ada", harness.import_texts([f"number {number}" for number in range(100)]))
+    before, path = harness.indexed(), harness.index.path
+    harness.jobs.submit_reindex()
+    with harness.running():
+        until(lambda: harness.jobs.report("ada", REINDEX_ID).status == "finished")
+    assert harness.index.path != path
+    assert harness.indexed() == before
+    assert harness.jobs.report("ada", REINDEX_ID).done == 100
 
 
-def test_what_is_written_and_removed_meanwhile_is_in_the_old_index_and_then_in_the_new(house, until):
-    house.desk.index_import("ada", house.take_in([f"number {number}" for number in range(200)]))
+def test_what_is_written_and_removed_meanwhile_is_in_the_old_index_and_then_in_the_new(harness, until):
+    harness.handlers.index_import("ada", harness.import_texts([f"number {number}" for number in range(200)]))
     embedder = WaitingEmbedder()
-    house.hire(embedder)
-    path, mine = house.index.path, house.ledger.for_owner("ada")
-    with house.at_work():
-        until(lambda: house.sweep.has_swept)
-        house.jobs.submit_reindex()
+    harness.build(embedder)
+    path, diary = harness.index.path, harness.ledger.for_owner("ada")
+    with harness.running():
+        until(lambda: harness.outbox.has_relayed)
+        harness.jobs.submit_reindex()
         until(embedder.has_begun.is_set)
-        new = house.accept("written meanwhile")
-        [gone, edited, *_] = [entry for entry in house.ledger.iter_current() if entry.import_id]
-        house.jobs.submit(mine.remove(gone.id))
-        house.jobs.submit(mine.edit(edited.id, EntryDraft(text="edited meanwhile")))
+        new = harness.accept("written meanwhile")
+        [removed, edited, *_] = [entry for entry in harness.ledger.iter_current() if entry.import_id]
+        harness.jobs.submit(diary.remove(removed.id))
+        harness.jobs.submit(diary.edit(edited.id, EntryDraft(text="edited meanwhile")))
         embedder.may_end.set()
-        until(lambda: house.now(new).state == IndexState.INDEXED)
-        assert house.index.path == path, "it was not searchable before the switch"
-        until(lambda: house.jobs.report("ada", REINDEX_ID).status == "finished")
-    living = [entry for entry in house.ledger.iter_current() if not entry.removed]
-    assert house.indexed() == sorted((entry.id, entry.version) for entry in living)
+        until(lambda: harness.current(new).state == IndexState.INDEXED)
+        assert harness.index.path == path, "it was not searchable before the switch"
+        until(lambda: harness.jobs.report("ada", REINDEX_ID).status == "finished")
+    living = [entry for entry in harness.ledger.iter_current() if not entry.removed]
+    assert harness.indexed() == sorted((entry.id, entry.version) for entry in living)
     assert len(living) == 200
 
 
-def test_one_that_fails_says_why_leaves_the_old_index_and_can_be_retried(house, until, monkeypatch):
-    house.desk.index_entry("ada", house.note("a").id, 1)
-    path = house.index.path
+def test_one_that_fails_says_why_leaves_the_old_index_and_can_be_retried(harness, until, monkeypatch):
+    harness.handlers.index_entry("ada", harness.add("a").id, 1)
+    path = harness.index.path
 
     def full() -> None:
         raise DiaryUnavailable("the disk is full")
 
-    house.jobs.submit_reindex()
-    with house.at_work():
+    harness.jobs.submit_reindex()
+    with harness.running():
         with monkeypatch.context() as patch:
-            patch.setattr(house.index, "twin", full)
-            until(lambda: house.jobs.report("ada", REINDEX_ID).status == "failed")
-        assert house.jobs.report("ada", REINDEX_ID).reason == "the disk is full"
-        assert house.index.path == path
-        assert house.jobs.retry("ada", REINDEX_ID).status in ("queued", "started", "finished")
-        until(lambda: house.jobs.report("ada", REINDEX_ID).status == "finished")
-    assert house.index.path != path
-    assert len(house.indexed()) == 1
+            patch.setattr(harness.index, "shadow", full)
+            until(lambda: harness.jobs.report("ada", REINDEX_ID).status == "failed")
+        assert harness.jobs.report("ada", REINDEX_ID).reason == "the disk is full"
+        assert harness.index.path == path
+        assert harness.jobs.retry("ada", REINDEX_ID).status in ("queued", "started", "finished")
+        until(lambda: harness.jobs.report("ada", REINDEX_ID).status == "finished")
+    assert harness.index.path != path
+    assert len(harness.indexed()) == 1
 
 
-def test_a_queue_that_goes_away_stops_no_reindexing(house, valkey, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(desk, "BATCH_ENTRIES", 10)
-    house.desk.index_import("ada", house.take_in([f"number {number}" for number in range(30)]))
-    house.jobs.submit_reindex()
-    job = diary_queue(house.queue).fetch_job(REINDEX_ID)
+def test_a_queue_that_goes_away_stops_no_reindexing(harness, valkey, monkeypatch: pytest.MonkeyPatch):
+    harness.build(handlers={"batch_entries": 10})
+    harness.handlers.index_import("ada", harness.import_texts([f"number {number}" for number in range(30)]))
+    harness.jobs.submit_reindex()
+    job = diary_queue(harness.queue).fetch_job(REINDEX_ID)
     monkeypatch.setattr(tasks, "get_current_job", lambda: job)
     valkey.terminate()
     assert tasks.reindex() == 30

@@ -16,268 +16,253 @@ from services.diary.entry import EntryDraft, IndexState
 from services.diary.index.types import EntryKey
 from services.diary.job_ids import job_id
 from services.diary.job_queue import JobQueue, diary_queue
-from services.diary.ledger import ledger
 from services.diary.reflection.reflections import Reflections
-from services.worker import handlers as desk
-from services.worker import outbox as sweep
-from services.worker import tasks
+from services.worker.handlers import BATCH_ENTRIES
 
 AT_ONCE = timedelta(microseconds=1)
 
 
-@pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything that is waited for comes at once."""
-    monkeypatch.setattr(sweep, "SWEEP_EVERY_S", 0.2)
-    monkeypatch.setattr(sweep, "LOST_AFTER", AT_ONCE)
-    monkeypatch.setattr(tasks, "REST_S", 0.1)
-    monkeypatch.setattr(ledger, "BACKOFF_S", (0,) * 5)
+def test_queued_entries_are_indexed(harness, until):
+    early = [harness.accept(f"early {number}") for number in range(10)]
+    with harness.running():
+        late = [harness.accept(f"late {number}") for number in range(10)]
+        until(harness.all_indexed)
+    assert harness.index.count() == len(early + late)
 
 
-def test_what_is_queued_is_worked_through(house, until):
-    early = [house.accept(f"early {number}") for number in range(10)]
-    with house.at_work():
-        late = [house.accept(f"late {number}") for number in range(10)]
-        until(house.all_indexed)
-    assert house.index.count() == len(early + late)
-
-
-def test_what_was_never_queued_is_found_at_the_start(house, until):
+def test_entries_that_were_never_queued_are_found_at_the_start(harness, until):
     for number in range(5):
-        house.note(f"lost {number}")
-    with house.at_work():
-        until(house.all_indexed)
-    assert house.index.count() == 5
+        harness.add(f"lost {number}")
+    with harness.running():
+        until(harness.all_indexed)
+    assert harness.index.count() == 5
 
 
-def test_nothing_is_left_in_the_queue_of_what_is_done(house, until):
-    entry = house.accept("a")
-    with house.at_work():
-        until(house.all_indexed)
-        until(lambda: not house.jobs.is_pending(entry))
-    assert diary_queue(house.queue).is_empty()
-    assert house.queue.keys(f"*{entry.id}*") == []
-    assert house.jobs.report("ada", house.jobs.submit(entry)).status == "finished"
+def test_nothing_of_a_finished_job_is_left_in_the_queue(harness, until):
+    entry = harness.accept("a")
+    with harness.running():
+        until(harness.all_indexed)
+        until(lambda: not harness.jobs.is_pending(entry))
+    assert diary_queue(harness.queue).is_empty()
+    assert harness.queue.keys(f"*{entry.id}*") == []
+    assert harness.jobs.report("ada", harness.jobs.submit(entry)).status == "finished"
 
 
-def test_an_idle_shift_ends_within_seconds(house):
-    with house.at_work():
+def test_an_idle_worker_ends_when_it_is_stopped(harness):
+    with harness.running():
         time.sleep(0.3)
-        began = time.monotonic()
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.005, 0.02])
-def test_a_shift_that_is_stopped_at_once_ends(house, after_s: float):
-    with house.at_work():
+def test_a_worker_that_is_stopped_at_once_ends(harness, after_s: float):
+    with harness.running():
         time.sleep(after_s)
 
 
-def test_a_shift_ends_within_seconds_while_the_queue_is_away(house, valkey):
-    with house.at_work():
+def test_a_worker_ends_while_the_queue_is_away(harness, valkey):
+    with harness.running():
         time.sleep(0.3)
         valkey.terminate()
         time.sleep(0.3)
 
 
-def test_the_job_in_hand_is_finished_before_the_end(house, until):
+def test_the_current_job_is_finished_before_the_end(harness, until):
     embedder = WaitingEmbedder()
-    house.hire(embedder)
-    with house.at_work():
-        until(lambda: house.sweep.has_swept)
-        first = house.accept("first")
+    harness.build(embedder)
+    with harness.running():
+        until(lambda: harness.outbox.has_relayed)
+        first = harness.accept("first")
         until(embedder.has_begun.is_set)
-        second = house.accept("second")
+        second = harness.accept("second")
         threading.Timer(0.5, embedder.may_end.set).start()
-    assert house.now(first).state == IndexState.INDEXED
-    assert house.now(second).state == IndexState.QUEUED
+    assert harness.current(first).state == IndexState.INDEXED
+    assert harness.current(second).state == IndexState.QUEUED
 
 
-def test_a_job_in_hand_counts_as_waiting_and_is_told_as_started(house, until):
+def test_the_current_job_is_pending_and_reported_as_started(harness, until):
     embedder = WaitingEmbedder()
-    house.hire(embedder)
-    with house.at_work():
-        until(lambda: house.sweep.has_swept)
-        entry = house.accept("a")
+    harness.build(embedder)
+    with harness.running():
+        until(lambda: harness.outbox.has_relayed)
+        entry = harness.accept("a")
         name = job_id("ada", entry.id, 1)
         until(embedder.has_begun.is_set)
-        assert house.jobs.is_pending(entry)
-        assert house.sweep.sweep(AT_ONCE) == 0
-        assert house.jobs.report("ada", name).status == "started"
+        assert harness.jobs.is_pending(entry)
+        assert harness.outbox.relay(AT_ONCE) == 0
+        assert harness.jobs.report("ada", name).status == "started"
         embedder.may_end.set()
-        until(lambda: house.jobs.report("ada", name).status == "finished")
+        until(lambda: harness.jobs.report("ada", name).status == "finished")
 
 
-def test_a_mistake_fails_its_own_entry_and_no_other(house, until, eager: None):
-    house.hire(PickyEmbedder())
-    with house.at_work():
-        entries = [house.accept(text) for text in ("before", "illegible", "after")]
-        until(lambda: IndexState.QUEUED not in [house.now(entry).state for entry in entries])
-    assert [house.now(entry).state for entry in entries] == ["indexed", "failed", "indexed"]
-    assert house.now(entries[1]).reason == "ValueError: what is this?"
+def test_an_entry_that_cannot_be_embedded_fails_alone(harness, until, eager: None):
+    harness.build(PickyEmbedder())
+    with harness.running():
+        entries = [harness.accept(text) for text in ("before", "illegible", "after")]
+        until(lambda: IndexState.QUEUED not in [harness.current(entry).state for entry in entries])
+    assert [harness.current(entry).state for entry in entries] == ["indexed", "failed", "indexed"]
+    assert harness.current(entries[1]).reason == "ValueError: what is this?"
 
 
-def test_entries_wait_while_the_index_is_away_and_are_indexed_when_it_heals(house, until, eager: None):
-    index = UnsteadyIndex(house.index, away=True)
-    house.hire(index=index)
-    with house.at_work():
-        entries = [house.accept(f"number {number}") for number in range(20)]
-        until(lambda: index.asked_in_vain >= 5 and diary_queue(house.queue).is_empty())
-        assert [house.now(entry) for entry in entries] == entries
+def test_entries_wait_while_the_index_is_away_and_are_indexed_when_it_heals(harness, until, eager: None):
+    index = UnsteadyIndex(harness.index, away=True)
+    harness.build(index=index)
+    with harness.running():
+        entries = [harness.accept(f"number {number}") for number in range(20)]
+        until(lambda: index.failed_checks >= 5 and diary_queue(harness.queue).is_empty())
+        assert [harness.current(entry) for entry in entries] == entries
         index.away = False
-        until(house.all_indexed)
-    assert house.index.count() == 20
+        until(harness.all_indexed)
+    assert harness.index.count() == 20
 
 
-def test_an_import_lets_todays_entry_through(house, until, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(desk, "TURN_S", 0.0)
+def test_an_import_lets_todays_entry_through(harness, until):
     embedder = WaitingEmbedder()
-    house.hire(embedder)
-    import_id = house.take_in([f"number {number}" for number in range(200)])
-    with house.at_work():
+    harness.build(embedder, handlers={"import_turn_s": 0.0})
+    import_id = harness.import_texts([f"number {number}" for number in range(200)])
+    with harness.running():
         until(embedder.has_begun.is_set)
-        entry = house.accept("today")
+        entry = harness.accept("today")
         embedder.may_end.set()
-        until(lambda: house.now(entry).state == IndexState.INDEXED)
-        until(house.all_indexed)
-    written_in = embedder.batches.index(desk.BATCH_ENTRIES, 1)
+        until(lambda: harness.current(entry).state == IndexState.INDEXED)
+        until(harness.all_indexed)
+    written_in = embedder.batches.index(BATCH_ENTRIES, 1)
     assert written_in == 1, "today's entry waited for more than one turn of the import"
-    assert house.ledger.for_owner("ada").import_report(import_id).indexed == 200
+    assert harness.ledger.for_owner("ada").import_report(import_id).indexed == 200
 
 
 class TestAfterAWorkerWasKilled:
-    def test_what_it_had_in_hand_goes_on_at_once(self, house, until, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(house.sweep, "sweep", lambda waited: 0)
-        entry, import_id = house.accept("a"), house.take_in(["b", "c"])
-        house.jobs.submit_import("ada", import_id)
-        queue = diary_queue(house.queue)
-        _taken_and_left(house, queue)
+    def test_its_current_job_is_queued_again_at_once(self, harness, until, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(harness.outbox, "relay", lambda lost_after: 0)
+        entry, import_id = harness.accept("a"), harness.import_texts(["b", "c"])
+        harness.jobs.submit_import("ada", import_id)
+        queue = diary_queue(harness.queue)
+        _dequeue_and_abandon(harness, queue)
         assert queue.is_empty()
-        with house.at_work():
-            until(house.all_indexed)
-        assert not house.jobs.is_pending(entry)
+        with harness.running():
+            until(harness.all_indexed)
+        assert not harness.jobs.is_pending(entry)
 
-    def test_it_is_in_the_queue_once_and_first(self, house):
-        entries = [house.accept(f"number {number}") for number in range(3)]
+    def test_it_is_in_the_queue_once_and_first(self, harness):
+        entries = [harness.accept(f"number {number}") for number in range(3)]
         names = [job_id("ada", entry.id, 1) for entry in entries]
-        queue = diary_queue(house.queue)
-        house.queue.lmove(queue.key, queue.intermediate_queue.key, "LEFT", "RIGHT")
-        jobs = JobQueue(house.queue)
+        queue = diary_queue(harness.queue)
+        harness.queue.lmove(queue.key, queue.intermediate_queue.key, "LEFT", "RIGHT")
+        jobs = JobQueue(harness.queue)
         assert jobs.pending_ids() == set(names)
         assert jobs.requeue_orphans() == names[:1]
         assert queue.job_ids == names
         assert jobs.requeue_orphans() == []
 
-    def test_nothing_is_made_of_a_job_that_is_gone(self, house):
-        house.queue.rpush(diary_queue(house.queue).intermediate_queue.key, "long-gone")
-        assert JobQueue(house.queue).requeue_orphans() == []
-        assert diary_queue(house.queue).is_empty()
+    def test_nothing_is_made_of_a_job_that_is_gone(self, harness):
+        harness.queue.rpush(diary_queue(harness.queue).intermediate_queue.key, "long-gone")
+        assert JobQueue(harness.queue).requeue_orphans() == []
+        assert diary_queue(harness.queue).is_empty()
 
 
-def _taken_and_left(house, queue) -> None:
+def _dequeue_and_abandon(harness, queue) -> None:
     """One job is taken from the list, one is begun; then their worker is no more."""
-    house.queue.lmove(queue.key, queue.intermediate_queue.key, "LEFT", "RIGHT")
-    begun = house.queue.lpop(queue.key).decode()
-    queue.fetch_job(begun).set_status("started")
-    house.queue.zadd(queue.started_job_registry.key, {f"{begun}:execution": time.time() + 1000})
+    harness.queue.lmove(queue.key, queue.intermediate_queue.key, "LEFT", "RIGHT")
+    started = harness.queue.lpop(queue.key).decode()
+    queue.fetch_job(started).set_status("started")
+    harness.queue.zadd(queue.started_job_registry.key, {f"{started}:execution": time.time() + 1000})
 
 
-def test_an_index_that_was_lost_is_filled_again(house, until, eager: None):
-    entries = [house.accept(f"number {number}") for number in range(10)]
-    with house.at_work():
-        until(house.all_indexed)
-        house.index.delete([EntryKey(entry.owner, entry.id) for entry in entries])
-        until(lambda: house.index.count() == 10)
-        until(house.all_indexed)
+def test_an_index_that_was_lost_is_filled_again(harness, until, eager: None):
+    entries = [harness.accept(f"number {number}") for number in range(10)]
+    with harness.running():
+        until(harness.all_indexed)
+        harness.index.delete([EntryKey(entry.owner, entry.id) for entry in entries])
+        until(lambda: harness.index.count() == 10)
+        until(harness.all_indexed)
 
 
-def test_a_sweep_that_fails_is_not_the_last(house, until, eager: None, caplog, monkeypatch):
+def test_a_relay_run_that_fails_is_not_the_last(harness, until, eager: None, caplog, monkeypatch):
     failures = iter([RuntimeError("what is this?")])
 
-    def mend() -> int:
+    def restore_lost_index() -> int:
         for failure in failures:
             raise failure
         return 0
 
-    monkeypatch.setattr(house.scribe, "mend", mend)
-    with house.at_work():
-        until(lambda: "sweep failed" in caplog.text)
-        entry = house.note("never queued")
-        until(lambda: house.now(entry).state == IndexState.INDEXED)
+    monkeypatch.setattr(harness.indexer, "restore_lost_index", restore_lost_index)
+    with harness.running():
+        until(lambda: "the outbox relay failed" in caplog.text)
+        entry = harness.add("never queued")
+        until(lambda: harness.current(entry).state == IndexState.INDEXED)
 
 
-def test_a_valkey_that_ends_and_starts_again_loses_no_entry(house, valkey, until, eager: None):
-    house.hire(FakeEmbedder(pause_s=0.02))
-    with house.at_work():
+def test_a_valkey_that_ends_and_starts_again_loses_no_entry(harness, valkey, until, eager: None):
+    harness.build(FakeEmbedder(pause_s=0.02))
+    with harness.running():
         for number in range(30):
-            house.accept(f"before {number}")
-        until(lambda: house.index.count() >= 3)
+            harness.accept(f"before {number}")
+        until(lambda: harness.index.count() >= 3)
         valkey.terminate()
         for number in range(10):
-            house.accept(f"meanwhile {number}")
+            harness.accept(f"meanwhile {number}")
         time.sleep(1)
         valkey.start()
         for number in range(10):
-            house.accept(f"after {number}")
-        until(house.all_indexed)
-    assert house.index.count() == 50
+            harness.accept(f"after {number}")
+        until(harness.all_indexed)
+    assert harness.index.count() == 50
 
 
-def test_a_valkey_that_ends_in_the_middle_of_a_job_leaves_no_thread_behind(house, valkey, until):
+def test_a_valkey_that_ends_in_the_middle_of_a_job_leaves_no_thread_behind(harness, valkey, until):
     threads = set(threading.enumerate())
     embedder = WaitingEmbedder()
-    house.hire(embedder)
-    with house.at_work():
-        entry = house.accept("a")
+    harness.build(embedder)
+    with harness.running():
+        entry = harness.accept("a")
         until(embedder.has_begun.is_set)
         valkey.terminate()
         embedder.may_end.set()
-        until(lambda: house.now(entry).state == IndexState.INDEXED)
+        until(lambda: harness.current(entry).state == IndexState.INDEXED)
         time.sleep(0.5)  # long enough for the worker to give up its connection
         valkey.start()
-        late = house.accept("b")
-        until(lambda: house.now(late).state == IndexState.INDEXED)
+        late = harness.accept("b")
+        until(lambda: harness.current(late).state == IndexState.INDEXED)
     assert {thread for thread in threading.enumerate() if thread.is_alive()} <= threads
 
 
-def test_edits_and_removals_reach_the_index_through_the_queue(house, until):
+def test_edits_and_removals_reach_the_index_through_the_queue(harness, until):
     for number in range(3):
-        house.accept(f"number {number}", id=f"e{number}")
-    mine = house.ledger.for_owner("ada")
-    with house.at_work():
-        until(house.all_indexed)
-        house.jobs.submit(mine.edit("e0", EntryDraft(text="another word")))
-        house.jobs.submit(mine.remove("e1"))
-        until(house.all_indexed)
-    assert house.indexed() == [("e0", 2), ("e2", 1)]
+        harness.accept(f"number {number}", id=f"e{number}")
+    diary = harness.ledger.for_owner("ada")
+    with harness.running():
+        until(harness.all_indexed)
+        harness.jobs.submit(diary.edit("e0", EntryDraft(text="another word")))
+        harness.jobs.submit(diary.remove("e1"))
+        until(harness.all_indexed)
+    assert harness.indexed() == [("e0", 2), ("e2", 1)]
 
 
 class TestDamagedRows:
     """A row of the ledger that can't be read fails by itself; everybody else's entries are indexed."""
 
-    def test_entries_of_others_are_indexed(self, house, until, eager: None):
-        bad, good = house.note("damaged"), house.note("whole")
-        import_id = house.take_in(["imported"])
-        damage(house, bad.id)
-        with house.at_work():
-            until(lambda: house.now(good).state == IndexState.INDEXED)
-            until(lambda: house.ledger.for_owner("ada").import_report(import_id).indexed == 1)
-        with house.ledger.reading() as connection:
+    def test_entries_of_others_are_indexed(self, harness, until, eager: None):
+        bad, good = harness.add("damaged"), harness.add("whole")
+        import_id = harness.import_texts(["imported"])
+        damage(harness, bad.id)
+        with harness.running():
+            until(lambda: harness.current(good).state == IndexState.INDEXED)
+            until(lambda: harness.ledger.for_owner("ada").import_report(import_id).indexed == 1)
+        with harness.ledger.reading() as connection:
             query = text("SELECT state, reason FROM entries WHERE id = :id")
             state, reason = connection.execute(query, {"id": bad.id}).one()
         assert state == "failed"
         assert "damaged" in reason
 
-    def test_what_goes_wrong_with_entries_keeps_no_reflection_waiting(self, house, monkeypatch):
+    def test_what_goes_wrong_with_entries_keeps_no_reflection_waiting(self, harness, monkeypatch):
         def raising(*_: object) -> None:
             raise KeyError("what is this?")
 
-        monkeypatch.setattr(house.ledger, "due", raising)
+        monkeypatch.setattr(harness.ledger, "due", raising)
         turns = [{"role": "user", "content": "It rained."}]
-        Reflections(house.ledger).add("ada", turns, 1, {"model": "ada"}, "2026-01-01")
-        assert house.sweep.sweep(AT_ONCE) == 1
+        Reflections(harness.ledger).add("ada", turns, 1, {"model": "ada"}, "2026-01-01")
+        assert harness.outbox.relay(AT_ONCE) == 1
 
 
-def damage(house, entry_id: str) -> None:
-    with house.ledger.transaction() as connection:
+def damage(harness, entry_id: str) -> None:
+    with harness.ledger.transaction() as connection:
         connection.execute(text("UPDATE entries SET tags = '[' WHERE id = :id"), {"id": entry_id})

@@ -1,4 +1,4 @@
-"""A worker in a process of its own, to be killed with -9: ledger, index and Shift over one folder.
+"""A worker in a process of its own, to be killed with -9: ledger, index and Worker over one folder.
 
 Not a test: test_killed.py starts it as `python worker_process.py FOLDER VALKEY_SOCKET`.
 """
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from services.diary.embedding.embedder import Vector
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.jobs import queue_connection
-from services.diary.ledger.ledger import Ledger
-from services.worker.build import build_worker
-from services.worker.completion_client import CompletionClient
+from services.diary.job_queue import queue_connection
+from services.diary.ledger.ledger import Ledger, LedgerOptions
+from services.worker.reflection import CompletionClient
+from services.worker.worker import build_worker
 
 DIMENSION = 16
 
@@ -39,8 +39,8 @@ class FakeEmbedder:
         return [number / math.hypot(*numbers) for number in numbers]
 
 
-def open_ledger(folder: Path) -> Ledger:
-    return Ledger(f"sqlite:///{folder}/ledger.sqlite3")
+def open_ledger(folder: Path, options: LedgerOptions | None = None) -> Ledger:
+    return Ledger(f"sqlite:///{folder}/ledger.sqlite3", options)
 
 
 def open_index(folder: Path) -> EdgeIndex:

@@ -1,4 +1,4 @@
-"""Imports: many entries from one file, and how far their reading and indexing is."""
+"""Imports: many entries from one file, and how many of them are read and indexed."""
 
 import secrets
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, func, select, text, update
+from sqlalchemy import Column, Connection, Row, and_, func, select, text, update
 
 from services.diary.entry import EntryDraft, IndexState, Source
 from services.diary.ledger import revisions, rows
@@ -20,17 +20,17 @@ ID_EXISTS = "the diary has another entry with this id: change the id, or leave i
 TEXT_EXISTS = (
     "the diary has this text under this date, with another mood or other tags: edit that entry instead"
 )
-_AT_ONCE = 500  # names in one question to the database
+_BATCH_VALUES = 500  # in one query
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What became of the drafts of one call; `rejections` has the reason by position in the call."""
+    """The result of one `add`; `rejections` has the reasons by the drafts' positions."""
 
     accepted: int
     duplicates: int
     rejections: dict[int, str]
-    restored: int = 0  # of the accepted, had been removed
+    restored: int = 0  # of the accepted: they had been removed before
 
 
 @dataclass(frozen=True)
@@ -113,16 +113,16 @@ def end(
 
 
 def report(connection: Connection, owner: str, import_id: str) -> ImportReport:
-    """How an import stands. Raises NotFound."""
+    """The state of an import. Raises NotFound."""
     query = select(imports).where(imports.c.owner == owner, imports.c.id == import_id)
-    found = connection.execute(query).first()
-    if found is None:
+    row = connection.execute(query).first()
+    if row is None:
         raise _not_found(import_id)
-    of_it = (entries.c.owner == owner, entries.c.import_id == import_id)
-    states = select(entries.c.state, func.count()).where(*of_it).group_by(entries.c.state)
-    number = {IndexState(state): count for state, count in connection.execute(states)}
-    fields = {name: value for name, value in found._mapping.items() if name != "owner"}
-    return ImportReport(**fields, **{state.value: number.get(state, 0) for state in IndexState})
+    is_of_import = (entries.c.owner == owner, entries.c.import_id == import_id)
+    states = select(entries.c.state, func.count()).where(*is_of_import).group_by(entries.c.state)
+    counts = {IndexState(state): count for state, count in connection.execute(states)}
+    columns = {name: value for name, value in row._mapping.items() if name != "owner"}
+    return ImportReport(**columns, **{state.value: counts.get(state, 0) for state in IndexState})
 
 
 def add(
@@ -131,37 +131,39 @@ def add(
     import_id: str,
     drafts: Sequence[EntryDraft],
     local: LocalTime = IN_UTC,
-    known: int = 0,
+    already_read: int = 0,
 ) -> BatchResult:
-    """Take the drafts that are new. Those without id get one made from date and text. Raises NotFound.
+    """Accept the drafts that are new. A draft without an id gets one from its date and text.
 
-    The first `known` were taken by a reading that was cut short: of them it is only told which were refused.
+    The first `already_read` drafts were accepted before an interruption: they are only checked, and the
+    result has the rejections among them. Raises NotFound.
     """
     batch = _Batch(connection, owner, import_id, drafts, local)
-    for place, draft in enumerate(drafts):
-        batch.take(place, draft, place < known)
-    added = batch.insert()
-    of_it = update(imports).where(imports.c.owner == owner, imports.c.id == import_id)
-    more = {
-        "accepted": added.accepted,
-        "duplicates": added.duplicates,
-        "restored": added.restored,
-        "rows_read": len(drafts) - known,
+    for position, draft in enumerate(drafts):
+        batch.add(position, draft, position < already_read)
+    result = batch.insert()
+    increments = {
+        "accepted": result.accepted,
+        "duplicates": result.duplicates,
+        "restored": result.restored,
+        "rows_read": len(drafts) - already_read,
     }
-    sums = {name: imports.c[name] + number for name, number in more.items()}
-    counted = of_it.values(sums).returning(imports.c.accepted)
-    total = connection.execute(counted).scalar()
-    if total is None:
+    sums = {name: imports.c[name] + number for name, number in increments.items()}
+    is_import = and_(imports.c.owner == owner, imports.c.id == import_id)
+    accepted = connection.execute(
+        update(imports).where(is_import).values(sums).returning(imports.c.accepted)
+    ).scalar()
+    if accepted is None:
         raise _not_found(import_id)
-    if total == added.accepted and connection.dialect.name == "postgresql":
-        # The first rows: of a table that was empty a moment ago the planner knows nothing, and would read
-        # all of it for every batch that follows (measured: six times slower after 25,000 rows).
+    if accepted == result.accepted and connection.dialect.name == "postgresql":
+        # The first rows. PostgreSQL's planner knows nothing of a table that was empty a moment ago, and would
+        # read all of it for every further batch (measured: six times slower after 25,000 rows).
         connection.execute(text("ANALYZE entries"))
-    return added
+    return result
 
 
 class _Batch:
-    """Some drafts of an import beside what the diary has of them already."""
+    """Some drafts of an import, compared with what the diary has."""
 
     def __init__(
         self,
@@ -172,43 +174,43 @@ class _Batch:
         local: LocalTime,
     ) -> None:
         self._connection = connection
-        self._fixed = {"owner": owner, "source": Source.IMPORT, "origin": None, "import_id": import_id}
+        self._constant = {"owner": owner, "source": Source.IMPORT, "origin": None, "import_id": import_id}
         self._local = local
-        self._began = datetime.now(UTC)
+        self._start = datetime.now(UTC)
         self._new: list[dict[str, Any]] = []
         self._restored, self._duplicates = 0, 0
-        self._refused: dict[int, str] = {}
-        # Rows are locked, and further below written, in the order of their ids, as everybody does who takes
-        # more than one: otherwise two imports would wait for each other.
+        self._rejections: dict[int, str] = {}
+        # Rows are locked here and written below in the order of their ids, as in every other transaction that
+        # locks more than one row: otherwise two imports could wait for each other.
         ids = sorted({_id(draft) for draft in drafts})
         self._by_id: dict[str, Any] = {row.id: row for row in self._rows(ids, entries.c.id, lock=True)}
         prints = sorted({rows.fingerprint(d.date, d.text) for d in drafts if d.date and not d.id})
-        self._by_print: dict[str, list[Any]] = {}
-        for there in self._rows(prints, entries.c.fingerprint, lock=False):
-            self._by_print.setdefault(rows.fingerprint(there.date, there.text), []).append(there)
+        self._by_fingerprint: dict[str, list[Any]] = {}
+        for row in self._rows(prints, entries.c.fingerprint, lock=False):
+            self._by_fingerprint.setdefault(rows.fingerprint(row.date, row.text), []).append(row)
 
-    def take(self, place: int, draft: EntryDraft, is_known: bool) -> None:
-        """Decide what becomes of one draft; of one that is known, what became of it."""
+    def add(self, position: int, draft: EntryDraft, is_already_read: bool) -> None:
+        """Accept a draft, count it as a duplicate, or reject it; one that is already read is only checked."""
         # A microsecond apart, so that the entries of one day keep the file's order.
-        now = utc_timestamp(self._began + timedelta(microseconds=place))
-        first = {
-            **revisions.first_version_columns(draft, now, self._local),
-            "date_assumed": draft.date is None,
-        }
-        row = rows.with_checksum({**self._fixed, "id": _id(draft), **first})
-        there = self._there(row, draft)
-        if any(revisions.has_had_content(self._connection, one, draft) for one in there if not one.removed):
-            self._duplicates += not is_known
-        elif any(not one.removed for one in there):
-            self._refused[place] = ID_EXISTS if draft.id else TEXT_EXISTS
-        elif not is_known:
-            self._accept(row, there)
+        now = utc_timestamp(self._start + timedelta(microseconds=position))
+        columns = revisions.first_version_columns(draft, now, self._local)
+        columns["date_assumed"] = draft.date is None
+        row = rows.with_checksum({**self._constant, "id": _id(draft), **columns})
+        existing = self._existing(row, draft)
+        living = [entry for entry in existing if not entry.removed]
+        if any(revisions.has_had_content(self._connection, entry, draft) for entry in living):
+            self._duplicates += not is_already_read
+        elif living:
+            self._rejections[position] = ID_EXISTS if draft.id else TEXT_EXISTS
+        elif not is_already_read:
+            self._accept(row, existing)
 
-    def _there(self, row: dict[str, Any], draft: EntryDraft) -> list[Any]:
-        """What the diary has, or will have of this batch, with the same id, or else date and text."""
+    def _existing(self, row: dict[str, Any], draft: EntryDraft) -> list[Any]:
+        """The rows of the diary and of this batch with the same id, or else with the same date and text."""
         if row["id"] in self._by_id:
             return [self._by_id[row["id"]]]
-        return self._by_print.get(row["fingerprint"], []) if draft.date and not draft.id else []
+        is_by_content = draft.date and not draft.id
+        return self._by_fingerprint.get(row["fingerprint"], []) if is_by_content else []
 
     def _accept(self, row: dict[str, Any], tombstones: list[Any]) -> None:
         if tombstones:
@@ -217,25 +219,25 @@ class _Batch:
         else:
             self._new.append(row)
         self._by_id[row["id"]] = SimpleNamespace(**row)
-        self._by_print.setdefault(row["fingerprint"], []).append(self._by_id[row["id"]])
+        self._by_fingerprint.setdefault(row["fingerprint"], []).append(self._by_id[row["id"]])
 
     def insert(self) -> BatchResult:
-        """Write what is new. What another process has written in this moment counts as a duplicate."""
+        """Write the new rows. A row that another process has just written counts as a duplicate."""
         self._new.sort(key=lambda row: str(row["id"]))
-        written = insert_all_new(self._connection, entries, self._new)
-        duplicates = self._duplicates + len(self._new) - written
-        return BatchResult(self._restored + written, duplicates, self._refused, self._restored)
+        inserted = insert_all_new(self._connection, entries, self._new)
+        duplicates = self._duplicates + len(self._new) - inserted
+        return BatchResult(self._restored + inserted, duplicates, self._rejections, self._restored)
 
     def _rows(self, values: list[str], column: Column[Any], lock: bool) -> Iterator[Row[Any]]:
-        mine = entries.c.owner == self._fixed["owner"]
-        for start in range(0, len(values), _AT_ONCE):
-            some = column.in_(values[start : start + _AT_ONCE])
-            query = select(*rows.ENTRY_COLUMNS).where(mine, some).order_by(entries.c.id)
+        is_owned = entries.c.owner == self._constant["owner"]
+        for start in range(0, len(values), _BATCH_VALUES):
+            is_in = column.in_(values[start : start + _BATCH_VALUES])
+            query = select(*rows.ENTRY_COLUMNS).where(is_owned, is_in).order_by(entries.c.id)
             yield from self._connection.execute(query.with_for_update() if lock else query)
 
 
 def _id(draft: EntryDraft) -> str:
-    """The same row of a file has the same id, however often the file is read."""
+    """The draft's id, or one of its content: a row has the same id however often its file is read."""
     return draft.id or f"row-{rows.fingerprint(draft.date or '', draft.text)[:24]}"
 
 

@@ -1,4 +1,4 @@
-"""An entry's row: how a draft is written into it, and how an Entry is read from it."""
+"""An entry's row: the columns that a draft fills, and the Entry that a row holds."""
 
 import hashlib
 import json
@@ -14,13 +14,11 @@ from services.diary.entry import Entry, EntryDraft, IndexState, Source
 from services.diary.ledger.tables import entries, utc_timestamp, versions
 from services.local_time import LocalTime
 
-MAX_REASON = 2000  # letters kept of why indexing failed
-VERSION_COLUMNS = [column for column in entries.c if column.name in versions.c]  # what becomes a past version
-ENTRY_COLUMNS = [
-    column for column in VERSION_COLUMNS if column.name != "checksum"
-]  # what an Entry is read from
+MAX_REASON_CHARACTERS = 2000  # of why indexing failed
+VERSION_COLUMNS = [column for column in entries.c if column.name in versions.c]  # copied into `versions`
+ENTRY_COLUMNS = [column for column in VERSION_COLUMNS if column.name != "checksum"]  # of an Entry
 PAST_ENTRY_COLUMNS = [versions.c[column.name] for column in ENTRY_COLUMNS]
-# What the checksum is of, in this order: all that a version says, and nothing that changes afterwards.
+# The checksum covers these columns, in this order: the content of a version, which never changes.
 CHECKSUM_COLUMNS = (
     "owner", "id", "version", "text", "date", "first_day", "last_day", "mood", "tags", "written_at", "source",
     "origin", "import_id", "removed",
@@ -29,10 +27,10 @@ DELETED = {"text": "", "folded": "", "fingerprint": "", "mood": None, "tags": "[
 
 
 def entry_columns(
-    draft: EntryDraft, written_at: str, local: LocalTime, before: Row[Any] | None = None
+    draft: EntryDraft, written_at: str, local: LocalTime, previous: Row[Any] | None = None
 ) -> dict[str, Any]:
-    """The columns that a draft fills. Without a date it has that of the version before, or of the writing."""
-    date = draft.date or (before.date if before is not None else local.today().isoformat())
+    """The columns that a draft fills. Without a date it keeps the previous version's, or gets today's."""
+    date = draft.date or (previous.date if previous is not None else local.today().isoformat())
     values = {
         "text": draft.text,
         "folded": casefolded(draft.text),
@@ -42,24 +40,24 @@ def entry_columns(
         "written_at": written_at,
         "removed": False,
     }
-    return values if before is not None and not draft.date else {**values, **date_columns(date, local)}
+    return values if previous is not None and not draft.date else {**values, **date_columns(date, local)}
 
 
 def date_columns(date: str, local: LocalTime) -> dict[str, Any]:
     """The columns that a date fills."""
-    when = parse_date(date, local.today(), local)
-    days = {"first_day": when.first_day, "last_day": when.last_day}
-    return {"date": date, "date_assumed": False, "moment": when.timestamp, **days}
+    span = parse_date(date, local.today(), local)
+    days = {"first_day": span.first_day, "last_day": span.last_day}
+    return {"date": date, "date_assumed": False, "moment": span.timestamp, **days}
 
 
 def queued_columns(now: str) -> dict[str, Any]:
-    """The columns of a version that begins to wait for the index."""
-    waits = {"queued_at": now, "retry_at": "", "attempts": 0, "reason": None}
-    return {"state": IndexState.QUEUED, **waits}
+    """The columns of a version that is queued for the index now."""
+    values = {"queued_at": now, "retry_at": "", "attempts": 0, "reason": None}
+    return {"state": IndexState.QUEUED, **values}
 
 
 def has_same_content(row: Row[Any], draft: EntryDraft) -> bool:
-    """Whether a version says what a draft says; a draft without a date agrees with any."""
+    """Whether a version has the content of a draft; a draft without a date matches any date."""
     return (
         row.text == draft.text
         and draft.date in (None, row.date)
@@ -69,20 +67,20 @@ def has_same_content(row: Row[Any], draft: EntryDraft) -> bool:
 
 
 def with_checksum(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a version, and their checksum."""
+    """The columns of a version, with their checksum."""
     origin = None if row["origin"] is None else json.dumps(row["origin"])
     return {**row, "checksum": checksum({**row, "origin": origin})}
 
 
 def checksum(row: Mapping[str, Any]) -> str:
-    """Of a row whose `origin` is JSON's text, as it is stored; a bit that flips in any of it is found."""
+    """The SHA-256 of a row whose `origin` is JSON text, as it is stored. It changes with every bit of it."""
     values = [row[name] for name in CHECKSUM_COLUMNS]
     values[-1] = bool(values[-1])
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def to_entry(row: Row[Any]) -> Entry:
-    """The Entry that a row of `ENTRY` or `OLD_ENTRY` holds."""
+    """The Entry in a row of `ENTRY_COLUMNS` or `PAST_ENTRY_COLUMNS`."""
     fields = {column.name: getattr(row, column.name) for column in ENTRY_COLUMNS}
     fields["tags"] = tuple(parse_tags(row.tags))
     fields["source"] = Source(row.source)
@@ -91,39 +89,40 @@ def to_entry(row: Row[Any]) -> Entry:
 
 
 def casefolded(text: str) -> str:
-    """A text as it is searched for a phrase: without case, and however its accents are spelled.
+    """A text as phrases are searched in it: without case, and however its accents are encoded.
 
-    Without what PostgreSQL has to escape (see Letters), so that every phrase is found in both databases.
+    The characters that PostgreSQL has to escape (see ExactText) are replaced, so that both databases find
+    the same phrases.
     """
     return unicodedata.normalize("NFKC", text.casefold()).replace("\x00", "\ufffd").replace("\x1a", "\ufffd")
 
 
 def fingerprint(date: str, text: str) -> str:
-    """Tells entries apart that an import brings without ids."""
+    """Identifies an entry that an import brings without an id."""
     return hashlib.sha256(f"{date}\n{text}".encode()).hexdigest()
 
 
 def format_tags(tags: list[str]) -> str:
-    """Tags as JSON, each on a line of its own, so that `tag_in_row` is found in it when the tag is there."""
+    """Tags as JSON, each on a line of its own, so that `tag_pattern` occurs in it exactly for its tags."""
     return json.dumps(tags, ensure_ascii=False, indent=0)
 
 
-def parse_tags(written: str) -> list[str]:
-    """The tags that `written_tags` wrote."""
-    tags: list[str] = json.loads(written)
+def parse_tags(text: str) -> list[str]:
+    """The tags that `format_tags` wrote."""
+    tags: list[str] = json.loads(text)
     return tags
 
 
 def tag_pattern(tag: str) -> str:
-    """What the column `tags` holds exactly when the tag is among them: JSON has no bare line break within."""
+    """A text that the column `tags` contains exactly when it has the tag: JSON escapes line breaks."""
     return "\n" + json.dumps(tag, ensure_ascii=False)
 
 
 def truncate_reason(reason: str) -> str:
-    """An error's message as far as it is kept; what UTF-8 can't write is spelled out."""
-    return reason[:MAX_REASON].encode("utf-8", "backslashreplace").decode("utf-8")
+    """The beginning of an error message. Characters that UTF-8 can't encode are escaped."""
+    return reason[:MAX_REASON_CHARACTERS].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def backoff_until(seconds: float) -> str:
-    """So many seconds from now."""
+    """The timestamp so many seconds from now."""
     return utc_timestamp(datetime.now(UTC) + timedelta(seconds=seconds))

@@ -1,13 +1,13 @@
-"""Chats as they go on, kept until they have been quiet for so long that Ada writes about them.
+"""Conversations: chats are stored until they have been idle for so long that Ada writes about them.
 
 A request to the API holds the turns that its client still has: all of them, or the last ones of a long chat.
-So a chat is recognized by turns that it shares with one that is kept, and what is new is added to that.
+So a request is matched with a stored conversation by the turns that they share, and its new turns are added.
 
 Not every request is a chat. Front ends ask for titles, tags and summaries by the same route, and evaluation
-harnesses ask each question once. What tells a conversation from them is that it grows: a later request
-repeats what was said, Ada's answer included, and goes on from it. Only such a chat is written about. And
-what a client's later requests no longer carry (an answer that was asked for again, a prompt that was
-appended for a summary) is no part of it.
+harnesses send each question once. A conversation differs from them in that it grows: a later request repeats
+earlier turns, Ada's answer included, and continues them. Only such a chat is written about. What a client's
+later requests no longer contain (an answer that was regenerated, a prompt that was appended for a summary) is
+no part of it.
 """
 
 import json
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Text, and_, delete, insert, select, type_coerce, update
+from sqlalchemy import ColumnElement, Connection, Text, and_, delete, insert, select, type_coerce, update
 
 from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.tables import conversations, utc_timestamp
@@ -26,16 +26,15 @@ from services.diary.reflection import reflections
 from services.diary.reflection.reflections import Reflection, Turn
 
 log = logging.getLogger("ada.diary")
-KEPT = timedelta(days=7)  # after which a talk that goes on is a new one
-MOST_CHARACTERS = 500_000  # of one talk
-_LOOKED_AT = 50  # talks of an owner, the newest
+MAX_CHARACTERS = 500_000  # of one conversation
+_CANDIDATES = 50  # an owner's newest conversations, which a request may continue
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """A talk; of its turns the first `written` have been reflected on.
+    """A stored conversation; the first `written` of its turns have been reflected on.
 
-    `grown` tells that a later request went on from an answer that Ada gave in it.
+    `grown` says that a later request continued it from an answer of Ada's.
     """
 
     owner: str
@@ -47,149 +46,158 @@ class Conversation:
 
 
 class Conversations:
-    """The talks of all owners. Every method raises DiaryUnavailable."""
+    """The conversations of all owners. Every method raises DiaryUnavailable."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._retention = ledger.options.conversation_retention
 
     def record(self, owner: str, turns: Sequence[Turn]) -> None:
-        """Keep what was said, as a new talk or as the newest of one that goes on."""
+        """Store the turns of a chat, as a new conversation or as the newest state of a stored one."""
         with self._ledger.transaction() as connection:
-            for kept in _newest(connection, owner):
-                if (now := continued_by(kept, turns)) is not None:
-                    return _keep(connection, now) if now.turns != kept.turns else None
+            for stored in _newest(connection, owner, self._retention):
+                if (updated := continued_by(stored, turns)) is not None:
+                    return _save(connection, updated) if updated.turns != stored.turns else None
             new = Conversation(owner, secrets.token_hex(8), list(turns), 0, utc_timestamp())
             row = {"owner": owner, "id": new.id, "changed_at": new.changed_at, "reflected": False}
             connection.execute(insert(conversations).values(**row, messages=_content(new)))
 
     def idle(self, seconds: float, limit: int) -> list[Conversation]:
-        """Talks with something new in which nothing was said for so long, oldest first."""
+        """Conversations with new turns that have been idle for so many seconds, oldest first."""
         latest = utc_timestamp(datetime.now(UTC) - timedelta(seconds=seconds))
-        new = and_(~conversations.c.reflected, conversations.c.changed_at <= latest)
-        query = select(*_COLUMNS).where(new).order_by(conversations.c.changed_at).limit(limit)
+        is_idle = and_(~conversations.c.reflected, conversations.c.changed_at <= latest)
+        query = select(*_COLUMNS).where(is_idle).order_by(conversations.c.changed_at).limit(limit)
         with self._ledger.reading() as connection:
             rows = connection.execute(query).all()
-        found = [_conversation(row) for row in rows]
-        self._pass_over_unreadable([row for row, talk in zip(rows, found, strict=True) if talk is None])
-        return [talk for talk in found if talk is not None]
+        parsed = [_conversation(row) for row in rows]
+        self._skip_unreadable([row for row, result in zip(rows, parsed, strict=True) if result is None])
+        return [conversation for conversation in parsed if conversation is not None]
 
-    def reflect(self, talk: Conversation, new: int, date: str = "") -> Reflection | None:
-        """Note that Ada is to write of a talk's last `new` turns; None when somebody else has done so.
+    def reflect(self, conversation: Conversation, new: int, date: str = "") -> Reflection | None:
+        """Accept a reflection on the last `new` turns; None when another process has done so.
 
-        The reflection waits for its request to be built. `date` is the entry's: the day of the last words
-        where they were said; without it, that day in UTC.
+        The reflection waits for its request to be built. `date` is the entry's: the local day of the last
+        turn, or without it that day in UTC.
         """
         with self._ledger.transaction() as connection:
-            if not _claim(connection, replace(talk, written=len(talk.turns))):
+            if not _claim(connection, replace(conversation, written=len(conversation.turns))):
                 return None
-            day = date or talk.changed_at[:10]
-            return reflections.add(connection, talk.owner, talk.turns, new, {}, day)
+            day = date or conversation.changed_at[:10]
+            return reflections.add(connection, conversation.owner, conversation.turns, new, {}, day)
 
-    def skip(self, talk: Conversation) -> None:
-        """Note that there is nothing to write of a talk as it is now; when it grows it is looked at anew."""
+    def skip(self, conversation: Conversation) -> None:
+        """Record that there is nothing to write about it now; when it grows it is idle again later."""
         with self._ledger.transaction() as connection:
-            _claim(connection, talk)
-
-    def _pass_over_unreadable(self, rows: Sequence[Any]) -> None:
-        """A damaged row is named once, and keeps nobody's talks from being looked at."""
-        for row in rows:
-            log.error(
-                "the conversation %s of %s is damaged in the ledger: it is passed over", row.id, row.owner
-            )
-            this = and_(conversations.c.owner == row.owner, conversations.c.id == row.id)
-            with self._ledger.transaction() as connection:
-                connection.execute(update(conversations).where(this).values(reflected=True))
+            _claim(connection, conversation)
 
     def delete_old(self) -> None:
-        """Erase the talks that were reflected on so long ago that they will not go on."""
-        old = and_(
-            conversations.c.reflected, conversations.c.changed_at < utc_timestamp(datetime.now(UTC) - KEPT)
-        )
+        """Delete the conversations that were reflected on and are too old to be continued."""
+        oldest = utc_timestamp(datetime.now(UTC) - self._retention)
+        is_old = and_(conversations.c.reflected, conversations.c.changed_at < oldest)
         with self._ledger.transaction() as connection:
-            connection.execute(delete(conversations).where(old))
+            connection.execute(delete(conversations).where(is_old))
+
+    def _skip_unreadable(self, rows: Sequence[Any]) -> None:
+        """Log each damaged row once, and keep it from blocking other conversations."""
+        for row in rows:
+            log.error("the conversation %s of %s is damaged in the ledger: it is skipped", row.id, row.owner)
+            with self._ledger.transaction() as connection:
+                is_row = _is_conversation(row.owner, row.id)
+                connection.execute(update(conversations).where(is_row).values(reflected=True))
 
 
-def continued_by(kept: Conversation, turns: Sequence[Turn]) -> Conversation | None:
-    """A talk as it is when these turns go on with it; None when they belong to another.
+def continued_by(stored: Conversation, turns: Sequence[Turn]) -> Conversation | None:
+    """A conversation after these turns have continued it; None when they belong to another.
 
-    They do where they begin as its last turns do. The last two of those may differ, because an answer can
-    be asked for again, and a question edited: what the client has now takes their place.
+    They continue it where they begin with its last turns. The last two of those may differ, because an answer
+    can be regenerated and a question edited: the client's turns replace them.
     """
-    for begin in range(len(kept.turns)):
-        rest = len(kept.turns) - begin
-        shared = _shared(kept.turns[begin:], turns)
-        opening = begin == 0 and rest <= 2 and not kept.written
-        if shared >= (1 if opening else 2) and rest - shared <= 2:
-            return _extended(kept, begin + shared, turns[shared:])
+    for begin in range(len(stored.turns)):
+        rest = len(stored.turns) - begin
+        shared = _shared_prefix(stored.turns[begin:], turns)
+        is_opening = begin == 0 and rest <= 2 and not stored.written
+        if shared >= (1 if is_opening else 2) and rest - shared <= 2:
+            return _extended(stored, begin + shared, turns[shared:])
     return None
 
 
-def _extended(kept: Conversation, shared: int, rest: Sequence[Turn]) -> Conversation:
-    """A talk of which the first `shared` turns stand, and these follow."""
+def _extended(stored: Conversation, shared: int, rest: Sequence[Turn]) -> Conversation:
+    """The conversation with its first `shared` turns, followed by these."""
     if not rest:
-        return kept
-    turns = [*kept.turns[:shared], *rest]
-    grown = kept.grown or _goes_on(kept.turns, turns)
-    return replace(kept, turns=turns, written=min(kept.written, shared), grown=grown)
+        return stored
+    turns = [*stored.turns[:shared], *rest]
+    grown = stored.grown or _continues_answer(stored.turns, turns)
+    return replace(stored, turns=turns, written=min(stored.written, shared), grown=grown)
 
 
-def _goes_on(before: Sequence[Turn], now: Sequence[Turn]) -> bool:
-    """Whether a talk goes on from the answer with which it ended, with a turn of the user's.
+def _continues_answer(before: Sequence[Turn], after: Sequence[Turn]) -> bool:
+    """Whether a conversation continues its last answer with a turn of the user's.
 
-    Clients trim answers, put a name in front, or cut the last sentence: one of the two must hold the other.
-    A prompt with worked examples that differs in its last question alone does not go on.
+    Clients trim answers, put a name in front, or cut the last sentence: one of the two must contain the
+    other.
+    A prompt with worked examples that differs in its last question alone does not continue.
     """
     last = len(before) - 1
-    if len(now) <= len(before) or list(before[:last]) != list(now[:last]):
+    if len(after) <= len(before) or list(before[:last]) != list(after[:last]):
         return False
-    if {before[last]["role"], now[last]["role"]} != {"assistant"}:
+    if {before[last]["role"], after[last]["role"]} != {"assistant"}:
         return False
-    one, other = (" ".join(turns[last]["content"].split()) for turns in (before, now))
-    same = bool(one and other) and (one in other or other in one)
-    return same and any(turn["role"] == "user" for turn in now[len(before) :])
+    old, new = (" ".join(turns[last]["content"].split()) for turns in (before, after))
+    is_same = bool(old and new) and (old in new or new in old)
+    return is_same and any(turn["role"] == "user" for turn in after[len(before) :])
 
 
-def _shared(some: Sequence[Turn], others: Sequence[Turn]) -> int:
-    """How many turns both begin with."""
-    place = 0
-    for one, other in zip(some, others, strict=False):
-        if one != other:
+def _shared_prefix(first: Sequence[Turn], second: Sequence[Turn]) -> int:
+    """The number of turns with which both begin."""
+    length = 0
+    for turn, other in zip(first, second, strict=False):
+        if turn != other:
             break
-        place += 1
-    return place
+        length += 1
+    return length
 
 
-def _newest(connection: Connection, owner: str) -> list[Conversation]:
-    since = utc_timestamp(datetime.now(UTC) - KEPT)
-    of_owner = and_(conversations.c.owner == owner, conversations.c.changed_at >= since)
-    newest = select(*_COLUMNS).where(of_owner).order_by(conversations.c.changed_at.desc())
-    rows = connection.execute(newest.limit(_LOOKED_AT).with_for_update()).all()
-    return [talk for row in rows if (talk := _conversation(row)) is not None]
+def _newest(connection: Connection, owner: str, retention: timedelta) -> list[Conversation]:
+    since = utc_timestamp(datetime.now(UTC) - retention)
+    is_recent = and_(conversations.c.owner == owner, conversations.c.changed_at >= since)
+    query = select(*_COLUMNS).where(is_recent).order_by(conversations.c.changed_at.desc())
+    rows = connection.execute(query.limit(_CANDIDATES).with_for_update()).all()
+    return [conversation for row in rows if (conversation := _conversation(row)) is not None]
 
 
-def _keep(connection: Connection, talk: Conversation) -> None:
-    if sum(len(turn["content"]) for turn in talk.turns) > MOST_CHARACTERS:
-        talk = replace(talk, turns=talk.turns[talk.written :], written=0)
-    values = {"messages": _content(talk), "changed_at": utc_timestamp(), "reflected": False}
-    connection.execute(update(conversations).where(_the(talk)).values(**values))
+def _save(connection: Connection, conversation: Conversation) -> None:
+    if sum(len(turn["content"]) for turn in conversation.turns) > MAX_CHARACTERS:
+        unwritten = conversation.turns[conversation.written :]
+        conversation = replace(conversation, turns=unwritten, written=0)
+    values = {"messages": _content(conversation), "changed_at": utc_timestamp(), "reflected": False}
+    is_row = _is_conversation(conversation.owner, conversation.id)
+    connection.execute(update(conversations).where(is_row).values(**values))
 
 
-def _claim(connection: Connection, talk: Conversation) -> bool:
-    """Mark a talk as looked at, unless it has gone on or somebody else was faster."""
-    done = {"reflected": True, "messages": _content(talk)}
-    as_it_was = and_(_the(talk), conversations.c.changed_at == talk.changed_at, ~conversations.c.reflected)
-    return connection.execute(update(conversations).where(as_it_was).values(**done)).rowcount > 0
+def _claim(connection: Connection, conversation: Conversation) -> bool:
+    """Mark a conversation as reflected on, unless it was continued or another process was faster."""
+    is_unchanged = and_(
+        _is_conversation(conversation.owner, conversation.id),
+        conversations.c.changed_at == conversation.changed_at,
+        ~conversations.c.reflected,
+    )
+    values = {"reflected": True, "messages": _content(conversation)}
+    return connection.execute(update(conversations).where(is_unchanged).values(**values)).rowcount > 0
 
 
-def _the(talk: Conversation) -> Any:
-    return and_(conversations.c.owner == talk.owner, conversations.c.id == talk.id)
+def _is_conversation(owner: str, conversation_id: str) -> ColumnElement[bool]:
+    return and_(conversations.c.owner == owner, conversations.c.id == conversation_id)
 
 
-def _content(talk: Conversation) -> dict[str, Any]:
-    return {"turns": talk.turns, "written": talk.written, "grown": talk.grown}
+def _content(conversation: Conversation) -> dict[str, Any]:
+    return {
+        "turns": conversation.turns,
+        "written": conversation.written,
+        "grown": conversation.grown,
+    }
 
 
-# The messages as text: decoded row by row, so that one damaged row does not spoil a whole result.
+# The messages as text: they are decoded row by row, so that a damaged row does not spoil a whole result.
 _COLUMNS = (
     conversations.c.owner,
     conversations.c.id,
@@ -199,12 +207,12 @@ _COLUMNS = (
 
 
 def _conversation(row: Any) -> Conversation | None:
-    """The talk that a row holds; None when it can't be read."""
+    """The conversation in a row; None when it can't be read."""
     try:
         content = json.loads(row.messages)
         turns = [{"role": turn["role"], "content": turn["content"]} for turn in content["turns"]]
         users = sum(turn["role"] == "user" for turn in turns)
-        # A talk that was kept before `grown` was noted: two turns of the user's are taken for it.
+        # Rows that were stored before `grown` existed: two turns of the user's count as growth.
         written, grown = int(content["written"]), bool(content.get("grown", users > 1))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

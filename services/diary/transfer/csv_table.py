@@ -3,31 +3,34 @@
 import csv
 import re
 from collections.abc import Iterator
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from services.diary.transfer.csv_records import Record, Records
-from services.diary.transfer.lines import FromReturns, Line, LineEnd, line_end, lines
 from services.diary.transfer.programs import DAYLIO, daylio
-from services.diary.transfer.row import Reject, Row, row_of
+from services.diary.transfer.row import LIMIT, Reject, Row, row_of
 from services.errors import EntryRejected
+from services.tabular.csv_rows import CsvRow, CsvRows
+from services.tabular.lines import Limit, Line, LineEnd, line_end, read_lines, returns_as_feeds
 
 _DELIMITERS = ",;\t"
 _TEXT_NAMES = {"text", "content"}
 _TAGS_BETWEEN = re.compile(r"[,;|]")
-_MOST_TOLD = 200  # characters of a head
+_LONGEST_HEAD = 200  # characters of a head that an error repeats
+ROW_LIMIT = Limit(
+    128 << 10, "it has more than 128 KiB, or a quote is not closed: an entry has at most 32 KiB of text"
+)
 
 
 def read_csv(file: BinaryIO) -> Iterator[Row | Reject]:
     """A row for every record under the head. Raises EntryRejected when no column is named `text`."""
-    returns = line_end(file, is_table=True) is LineEnd.RETURN
-    given = lines(cast(BinaryIO, FromReturns(file)) if returns else file)
-    names, delimiter = _head(next(given, None))
-    for record in Records(given, delimiter):
-        if record.flaw:
-            yield Reject(record.line, record.flaw)
-        elif any(record.values):
-            values = [value.replace("\r", "\n") for value in record.values] if returns else record.values
-            yield _row(record, names, values)
+    returns = line_end(file, LIMIT, is_table=True) is LineEnd.RETURN
+    lines = read_lines(returns_as_feeds(file) if returns else file, LIMIT, with_flawed_text=True)
+    names, delimiter = _head(next(lines, None))
+    for row in CsvRows(lines, delimiter, ROW_LIMIT):
+        if row.flaw:
+            yield Reject(row.line, row.flaw)
+        elif any(row.values):
+            values = [value.replace("\r", "\n") for value in row.values] if returns else row.values
+            yield _row(row, names, values)
 
 
 def _head(line: Line | None) -> tuple[list[str], str]:
@@ -43,13 +46,13 @@ def _head(line: Line | None) -> tuple[list[str], str]:
         if _TEXT_NAMES & set(names) or set(names) >= DAYLIO:
             return names, delimiter
         several = max(several, names, key=len)
-    found = ", ".join(several)[:_MOST_TOLD]
+    found = ", ".join(several)[:_LONGEST_HEAD]
     what = f"its first line must name the columns, one of them `text`, and is {found!r}"
     raise EntryRejected(f"the CSV file has no head: {what}", "file")
 
 
-def _row(record: Record, names: list[str], values: list[str]) -> Row | Reject:
-    line = record.line
+def _row(row: CsvRow, names: list[str], values: list[str]) -> Row | Reject:
+    line = row.line
     if len(values) > len(names):
         return Reject(line, f"it has {len(values)} values and the head has {len(names)}: quote the text")
     cells = dict(zip(names, values, strict=False))

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from services.diary.dates import parse_date
-from services.diary.transfer.lines import Line
 from services.diary.transfer.lookahead import Lookahead
 from services.diary.transfer.spelled import spelled
+from services.tabular.lines import Line
 
 _MOST_LINES = 100
 _MOST_CHARACTERS = 4 << 10

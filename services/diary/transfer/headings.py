@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from services.diary.date_names import FOREIGN_MONTHS, MONTHS
 from services.diary.dates import DateSpan, parse_date
 from services.diary.transfer.likeness import Likeness, likeness
-from services.diary.transfer.lines import Line
 from services.diary.transfer.spelled import spelled
+from services.tabular.lines import Line
 
 _LONGEST_DATE = 80  # characters
 _YEAR = re.compile(r"\d{4}|\d[-/.]\d{1,2}[-/.]\d{2}|'\d\d", re.ASCII)

@@ -13,10 +13,10 @@ from typing import BinaryIO
 from services.diary.dates import parse_date
 from services.diary.transfer.headings import Heading
 from services.diary.transfer.likeness import Likeness, likeness
-from services.diary.transfer.lines import Line, lines
-from services.diary.transfer.row import Reject, Row
+from services.diary.transfer.row import LIMIT, Reject, Row
 from services.diary.transfer.section import Section
 from services.diary.transfer.spelled import spelled
+from services.tabular.lines import Line, read_lines
 
 _BRACKETED = re.compile(r"\[([^\[\]\r\n]{4,60})\](?: ([^\r\n]*))?\r?\n?")
 _BARE = re.compile(
@@ -28,7 +28,7 @@ _UNDATED = "it stands before the first date: write one above it, as [2023-05-08 
 def read_jrnl(file: BinaryIO) -> Iterator[Row | Reject]:
     """A row for every date at the beginning of a line."""
     section: Section | None = None
-    for line in lines(file):
+    for line in read_lines(file, LIMIT):
         if heading := _heading(line):
             if section:
                 yield section.row()

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict, deque
 from collections.abc import Iterator
 
-from services.diary.transfer.lines import Line
+from services.tabular.lines import Line
 
 _WINDOW = 64 << 10  # characters: an entry has at most 32 KiB, so a fence that is longer is in none
 _LONGEST_RUN = 10  # of the marks that make a fence; what is longer counts as this

@@ -13,13 +13,13 @@ from typing import BinaryIO
 
 from services.diary.transfer.front_matter import FrontMatter, front_matter
 from services.diary.transfer.headings import Heading, exported_heading, heading_of
-from services.diary.transfer.lines import Line, lines
 from services.diary.transfer.lookahead import Lookahead
 from services.diary.transfer.note_name import heading_of_name
-from services.diary.transfer.row import Reject, Row
+from services.diary.transfer.row import LIMIT, Reject, Row
 from services.diary.transfer.section import END as END
 from services.diary.transfer.section import MARK as MARK
 from services.diary.transfer.section import Section
+from services.tabular.lines import Line, read_lines
 
 ESCAPABLE = re.compile(r"\\*#")  # a line that begins so is exported with one backslash more
 _UNDATED = "it stands before the first heading with a date: write one above it, as # 2023-05-08"
@@ -27,7 +27,7 @@ _UNDATED = "it stands before the first heading with a date: write one above it, 
 
 def read_markdown(file: BinaryIO, name: str = "") -> Iterator[Row | Reject]:
     """A row for every dated heading with something under it, and for a note that is named by its date."""
-    return _Reading(Lookahead(lines(file)), heading_of_name(name)).rows()
+    return _Reading(Lookahead(read_lines(file, LIMIT)), heading_of_name(name)).rows()
 
 
 class _Reading:

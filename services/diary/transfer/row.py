@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from services.diary.entry import EntryDraft
 from services.errors import EntryRejected
+from services.tabular.lines import Limit
 
-# No row is held that is longer: 32 KiB of text written as \uXXXX are 192 KiB.
-LONGEST = 1 << 20
-TOO_LONG = "it is longer than 1 MiB: an entry has at most 32 KiB of text, split it"
+# No longer row is held: 32 KiB of text written as \uXXXX are 192 KiB.
+LIMIT = Limit(1 << 20, "it is longer than 1 MiB: an entry has at most 32 KiB of text, split it")
 
 _NAMES = tuple(EntryDraft.model_fields)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.diary.transfer.headings import Heading
-from services.diary.transfer.lines import Line
-from services.diary.transfer.row import LONGEST, TOO_LONG, Reject, Row, row_of
+from services.diary.transfer.row import LIMIT, Reject, Row, row_of
+from services.tabular.lines import Line
 
 MARK = "<!-- ada "  # begins the comment of an export
 END = " -->"
@@ -29,7 +29,7 @@ class Section:
     def add(self, line: Line) -> None:
         """One more line; of a section that is no entry none are kept."""
         self._size += len(line.text)
-        self._flaw = self._flaw or line.flaw or (TOO_LONG if self._size > LONGEST else "")
+        self._flaw = self._flaw or line.flaw or (LIMIT.reason if self._size > LIMIT.size else "")
         if self._is_blank and line.text.strip():
             self._is_blank = False
             self.is_export = line.text.startswith(MARK)

@@ -1,1 +1,1 @@
-"""The diary and its jobs over HTTP: one file a noun."""
+"""The diary's routes, one file for each noun."""

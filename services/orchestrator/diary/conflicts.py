@@ -14,10 +14,12 @@ from services.errors import AdaError, NoVerdict
 from services.orchestrator.dependencies import AppState, OwnerDep, StateDep
 from services.orchestrator.diary.contradiction_classifier import classify
 from services.orchestrator.diary.schemas import ConflictAnswer, Conflicts
-from services.orchestrator.http.errors import BODY, ERRORS, failures
+from services.orchestrator.http.errors import COMMON_FAILURES, JSON_BODY_STATUSES, failure_responses
 from services.orchestrator.http.json_body import JsonRoute
 
-router = APIRouter(prefix="/v1/diary/conflicts", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
+router = APIRouter(
+    prefix="/v1/diary/conflicts", tags=["diary"], responses=COMMON_FAILURES, route_class=JsonRoute
+)
 LONGEST_S = 20.0  # one request looks for new conflicts; the next goes on where it ended
 PAIRS = 6  # are judged of one entry, the likest
 AT_ONCE = 8  # entries that are looked at before the clock is looked at again
@@ -31,7 +33,7 @@ class Settlement(BaseModel):
     settled: Resolution
 
 
-@router.get("", responses=failures(400, 422))
+@router.get("", responses=failure_responses(400, 422))
 async def list_conflicts(
     state: StateDep,
     owner: OwnerDep,
@@ -53,7 +55,7 @@ async def list_conflicts(
     )
 
 
-@router.put("/{conflict_id}", responses=failures(*BODY, 404))
+@router.put("/{conflict_id}", responses=failure_responses(*JSON_BODY_STATUSES, 404))
 def settle(conflict_id: str, settlement: Settlement, state: StateDep, owner: OwnerDep) -> ConflictAnswer:
     """Note which side holds. The entries stay as they are: edit or remove them where that is wanted."""
     return ConflictAnswer.of(state.conflicts(owner).resolve(conflict_id, settlement.settled))
@@ -104,4 +106,4 @@ async def _examine(state: AppState, conflicts: OwnerConflicts, entry: Entry) -> 
 
 
 async def _judge(state: AppState, conflicts: OwnerConflicts, pair: Pair) -> None:
-    await run_in_threadpool(conflicts.record_verdict, pair, await classify(state.engine, pair))
+    await run_in_threadpool(conflicts.record_verdict, pair, await classify(state.vllm, pair))

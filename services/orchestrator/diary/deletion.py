@@ -5,16 +5,16 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from services.diary.entry import IndexState
-from services.diary.ledger.ledger import EntryFilter
+from services.diary.ledger.paging import EntryFilter
 from services.errors import FieldError
 from services.orchestrator.dependencies import AppState, OwnerDep, StateDep
 from services.orchestrator.diary.entries import submit, written
 from services.orchestrator.diary.filters import EntryFilterQuery
 from services.orchestrator.diary.schemas import Deletion
-from services.orchestrator.http.errors import BODY, ERRORS, failures
+from services.orchestrator.http.errors import COMMON_FAILURES, JSON_BODY_STATUSES, failure_responses
 from services.orchestrator.http.json_body import JsonRoute
 
-router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
+router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=COMMON_FAILURES, route_class=JsonRoute)
 _TOLD = 100  # ids
 _SUBMITTED = 500  # tombstones; a job takes along what else is due, and the worker's sweep finds the rest
 
@@ -30,7 +30,7 @@ class DeletionRequest(EntryFilterQuery):
     )
 
 
-@router.post("/delete", responses=failures(*BODY, 507))
+@router.post("/delete", responses=failure_responses(*JSON_BODY_STATUSES, 507))
 async def delete_entries(request: DeletionRequest, state: StateDep, owner: OwnerDep) -> Deletion:
     """Remove what the filter picks, all of it or nothing; by default only tell how many and which."""
     ledger, picked = state.ledger.for_owner(owner), request.filter(state.local_time(owner, request.timezone))

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from services.diary.entry import Entry, IndexState
-from services.diary.jobs import job_id
+from services.diary.job_ids import job_id
 from services.errors import DiaryUnavailable, EntryConflict, FieldError
 from services.orchestrator.dependencies import AppState, OwnerDep, StateDep, may_write
 from services.orchestrator.diary.bodies import draft, draft_schema
@@ -27,12 +27,12 @@ from services.orchestrator.diary.schemas import (
     TagCount,
     Tags,
 )
-from services.orchestrator.http.errors import BODY, ERRORS, failures
+from services.orchestrator.http.errors import COMMON_FAILURES, JSON_BODY_STATUSES, failure_responses
 from services.orchestrator.http.json_body import Json, json_body
-from services.orchestrator.timezones import SCHEMA, timezone_of
+from services.orchestrator.timezones import SCHEMA, parse_timezone
 
 log = logging.getLogger("ada.orchestrator")
-router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
+router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=COMMON_FAILURES)
 _VERSION_SCHEMA: Json = {"type": "integer", "minimum": 1, "description": "edit this version or none"}
 _TAGGED: Json = {"headers": {"ETag": {"$ref": "#/components/headers/ETag"}}}
 _ETAG = re.compile(r'(?:W/)?"?([1-9][0-9]{0,8})"?', re.ASCII)
@@ -46,7 +46,7 @@ IfMatch = Annotated[str | None, Header(description="the ETag of the version to c
 @router.post(
     "/entries",
     status_code=202,
-    responses=failures(*BODY, 409, 507),
+    responses=failure_responses(*JSON_BODY_STATUSES, 409, 507),
     openapi_extra=draft_schema(timezone=SCHEMA),
     dependencies=[may_write],
 )
@@ -55,13 +55,13 @@ async def add_entry(
 ) -> EntryAccepted:
     """Accept an entry. 202 means that it is on disk; the job that indexes it has the id given."""
     fields = await json_body(request)
-    local = state.local_time(owner, timezone_of(fields.pop("timezone", None)))
+    local = state.local_time(owner, parse_timezone(fields.pop("timezone", None)))
     entry = await written(state, state.ledger.for_owner(owner, local).add, draft(fields), idempotency_key)
     await run_in_threadpool(submit, state, entry)
     return EntryAccepted.of(entry)
 
 
-@router.get("/entries", responses=failures(422))
+@router.get("/entries", responses=failure_responses(422))
 def list_entries(
     state: StateDep,
     owner: OwnerDep,
@@ -74,7 +74,7 @@ def list_entries(
     return EntryPage(data=[EntryAnswer.of(entry) for entry in page.entries], next_cursor=page.next_cursor)
 
 
-@router.get("/entries/{entry_id}", responses={200: _TAGGED, **failures(404)})
+@router.get("/entries/{entry_id}", responses={200: _TAGGED, **failure_responses(404)})
 def get_entry(entry_id: str, response: Response, state: StateDep, owner: OwnerDep) -> EntryAnswer:
     """One entry. Its version is the ETag."""
     entry = state.ledger.for_owner(owner).get(entry_id)
@@ -85,7 +85,7 @@ def get_entry(entry_id: str, response: Response, state: StateDep, owner: OwnerDe
 @router.put(
     "/entries/{entry_id}",
     status_code=202,
-    responses=failures(*BODY, 404, 409, 507),
+    responses=failure_responses(*JSON_BODY_STATUSES, 404, 409, 507),
     openapi_extra=draft_schema(version=_VERSION_SCHEMA, timezone=SCHEMA),
 )
 async def edit_entry(
@@ -96,7 +96,7 @@ async def edit_entry(
     With `If-Match` or `version` only that version is changed: 409 when somebody else was faster.
     """
     fields = await json_body(request)
-    local = state.local_time(owner, timezone_of(fields.pop("timezone", None)))
+    local = state.local_time(owner, parse_timezone(fields.pop("timezone", None)))
     param, version = _version(fields.pop("version", None), if_match)
     try:
         entry = await written(
@@ -108,7 +108,7 @@ async def edit_entry(
     return EditedAnswer.of(entry, job_id=job_id(entry.owner, entry.id, entry.version))
 
 
-@router.delete("/entries/{entry_id}", status_code=202, responses=failures(404, 422, 507))
+@router.delete("/entries/{entry_id}", status_code=202, responses=failure_responses(404, 422, 507))
 async def remove_entry(
     entry_id: str,
     state: StateDep,
@@ -127,7 +127,7 @@ async def remove_entry(
     return RemovedAnswer(**EntryAccepted.of(entry).model_dump(), purged=purge, erasure=erasure)
 
 
-@router.get("/entries/{entry_id}/history", responses=failures(404))
+@router.get("/entries/{entry_id}/history", responses=failure_responses(404))
 def get_history(entry_id: str, state: StateDep, owner: OwnerDep) -> History:
     """All versions of an entry, newest first; of a removed one the tombstone and what it said."""
     versions = state.ledger.for_owner(owner).history(entry_id)
@@ -149,7 +149,7 @@ def _erasure(tombstone: Entry, is_erased: bool) -> Erasure:
 
 async def written(state: AppState, write: Callable[..., Done], *arguments: object) -> Done:
     """What a write into the ledger returns, done in one of the threads for writing."""
-    return await to_thread.run_sync(partial(write, *arguments), limiter=state.writers)
+    return await to_thread.run_sync(partial(write, *arguments), limiter=state.write_limiter)
 
 
 def submit(state: AppState, entry: Entry) -> None:

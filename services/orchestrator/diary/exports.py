@@ -9,10 +9,10 @@ from services.diary.transfer.exporting import MEDIA_TYPES, export
 from services.diary.transfer.formats import Format
 from services.orchestrator.dependencies import OwnerDep, StateDep
 from services.orchestrator.diary.filters import PickedDep
-from services.orchestrator.http.errors import ERRORS, failures
+from services.orchestrator.http.errors import COMMON_FAILURES, failure_responses
 from services.orchestrator.http.json_body import Json
 
-router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
+router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=COMMON_FAILURES)
 _CONTENT: dict[str, Json] = {media_type.partition(";")[0]: {} for media_type in MEDIA_TYPES.values()}
 
 
@@ -21,7 +21,7 @@ _CONTENT: dict[str, Json] = {media_type.partition(";")[0]: {} for media_type in 
     response_class=StreamingResponse,
     responses={
         200: {"description": "the file, streamed, oldest day first", "content": _CONTENT},
-        **failures(422),
+        **failure_responses(422),
     },
 )
 def export_diary(

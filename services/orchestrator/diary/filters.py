@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.diary.dates import iso_day, parse_date
 from services.diary.entry import Source
-from services.diary.ledger.ledger import EntryFilter
+from services.diary.ledger.paging import EntryFilter
 from services.errors import FieldError
 from services.local_time import LocalTime
 from services.orchestrator.dependencies import OwnerDep, StateDep

@@ -19,13 +19,13 @@ from services.orchestrator.dependencies import AppState, OwnerDep, StateDep, may
 from services.orchestrator.diary.entries import written
 from services.orchestrator.diary.schemas import ImportAnswer
 from services.orchestrator.http.disconnect import ClientGone
-from services.orchestrator.http.errors import ERRORS, failures
+from services.orchestrator.http.errors import COMMON_FAILURES, failure_responses
 from services.orchestrator.http.json_body import Json
-from services.orchestrator.http.uploads import ImportLimits, upload
+from services.orchestrator.http.uploads import ImportLimits, receive_upload
 from services.orchestrator.timezones import Timezone
 
 log = logging.getLogger("ada.orchestrator")
-router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
+router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=COMMON_FAILURES)
 
 _FILE: Json = {"schema": {"type": "string", "format": "binary"}}
 _FORM: Json = {
@@ -50,7 +50,7 @@ _BODY: Json = {
 @router.post(
     "/import",
     status_code=202,
-    responses=failures(400, 408, 409, 413, 422, 507),
+    responses=failure_responses(400, 408, 409, 413, 422, 507),
     openapi_extra=_BODY,
     dependencies=[may_write],
 )
@@ -78,9 +78,9 @@ async def import_diary(
     202 means that every accepted row is on disk. Rows that are no entries are told with line and reason,
     and stop no other. The same file twice adds nothing.
     """
-    limits = state.imports
+    limits = state.import_limits
     with limits.slots.slot(owner):
-        async with upload(request, limits.upload) as sent, _watched(request, limits) as check:
+        async with receive_upload(request, limits.upload) as sent, _watched(request, limits) as check:
             called = sent.name or name
             form_of_file = format_of(form, called, sent.content_type)
             local = state.local_time(owner, timezone)
@@ -94,7 +94,7 @@ async def import_diary(
     return _answer(owner, report)
 
 
-@router.get("/imports/{import_id}", responses=failures(404))
+@router.get("/imports/{import_id}", responses=failure_responses(404))
 def get_import(import_id: str, state: StateDep, owner: OwnerDep) -> ImportAnswer:
     """How an import stands: what was taken, what was not, and how much of it is indexed."""
     return _answer(owner, state.ledger.for_owner(owner).import_report(import_id))

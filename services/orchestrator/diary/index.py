@@ -5,9 +5,9 @@ from fastapi import APIRouter, Depends
 from services.diary.index.verification import verify
 from services.orchestrator.dependencies import OwnerDep, StateDep, count_request
 from services.orchestrator.diary.schemas import DifferenceAnswer, QueuedJob, Verification
-from services.orchestrator.http.errors import ERRORS
+from services.orchestrator.http.errors import COMMON_FAILURES
 
-router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS)
+router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=COMMON_FAILURES)
 
 
 @router.post("/reindex", status_code=202, dependencies=[Depends(count_request)])

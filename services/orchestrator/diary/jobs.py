@@ -6,12 +6,12 @@ from fastapi import APIRouter, Query
 
 from services.orchestrator.dependencies import OwnerDep, StateDep
 from services.orchestrator.diary.schemas import JobAnswer, JobPage
-from services.orchestrator.http.errors import ERRORS, failures
+from services.orchestrator.http.errors import COMMON_FAILURES, failure_responses
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=ERRORS)
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=COMMON_FAILURES)
 
 
-@router.get("", responses=failures(422))
+@router.get("", responses=failure_responses(422))
 def list_jobs(
     state: StateDep,
     owner: OwnerDep,
@@ -25,13 +25,13 @@ def list_jobs(
     return JobPage(data=[JobAnswer.of(job) for job in jobs], next_cursor=page.next_cursor)
 
 
-@router.get("/{name}", responses=failures(404))
+@router.get("/{name}", responses=failure_responses(404))
 def get_job(name: str, state: StateDep, owner: OwnerDep) -> JobAnswer:
     """How a job stands: queued, started, finished, or failed with a reason."""
     return JobAnswer.of(state.jobs.report(owner, name))
 
 
-@router.post("/{name}/retry", status_code=202, responses=failures(404, 409))
+@router.post("/{name}/retry", status_code=202, responses=failure_responses(404, 409))
 def retry_job(name: str, state: StateDep, owner: OwnerDep) -> JobAnswer:
     """Queue a failed job again; 409 when it has not failed."""
     return JobAnswer.of(state.jobs.retry(owner, name))

@@ -12,7 +12,7 @@ from services.diary.reflection.reflections import ACCEPTED, Reflection, Reflecti
 from services.errors import FieldError
 from services.orchestrator.dependencies import AppState, OwnerDep, StateDep, may_write
 from services.orchestrator.diary.schemas import ReflectionAnswer
-from services.orchestrator.http.errors import BODY, ERRORS, failures
+from services.orchestrator.http.errors import COMMON_FAILURES, JSON_BODY_STATUSES, failure_responses
 from services.orchestrator.http.json_body import JsonRoute
 from services.orchestrator.openai.messages import parse_conversation
 from services.orchestrator.openai.schemas import ChatMessage
@@ -23,7 +23,7 @@ from services.orchestrator.reflection.request import (
 )
 from services.orchestrator.timezones import Timezone
 
-router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
+router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=COMMON_FAILURES, route_class=JsonRoute)
 
 
 class ReflectionRequest(BaseModel):
@@ -46,7 +46,7 @@ class ReflectionRequest(BaseModel):
 @router.post(
     "/reflect",
     status_code=202,
-    responses=failures(*BODY, 409, 507),
+    responses=failure_responses(*JSON_BODY_STATUSES, 409, 507),
     dependencies=[may_write],
 )
 async def reflect(wish: ReflectionRequest, state: StateDep, owner: OwnerDep) -> ReflectionAnswer:
@@ -76,6 +76,6 @@ async def _reflection(state: AppState, owner: str, turns: list[Turn], date: str)
     if known == len(turns):
         return await run_in_threadpool(reflections.get_by_turns, owner, turns)
     request = await build_reflection_request(
-        state.adapter().persona, turns[known:], state.engine, state.tokens
+        state.adapter().persona, turns[known:], state.vllm, state.token_counter
     )
     return await run_in_threadpool(reflections.add, owner, turns, request.turns, request.body, date)

@@ -6,7 +6,8 @@ from pydantic import BaseModel, Field
 
 from services.diary.conflicts import Conflict, Pair
 from services.diary.entry import Entry
-from services.diary.jobs import JobReport, job_id
+from services.diary.job_ids import job_id
+from services.diary.jobs import JobReport
 from services.diary.ledger.imports import ImportReport
 
 
@@ -236,7 +237,7 @@ class ConflictAnswer(BaseModel):
     @classmethod
     def of(cls, conflict: Conflict) -> "ConflictAnswer":
         a, b = _sides(conflict.pair)
-        return cls(id=conflict.pair.id, a=a, b=b, settled=conflict.settled, judged_at=conflict.judged_at)
+        return cls(id=conflict.pair.id, a=a, b=b, settled=conflict.resolution, judged_at=conflict.judged_at)
 
 
 class Conflicts(BaseModel):

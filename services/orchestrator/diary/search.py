@@ -15,14 +15,14 @@ from services.orchestrator.diary.filters import first_day, last_day
 from services.orchestrator.diary.schemas import Explanation, SearchHit, SearchResults
 from services.orchestrator.diary.search_request import SearchRequest
 from services.orchestrator.http.disconnect import ClientGone, cancel_on_disconnect
-from services.orchestrator.http.errors import BODY, ERRORS, failures
+from services.orchestrator.http.errors import COMMON_FAILURES, JSON_BODY_STATUSES, failure_responses
 from services.orchestrator.http.json_body import JsonRoute
 
 log = logging.getLogger("ada.orchestrator")
-router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=ERRORS, route_class=JsonRoute)
+router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=COMMON_FAILURES, route_class=JsonRoute)
 
 
-@router.post("/search", responses=failures(*BODY), response_model=SearchResults)
+@router.post("/search", responses=failure_responses(*JSON_BODY_STATUSES), response_model=SearchResults)
 async def search(
     asked: SearchRequest, request: Request, state: StateDep, owner: OwnerDep
 ) -> SearchResults | Response:

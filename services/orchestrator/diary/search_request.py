@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from services.diary.entry import check_iso_date
+from services.diary.dates import check_iso_date
 from services.orchestrator.timezones import Timezone
 
 

@@ -1,7 +1,10 @@
-"""Every error in OpenAI's shape, {"error": {"message", "type", "param", "code"}}; translated only here."""
+"""Errors in OpenAI's shape, {"error": {"message", "type", "param", "code"}}; translated only here."""
 
+import json
 import logging
 import math
+import uuid
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -33,7 +36,49 @@ from services.errors import (
 )
 
 log = logging.getLogger("ada.orchestrator")
-CLIENT_GONE = 499  # nginx's number for a client who went away before it was answered
+CLIENT_GONE = 499  # nginx's status for a client that disconnected before it had its answer
+
+
+class Error(BaseModel):
+    """An error in OpenAI's shape."""
+
+    message: str
+    type: str
+    param: str | None = Field(description="the field, parameter or header at fault")
+    code: str | None
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every error response."""
+
+    error: Error
+
+
+Responses = dict[int | str, dict[str, Any]]
+_DESCRIPTIONS = {
+    400: "the body or a parameter is invalid",
+    401: "the API key is missing, unknown or revoked",
+    404: "there is no such resource",
+    408: "the body did not arrive in time",
+    409: "the idempotency key was used for something else, or the entry has changed meanwhile",
+    413: "the body is too large",
+    415: "the body's content type is not JSON",
+    422: "a field or parameter is invalid",
+    429: "the key's limit is reached",
+    500: "an internal error",
+    503: "the diary, the model or the adapter is unavailable",
+    507: "the disk is full; nothing of this request was written",
+}
+
+
+def failure_responses(*statuses: int) -> Responses:
+    """The failures of a route, as FastAPI's `responses` takes them."""
+    return {status: {"model": ErrorAnswer, "description": _DESCRIPTIONS[status]} for status in statuses}
+
+
+COMMON_FAILURES = failure_responses(401, 429, 500, 503)  # every route of the diary
+JSON_BODY_STATUSES = (400, 408, 413, 415, 422)  # every route that reads a JSON body
+
 
 # error → (HTTP status, OpenAI's type, code)
 _TABLE: dict[type[AdaError], tuple[int, str, str]] = {
@@ -56,47 +101,6 @@ _TABLE: dict[type[AdaError], tuple[int, str, str]] = {
 }
 
 
-class Error(BaseModel):
-    """OpenAI's error."""
-
-    message: str
-    type: str
-    param: str | None = Field(description="the field, parameter or header at fault")
-    code: str | None
-
-
-class ErrorAnswer(BaseModel):
-    """Every error of every route."""
-
-    error: Error
-
-
-Told = dict[int | str, dict[str, Any]]
-_WHY = {
-    400: "the body can't be read, or what was sent is not acceptable",
-    401: "the API key is missing, unknown or revoked",
-    404: "there is no such thing",
-    408: "the body did not come in time",
-    409: "used before for something else, or changed meanwhile",
-    413: "the body is too large",
-    415: "the body is of another type than JSON",
-    422: "a field or parameter is not acceptable",
-    429: "the key's limit is reached",
-    500: "something unforeseen",
-    503: "the diary, the model or the adapter is away",
-    507: "the disk is full; nothing of this request is half-written",
-}
-
-
-def failures(*statuses: int) -> Told:
-    """How a route can fail, for OpenAPI."""
-    return {status: {"model": ErrorAnswer, "description": _WHY[status]} for status in statuses}
-
-
-ERRORS = failures(401, 429, 500, 503)  # of every route of the diary
-BODY = (400, 408, 413, 415, 422)  # of a route that reads JSON
-
-
 def openai_error(
     status: int, message: str, kind: str, *, param: str | None = None, code: str | None = None
 ) -> JSONResponse:
@@ -105,19 +109,33 @@ def openai_error(
     return JSONResponse({"error": error}, status)
 
 
-def install(app: FastAPI) -> None:
-    """Register the handlers; routes raise and never catch."""
+def raw_error(status: str, message: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A whole HTTP/1.1 error response, for bytes that are not a request that an application could answer."""
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    body = json.dumps({"error": error}).encode()
+    basic_headers = [
+        (b"connection", b"close"),
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", f"req-{uuid.uuid4().hex}".encode()),
+    ]
+    lines = [b"%b: %b" % header for header in (*basic_headers, *headers)]
+    return b"\r\n".join([f"HTTP/1.1 {status}".encode(), *lines, b"", body])
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Register the handlers: routes raise AdaError and do not catch it."""
     app.add_exception_handler(AdaError, _ada_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _client_gone)
-    app.add_exception_handler(Exception, _unforeseen)
+    app.add_exception_handler(Exception, _internal_error)
 
 
-def describe(error: AdaError) -> tuple[int, dict[str, object]]:
-    """HTTP status and OpenAI's error body of an error of ours."""
+def error_response(error: AdaError) -> tuple[int, dict[str, object]]:
+    """HTTP status and body for one of our errors."""
     if isinstance(error, UpstreamError):
-        return error.status, _models_own(error)
+        return error.status, _upstream_body(error)
     status, kind, code = _TABLE.get(type(error), (500, "server_error", "internal_error"))
     param = None
     if isinstance(error, FieldError):
@@ -125,17 +143,17 @@ def describe(error: AdaError) -> tuple[int, dict[str, object]]:
     return status, {"error": {"message": str(error), "type": kind, "param": param, "code": code}}
 
 
-def _models_own(error: UpstreamError) -> dict[str, object]:
-    """vLLM's error with OpenAI's words for its kind; the code there is the status once more."""
-    told = error.body["error"]
-    assert isinstance(told, dict)
+def _upstream_body(error: UpstreamError) -> dict[str, object]:
+    """vLLM's error with OpenAI's types. vLLM repeats the status as `code`, so only a text is passed on."""
+    body = error.body["error"]
+    assert isinstance(body, dict)
     kind = "invalid_request_error" if error.status < 500 else "server_error"
-    code = told["code"] if isinstance(told.get("code"), str) else None
-    return {"error": {"message": told.get("message"), "type": kind, "param": told.get("param"), "code": code}}
+    code = body["code"] if isinstance(body.get("code"), str) else None
+    return {"error": {"message": body.get("message"), "type": kind, "param": body.get("param"), "code": code}}
 
 
-def headers(error: AdaError) -> dict[str, str]:
-    """What the answer to an error of ours says in its headers."""
+def error_headers(error: AdaError) -> dict[str, str]:
+    """Headers of the response to one of our errors."""
     if isinstance(error, RateLimited) or (isinstance(error, ModelUnavailable) and error.retry_after_s):
         return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
     if isinstance(error, Unauthorized):
@@ -145,15 +163,15 @@ def headers(error: AdaError) -> dict[str, str]:
 
 async def _ada_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AdaError)
-    status, body = describe(error)
-    return JSONResponse(body, status, headers(error))
+    status, body = error_response(error)
+    return JSONResponse(body, status, error_headers(error))
 
 
 async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    where = () if first["type"] == "json_invalid" else first["loc"][1:]  # behind "body", "query", "header"
-    param = ".".join(map(str, where))
+    path = () if first["type"] == "json_invalid" else first["loc"][1:]  # after "body", "query" or "header"
+    param = ".".join(map(str, path))
     message = f"{param or 'the request body'}: {first['msg'].removeprefix('Value error, ')}"
     return openai_error(422, message, "invalid_request_error", param=param or None, code="invalid_value")
 
@@ -166,17 +184,17 @@ async def _http_error(_request: Request, error: Exception) -> JSONResponse:
     return answer
 
 
-def unforeseen(error: Exception) -> dict[str, object]:
-    """OpenAI's error body of what nobody thought of; the log gets what it was."""
-    log.error("something unforeseen went wrong", exc_info=error)
-    message = "something unforeseen went wrong; the log says more"
+def internal_error(error: Exception) -> dict[str, object]:
+    """The body for an exception that is a bug; the log gets its traceback."""
+    log.error("internal error", exc_info=error)
+    message = "an internal error occurred; see the log"
     return {"error": {"message": message, "type": "server_error", "param": None, "code": "internal_error"}}
 
 
-async def _unforeseen(_request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse(unforeseen(error), 500)
+async def _internal_error(_request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse(internal_error(error), 500)
 
 
 async def _client_gone(_request: Request, _error: Exception) -> Response:
-    """The client left before its body was whole. Nobody hears this; the log and the metrics say 499."""
+    """The client disconnected while it sent its body. Only the log and the metrics see this 499."""
     return Response(status_code=CLIENT_GONE)

@@ -1,151 +1,120 @@
-"""How much a key may ask in a minute: requests, and tokens of prompt and answer together.
+"""Rate limits of a key: requests a minute, and tokens of prompt and answer together.
 
-A key's minute begins with its first request and ends 60 s later, for all that was counted in it. The counts
-are this process's own and kept in memory: two orchestrators count each for itself, and a start begins anew.
-Measured at 1,000 requests a second: 12 µs to count one and tell what is left. Without limits: nothing.
+Fixed windows: a key's minute begins with its first request and ends 60 s later, for all that was counted in
+it. The counts are kept in this process's memory: each orchestrator counts for itself, and a restart begins
+anew. Own code in the place of the package `limits`, which took 21 µs of a request for building its keys.
 """
 
 import math
 import time
 from collections.abc import Callable
-from functools import lru_cache
-
-from limits import RateLimitItemPerSecond
-from limits.storage import Storage
-from limits.strategies import FixedWindowRateLimiter
 
 from services.errors import RateLimited
-from services.orchestrator.http.api_keys import Caller
+from services.orchestrator.http.auth import Caller
 
 REQUESTS, TOKENS = "requests", "tokens"
-SWEPT_EVERY_S = 60.0
+WindowKey = tuple[str, str, int]  # what is counted, the key's id, and the limit: a new limit begins a window
 
 
-class Limits:
-    """Counts what each key asks. The limits given are for keys without limits of their own; 0 is none."""
+class RateLimits:
+    """Counts the requests and tokens of each key.
+
+    The limits given are for keys without limits of their own; 0 is none.
+    """
 
     def __init__(
         self,
         requests_a_minute: int,
         tokens_a_minute: int,
-        window_s: int = 60,
+        window_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._default = {REQUESTS: requests_a_minute, TOKENS: tokens_a_minute}
         self._clock = clock
-        self._window_s = window_s  # other than a minute only in tests
-        self._windows = FixedWindowRateLimiter(Windows(clock))
+        self._windows = FixedWindows(window_s, clock)
 
     def admit(self, caller: Caller) -> dict[str, str]:
-        """Count a request that is going to cost tokens; returns OpenAI's headers about both limits.
+        """Count a request that is going to cost tokens; returns OpenAI's headers for both limits.
 
-        Raises TooMuch, for tokens when those of the answers before were too many.
+        Raises RateLimited: for tokens, when earlier answers have used them up.
         """
-        tokens = self._limit(TOKENS, caller)
-        if tokens and not self._windows.test(tokens, caller.key_id):
-            raise self._too_much(TOKENS, tokens, caller)
-        return self.count(caller) | self._headers(TOKENS, tokens, caller)
+        window = self._window(TOKENS, caller)
+        if window and self._windows.count(window)[0] >= window[2]:
+            raise self._exceeded(window)
+        return self.count(caller) | self._headers(window)
 
     def count(self, caller: Caller) -> dict[str, str]:
-        """Count a request that costs no tokens; returns OpenAI's headers. Raises TooMuch."""
-        requests = self._limit(REQUESTS, caller)
-        if requests and not self._windows.hit(requests, caller.key_id):
-            raise self._too_much(REQUESTS, requests, caller)
-        return self._headers(REQUESTS, requests, caller)
+        """Count a request that costs no tokens; returns OpenAI's headers. Raises RateLimited."""
+        window = self._window(REQUESTS, caller)
+        if window and self._windows.add(window, 1) > window[2]:
+            raise self._exceeded(window)
+        return self._headers(window)
 
     def spend(self, caller: Caller, tokens: int) -> None:
-        """Count the tokens of an answer. Known only at its end, they may be more than was left."""
-        limit = self._limit(TOKENS, caller)
-        if limit and tokens > 0:
-            self._windows.hit(limit, caller.key_id, cost=tokens)
+        """Count the tokens of an answer, which are known only at its end and may exceed the limit."""
+        window = self._window(TOKENS, caller)
+        if window and tokens > 0:
+            self._windows.add(window, tokens)
 
-    def _limit(self, what: str, caller: Caller) -> RateLimitItemPerSecond | None:
-        own = caller.requests_a_minute if what == REQUESTS else caller.tokens_a_minute
-        limit = self._default[what] if own is None else own
-        return _item(what, limit, self._window_s) if limit else None
+    def _window(self, unit: str, caller: Caller) -> WindowKey | None:
+        own = caller.requests_a_minute if unit == REQUESTS else caller.tokens_a_minute
+        limit = self._default[unit] if own is None else own
+        return (unit, caller.key_id, limit) if limit else None
 
-    def _headers(self, what: str, limit: RateLimitItemPerSecond | None, caller: Caller) -> dict[str, str]:
-        if limit is None:
+    def _headers(self, window: WindowKey | None) -> dict[str, str]:
+        if window is None:
             return {}
-        reset_at, remaining = self._windows.get_window_stats(limit, caller.key_id)
+        unit, _, limit = window
+        count, ends = self._windows.count(window)
         return {
-            f"x-ratelimit-limit-{what}": str(limit.amount),
-            f"x-ratelimit-remaining-{what}": str(remaining),
-            f"x-ratelimit-reset-{what}": f"{max(0.0, reset_at - self._clock()):.3f}s",
+            f"x-ratelimit-limit-{unit}": str(limit),
+            f"x-ratelimit-remaining-{unit}": str(max(0, limit - count)),
+            f"x-ratelimit-reset-{unit}": f"{max(0.0, ends - self._clock()):.3f}s",
         }
 
-    def _too_much(self, what: str, limit: RateLimitItemPerSecond, caller: Caller) -> RateLimited:
-        reset_at, _ = self._windows.get_window_stats(limit, caller.key_id)
-        wait_s = max(0.0, reset_at - self._clock())
+    def _exceeded(self, window: WindowKey) -> RateLimited:
+        unit, _, limit = window
+        wait_s = max(0.0, self._windows.count(window)[1] - self._clock())
         return RateLimited(
-            f"rate limit reached: {limit.amount} {what} a minute for this key; "
-            f"ask again in {max(1, math.ceil(wait_s))} s",
+            f"rate limit reached: {limit} {unit} a minute for this key; "
+            f"try again in {max(1, math.ceil(wait_s))} s",
             wait_s,
         )
 
 
-class Windows(Storage):
-    """Counts by a clock that never goes back, as the library's own storage in memory does not.
+class FixedWindows:
+    """Counts in windows of `window_s` seconds, each begun by its first count.
 
-    Set back by an hour, the machine's clock would keep a key out for that hour.
+    By a clock that never goes back: set back by an hour, the wall clock would lock a key out for that hour.
     """
 
-    STORAGE_SCHEME = None
-    base_exceptions = ()
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        super().__init__()
+    def __init__(self, window_s: float, clock: Callable[[], float]) -> None:
+        self._window_s = window_s
         self._clock = clock
         self._swept_at = clock()
-        self._windows: dict[str, tuple[float, int]] = {}  # a key's: when it ends, and what was counted
-
-    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Count in a key's window, in a new one when it has ended."""
-        ends, counted = self._window(key)
-        if not counted:
-            ends = self._clock() + expiry
-            self._forget_ended()
-        self._windows[key] = (ends, counted + amount)
-        return counted + amount
-
-    def get(self, key: str) -> int:
-        """What was counted."""
-        return self._window(key)[1]
-
-    def get_expiry(self, key: str) -> float:
-        """When the window ends, by the clock."""
-        return self._window(key)[0]
-
-    def check(self) -> bool:
-        """Memory is always there."""
-        return True
-
-    def reset(self) -> int:
-        """Forget everything; returns how many windows that were."""
-        number = len(self._windows)
-        self._windows.clear()
-        return number
-
-    def clear(self, key: str) -> None:
-        """Forget one key's window."""
-        self._windows.pop(key, None)
+        self._windows: dict[WindowKey, tuple[int, float]] = {}  # the count, and when the window ends
 
     def __len__(self) -> int:
         return len(self._windows)
 
-    def _forget_ended(self) -> None:
-        """Else every key that ever was would stay; once in the time of a window is enough."""
+    def count(self, key: WindowKey) -> tuple[int, float]:
+        """The count in a key's window, and the clock's time when it ends; 0 and now without a window."""
         now = self._clock()
-        if now >= self._swept_at + SWEPT_EVERY_S:
+        window = self._windows.get(key)
+        return window if window and now < window[1] else (0, now)
+
+    def add(self, key: WindowKey, amount: int) -> int:
+        """Add to the count of a key's window, or of a new one; returns the count."""
+        count, ends = self.count(key)
+        if not count:
+            ends = self._clock() + self._window_s
+            self._drop_ended()
+        self._windows[key] = (count + amount, ends)
+        return count + amount
+
+    def _drop_ended(self) -> None:
+        """Without it every key that was ever used would stay in memory; once a window is enough."""
+        now = self._clock()
+        if now >= self._swept_at + self._window_s:
             self._swept_at = now
-            self._windows = {key: one for key, one in self._windows.items() if now < one[0]}
-
-    def _window(self, key: str) -> tuple[float, int]:
-        ends, counted = self._windows.get(key, (0.0, 0))
-        now = self._clock()
-        return (ends, counted) if now < ends else (now, 0)
-
-
-@lru_cache(maxsize=1024)
-def _item(what: str, amount: int, window_s: int) -> RateLimitItemPerSecond:
-    return RateLimitItemPerSecond(amount, window_s, what)
+            self._windows = {key: window for key, window in self._windows.items() if now < window[1]}

@@ -1,6 +1,7 @@
-"""One line in the log for each request, when it has ended, and its place in the metrics.
+"""One log line for each request when it has ended, and its metrics.
 
-Never a path as it was sent, a query, a prompt or a diary's text: the route's template and numbers.
+Neither holds a path as it was sent, a query, a prompt or a diary's text: only the route's template and
+numbers.
 """
 
 import logging
@@ -14,121 +15,123 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.orchestrator.http.auth import caller_of
 from services.orchestrator.http.errors import CLIENT_GONE
 from services.orchestrator.observability.metrics import Metrics
-from services.orchestrator.observability.request_id import request_id
-from services.tracing import continued
+from services.tracing import continued, request_id
 
 log = logging.getLogger("ada.access")
-NO_ROUTE = "none"  # asked for what is not there, or sent away before it was looked for
-# How an answer ended; cut is one that stopped before its last byte while its client was there.
+NO_ROUTE = "none"  # no route has this path, or the request was refused before routing
+# How a response ended. CUT: it stopped before its last byte while the client was connected.
 WHOLE, GONE, CUT, FAILED = "whole", "client gone", "cut", "failed"
-# Asked every few seconds by machines: heard only at DEBUG, unless something is wrong.
+# Polled every few seconds by machines: logged at DEBUG only, unless something is wrong.
 _PROBES = frozenset({"/health", "/healthz", "/readyz", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
-_CARRIERS = frozenset({b"traceparent", b"tracestate"})
+_TRACE_HEADERS = frozenset({b"traceparent", b"tracestate"})
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What an answer was, as it went out."""
+class _Response:
+    """A response as it was sent so far."""
 
     began: float
     status: int = 0
-    sent_bytes: int = 0
-    streams: bool = False
+    size: int = 0
+    is_stream: bool = False
     end: str = CUT
 
-    def note(self, message: Message) -> None:
+    def observe(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            self.streams = (b"content-type", b"text/event-stream") in _kinds(message)
+            self.is_stream = _is_event_stream(message)
         elif message["type"] == "http.response.body":
-            self.sent_bytes += len(message.get("body", b""))
+            self.size += len(message.get("body", b""))
             if not message.get("more_body") and self.end == CUT:
                 self.end = WHOLE
 
 
-class AccessMiddleware:
-    """Sees every answer on its way out; stands just inside of RequestIdMiddleware."""
+class AccessLogMiddleware:
+    """Observes every response on its way out. For HTTP only; RequestIdMiddleware must be outside of it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        seen, metrics = _Seen(time.perf_counter()), cast(Metrics, scope["app"].state.ada.metrics)
+        response, metrics = _Response(time.perf_counter()), cast(Metrics, scope["app"].state.ada.metrics)
 
-        async def hearing() -> Message:
+        async def receive_observed() -> Message:
             message = await receive()
-            if message["type"] == "http.disconnect" and seen.end == CUT:
-                seen.end = GONE
+            if message["type"] == "http.disconnect" and response.end == CUT:
+                response.end = GONE
             return message
 
-        async def seeing(message: Message) -> None:
-            was = seen.streams
-            seen.note(message)
-            if seen.streams and not was:
+        async def send_observed(message: Message) -> None:
+            was_stream = response.is_stream
+            response.observe(message)
+            if response.is_stream and not was_stream:
                 metrics.streams.inc()
             await send(message)
 
         try:
-            await self._within(scope, hearing, seeing, seen)
+            await self._traced(scope, receive_observed, send_observed, response)
         except Exception:
-            seen.status, seen.end = seen.status or 500, FAILED
+            response.status, response.end = response.status or 500, FAILED
             raise
         finally:
-            if seen.streams:
+            if response.is_stream:
                 metrics.streams.dec()
-            _tell(scope, seen, metrics)
+            _record(scope, response, metrics)
 
-    async def _within(self, scope: Scope, receive: Receive, send: Send, seen: _Seen) -> None:
-        with continued("request", _carried(scope), served=True) as span:
+    async def _traced(self, scope: Scope, receive: Receive, send: Send, response: _Response) -> None:
+        with continued("request", _trace_headers(scope), served=True) as span:
             try:
                 await self._app(scope, receive, send)
             finally:
                 if span:
                     span.update_name(f"{_method(scope)} {_route(scope)}")
-                    span.set_attributes(_attributes(scope, seen))
+                    span.set_attributes(_attributes(scope, response))
 
 
-def _carried(scope: Scope) -> dict[str, str]:
+def _trace_headers(scope: Scope) -> dict[str, str]:
     """W3C's headers of the client's own trace."""
-    return {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _CARRIERS}
+    return {
+        name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _TRACE_HEADERS
+    }
 
 
-def _attributes(scope: Scope, seen: _Seen) -> dict[str, str | int]:
-    """In OpenTelemetry's words."""
+def _attributes(scope: Scope, response: _Response) -> dict[str, str | int]:
+    """By OpenTelemetry's semantic conventions."""
     return {
         "http.request.method": _method(scope),
         "http.route": _route(scope),
-        "http.response.status_code": seen.status or CLIENT_GONE,
+        "http.response.status_code": response.status or CLIENT_GONE,
         "ada.request_id": request_id.get(),
     }
 
 
-def _tell(scope: Scope, seen: _Seen, metrics: Metrics) -> None:
-    seconds, status = time.perf_counter() - seen.began, seen.status or CLIENT_GONE
+def _record(scope: Scope, response: _Response, metrics: Metrics) -> None:
+    seconds, status = time.perf_counter() - response.began, response.status or CLIENT_GONE
     route, method = _route(scope), _method(scope)
-    metrics.requests.labels(method, route, status).inc()
-    metrics.request_seconds.labels(route).observe(seconds)
-    if seen.end == GONE:
+    metrics.count_request(method, route, status, seconds)
+    if response.end == GONE:
         metrics.clients_gone.inc()
-    told = {
+    fields = {
         "method": method,
         "route": route,
         "status": status,
         "duration_ms": round(seconds * 1000, 2),
-        "bytes": seen.sent_bytes,
+        "bytes": response.size,
         "key": _key_id(scope),
-        "end": seen.end,
+        "end": response.end,
     }
     level = logging.DEBUG if route in _PROBES and status < 400 else logging.INFO
-    log.log(level, "%s %s %d in %.1f ms (%s)", method, route, status, seconds * 1000, seen.end, extra=told)
+    log.log(
+        level, "%s %s %d in %.1f ms (%s)", method, route, status, seconds * 1000, response.end, extra=fields
+    )
 
 
-def _kinds(message: Message) -> list[tuple[bytes, bytes]]:
-    return [(name.lower(), value.partition(b";")[0]) for name, value in message.get("headers", ())]
+def _is_event_stream(message: Message) -> bool:
+    return any(
+        value.startswith(b"text/event-stream") and name.lower() == b"content-type"
+        for name, value in message.get("headers", ())
+    )
 
 
 def _method(scope: Scope) -> str:
@@ -142,5 +145,5 @@ def _route(scope: Scope) -> str:
 def _key_id(scope: Scope) -> str:
     try:
         return caller_of(Request(scope)).key_id
-    except KeyError:  # an open route, or sent away at the door
+    except KeyError:  # a public path, or refused before its key was read
         return ""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.http.api_keys import Caller
+from services.orchestrator.http.auth import Caller
 from services.orchestrator.http.json_body import Json
 from services.orchestrator.openai.diary_context import ada_report
 from services.orchestrator.openai.endpoint import Endpoint
@@ -55,7 +55,7 @@ async def build_upstream_request(
     check_model(request.model)
     request.ada.check_no_control_tokens()
     extra = passthrough_parameters(request.model_extra)
-    check_choice_count(1, extra.fields.get("n"), state.most_answers)
+    check_choice_count(1, extra.fields.get("n"), state.max_answers)
     conversation = parse_conversation(request.messages)
     report_prefill_whitespace(conversation, extra.fields)
     thinking = wants_thinking(request.chat_template_kwargs, request.reasoning_effort)

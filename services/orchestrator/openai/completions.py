@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from services.errors import InvalidRequest, UpstreamError
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.http.api_keys import Caller
+from services.orchestrator.http.auth import Caller
 from services.orchestrator.http.json_body import Json
 from services.orchestrator.openai.diary_context import DiaryContext, ada_report
 from services.orchestrator.openai.endpoint import Endpoint
@@ -48,7 +48,7 @@ class UpstreamCompletionRequest:
 
     async def revise(self, error: UpstreamError) -> None:
         """Raises AdaError: there is nothing that could be left out of a text."""
-        length = await self.state.context.length() if error.status == 400 else None
+        length = await self.state.context_window.length() if error.status == 400 else None
         if length is not None:
             for prompt in _prompts(self.body["prompt"]):
                 if budget := await self._budget(prompt, length):
@@ -61,7 +61,7 @@ class UpstreamCompletionRequest:
             return TokenBudget(length, len(prompt), answer)
         if bound := min_prompt_tokens(len(prompt), length):
             return TokenBudget(length, bound, answer, is_lower_bound=True)
-        count = await self.state.context.count({"model": self.body["model"], "prompt": prompt})
+        count = await self.state.context_window.count({"model": self.body["model"], "prompt": prompt})
         return None if count is None else TokenBudget(length, count, answer)
 
 
@@ -75,7 +75,7 @@ async def build_upstream_request(
     prompts = _prompts(request.prompt)
     if not prompts or [] in prompts:
         raise InvalidRequest("prompt: must not be an empty list: send a text or token ids", "prompt")
-    check_choice_count(len(prompts), extra.fields.get("n"), state.most_answers)
+    check_choice_count(len(prompts), extra.fields.get("n"), state.max_answers)
     if not request.ada.allow_control_tokens:
         _check_marks(request.prompt)
     body: Json = {**extra.fields, "model": request.model, "prompt": request.prompt}

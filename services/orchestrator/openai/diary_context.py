@@ -17,7 +17,7 @@ from services.diary.recall.recall import RecalledEntry, within_budget
 from services.errors import AdaError, DiaryUnavailable
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.http.disclosure import disclosure_about
+from services.orchestrator.http.disclosure import disclosure_for
 from services.orchestrator.http.json_body import Json
 from services.orchestrator.openai.models import ADA
 from services.orchestrator.openai.schemas import AdaOptions
@@ -123,7 +123,7 @@ async def _recall(question: str, options: AdaOptions, state: AppState, owner: st
         cancellation.cancel()
     if not hits:
         return DiaryContext("empty")
-    selection = await select_hits(hits, state.tokens, state.budget_tokens)
+    selection = await select_hits(hits, state.token_counter, state.budget_tokens)
     context = DiaryContext("used", selection.hits, left_out=selection.left_out)
     if not context.hits:
         context.drop(f"no entry fits DIARY_BUDGET_TOKENS={state.budget_tokens}")
@@ -197,7 +197,7 @@ def ada_report(
     report: Json = {
         "diary": diary.report(),
         "adapter": adapter.manifest.run_id if model == ADA else None,
-        "disclosure": disclosure_about(adapter.persona.assistant_name).sentence,
+        "disclosure": disclosure_for(adapter.persona.assistant_name).sentence,
     }
     if ignored:
         report["ignored"] = list(ignored)

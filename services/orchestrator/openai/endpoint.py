@@ -21,8 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.errors import InvalidRequest, UpstreamError
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.http.api_keys import Caller
-from services.orchestrator.http.auth import caller_of
+from services.orchestrator.http.auth import Caller, caller_of
 from services.orchestrator.http.disconnect import ClientGone, cancel_on_disconnect
 from services.orchestrator.http.json_body import Json, json_body
 from services.orchestrator.openai.schemas import AdaOptions, BaseRequest
@@ -81,7 +80,7 @@ class Endpoint(Generic[RequestT]):
         caller = caller_of(http_request)
         request = parse_request(self.schema, await json_body(http_request))
         may_reflect = allows_reflection(http_request.headers, request.ada)
-        answer = _Answer(state, caller, state.limits.admit(caller))
+        answer = _Answer(state, caller, state.rate_limits.admit(caller))
         try:
             async with cancel_on_disconnect(receive):
                 upstream = await self._build_upstream_request(request, state, caller)
@@ -148,7 +147,7 @@ class _Answer:
     async def _complete(self, upstream: UpstreamRequest) -> Json:
         while True:
             try:
-                return await self.state.engine.complete(upstream.path, upstream.body)
+                return await self.state.vllm.complete(upstream.path, upstream.body)
             except UpstreamError as error:
                 await upstream.revise(error)
 
@@ -185,7 +184,7 @@ class _Answer:
         async with AsyncExitStack() as stack:
             events = None
             while events is None:
-                stream = self.state.engine.stream(upstream.path, upstream.body)
+                stream = self.state.vllm.stream(upstream.path, upstream.body)
                 try:
                     events = await stack.enter_async_context(stream)
                 except UpstreamError as error:
@@ -193,7 +192,7 @@ class _Answer:
             yield events
 
     def _charge(self, usage: Json) -> None:
-        self.state.limits.spend(self.caller, total_tokens(usage))
+        self.state.rate_limits.spend(self.caller, total_tokens(usage))
         for kind, names in _USAGE_FIELDS.items():
             self.state.metrics.tokens.labels(kind).inc(sum(usage.get(name) or 0 for name in names))
 

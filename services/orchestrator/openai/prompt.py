@@ -41,9 +41,9 @@ class Prompt:
             return
         header = diary_block(self.adapter.persona, ())["content"]
         block_tokens = state.budget_tokens + len(header.encode()) + TOKENS_PER_TURN
-        budget = await state.context.budget(body, self.without_diary(), min_free=block_tokens)
+        budget = await state.context_window.budget(body, self.without_diary(), min_free=block_tokens)
         if budget is not None and budget.free < block_tokens:
-            await self.diary.fit(budget, header, state.tokens)
+            await self.diary.fit(budget, header, state.token_counter)
 
     def _messages(self, diary: DiaryContext) -> list[Turn]:
         if self.model == ADA:
@@ -97,7 +97,7 @@ class ConversationRequest:
         """
         if error.status != 400:
             raise readable_error(error)
-        if budget := await self.state.context.exact_budget(self.body, self.prompt.without_diary()):
+        if budget := await self.state.context_window.exact_budget(self.body, self.prompt.without_diary()):
             budget.check(self.prompt_field, error)
         if not self.prompt.diary.hits:
             raise readable_error(error)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from services.errors import InvalidRequest
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.http.api_keys import Caller
+from services.orchestrator.http.auth import Caller
 from services.orchestrator.http.json_body import Json
 from services.orchestrator.openai.diary_context import ada_report
 from services.orchestrator.openai.endpoint import Endpoint
@@ -80,7 +80,7 @@ async def _truncate(conversation: Conversation, body: Json, state: AppState) -> 
     """Drop the oldest turns until the rest fits, as OpenAI does; system turns and the newest turn stay."""
     system = [{"role": "system", "content": state.adapter().persona.system_text}]
     while len(older := [turn for turn in conversation.turns[:-1] if turn["role"] != "system"]):
-        budget = await state.context.budget(body, system + conversation.turns, min_free=0)
+        budget = await state.context_window.budget(body, system + conversation.turns, min_free=0)
         if budget is None or budget.free >= 0:
             return
         dropped = {id(turn) for turn in older[: 1 + len(older) // 8]}

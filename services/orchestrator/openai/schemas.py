@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from services.diary.entry import check_iso_date
+from services.diary.dates import check_iso_date
 from services.errors import InvalidRequest
 from services.orchestrator.http.json_body import Json
 from services.orchestrator.timezones import Timezone

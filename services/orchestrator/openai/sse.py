@@ -18,9 +18,8 @@ from typing import Protocol
 from starlette.types import Receive, Scope, Send
 
 from services.errors import AdaError, ModelFaulty, ModelUnavailable
-from services.orchestrator.http.errors import describe, unforeseen
+from services.orchestrator.http.errors import error_response, internal_error
 from services.orchestrator.http.json_body import Json
-from services.orchestrator.http.later import Later
 from services.orchestrator.openai.reasoning import ReasoningParser
 from services.orchestrator.vllm.client import DONE, Event
 from services.orchestrator.vllm.event_reader import DATA, END
@@ -206,7 +205,7 @@ class SseResponse:
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Send all events. Raises AdaError only before the first byte."""
-        keep_alive = Later(self._keep_alive_s, lambda: self._keep_alive(send))
+        keep_alive = asyncio.create_task(self._keep_alive(send))
         try:
             async with aclosing(self._events):
                 async for event in self._events:
@@ -215,16 +214,16 @@ class SseResponse:
             if not self.started:
                 raise
             self.failed = True
-            await self._write(send, self._failure(describe(error)[1]))
+            await self._write(send, self._failure(error_response(error)[1]))
         except Exception as error:  # a mistake of ours must not leave the client waiting either
             if not self.started:
                 raise
             self.failed = True
-            await self._write(send, self._failure(unforeseen(error)))
+            await self._write(send, self._failure(internal_error(error)))
         except asyncio.CancelledError:  # the client has disconnected, or Ada shuts down
             if self.started:
                 with suppress(Exception):
-                    await self._write(send, self._failure(describe(shutdown_error())[1]))
+                    await self._write(send, self._failure(error_response(shutdown_error())[1]))
                     await send(_END_OF_BODY)
             raise
         finally:

@@ -22,14 +22,13 @@ from yarl import URL
 from services.errors import ModelFaulty, ModelTimeout, ModelUnavailable
 from services.orchestrator.http.json_body import Json
 from services.orchestrator.observability.metrics import Metrics
-from services.orchestrator.observability.request_id import request_id
 from services.orchestrator.vllm import validation
 from services.orchestrator.vllm.circuit_breaker import CircuitBreaker
 from services.orchestrator.vllm.concurrency import ConcurrencyLimiter
 from services.orchestrator.vllm.errors import translated_errors
 from services.orchestrator.vllm.event_reader import SilenceTimer, read_events
 from services.orchestrator.vllm.validation import DEFAULT_SIZES, SizeLimits, expected_choices
-from services.tracing import outgoing_headers, span
+from services.tracing import outgoing_headers, request_id, span
 
 TOKENIZE, MODELS = "/tokenize", "/v1/models"
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"

@@ -7,11 +7,11 @@ import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { APICallError, Output, embed, generateText, jsonSchema, streamText, tool } from 'ai';
 import {
   ENDLESS, FEW, KEY, LONG, PIXEL, QUESTION, SCHEMA, THOUGHT, V1, WRONG_KEY,
-  all, fits, idle, raised, retried, stopped, telling, toldApart,
-} from './telling.mjs';
+  all, fits, idle, raised, retried, stopped, reporter, checkThought,
+} from './reporting.mjs';
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
-const { feature, absent, tell } = telling();
+const { feature, absent, report } = reporter();
 const provider = (apiKey = KEY) =>
   createOpenAICompatible({ name: 'ada', baseURL: V1, apiKey, includeUsage: true, supportsStructuredOutputs: true });
 const openai = createOpenAI({ baseURL: V1, apiKey: KEY });
@@ -85,12 +85,12 @@ feature('json_schema', async () => {
 });
 feature('thinking', async () => {
   const answer = await ask({ ...ours(THOUGHT), maxOutputTokens: 60 });
-  return toldApart(answer.reasoningText, answer.text);
+  return checkThought(answer.reasoningText, answer.text);
 });
 feature('thinking_stream', async () => {
   const parts = await all(stream({ ...ours(THOUGHT), maxOutputTokens: 60 }).stream);
   const text = (type) => parts.filter((part) => part.type === type).map((part) => part.text).join('');
-  return toldApart(text('reasoning-delta'), text('text-delta'));
+  return checkThought(text('reasoning-delta'), text('text-delta'));
 });
 feature('ada', async () => {
   const { response } = await ask(ours({ ada: { diary: false } }));
@@ -148,4 +148,4 @@ absent('models', 'models are named in the program');
 absent('model', 'models are named in the program');
 absent('n', 'one answer to a question');
 const { version } = JSON.parse(readFileSync(new URL('../node_modules/ai/package.json', import.meta.url)));
-await tell('AI SDK', version);
+await report('AI SDK', version);

@@ -5,7 +5,7 @@ from importlib.metadata import version
 import openai
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
-from telling import (
+from reporting import (
     ENDLESS,
     FEW,
     KEY,
@@ -21,9 +21,9 @@ from telling import (
     fits,
     idle,
     raised,
+    report,
     retried,
     stopped,
-    tell,
 )  # fmt: skip
 
 WHERE = {"base_url": V1, "api_key": KEY, "timeout": 60}
@@ -70,8 +70,8 @@ def developer():
 
 @feature
 def parts():
-    asked = [HumanMessage([{"type": "text", "text": QUESTION}])]
-    assert chat().invoke(asked).text == chat().invoke(HELLO).text
+    messages = [HumanMessage([{"type": "text", "text": QUESTION}])]
+    assert chat().invoke(messages).text == chat().invoke(HELLO).text
 
 
 @feature
@@ -105,9 +105,9 @@ def n():
 
 @feature
 def logprobs():
-    found = chat(logprobs=True, top_logprobs=3).invoke(HELLO).response_metadata["logprobs"]["content"]
-    assert len(found) == FEW
-    assert all(len(token["top_logprobs"]) == 3 for token in found)
+    logprobs = chat(logprobs=True, top_logprobs=3).invoke(HELLO).response_metadata["logprobs"]["content"]
+    assert len(logprobs) == FEW
+    assert all(len(token["top_logprobs"]) == 3 for token in logprobs)
 
 
 @feature
@@ -191,4 +191,4 @@ absent("ada", "sends it by extra_body; of the answer it shows the header AI-Disc
 OWN = "ChatOpenAI leaves reasoning_content out, by design"
 absent("thinking", OWN)
 absent("thinking_stream", OWN)
-tell("LangChain", version("langchain-openai"))
+report("LangChain", version("langchain-openai"))

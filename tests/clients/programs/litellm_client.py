@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else the price list is fetched
 import litellm
-from telling import (
+from reporting import (
     ENDLESS,
     FEW,
     KEY,
@@ -19,14 +19,14 @@ from telling import (
     V1,
     WRONG_KEY,
     absent,
+    check_thought,
     feature,
     fits,
     idle,
     raised,
+    report,
     retried,
     stopped,
-    tell,
-    told_apart,
 )  # fmt: skip
 
 litellm.suppress_debug_info = True
@@ -46,7 +46,7 @@ def ask(messages=HELLO, **options):
     return litellm.completion(messages=messages, **options)
 
 
-def said(messages=HELLO, **options):
+def answer_text(messages=HELLO, **options):
     return ask(messages, **options).choices[0].message.content
 
 
@@ -70,7 +70,7 @@ def whole():
 
 @feature
 def stream():
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in ask(stream=True)) == said()
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in ask(stream=True)) == answer_text()
 
 
 @feature
@@ -88,18 +88,20 @@ def system():
 @feature
 def developer():
     text = "Speak of gulls and nothing else."
-    answers = [said([{"role": role, "content": text}, *HELLO]) for role in ("developer", "system")]
+    answers = [answer_text([{"role": role, "content": text}, *HELLO]) for role in ("developer", "system")]
     assert answers[0] == answers[1]
 
 
 @feature
 def parts():
-    assert said([{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]) == said()
+    assert answer_text([{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]) == answer_text()
 
 
 @feature
 def conversation():
-    assert said([*HELLO, {"role": "assistant", "content": "Good."}, {"role": "user", "content": "Why?"}])
+    assert answer_text(
+        [*HELLO, {"role": "assistant", "content": "Good."}, {"role": "user", "content": "Why?"}]
+    )
 
 
 @feature
@@ -109,13 +111,15 @@ def max_completion_tokens():
 
 @feature
 def stop():
-    text = said()
-    assert said(stop=[stopped(text)]) == text.partition(stopped(text))[0]
+    text = answer_text()
+    assert answer_text(stop=[stopped(text)]) == text.partition(stopped(text))[0]
 
 
 @feature
 def seed():
-    assert said(temperature=1.5, seed=7, max_tokens=12) == said(temperature=1.5, seed=7, max_tokens=12)
+    assert answer_text(temperature=1.5, seed=7, max_tokens=12) == answer_text(
+        temperature=1.5, seed=7, max_tokens=12
+    )
 
 
 @feature
@@ -132,21 +136,24 @@ def logprobs():
 
 @feature
 def json_schema():
-    wanted = {"type": "json_schema", "json_schema": {"name": "place", "schema": SCHEMA, "strict": True}}
-    fits(json.loads(said(response_format=wanted, max_tokens=60)))
+    response_format = {
+        "type": "json_schema",
+        "json_schema": {"name": "place", "schema": SCHEMA, "strict": True},
+    }
+    fits(json.loads(answer_text(response_format=response_format, max_tokens=60)))
 
 
 @feature
 def thinking():
     message = ask(extra_body=THOUGHT, max_tokens=60).choices[0].message
-    return told_apart(message.reasoning_content, message.content)
+    return check_thought(message.reasoning_content, message.content)
 
 
 @feature
 def thinking_stream():
     deltas = [chunk.choices[0].delta for chunk in ask(extra_body=THOUGHT, max_tokens=60, stream=True)]
     thought = "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas)
-    return told_apart(thought, "".join(delta.content or "" for delta in deltas))
+    return check_thought(thought, "".join(delta.content or "" for delta in deltas))
 
 
 @feature
@@ -245,4 +252,4 @@ def error_embeddings():
     )
 
 
-tell("LiteLLM", version("litellm"))
+report("LiteLLM", version("litellm"))

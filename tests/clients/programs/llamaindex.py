@@ -6,7 +6,7 @@ from importlib.metadata import version
 import openai
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole
 from llama_index.llms.openai_like import OpenAILike
-from telling import (
+from reporting import (
     ENDLESS,
     FEW,
     KEY,
@@ -19,14 +19,14 @@ from telling import (
     V1,
     WRONG_KEY,
     absent,
+    check_thought,
     feature,
     fits,
     idle,
     raised,
+    report,
     retried,
     stopped,
-    tell,
-    told_apart,
 )  # fmt: skip
 
 HELLO = [ChatMessage(QUESTION)]
@@ -37,7 +37,7 @@ def chat(**options):
     return OpenAILike(api_base=V1, api_key=KEY, is_chat_model=True, timeout=60, **options)
 
 
-def said(messages=HELLO, **options):
+def answer_text(messages=HELLO, **options):
     return chat().chat(messages, **options).message.content
 
 
@@ -62,7 +62,7 @@ def whole():
 
 @feature
 def stream():
-    assert "".join(piece.delta or "" for piece in chat().stream_chat(HELLO)) == said()
+    assert "".join(piece.delta or "" for piece in chat().stream_chat(HELLO)) == answer_text()
 
 
 @feature
@@ -82,13 +82,13 @@ def system():
 def developer():
     text = "Speak of gulls and nothing else."
     roles = (MessageRole.DEVELOPER, MessageRole.SYSTEM)
-    answers = [said([ChatMessage(text, role=role), *HELLO]) for role in roles]
+    answers = [answer_text([ChatMessage(text, role=role), *HELLO]) for role in roles]
     assert answers[0] == answers[1]
 
 
 @feature
 def conversation():
-    assert said([*HELLO, ChatMessage("Good.", role=MessageRole.ASSISTANT), ChatMessage("Why?")])
+    assert answer_text([*HELLO, ChatMessage("Good.", role=MessageRole.ASSISTANT), ChatMessage("Why?")])
 
 
 @feature
@@ -99,8 +99,8 @@ def max_completion_tokens():
 
 @feature
 def stop():
-    text = said()
-    assert said(stop=[stopped(text)]) == text.partition(stopped(text))[0]
+    text = answer_text()
+    assert answer_text(stop=[stopped(text)]) == text.partition(stopped(text))[0]
 
 
 @feature
@@ -116,27 +116,30 @@ def n():
 
 @feature
 def logprobs():
-    found = chat(logprobs=True, top_logprobs=3).chat(HELLO).logprobs
-    assert len(found) == FEW
-    assert all(len(tokens) == 3 for tokens in found)
+    logprobs = chat(logprobs=True, top_logprobs=3).chat(HELLO).logprobs
+    assert len(logprobs) == FEW
+    assert all(len(tokens) == 3 for tokens in logprobs)
 
 
 @feature
 def json_schema():
-    wanted = {"type": "json_schema", "json_schema": {"name": "place", "schema": SCHEMA, "strict": True}}
-    fits(json.loads(chat(max_tokens=60).chat(HELLO, response_format=wanted).message.content))
+    response_format = {
+        "type": "json_schema",
+        "json_schema": {"name": "place", "schema": SCHEMA, "strict": True},
+    }
+    fits(json.loads(chat(max_tokens=60).chat(HELLO, response_format=response_format).message.content))
 
 
 @feature
 def thinking():
     message = chat(max_tokens=60).chat(HELLO, extra_body=THOUGHT).message
-    return told_apart(blocks(message, "thinking"), blocks(message, "text"))
+    return check_thought(blocks(message, "thinking"), blocks(message, "text"))
 
 
 @feature
 def thinking_stream():
     *_, last = chat(max_tokens=60).stream_chat(HELLO, extra_body=THOUGHT)
-    return told_apart(blocks(last.message, "thinking"), blocks(last.message, "text"))
+    return check_thought(blocks(last.message, "thinking"), blocks(last.message, "text"))
 
 
 @feature
@@ -204,4 +207,4 @@ absent("parts", "joins text blocks into one text")
 absent("responses", "OpenAILike speaks chat and completions")
 absent("responses_stream", "OpenAILike speaks chat and completions")
 absent("error_embeddings", "another package")
-tell("LlamaIndex", version("llama-index-llms-openai-like"))
+report("LlamaIndex", version("llama-index-llms-openai-like"))

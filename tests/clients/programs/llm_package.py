@@ -9,7 +9,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from telling import (
+from reporting import (
     FEW,
     KEY,
     LONG,
@@ -23,9 +23,9 @@ from telling import (
     fits,
     idle,
     raised,
+    report,
     retried,
     stopped,
-    tell,
 )  # fmt: skip
 
 home = tempfile.TemporaryDirectory()
@@ -44,7 +44,7 @@ MODELS = [
     {"model_id": "text", "model_name": "base", "completion": True},
     {"model_id": "ada-responses", "model_name": "ada", "responses": True},
 ]
-Path(home.name, "extra-openai-models.yaml").write_text(json.dumps([{**one, **COMMON} for one in MODELS]))
+Path(home.name, "extra-openai-models.yaml").write_text(json.dumps([{**model, **COMMON} for model in MODELS]))
 Path(home.name, "keys.json").write_text(json.dumps({"ada": KEY}))
 
 import llm  # noqa: E402 - it reads the folder when it is imported
@@ -73,9 +73,9 @@ def whole():
         "temperature",
         "0",
     ]
-    told = subprocess.run([*command, QUESTION], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.strip() == ask().text().strip() != ""
+    result = subprocess.run([*command, QUESTION], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == ask().text().strip() != ""
     answer = ask()
     assert answer.text()
     assert answer.usage().output == FEW
@@ -204,4 +204,4 @@ for name in ("error_embeddings",):
     absent(name, "names only OpenAI's own embedding models")
 for name in ("thinking", "thinking_stream"):
     absent(name, "reads no reasoning_content")
-tell("llm", version("llm"))
+report("llm", version("llm"))

@@ -5,10 +5,10 @@ import OpenAI from 'openai';
 import { VERSION } from 'openai/version';
 import {
   ENDLESS, FEW, KEY, LONG, PIXEL, QUESTION, SCHEMA, THOUGHT, V1, WRONG_KEY,
-  all, fits, idle, raised, retried, stopped, telling, toldApart,
-} from './telling.mjs';
+  all, fits, idle, raised, retried, stopped, reporter, checkThought,
+} from './reporting.mjs';
 
-const { feature, tell } = telling();
+const { feature, report } = reporter();
 const client = new OpenAI({ baseURL: V1, apiKey: KEY, maxRetries: 0, timeout: 60_000 });
 const HELLO = [{ role: 'user', content: QUESTION }];
 const FORMAT = { name: 'place', schema: SCHEMA, strict: true };
@@ -78,12 +78,12 @@ feature('json_schema', async () => {
 });
 feature('thinking', async () => {
   const { message } = (await ask({ ...THOUGHT, max_tokens: 60 })).choices[0];
-  return toldApart(message.reasoning_content, message.content);
+  return checkThought(message.reasoning_content, message.content);
 });
 feature('thinking_stream', async () => {
   const deltas = (await all(await ask({ ...THOUGHT, max_tokens: 60, stream: true }))).map((chunk) => chunk.choices[0].delta);
   const text = (name) => deltas.map((delta) => delta[name] ?? '').join('');
-  return toldApart(text('reasoning_content'), text('content'));
+  return checkThought(text('reasoning_content'), text('content'));
 });
 feature('ada', async () => {
   const { data, response } = await ask({ ada: { diary: false } }).withResponse();
@@ -150,4 +150,4 @@ feature('error_embeddings', () =>
     () => client.embeddings.create({ model: 'ada', input: 'Hello' }),
   ));
 
-await tell('openai-npm', VERSION);
+await report('openai-npm', VERSION);

@@ -4,7 +4,7 @@ import json
 
 import openai
 from openai import OpenAI
-from telling import (
+from reporting import (
     ENDLESS,
     FEW,
     KEY,
@@ -16,14 +16,14 @@ from telling import (
     TOOL,
     V1,
     WRONG_KEY,
+    check_thought,
     feature,
     fits,
     idle,
     raised,
+    report,
     retried,
     stopped,
-    tell,
-    told_apart,
 )  # fmt: skip
 
 client = OpenAI(base_url=V1, api_key=KEY, max_retries=0, timeout=60)
@@ -35,7 +35,7 @@ def ask(messages=HELLO, **options):
     return client.chat.completions.create(model=options.pop("model", "ada"), messages=messages, **options)
 
 
-def said(messages=HELLO, **options):
+def answer_text(messages=HELLO, **options):
     return ask(messages, **options).choices[0].message.content
 
 
@@ -46,8 +46,8 @@ def models():
 
 @feature
 def model():
-    found = client.models.retrieve("ada")
-    assert (found.id, found.object) == ("ada", "model")
+    model = client.models.retrieve("ada")
+    assert (model.id, model.object) == ("ada", "model")
 
 
 @feature
@@ -64,7 +64,7 @@ def whole():
 def stream():
     chunks = list(ask(stream=True))
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert text == said()
+    assert text == answer_text()
     assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "length"
     assert not any(chunk.usage for chunk in chunks)
 
@@ -93,13 +93,13 @@ def developer():
 
 @feature
 def parts():
-    assert said([{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]) == said()
+    assert answer_text([{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]) == answer_text()
 
 
 @feature
 def conversation():
     turns = [*HELLO, {"role": "assistant", "content": "Good."}, {"role": "user", "content": "Why?"}]
-    assert said(turns)
+    assert answer_text(turns)
 
 
 @feature
@@ -110,7 +110,7 @@ def max_completion_tokens():
 
 @feature
 def stop():
-    text = said()
+    text = answer_text()
     answer = ask(stop=[stopped(text)])
     assert answer.choices[0].message.content == text.partition(stopped(text))[0]
     assert answer.choices[0].finish_reason == "stop"
@@ -118,7 +118,9 @@ def stop():
 
 @feature
 def seed():
-    assert said(temperature=1.5, seed=7, max_tokens=12) == said(temperature=1.5, seed=7, max_tokens=12)
+    assert answer_text(temperature=1.5, seed=7, max_tokens=12) == answer_text(
+        temperature=1.5, seed=7, max_tokens=12
+    )
 
 
 @feature
@@ -137,21 +139,24 @@ def logprobs():
 
 @feature
 def json_schema():
-    wanted = {"type": "json_schema", "json_schema": {"name": "place", "schema": SCHEMA, "strict": True}}
-    fits(json.loads(said(response_format=wanted, max_tokens=60)))
+    response_format = {
+        "type": "json_schema",
+        "json_schema": {"name": "place", "schema": SCHEMA, "strict": True},
+    }
+    fits(json.loads(answer_text(response_format=response_format, max_tokens=60)))
 
 
 @feature
 def thinking():
     message = ask(extra_body=THOUGHT, max_tokens=60).choices[0].message
-    return told_apart(message.reasoning_content, message.content)
+    return check_thought(message.reasoning_content, message.content)
 
 
 @feature
 def thinking_stream():
     deltas = [chunk.choices[0].delta for chunk in ask(extra_body=THOUGHT, max_tokens=60, stream=True)]
     thought = "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas)
-    return told_apart(thought, "".join(delta.content or "" for delta in deltas))
+    return check_thought(thought, "".join(delta.content or "" for delta in deltas))
 
 
 @feature
@@ -188,9 +193,9 @@ def responses():
 
 @feature
 def responses_stream():
-    place = {"format": {"type": "json_schema", "name": "place", "schema": SCHEMA, "strict": True}}
-    asked = {"model": "ada", "input": QUESTION, "max_output_tokens": 60, "temperature": 0}
-    with client.responses.stream(**asked, text=place) as events:
+    text_format = {"format": {"type": "json_schema", "name": "place", "schema": SCHEMA, "strict": True}}
+    body = {"model": "ada", "input": QUESTION, "max_output_tokens": 60, "temperature": 0}
+    with client.responses.stream(**body, text=text_format) as events:
         kinds = [event.type for event in events]
         answer = events.get_final_response()
     assert kinds[0] == "response.created"
@@ -254,4 +259,4 @@ def error_embeddings():
     return raised(openai.NotFoundError, lambda: client.embeddings.create(model="ada", input="Hello"))
 
 
-tell("openai-python", openai.__version__)
+report("openai-python", openai.__version__)

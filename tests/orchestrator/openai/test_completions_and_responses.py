@@ -13,49 +13,49 @@ TURNS = [{"role": "user", "content": "Hello"}]
 
 class TestCompletions:
     @pytest.mark.parametrize("name", ["ada", "base"])
-    async def test_text_goes_on_without_persona_and_diary(self, client, voice, model, name):
+    async def test_a_text_is_continued_without_persona_and_diary(self, client, voice, model, name):
         await voice.write("A secret dog.")
         answer = await client.post(COMPLETIONS, json={"model": name, "prompt": "The dog", "max_tokens": 5})
-        assert model.asked == [{"model": name, "prompt": "The dog", "max_tokens": 5}]
+        assert model.requests == [{"model": name, "prompt": "The dog", "max_tokens": 5}]
         assert answer.json()["ada"]["diary"] == {"status": "off", "entries": []}
         assert answer.json()["ada"]["disclosure"] == DISCLOSURE
 
     @pytest.mark.parametrize("prompt", [[], [[]], [[1], []]])
-    async def test_a_prompt_of_nothing_is_refused_by_name(self, client, model, prompt):
+    async def test_an_empty_prompt_is_rejected_by_name(self, client, model, prompt):
         assert error_of(await client.post(COMPLETIONS, json={"prompt": prompt}), 400)["param"] == "prompt"
-        assert not model.asked
+        assert not model.requests
 
     @pytest.mark.parametrize("prompt", ["a<|im_end|>", ["a<|im_end|>", "<think>b"]])
-    async def test_a_text_with_a_control_mark_is_refused_and_not_altered(self, client, model, prompt):
+    async def test_a_text_with_a_control_mark_is_rejected_and_not_altered(self, client, model, prompt):
         error = error_of(await client.post(COMPLETIONS, json={"prompt": prompt}), 400)
         assert error["param"] == ("prompt" if isinstance(prompt, str) else "prompt[0]")
         assert "'<|im_end|>' at character 1" in error["message"]
         assert "ada.allow_control_tokens" in error["message"]
-        assert not model.asked
+        assert not model.requests
 
     @pytest.mark.parametrize("prompt", ["a<|im_end|>", ["a<|im_end|>", "<think>b"]])
-    async def test_with_the_switch_it_goes_to_the_model_to_the_letter(self, client, model, prompt):
+    async def test_allow_control_tokens_passes_the_text_on_verbatim(self, client, model, prompt):
         body = {"prompt": prompt, "ada": {"allow_control_tokens": True}}
         assert (await client.post(COMPLETIONS, json=body)).status_code == 200
-        assert model.asked[0]["prompt"] == prompt
+        assert model.requests[0]["prompt"] == prompt
 
     @pytest.mark.parametrize("path", [CHAT, RESPONSES])
-    async def test_a_conversation_has_no_such_switch(self, client, path):
+    async def test_a_conversation_rejects_allow_control_tokens(self, client, path):
         body = {"messages": TURNS, "input": TURNS, "ada": {"allow_control_tokens": True}}
         assert error_of(await client.post(path, json=body), 400)["param"] == "ada.allow_control_tokens"
 
-    async def test_prompts_times_answers_are_bounded_by_a_setting(self, client, model):
+    async def test_the_number_of_answers_over_all_prompts_is_limited(self, client, model):
         body = {"prompt": ["x"] * 129, "n": 2}
         error = error_of(await client.post(COMPLETIONS, json=body), 400)
         assert (error["param"], "MAX_ANSWERS_A_REQUEST" in error["message"]) == ("prompt", True)
         assert (await client.post(COMPLETIONS, json={**body, "n": 1})).status_code == 200
-        assert len(model.asked) == 1
+        assert len(model.requests) == 1
 
     async def test_token_ids_are_passed_on(self, client, model):
         await client.post(COMPLETIONS, json={"prompt": [[1, 2], [3]]})
-        assert model.asked[0]["prompt"] == [[1, 2], [3]]
+        assert model.requests[0]["prompt"] == [[1, 2], [3]]
 
-    async def test_a_stream_carries_ada_on_its_last_chunk(self, client):
+    async def test_the_last_chunk_of_a_stream_has_the_ada_field(self, client):
         text = (await client.post(COMPLETIONS, json={"prompt": "The dog", "stream": True})).text
         chunks = [json.loads(line[6:]) for line in text.split("\n\n") if line.startswith("data: {")]
         assert ["ada" in chunk for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
@@ -70,7 +70,7 @@ class TestCompletions:
 
 
 class TestResponses:
-    async def test_the_prompt_is_adas_with_instructions_and_turns(self, client, model):
+    async def test_the_prompt_has_persona_instructions_and_turns(self, client, model):
         body = {
             "instructions": "Be short.",
             "input": [
@@ -81,22 +81,22 @@ class TestResponses:
             ],
         }
         answer = (await client.post(RESPONSES, json=body)).json()
-        assert [turn["content"] for turn in model.asked[0]["input"]] == [
+        assert [turn["content"] for turn in model.requests[0]["input"]] == [
             PERSONA.system_text, "Be short.", "Hello.", "Hi.", "Who are you?"
         ]  # fmt: skip
-        assert model.asked[0]["store"] is False
+        assert model.requests[0]["store"] is False
         assert answer["instructions"] == "Be short."
         assert answer["ada"]["disclosure"] == DISCLOSURE
 
-    async def test_a_stream_carries_ada_in_the_response_of_its_last_event(self, client, model):
+    async def test_the_response_in_the_last_event_of_a_stream_has_the_ada_field(self, client, model):
         text = (await client.post(RESPONSES, json={"input": "Hello", "stream": True})).text
         kinds = [event.split("\n")[0] for event in text.split("\n\n") if event]
         assert kinds == ["event: response.output_text.delta"] * 3 + ["event: response.completed"]
         last = json.loads(text.strip().rpartition("data: ")[2])
         assert last["response"]["ada"]["disclosure"] == DISCLOSURE
 
-    async def test_a_stream_that_is_cut_ends_with_an_error(self, client, model):
-        model.cut_after = 1
+    async def test_an_interrupted_stream_ends_with_an_error(self, client, model):
+        model.disconnect_after = 1
         text = (await client.post(RESPONSES, json={"input": "Hello", "stream": True})).text
         assert json.loads(text.strip().rpartition("data: ")[2])["error"]["code"] == "model_unavailable"
 
@@ -116,7 +116,7 @@ class TestResponses:
             ({"input": None}, "input"),
         ],
     )
-    async def test_what_can_not_be_is_a_400_that_names_the_field(self, client, model, fields, param):
+    async def test_an_unsupported_value_is_a_400_that_names_the_field(self, client, model, fields, param):
         answer = await client.post(RESPONSES, json={"input": "Hello", **fields})
         assert error_of(answer, 400)["param"] == param
-        assert not model.asked
+        assert not model.requests

@@ -30,10 +30,10 @@ class TestTools:
             {"parallel_tool_calls": True, "max_tool_calls": 3},
         ],
     )
-    def test_they_are_set_aside_while_no_choice_demands_one(self, choice):
-        found = passthrough_parameters({"tools": [TOOL] * 36, **choice})
-        assert found.fields == {}
-        assert found.ignored == ("tools",)
+    def test_tools_are_ignored_unless_a_choice_requires_one(self, choice):
+        parameters = passthrough_parameters({"tools": [TOOL] * 36, **choice})
+        assert parameters.fields == {}
+        assert parameters.ignored == ("tools",)
 
     @pytest.mark.parametrize(
         "choice",
@@ -49,31 +49,31 @@ class TestTools:
             {"function_call": {"name": "weather"}},
         ],
     )
-    def test_a_choice_that_demands_one_is_refused_by_name(self, choice):
+    def test_a_choice_that_requires_a_tool_is_rejected_by_name(self, choice):
         with pytest.raises(InvalidRequest) as raised:
             passthrough_parameters({"tools": [TOOL], "functions": [TOOL["function"]], **choice})
         assert raised.value.param == next(iter(choice))
         assert raised.value.code == "unsupported_parameter"
 
     @pytest.mark.parametrize("choice", ["auto", "none", None, {}, False])
-    def test_functions_are_tools_of_an_older_name(self, choice):
-        found = passthrough_parameters({"functions": [TOOL["function"]], "function_call": choice})
-        assert (found.fields, found.ignored) == ({}, ("functions",))
+    def test_functions_are_treated_like_tools(self, choice):
+        parameters = passthrough_parameters({"functions": [TOOL["function"]], "function_call": choice})
+        assert (parameters.fields, parameters.ignored) == ({}, ("functions",))
 
     @pytest.mark.parametrize("stream", [True, False])
     @pytest.mark.parametrize(("path", "tools"), [(CHAT, [TOOL] * 36), (RESPONSES, [{"type": "web_search"}])])
-    async def test_the_answer_says_so_and_it_is_counted(self, client, model, path, tools, stream):
+    async def test_ignored_tools_are_reported_and_counted(self, client, model, path, tools, stream):
         body = {"messages": HELLO["messages"], "input": "Hello", "tools": tools, "stream": stream}
         body |= {"tool_choice": "auto", "parallel_tool_calls": True}
         answer = await client.post(path, json=body)
         events = [json.loads(line[6:]) for line in answer.text.split("\n") if line.startswith("data: {")]
-        told = events[-1].get("response", events[-1]) if stream else answer.json()
-        assert told["ada"]["ignored"] == ["tools"]
-        assert not {"tools", "tool_choice", "parallel_tool_calls"} & set(model.asked[0])
+        result = events[-1].get("response", events[-1]) if stream else answer.json()
+        assert result["ada"]["ignored"] == ["tools"]
+        assert not {"tools", "tool_choice", "parallel_tool_calls"} & set(model.requests[0])
         metrics = (await client.get("/metrics")).text
         assert 'ada_ignored_fields_total{field="tools"} 1.0' in metrics
 
-    async def test_what_is_not_set_aside_is_not_told(self, client):
+    async def test_without_ignored_fields_there_is_no_report_of_them(self, client):
         assert "ignored" not in (await client.post(CHAT, json={**HELLO, "tools": []})).json()["ada"]
 
 
@@ -86,15 +86,15 @@ class TestConversationsWithAnotherModel:
         {"role": "user", "content": "And who are you?", "name": "tom"},
     ]  # fmt: skip
 
-    async def test_past_tool_calls_are_set_aside(self, client, model):
+    async def test_past_tool_calls_are_ignored(self, client, model):
         answer = (await client.post(CHAT, json={"messages": self.PAST})).json()
-        shown = [turn["content"] for turn in model.asked[0]["messages"][1:]]
-        assert shown == ["Is it raining?", "It is.", "And who are you?"]
+        texts = [turn["content"] for turn in model.requests[0]["messages"][1:]]
+        assert texts == ["Is it raining?", "It is.", "And who are you?"]
         assert answer["ada"]["ignored"] == [
             "messages[].tool_calls", "messages[].tool", "messages[].reasoning_content", "messages[].name"
         ]  # fmt: skip
 
-    async def test_so_are_the_items_of_a_response(self, client, model):
+    async def test_past_tool_items_of_a_response_are_ignored(self, client, model):
         items = [
             {"role": "user", "content": "Is it raining?"},
             {"type": "reasoning", "summary": []},
@@ -104,7 +104,7 @@ class TestConversationsWithAnotherModel:
             {"role": "user", "content": "And who are you?"},
         ]
         answer = (await client.post(RESPONSES, json={"input": items, "store": True})).json()
-        assert [turn["content"] for turn in model.asked[0]["input"][1:]] == [
+        assert [turn["content"] for turn in model.requests[0]["input"][1:]] == [
             "Is it raining?",
             "And who are you?",
         ]
@@ -121,38 +121,38 @@ class TestConversationsWithAnotherModel:
             ),
         ],
     )
-    def test_a_result_that_the_answer_would_rest_on_is_refused(self, end, param):
-        messages = [ChatMessage.model_validate(one) for one in [self.PAST[0], *end]]
+    def test_a_tool_result_that_the_answer_would_depend_on_is_rejected(self, end, param):
+        messages = [ChatMessage.model_validate(message) for message in [self.PAST[0], *end]]
         with pytest.raises(Exception, match=param.replace("[", r"\[")) as raised:
             parse_conversation(messages)
         assert raised.value.param == param
 
-    def test_an_unknown_role_is_named_by_its_own_place(self):
+    def test_an_unknown_role_is_rejected_by_its_path(self):
         messages = [*self.PAST, {"role": "narrator", "content": "x"}]
         with pytest.raises(Exception, match="narrator") as raised:
-            parse_conversation([ChatMessage.model_validate(one) for one in messages])
+            parse_conversation([ChatMessage.model_validate(message) for message in messages])
         assert raised.value.param == "messages[5].role"
 
-    def test_a_refusal_is_what_was_said(self):
+    def test_a_refusal_is_read_as_the_text(self):
         turns = parse_conversation(
             [ChatMessage(role="assistant", content=None, refusal="I'd rather not.")]
         ).turns
         assert turns == [{"role": "assistant", "content": "I'd rather not."}]
 
 
-class TestOtherHabits:
-    def test_notes_for_a_platform_with_accounts_are_dropped(self):
+class TestOtherFields:
+    def test_fields_for_a_platform_with_accounts_are_dropped(self):
         fields = {
             "user": {"name": "Tom"}, "safety_identifier": "s", "prompt_cache_key": "k", "service_tier": "x",
             "prompt_cache_retention": "24h", "modalities": ["text"], "store": False, "prediction": None,
         }  # fmt: skip
-        found = passthrough_parameters(
+        parameters = passthrough_parameters(
             {**fields, "response_format": {"type": "text"}, "metadata": {"a": "b"}}
         )
-        assert set(found.fields) == {"modalities", "response_format", "metadata"}
-        assert found.ignored == ()
+        assert set(parameters.fields) == {"modalities", "response_format", "metadata"}
+        assert parameters.ignored == ()
 
-    def test_what_might_have_changed_the_answer_is_told(self):
+    def test_ignored_fields_that_might_have_changed_the_answer_are_reported(self):
         fields = {
             "web_search_options": {},
             "prediction": {"type": "content"},
@@ -162,12 +162,12 @@ class TestOtherHabits:
         assert set(passthrough_parameters(fields).ignored) == set(fields)
         assert passthrough_parameters(fields).fields == {}
 
-    async def test_a_null_ada_is_as_left_out(self, client):
+    async def test_a_null_ada_field_means_the_defaults(self, client):
         assert (await client.post(CHAT, json={**HELLO, "ada": None})).json()["ada"]["diary"][
             "status"
         ] == "empty"
 
-    async def test_no_thinking_may_be_asked_for_anywhere(self, client):
+    async def test_reasoning_may_be_disabled_explicitly(self, client):
         for fields in (
             {"reasoning": {"effort": "none"}},
             {"chat_template_kwargs": {"enable_thinking": False}},
@@ -175,19 +175,19 @@ class TestOtherHabits:
             answer = await client.post(RESPONSES, json={"input": "Hello", **fields})
             assert answer.status_code == 200
 
-    async def test_the_space_around_a_prefill_is_told_as_lost(self, client):
+    async def test_whitespace_around_a_prefill_is_reported_as_ignored(self, client):
         turns = [*HELLO["messages"], {"role": "assistant", "content": "I grew up in "}]
         body = {"messages": turns, "continue_final_message": True, "add_generation_prompt": False}
         assert (await client.post(CHAT, json=body)).json()["ada"]["ignored"] == ["prefill_whitespace"]
 
-    async def test_marks_in_messages_are_made_inert_and_counted(self, client, model):
+    async def test_control_marks_in_messages_are_neutralized_and_counted(self, client, model):
         turns = [
             {"role": "system", "content": "<|im_end|>"},
             {"role": "user", "content": "<think> </think> <b>"},
         ]
         for body in ({"messages": turns}, {"messages": turns, "model": "base"}):
             assert (await client.post(CHAT, json=body)).json()["ada"]["neutralized"] == 3
-            assert "<|im" not in json.dumps(model.asked[-1]["messages"])
+            assert "<|im" not in json.dumps(model.requests[-1]["messages"])
         assert "neutralized" not in (await client.post(CHAT, json=HELLO)).json()["ada"]
 
 
@@ -200,7 +200,7 @@ STOP = (
 )
 
 
-class TestTheModelServersRefusals:
+class TestErrorsOfTheModelServer:
     @pytest.mark.parametrize(
         ("message", "param", "tidy", "name"),
         [
@@ -228,15 +228,17 @@ class TestTheModelServersRefusals:
             ("stop cannot contain an empty string.", None, "stop cannot contain an empty string.", None),
         ],
     )
-    def test_each_is_one_readable_line_and_names_the_clients_field(self, message, param, tidy, name):
+    def test_an_error_is_one_readable_line_and_names_the_field_of_the_client(
+        self, message, param, tidy, name
+    ):
         error = readable_error(
             UpstreamError(400, {"error": {"message": message, "param": param, "code": 400}})
         )
         assert isinstance(error, UpstreamError)
         assert (error.body["error"]["message"], error.body["error"]["param"]) == (tidy, name)
 
-    async def test_five_stop_strings(self, client, model):
-        model.refusal = STOP
+    async def test_too_many_stop_strings_are_rejected_by_name(self, client, model):
+        model.error_message = STOP
         error = error_of(await client.post(CHAT, json={**HELLO, "stop": list("abcde")}), 400)
         assert error["param"] == "stop"
         assert error["message"] == "stop: List should have at most 4 items after validation, not 5"

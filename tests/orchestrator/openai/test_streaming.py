@@ -8,7 +8,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import uvicorn
-from voice import CHAT, HELLO, JSON, StandInModel, data_of, spoken, until
+from voice import CHAT, HELLO, JSON, FakeVllm, data_of, spoken, until
+
+from services.orchestrator.http.body import BodyLimits
+from services.orchestrator.http.protocol import ConnectionLimits
 
 STREAM = {**HELLO, "stream": True, "ada": {"diary": False}}
 
@@ -19,35 +22,36 @@ async def client(server: uvicorn.Server, port: int) -> AsyncIterator[httpx.Async
         yield client
 
 
-async def test_pieces_come_one_by_one_and_not_at_the_end(client, model: StandInModel):
-    model.pauses_s = 0.05
+async def test_events_arrive_one_by_one(client, model: FakeVllm):
+    model.chunk_delay_s = 0.05
     async with client.stream("POST", CHAT, json=STREAM) as answer:
         pieces = [piece async for piece in answer.aiter_raw()]
     assert len(pieces) >= len(model.chunks)
 
 
-async def test_what_comes_is_passed_on_to_the_byte(client, model: StandInModel):
+async def test_events_are_passed_on_byte_for_byte(client, model: FakeVllm):
     model.chunks = ["  zwei ", "\u20ac\u200b", "é", "."]
     async with client.stream("POST", CHAT, json=STREAM) as answer:
         raw = b"".join([piece async for piece in answer.aiter_raw()])
-    sent = [
+    expected = [
         f'data: {{"id":"c1","choices":[{{"index":0,"delta":{{"content":{json.dumps(text)}}},'
         f'"finish_reason":null}}]}}\n\n'.encode()
         for text in model.chunks[1:-1]
     ]
-    assert b"".join(sent) in raw
+    assert b"".join(expected) in raw
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_when_the_client_goes_away_so_does_the_generation(client, model: StandInModel, stream: bool):
-    model.thinks_s = 60
-    with pytest.raises(httpx.ReadTimeout):
-        await client.post(CHAT, json={**STREAM, "stream": stream}, timeout=0.5)
-    await until(lambda: model.asked and not model.running)
+async def test_a_disconnect_before_the_answer_ends_the_generation(client, model: FakeVllm, stream: bool):
+    model.delay_s = 60
+    request = asyncio.create_task(client.post(CHAT, json={**STREAM, "stream": stream}))
+    await until(lambda: model.running)
+    request.cancel()
+    await until(lambda: not model.running)
 
 
-async def test_in_the_middle_of_a_stream_too(client, server, model: StandInModel):
-    model.pauses_s = 30
+async def test_a_disconnect_during_a_stream_ends_the_generation(client, server, model: FakeVllm):
+    model.chunk_delay_s = 30
     async with client.stream("POST", CHAT, json=STREAM) as answer:
         await anext(answer.aiter_raw())
         assert model.running == 1
@@ -60,26 +64,41 @@ class TestKeepAlive:
     def settings(self):
         return {"STREAM_KEEP_ALIVE_S": 0.05}
 
-    async def test_a_silent_stream_carries_comments_and_clients_read_over_them(self, client, model):
-        model.thinks_s = model.pauses_s = 0.3
-        text = (await client.post(CHAT, json=STREAM)).text
-        assert text.count(": still here\n\n") >= 3
-        said = [chunk["choices"][0]["delta"]["content"] for chunk in data_of(text)]
-        assert "".join(said) == "It was Postscript."
+    async def test_a_silent_stream_has_comments_that_clients_skip(self, client, model):
+        model.released.clear()
+        async with client.stream("POST", CHAT, json=STREAM) as answer:
+            pieces = answer.aiter_text()
+            text = await read_comments(pieces, 3)
+            model.released.set()
+            text += "".join([piece async for piece in pieces])
+        texts = [chunk["choices"][0]["delta"]["content"] for chunk in data_of(text)]
+        assert "".join(texts) == "It was Postscript."
 
-    async def test_what_goes_wrong_behind_a_comment_is_an_error_event(self, client, model):
-        model.thinks_s, model.cut_after = 0.3, 0
-        answer = await client.post(CHAT, json=STREAM)
-        assert answer.status_code == 200
-        assert data_of(answer.text)[-1]["error"]["code"] == "model_unavailable"
+    async def test_an_error_after_a_comment_is_an_error_event(self, client, model):
+        model.released.clear()
+        model.disconnect_after = 0
+        async with client.stream("POST", CHAT, json=STREAM) as answer:
+            assert answer.status_code == 200
+            pieces = answer.aiter_text()
+            text = await read_comments(pieces, 1)
+            model.released.set()
+            text += "".join([piece async for piece in pieces])
+        assert data_of(text)[-1]["error"]["code"] == "model_unavailable"
+
+
+async def read_comments(pieces: AsyncIterator[str], number: int) -> str:
+    text = ""
+    while text.count(": still here\n\n") < number:
+        text += await anext(pieces)
+    return text
 
 
 class TestAClientThatNeverReads:
     @pytest.fixture
     def settings(self):
-        return {"SEND_TIMEOUT_S": 0.3, "MODEL_MAX_RUNNING": 1, "MODEL_MAX_WAITING": 0}
+        return {"SEND_TIMEOUT_S": 1.0, "MODEL_MAX_RUNNING": 1, "MODEL_MAX_WAITING": 0}
 
-    async def test_its_place_at_the_model_is_free_again(self, client, server, port: int, model):
+    async def test_its_slot_at_the_model_is_released(self, client, server, port: int, model):
         model.chunks = ["x" * 100_000] * 1000
         body = json.dumps(STREAM).encode()
         with socket.create_connection(("127.0.0.1", port)) as deaf:
@@ -93,67 +112,92 @@ class TestAClientThatNeverReads:
             model.chunks = ["Hello."]
             assert (await client.post(CHAT, json=STREAM)).text.endswith("data: [DONE]\n\n")
 
-    async def test_one_that_reads_slowly_gets_all_of_it(self, client, model):
+    async def test_a_slow_reader_gets_the_complete_stream(self, client, model):
         model.chunks = ["x" * 100_000] * 40
         size = 0
         async with client.stream("POST", CHAT, json=STREAM) as answer:
             async for piece in answer.aiter_raw(300_000):
                 size += len(piece)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)  # longer than the timeout in all
         assert size > 4_000_000
 
 
-class TestDeadlines:
-    @pytest.fixture
-    def settings(self):
-        return {
-            "MODEL_FIRST_TOKEN_TIMEOUT_S": 0.4,
-            "MODEL_SILENCE_TIMEOUT_S": 0.2,
-            "MODEL_WHOLE_TIMEOUT_S": 1.0,
-        }
+def deadlines(*, first: float = 60, silence: float = 60, whole: float = 60) -> dict[str, object]:
+    """Settings in which only one deadline can be missed before a test gives up."""
+    return {
+        "MODEL_FIRST_TOKEN_TIMEOUT_S": first,
+        "MODEL_SILENCE_TIMEOUT_S": silence,
+        "MODEL_WHOLE_TIMEOUT_S": whole,
+    }
 
-    async def test_a_first_token_that_does_not_come_is_a_504(self, client, model):
-        model.thinks_s = 30
+
+class TestDeadlines:
+    @pytest.mark.parametrize("settings", [deadlines(first=0.2)])
+    async def test_a_missing_first_token_is_a_504(self, client, model):
+        model.released.clear()
         answer = await client.post(CHAT, json=STREAM)
         assert answer.status_code == 504
         assert "in time" in answer.json()["error"]["message"]
         await until(lambda: not model.running)
 
-    async def test_silence_in_the_middle_ends_the_stream_with_an_error(self, client, model):
-        model.pauses_s = 0.35  # less than the first token may take
+    @pytest.mark.parametrize("settings", [deadlines(silence=0.2)])
+    async def test_silence_during_a_stream_ends_it_with_an_error(self, client, model):
+        model.chunk_delay_s = 60
         answer = await client.post(CHAT, json=STREAM)
         assert data_of(answer.text)[0]["choices"][0]["delta"]["content"] == "It "
         assert data_of(answer.text)[-1]["error"]["code"] == "model_timeout"
 
-    async def test_the_whole_is_bounded_however_steadily_it_comes(self, client, model):
-        model.chunks, model.pauses_s = ["word "] * 1000, 0.01
+    @pytest.mark.parametrize("settings", [deadlines(silence=0.1)])
+    async def test_the_wait_for_the_first_token_is_no_silence(self, client, model):
+        model.delay_s = 0.4
+        assert (await client.post(CHAT, json=STREAM)).text.endswith("data: [DONE]\n\n")
+
+    @pytest.mark.parametrize("settings", [deadlines(silence=0.2)])
+    async def test_a_client_that_reads_slowly_is_no_silence(self, client, model):
+        model.chunks = ["x" * 1_000_000] * 8  # more than the sockets buffer
+        text = ""
+        async with client.stream("POST", CHAT, json=STREAM) as answer:
+            pieces = answer.aiter_text()
+            text += await anext(pieces)
+            await asyncio.sleep(0.5)
+            text += "".join([piece async for piece in pieces])
+        assert text.endswith("data: [DONE]\n\n")
+        assert "error" not in data_of(text)[-1]
+
+    @pytest.mark.parametrize("settings", [deadlines(whole=0.5)])
+    async def test_a_steady_stream_is_ended_at_the_deadline_of_the_complete_answer(self, client, model):
+        model.chunks, model.chunk_delay_s = ["word "] * 10_000, 0.01
         answer = await client.post(CHAT, json=STREAM)
         assert data_of(answer.text)[-1]["error"]["code"] == "model_timeout"
 
-    async def test_an_answer_in_one_piece_has_the_time_of_a_whole_one(self, client, model):
-        model.thinks_s = 0.6
+    @pytest.mark.parametrize("settings", [deadlines(first=0.1, silence=0.1)])
+    async def test_a_non_streamed_answer_has_the_deadline_of_a_complete_one(self, client, model):
+        model.delay_s = 0.4
         assert (await client.post(CHAT, json={**STREAM, "stream": False})).status_code == 200
-        model.thinks_s = 30
+
+    @pytest.mark.parametrize("settings", [deadlines(whole=0.2)])
+    async def test_a_non_streamed_answer_that_takes_too_long_is_a_504(self, client, model):
+        model.released.clear()
         assert (await client.post(CHAT, json={**STREAM, "stream": False})).status_code == 504
 
 
-class TestTriesAgain:
-    async def test_a_request_that_was_cut_before_its_first_byte_is_sent_again(self, client, model):
-        model.down_for = 2
+class TestRetries:
+    async def test_a_request_without_a_first_byte_is_sent_again(self, client, model):
+        model.aborts = 2
         answer = await client.post(CHAT, json=STREAM)
         assert answer.status_code == 200
-        assert len(model.asked) == 1
+        assert len(model.requests) == 1
 
-    async def test_but_not_for_ever(self, client, model):
-        model.down_for = 3
+    async def test_a_request_is_not_sent_again_for_ever(self, client, model):
+        model.aborts = 3
         assert (await client.post(CHAT, json=STREAM)).status_code == 503
-        assert not model.asked
+        assert not model.requests
 
-    async def test_never_behind_the_first_byte(self, client, model):
-        model.cut_after = 1
+    async def test_a_request_is_never_sent_again_after_the_first_byte(self, client, model):
+        model.disconnect_after = 1
         text = (await client.post(CHAT, json=STREAM)).text
         assert "error" in data_of(text)[-1]
-        assert len(model.asked) == 1
+        assert len(model.requests) == 1
 
 
 class TestABusyModel:
@@ -161,25 +205,28 @@ class TestABusyModel:
     def settings(self):
         return {"MODEL_MAX_RUNNING": 1, "MODEL_MAX_WAITING": 1}
 
-    async def test_beyond_places_and_queue_it_is_429_with_a_time_to_come_back(self, client, model):
-        model.thinks_s = 0.5
-        answers = await asyncio.gather(*(client.post(CHAT, json=STREAM) for _ in range(3)))
+    async def test_a_full_queue_is_a_429_with_a_time_to_retry(self, client, model):
+        model.released.clear()
+        requests = [asyncio.create_task(client.post(CHAT, json=STREAM)) for _ in range(3)]
+        await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
+        model.released.set()
+        answers = await asyncio.gather(*requests)
         assert sorted(answer.status_code for answer in answers) == [200, 200, 429]
-        refused = next(answer for answer in answers if answer.status_code == 429)
-        assert int(refused.headers["Retry-After"]) >= 1
-        assert refused.json()["error"]["type"] == "rate_limit_error"
+        rejected = next(answer for answer in answers if answer.status_code == 429)
+        assert int(rejected.headers["Retry-After"]) >= 1
+        assert rejected.json()["error"]["type"] == "rate_limit_error"
 
 
 class TestABrokenModel:
-    async def test_it_is_left_alone_for_a_while_and_readyz_brings_it_back(self, client, model):
-        model.down = True
+    async def test_it_gets_no_requests_until_readyz_has_reached_it(self, client, model):
+        model.is_down = True
         for _ in range(5):
             assert (await client.post(CHAT, json=STREAM)).status_code == 503
-        model.down = False
-        refused = await client.post(CHAT, json=STREAM)
-        assert refused.status_code == 503
-        assert int(refused.headers["Retry-After"]) >= 1
-        assert not model.asked
+        model.is_down = False
+        rejected = await client.post(CHAT, json=STREAM)
+        assert rejected.status_code == 503
+        assert int(rejected.headers["Retry-After"]) >= 1
+        assert not model.requests
         assert (await client.get("/readyz")).status_code == 200
         assert (await client.post(CHAT, json=STREAM)).status_code == 200
 
@@ -190,27 +237,26 @@ class TestALongAnswer:
     @pytest.fixture
     def settings(self):
         return {
-            "MODEL_FIRST_TOKEN_TIMEOUT_S": 0.1,
-            "MODEL_WHOLE_TIMEOUT_S": 0.1,
-            "MODEL_CONNECT_TIMEOUT_S": 0.3,
+            "MODEL_FIRST_TOKEN_TIMEOUT_S": 0.3,
+            "MODEL_WHOLE_TIMEOUT_S": 0.3,
         }
 
     @pytest.mark.parametrize("stream", [True, False])
     async def test_deadlines_do_not_open_the_breaker_while_vllm_answers(self, client, model, stream: bool):
-        model.thinks_s = 30
+        model.released.clear()
         for _ in range(6):
             assert (await client.post(CHAT, json={**STREAM, "stream": stream})).status_code == 504
-        model.thinks_s = 0
+        model.released.set()
         assert (await client.post(CHAT, json=STREAM)).status_code == 200
 
-    async def test_a_model_that_answers_nothing_at_all_is_left_alone(self, client, model):
-        model.thinks_s, model.down = 0, False
+    @pytest.mark.parametrize("settings", [{**deadlines(first=0.1), "MODEL_CONNECT_TIMEOUT_S": 0.2}])
+    async def test_deadlines_open_the_breaker_when_vllm_answers_nothing(self, client, model):
         model.hangs = True
         for _ in range(5):
             assert (await client.post(CHAT, json=STREAM)).status_code == 504
         assert "Retry-After" in (await client.post(CHAT, json=STREAM)).headers
 
-    async def test_errors_of_one_request_do_not_open_it(self, client, model):
+    async def test_errors_of_single_requests_do_not_open_the_breaker(self, client, model):
         model.finish_reason = "abort"
         for _ in range(6):
             assert (await client.post(CHAT, json={**STREAM, "stream": False})).status_code == 502
@@ -218,30 +264,31 @@ class TestALongAnswer:
         assert (await client.post(CHAT, json={**STREAM, "stream": False})).status_code == 200
 
 
-class TestTheEnd:
+class TestShutdown:
     @pytest.fixture
     def settings(self):
-        return {"DRAIN_S": 2}
+        return {"DRAIN_S": 30}
 
-    async def test_a_stream_that_is_under_way_ends_in_peace_and_nothing_new_is_taken(
-        self, client, server, model
-    ):
-        model.pauses_s = 0.3
+    async def test_a_running_stream_is_completed_and_new_requests_are_refused(self, client, server, model):
+        model.released.clear()
         stream = asyncio.create_task(client.post(CHAT, json=STREAM))
         await until(lambda: model.running)
         server.should_exit = True
         await until(lambda: not server.servers or not server.servers[0].is_serving())
         with pytest.raises(httpx.ConnectError):
             await client.post(CHAT, json=STREAM)
+        model.released.set()
         assert (await stream).text.endswith("data: [DONE]\n\n")
 
-    async def test_one_that_takes_too_long_ends_with_an_error_event(self, client, server, model):
-        model.pauses_s = 20
-        stream = asyncio.create_task(client.post(CHAT, json=STREAM))
-        await until(lambda: model.running)
-        await asyncio.sleep(0.1)
-        server.should_exit = True
-        assert "Ada was shut down" in data_of((await stream).text)[-1]["error"]["message"]
+    @pytest.mark.parametrize("settings", [{"DRAIN_S": 1}])
+    async def test_a_stream_that_takes_too_long_ends_with_an_error_event(self, client, server, model):
+        model.chunk_delay_s = 60
+        async with client.stream("POST", CHAT, json=STREAM) as answer:
+            pieces = answer.aiter_text()
+            await anext(pieces)
+            server.should_exit = True
+            text = "".join([piece async for piece in pieces])
+        assert "Ada was shut down" in data_of(text)[-1]["error"]["message"]
 
 
 class TestSlowAndLarge:
@@ -249,16 +296,19 @@ class TestSlowAndLarge:
     def settings(self):
         return {"MAX_BODY_BYTES": 10_000}
 
-    @pytest.fixture(autouse=True)
-    def _impatient(self, monkeypatch):
-        monkeypatch.setattr("services.orchestrator.http.protocol.HEAD_S", 0.2)
-        monkeypatch.setattr("services.orchestrator.http.body.SILENCE_S", 0.2)
+    @pytest.fixture
+    def connection_limits(self):
+        return ConnectionLimits(head_s=0.2)
 
-    @pytest.mark.parametrize("sent", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nHost: ada\r\nX-A"])
-    async def test_a_head_that_does_not_come_is_408(self, server, port, sent: bytes):
-        assert b"408 Request Timeout" in await spoken(port, sent)
+    @pytest.fixture
+    def body_limits(self):
+        return BodyLimits(max_bytes=10_000, silence_s=0.2)
 
-    async def test_a_body_that_does_not_come_is_408(self, server, port):
+    @pytest.mark.parametrize("head", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nHost: ada\r\nX-A"])
+    async def test_a_missing_head_is_a_408(self, server, port, head: bytes):
+        assert b"408 Request Timeout" in await spoken(port, head)
+
+    async def test_a_missing_body_is_a_408(self, server, port):
         head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         head += "Content-Length: 100\r\n\r\n{"
         answer = await spoken(port, head.encode())
@@ -266,7 +316,7 @@ class TestSlowAndLarge:
         assert b"ai-disclosure" in answer.lower()
 
     @pytest.mark.parametrize("path", [CHAT, "/v1/diary/entries", "/v1/diary/search"])
-    async def test_a_body_that_is_too_large_is_413_whether_it_says_so_or_not(self, client, path: str):
+    async def test_a_body_that_is_too_large_is_a_413_with_or_without_its_length(self, client, path: str):
         async def pieces() -> AsyncIterator[bytes]:
             for _ in range(20):
                 yield b" " * 1000

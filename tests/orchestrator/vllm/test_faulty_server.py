@@ -1,7 +1,7 @@
-"""Whatever the model server answers, a client gets OpenAI's shape, an end, and nothing of what lies within.
+"""Whatever the model server answers, a client gets OpenAI's shape, an end, and no internals.
 
-What `attack/faulty_upstream.py` tried, and more, as a matrix: every mode of faulty_server.py, on each of
-OpenAI's routes, streamed and whole, of both models, through real sockets.
+A matrix: every mode of faulty_server.py on each of OpenAI's routes, streamed and complete, of both models,
+through real sockets.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from itertools import product
 import httpx
 import pytest
 import uvicorn
-from faulty_server import ADDRESS, CHAT, COMPLETIONS, MODES, RESPONSES, FaultyModel
+from faulty_server import ADDRESS, CHAT, COMPLETIONS, MODES, RESPONSES, FaultyServer
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from redis import Redis
@@ -32,35 +32,35 @@ from services.orchestrator.vllm.circuit_breaker import CircuitBreaker
 from services.orchestrator.vllm.client import VllmClient, open_vllm_client
 from services.orchestrator.vllm.validation import SizeLimits
 
-ASKED = {
+BODIES = {
     CHAT: {"messages": [{"role": "user", "content": "Hello"}]},
     COMPLETIONS: {"prompt": "Hello"},
     RESPONSES: {"input": "Hello"},
 }
-CASES = list(product(ASKED, (True, False), ("ada", "base")))
+CASES = list(product(BODIES, (True, False), ("ada", "base")))
 HARMLESS = ("fine", "harmless", "crlf")
 REASONS = {None, "stop", "length", "content_filter", "tool_calls", "function_call"}
-INNER = (ADDRESS, "10.1.2.3", "vllm:8000", "127.0.0.1", "localhost", "Traceback", "ConnectorError",
+INTERNALS = (ADDRESS, "10.1.2.3", "vllm:8000", "127.0.0.1", "localhost", "Traceback", "ConnectorError",
          "InternalServerError", "aiohttp", "pydantic")  # fmt: skip
 
 
 @dataclass
 class Served:
-    """Ada on a port, over a faulty model."""
+    """Ada on a port, in front of a faulty model server."""
 
     url: str
-    model: FaultyModel
+    model: FaultyServer
     engine: VllmClient | None = None
 
 
 @pytest.fixture(scope="module")
 def ada(valkey_socket, tmp_path_factory) -> Iterator[Served]:
-    """One stub and one Ada for all, in a loop of their own."""
+    """One faulty server and one Ada for all tests, in an event loop of their own."""
     home, started, served = tmp_path_factory.mktemp("ada"), threading.Event(), []
     stop: list[uvicorn.Server] = []
 
     async def serve() -> None:
-        model = FaultyModel()
+        model = FaultyServer()
         stub = await asyncio.start_server(model.serve, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{stub.sockets[0].getsockname()[1]}"
         settings = OrchestratorSettings(
@@ -78,8 +78,10 @@ def ada(valkey_socket, tmp_path_factory) -> Iterator[Served]:
                 stack.callback(redis.close)
                 stack.callback(index.close)
                 limiter = build_concurrency_limiter(settings)
-                async with open_vllm_client(url, settings.deadlines, limiter, metrics, sizes=sizes) as engine:
-                    engine.breaker = CircuitBreaker(max_failures=1 << 30)  # each mode is to be seen each time
+                breaker = CircuitBreaker(max_failures=1 << 30)  # every mode must reach the server every time
+                async with open_vllm_client(
+                    url, settings.deadlines, limiter, metrics, sizes=sizes, breaker=breaker
+                ) as engine:
                     served[0].engine = engine
                     state = build_state(settings, engine, ledger, redis, WordsEmbedder(), index, metrics)
                     yield replace(state, adapter=lambda: ADAPTER)
@@ -107,10 +109,10 @@ def ada(valkey_socket, tmp_path_factory) -> Iterator[Served]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_answer_is_openais_and_ends(ada: Served, mode: str, caplog: pytest.LogCaptureFixture):
+def test_every_answer_has_openais_shape_and_an_end(ada: Served, mode: str, caplog: pytest.LogCaptureFixture):
     ada.model.mode = mode
     with caplog.at_level(logging.WARNING):
-        answers = asyncio.run(asked_all(ada.url))
+        answers = asyncio.run(send_all(ada.url))
     for (path, stream, _), answer in zip(CASES, answers, strict=True):
         assert "AI-Disclosure" in answer.headers
         if answer.status_code == 200:
@@ -123,18 +125,18 @@ def test_every_answer_is_openais_and_ends(ada: Served, mode: str, caplog: pytest
             check_error(answer.json()["error"])
     assert not [record for record in caplog.records if record.exc_info], caplog.text
     assert "Traceback" not in caplog.text
-    asyncio.run(until_free(ada))
+    asyncio.run(wait_until_idle(ada))
 
 
-async def asked_all(url: str) -> list[httpx.Response]:
+async def send_all(url: str) -> list[httpx.Response]:
     async with asyncio.timeout(20), httpx.AsyncClient(base_url=url, timeout=10, verify=False) as client:
-        bodies = [(path, {**ASKED[path], "model": model, "stream": stream, "ada": {"diary": False}})
+        bodies = [(path, {**BODIES[path], "model": model, "stream": stream, "ada": {"diary": False}})
                   for path, stream, model in CASES]  # fmt: skip
         return await asyncio.gather(*(client.post(path, json=body) for path, body in bodies))
 
 
-async def until_free(ada: Served) -> None:
-    """No place at the model is held, and no connection to it but idle ones."""
+async def wait_until_idle(ada: Served) -> None:
+    """Wait until no slot at the model is taken."""
     async with asyncio.timeout(10):
         while ada.engine.limiter.running:
             await asyncio.sleep(0.01)
@@ -147,7 +149,7 @@ def check_error(error: dict) -> None:
     assert error["type"] in ("invalid_request_error", "server_error", "rate_limit_error")
     assert isinstance(error["param"], str | None)
     assert isinstance(error["code"], str | None)
-    assert not [word for word in INNER if word in json.dumps(error)]
+    assert not [word for word in INTERNALS if word in json.dumps(error)]
 
 
 def check_whole(path: str, text: str) -> bool:
@@ -163,7 +165,7 @@ def check_whole(path: str, text: str) -> bool:
 
 
 def check_stream(path: str, text: str) -> bool:
-    """Whether it ended with an error; it ends in one way or the other."""
+    """Check the stream and its end; returns whether it ended with an error."""
     *blocks, rest = text.split("\n\n")
     assert not rest
     blocks = [block for block in blocks if not block.startswith(":")]
@@ -189,7 +191,7 @@ def check_chunk(path: str, chunk: dict) -> None:
         assert choice["finish_reason"] in REASONS
     if path == CHAT:
         ChatCompletionChunk.model_validate(chunk)
-    else:  # its type has no word for a choice that goes on
+    else:  # its type requires a finish_reason in every chunk
         choices = [
             {**choice, "finish_reason": choice["finish_reason"] or "stop"} for choice in chunk["choices"]
         ]
@@ -197,7 +199,7 @@ def check_chunk(path: str, chunk: dict) -> None:
 
 
 def loads(text: str) -> dict:
-    """JSON as the standard has it: without NaN, and without half of a character."""
-    value = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    """Decode JSON strictly: without NaN and lone surrogates."""
+    value = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
     json.dumps(value, ensure_ascii=False).encode()
     return value

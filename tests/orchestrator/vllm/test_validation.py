@@ -1,16 +1,26 @@
 """Validation of vLLM's answers, and its errors, part by part; all together in test_faulty_server.py."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from voice import CHAT, HELLO, data_of, error_of
 
 from services.errors import ModelFaulty, ModelTimeout, ModelUnavailable, RateLimited, UpstreamError
 from services.orchestrator.vllm.errors import error_of_response, without_internals
 from services.orchestrator.vllm.event_reader import read_events
-from services.orchestrator.vllm.validation import decode, encode, expected_choices, normalize_choices
+from services.orchestrator.vllm.validation import (
+    ChatChunk,
+    decode,
+    encode,
+    expected_choices,
+    normalize_choices,
+    parse,
+    validate,
+)
 
 STREAM = (
     b"\xef\xbb\xbfdata: 1\n\n: a comment\n\nid: 7\ndata: two\ndata:  lines\n\n\n\n"
@@ -20,39 +30,76 @@ EVENTS = [(b"", b"1"), (b"", b"two\n lines"), (b"named", b"3"), (b"", b"")]
 
 
 async def read(pieces: list[bytes], max_bytes: int = 1000) -> list[tuple[bytes, bytes]]:
-    async def sent():
+    async def stream():
         for piece in pieces:
             yield piece
 
-    return [event async for event in read_events(sent(), max_bytes)]
+    return [event async for event in read_events(stream(), max_bytes)]
 
 
 @given(st.data(), st.sampled_from([b"\n", b"\r\n", b"\r"]))
 async def test_events_are_the_same_however_lines_end_and_wherever_the_network_cuts(data, line_end: bytes):
-    sent = STREAM.replace(b"\n", line_end)
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=12)))
-    pieces = [sent[start:end] for start, end in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
+    stream = STREAM.replace(b"\n", line_end)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
+    pieces = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     assert await read(pieces) == EVENTS
 
 
-async def test_an_event_without_end_is_not_kept_for_ever():
+async def test_an_endless_event_is_rejected():
     with pytest.raises(ModelFaulty, match="larger than 1000 bytes"):
         await read([b"data: " + b"x" * 400] * 4)
 
 
 @pytest.mark.parametrize("data", [b"NaN", b"[" * 300 + b"]" * 300, b'"\\ud800"', b'"\xff"', b"", b"{} {}"])
-def test_what_is_no_json_is_a_faulty_answer(data: bytes):
+def test_invalid_json_is_a_faulty_answer(data: bytes):
     with pytest.raises(ModelFaulty):
         decode(data)
 
 
-def test_a_number_that_is_none_is_not_written():
+EVENT = b'{"id":"c","choices":[{"index":0,"delta":{"content":"w"},"finish_reason":null}],"x":%b}'
+VALUES = [
+    b"1", b"1.5", b"-0", b"1e400", b"123456789012345678901234567890", b'"\\u0041"', b'{"a":1,"a":2}',
+    b"[" * 190 + b"]" * 190, b"[" * 300 + b"]" * 300,
+    b"NaN", b"-Infinity", b"01", b'"\\ud800"', b'"\xff"', b'"\x01"', b"", b"1}{",
+]  # fmt: skip
+EVENTS_OF_A_CHAT = [
+    *(EVENT % value for value in VALUES),
+    b"[]", b"null", b" {} ", b'{"choices":[]} ', b"\xef\xbb\xbf{}",
+    b'{"choices":[],"choices":[{"index":0,"delta":{}}]}', b'{"choices":[{"index":true,"delta":{}}]}',
+    b'{"choices":[{"index":0.0,"delta":{}}]}', b'{"choices":[{"index":9007199254740992,"delta":{}}]}',
+    b'{"choices":[{"index":0,"delta":{"content":1}}]}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", EVENTS_OF_A_CHAT)
+def test_one_pass_decodes_and_validates_like_two(data: bytes):
+    schema = TypeAdapter(ChatChunk)
+    assert outcome(lambda: parse(schema, data, "vllm:8000")) == outcome(
+        lambda: validate(schema, decode(data))
+    )
+
+
+def outcome(call: Callable[[], object]) -> object:
+    try:
+        return call()
+    except ModelFaulty as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("choices", ["", ',"choices":[]', ',"choices":[{"index":0,"delta":{}}]'])
+def test_an_error_in_an_event_comes_before_everything_else(choices: str):
+    data = f'{{"error":{{"message":"no","code":400}}{choices}}}'.encode()
+    with pytest.raises(UpstreamError):
+        parse(TypeAdapter(ChatChunk), data, "vllm:8000")
+
+
+def test_infinity_is_not_encoded():
     with pytest.raises(ModelFaulty):
         encode(decode(b'{"a": 1e400}'))
 
 
 @pytest.mark.parametrize(
-    ("told", "shown"),
+    ("message", "expected"),
     [
         ("cannot connect to vllm:8000", "cannot connect to (address)"),
         ("see http://10.0.0.7:8000/v1/chat, please", "see (address) please"),
@@ -68,8 +115,8 @@ def test_a_number_that_is_none_is_not_written():
         ("max_tokens: 99 is too large, at 12:30", "max_tokens: 99 is too large, at 12:30"),
     ],
 )
-def test_a_message_for_clients_names_nothing_of_what_lies_within(told: str, shown: str):
-    assert without_internals(told, "vllm:8000") == shown
+def test_a_message_for_clients_has_no_internals(message: str, expected: str):
+    assert without_internals(message, "vllm:8000") == expected
 
 
 @pytest.mark.parametrize(
@@ -80,7 +127,7 @@ def test_a_message_for_clients_names_nothing_of_what_lies_within(told: str, show
         (500, ModelFaulty), (502, ModelFaulty), (503, ModelUnavailable), (504, ModelTimeout),
     ],
 )  # fmt: skip
-def test_a_status_of_vllms_has_a_meaning_of_its_own(status: int, kind: type):
+def test_each_status_of_vllm_has_its_error(status: int, kind: type):
     content = json.dumps({"error": {"message": "no", "type": "X", "param": "n", "code": 5}}).encode()
     error = error_of_response(status, content, "vllm:8000")
     assert type(error) is kind
@@ -101,19 +148,19 @@ def test_a_status_of_vllms_has_a_meaning_of_its_own(status: int, kind: type):
         ({"prompt": [], "n": None}, 1),
     ],
 )
-def test_so_many_choices_are_asked_for(body: dict, number: int):
+def test_the_number_of_requested_choices(body: dict, number: int):
     assert expected_choices(body) == number
 
 
 @pytest.mark.parametrize("reason", ["stop", "length", None])
-def test_openais_reasons_pass(reason: str | None):
+def test_finish_reasons_of_openai_are_not_changed(reason: str | None):
     choices = [{"index": 0, "finish_reason": reason}]
     assert not normalize_choices(choices, 1)
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_reason_that_openai_does_not_know_is_a_stop_and_fields_of_vllms_pass(client, model, stream):
-    model.finish_reason, model.more = "repetition", {"system_fingerprint": "vllm", "kv": None}
+async def test_an_unknown_finish_reason_becomes_stop_and_fields_of_vllm_are_passed_on(client, model, stream):
+    model.finish_reason, model.extra_fields = "repetition", {"system_fingerprint": "vllm", "kv": None}
     answer = await client.post(CHAT, json={**HELLO, "stream": stream})
     last = data_of(answer.text)[-1] if stream else answer.json()
     assert last["choices"][0]["finish_reason"] == "stop"
@@ -121,17 +168,19 @@ async def test_a_reason_that_openai_does_not_know_is_a_stop_and_fields_of_vllms_
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_an_answer_that_vllm_broke_off_is_an_error(client, model, stream):
+async def test_an_aborted_answer_is_an_error(client, model, stream):
     model.finish_reason = "abort"
     answer = await client.post(CHAT, json={**HELLO, "stream": stream})
     error = data_of(answer.text)[-1]["error"] if stream else error_of(answer, 502)
     assert error["code"] == "model_faulty"
 
 
-@pytest.mark.parametrize("told", [{"nope": 1}, [1], {"tokens": "abc"}, {"tokens": [1.5]}, {"data": {}}])
-async def test_odd_answers_to_adas_own_questions_are_no_500(client, voice, model, told):
+@pytest.mark.parametrize(
+    "vllm_answer", [{"nope": 1}, [1], {"tokens": "abc"}, {"tokens": [1.5]}, {"data": {}}]
+)
+async def test_invalid_answers_to_adas_own_requests_are_no_500(client, voice, model, vllm_answer):
     await voice.write("A stray dog. I called him Postscript.")
-    model.told = told
+    model.query_answer = vllm_answer
     answer = await client.post(CHAT, json=HELLO)
     assert answer.status_code == 200, answer.text
     ready = await client.get("/readyz")

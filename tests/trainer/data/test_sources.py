@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from services.errors import ConfigError
+from services.tabular.lines import Line
 from trainer.config import TrainingConfig
 from trainer.data.sample import Sample
 from trainer.data.source import Rejections
@@ -52,13 +53,15 @@ def config(source: str, path: Path, **others: object) -> TrainingConfig:
 
 
 def read(source: str, path: Path, **others: object) -> list[Sample]:
-    return list(SOURCES[source].read(config(source, path, **others), Rejections(refuse_bad_rows=True)))
+    return list(
+        SOURCES[source].read_samples(config(source, path, **others), Rejections(refuse_bad_rows=True))
+    )
 
 
 def skipping(source: str, path: Path, **others: object) -> tuple[list[Sample], Rejections]:
     """What is read where bad rows are skipped, and what was left out."""
     rejections = Rejections(refuse_bad_rows=False)
-    return list(SOURCES[source].read(config(source, path, **others), rejections)), rejections
+    return list(SOURCES[source].read_samples(config(source, path, **others), rejections)), rejections
 
 
 def dropped(source: str, path: Path, **others: object) -> Counter[str]:
@@ -179,13 +182,13 @@ def test_drew_has_several_ways_to_ask_for_every_telling(source: str, file: str):
 def test_a_source_says_whether_its_file_is_there_and_which_it_was(write_sources, tmp_path: Path, source: str):
     files = write_sources(tmp_path)
     path = files[SETTINGS[source]]
-    assert SOURCES[source].matches(TrainingConfig(**files))
+    assert SOURCES[source].is_available(TrainingConfig(**files))
     assert SOURCES[source].provenance(TrainingConfig(**files)) == {
         "file": str(path),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     path.unlink()
-    assert not SOURCES[source].matches(TrainingConfig(**files))
+    assert not SOURCES[source].is_available(TrainingConfig(**files))
 
 
 def test_the_small_sources_tell_where_each_sample_is_from_and_no_two_are_alike(write_sources, tmp_path: Path):
@@ -320,7 +323,7 @@ def test_a_file_of_any_size_is_read_in_little_memory(tmp_path: Path, kind: Kind)
     path = kind.write(tmp_path, *[kind.row("I went out. " * 200)] * 1500)
     assert path.stat().st_size > 3 * MIB
     tracemalloc.start()
-    samples = SOURCES[kind.source].read(config(kind.source, path), Rejections(refuse_bad_rows=True))
+    samples = SOURCES[kind.source].read_samples(config(kind.source, path), Rejections(refuse_bad_rows=True))
     assert sum(1 for _ in samples) == 1500
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -397,7 +400,7 @@ def test_a_row_cut_short_is_named_by_its_line(tmp_path: Path):
 
 def test_broken_quotes_are_named_by_their_own_line(tmp_path: Path):
     path = write(tmp_path, 'memType,story\nrecalled,Once.\nrecalled,"a"b\nrecalled,Twice.\n')
-    assert f"{path}, line 3: ',' expected after '\"'. " in refusal("hippocorpus", path)
+    assert f"{path}, line 3: it is not CSV: ',' expected after '\"'. " in refusal("hippocorpus", path)
 
 
 @pytest.mark.parametrize("rows", [3, 9000])
@@ -816,7 +819,8 @@ def test_a_field_of_a_post_that_is_no_text_is_named(tmp_path: Path, field: str, 
 
 def test_broken_json_is_named_by_its_line_and_column(tmp_path: Path):
     path = write(tmp_path, POST + '\n{"title": "A", "selftext": \n', "a.jsonl")
-    assert refusal("reddit", path).startswith(f"{path}, line 2: Expecting value (column 28). ")
+    reason = "it is not JSON: Expecting value (character 28 of it)"
+    assert refusal("reddit", path).startswith(f"{path}, line 2: {reason}. ")
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.txt", "posts"])
@@ -1059,7 +1063,7 @@ def test_broken_json_is_named_by_its_line_and_conversation(tmp_path: Path):
     path = write(tmp_path, f'[\n  {whole},\n  {{"conversations" []}},\n  {whole}\n]\n', "a.json")
     message = refusal("conversations", path)
     assert message.startswith(
-        f"{path}, line 3, conversation 1: Expecting ':' delimiter (character 17 of it). "
+        f"{path}, line 3, conversation 1: it is not JSON: Expecting ':' delimiter (character 18 of it). "
     )
     samples, rejections = skipping("conversations", path)
     assert [sample.origin for sample in samples] == ["a.json:0", "a.json:2"]
@@ -1092,9 +1096,17 @@ def test_a_broken_conversation_in_a_list_that_begins_on_its_first_line_costs_no_
 
 
 def test_behind_a_broken_conversation_of_one_line_nothing_can_be_told(tmp_path: Path):
-    path = write(tmp_path, talk(("user", "A"), ("assistant", "B")).replace(":", "", 1), "a.json")
-    with pytest.raises(ConfigError, match=r"a.json, line 1: .*what follows can't be told from it"):
+    path = write(tmp_path, talk(("user", "A"), ("assistant", "B")).replace("]", "", 1), "a.json")
+    with pytest.raises(ConfigError, match=r"a.json, line 1: .*nothing behind it could be read"):
         skipping("conversations", path)
+
+
+def test_in_one_line_a_conversation_that_is_not_json_costs_no_other_if_its_brackets_match(tmp_path: Path):
+    items = [json.dumps(turns(("user", name), ("assistant", name))) for name in "ABC"]
+    items[1] = items[1].replace(":", "", 1)
+    samples, rejections = skipping("conversations", write(tmp_path, f"[{','.join(items)}]", "a.json"))
+    assert [sample.answer for sample in samples] == ["A", "C"]
+    assert rejections.reasons == {"bad row": 1}
 
 
 @pytest.mark.parametrize("content", ['{"conversations": []}', '"text"', "null", "3", "x"])
@@ -1115,10 +1127,9 @@ def test_an_empty_list_has_no_conversation(tmp_path: Path, content: str):
 
 def test_what_stands_behind_the_list_is_named(tmp_path: Path):
     path = write(tmp_path, talk(("user", "A"), ("assistant", "B")) + "\n[]", "a.json")
-    assert f"{path}, line 2, conversation 0: the list ends before the file does. " in refusal(
-        "conversations", path
-    )
-    assert "the list ends before the file does" in refusal("conversations", write(tmp_path, "[] x", "a.json"))
+    reason = "it stands behind the end of the list and was not read"
+    assert f"{path}, line 2, conversation 1: {reason}. " in refusal("conversations", path)
+    assert reason in refusal("conversations", write(tmp_path, "[] x", "a.json"))
 
 
 @pytest.mark.parametrize(
@@ -1390,13 +1401,13 @@ def test_a_carriage_return_between_tokens_of_json_ends_no_line(tmp_path: Path):
 
 
 class CountedLines(rows.Lines):
-    """Counts the lines that are taken from the file or again."""
+    """Counts the lines that are read; test_linear_parsers.py counts what is parsed."""
 
-    cut_off = 0
+    lines_read = 0
 
-    def _read_raw(self) -> tuple[int, bytes]:
-        self.cut_off += 1
-        return super()._read_raw()
+    def __next__(self) -> Line:
+        self.lines_read += 1
+        return super().__next__()
 
 
 @pytest.mark.parametrize("end", ["\n", "\r"])
@@ -1407,6 +1418,6 @@ def test_an_open_quote_on_every_line_costs_no_more_than_a_multiple_of_the_file(t
     with path.open("rb") as file:
         lines = CountedLines(file, str(path), "", table=True)
         read_rows = [row["story"] for _, row in rows.Table(lines).rows(["story"], rejections)]
-    assert lines.cut_off < 40_000
+    assert lines.lines_read < 40_000
     assert rejections.reasons == {"bad row": 5_000}
     assert read_rows == ["I walked home."]

@@ -17,8 +17,7 @@ from trainer.config import TrainingConfig
 from trainer.data.sample import Sample, Turn, alternating_turns
 from trainer.data.source import Rejections
 from trainer.data.sources.foreign import ForeignConversations, own_conversations
-from trainer.data.sources.json_array import items
-from trainer.data.sources.rows import BadRow, Lines, exists, fingerprint, json_rows, opened
+from trainer.data.sources.rows import BadRow, Lines, exists, fingerprint, json_items, json_rows, opened
 from trainer.data.sources.turns import (
     Flaw,
     check_keys,
@@ -99,7 +98,7 @@ def _conversations(
         for line, value in json_rows(Lines(file, str(path), REMEDY), rejections):
             yield f"{path}, line {line}", f"{path.name}:{line}", value
     else:
-        for number, (line, value) in enumerate(items(file, str(path), REMEDY)):
+        for number, (line, value) in enumerate(json_items(file, str(path), REMEDY)):
             yield f"{path}, line {line}, conversation {number}", f"{path.name}:{number}", value
 
 

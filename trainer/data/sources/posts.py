@@ -78,7 +78,7 @@ def _from_jsonl(path: Path, fields: Fields, rejections: Rejections) -> Rows:
 def _from_csv(path: Path, fields: Fields, rejections: Rejections) -> Rows:
     with opened(path, REMEDY) as file:
         table = Table(Lines(file, str(path), REMEDY, table=True))
-        _need(table.columns, fields, f"{path}, line {table.lines.begins}")
+        _need(table.columns, fields, f"{path}, line {table.first_line}")
         for line, row in table.rows(chain(*fields.values()), rejections):
             yield f"{path}, line {line}", f"{path.name}:{line}", row
 
@@ -110,7 +110,7 @@ def _unpacked(batch: Any) -> list[Any]:
         return list(batch.to_pylist())
     except UnicodeDecodeError:
         if len(batch) == 1:
-            return [BadRow(0, "it is not UTF-8")]
+            return [BadRow("it is not UTF-8")]
         return [row for index in range(len(batch)) for row in _unpacked(batch.slice(index, 1))]
 
 

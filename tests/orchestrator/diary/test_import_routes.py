@@ -1,0 +1,308 @@
+"""/v1/diary/import and /v1/diary/export over HTTP: whole diaries in, and out again.
+
+The readers of each format are tested in tests/diary/test_importing.py.
+"""
+
+import asyncio
+import json
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import httpx
+import pytest
+import uvicorn
+from redis import Redis
+from voice import ENTRIES, Voice, error_of, until
+
+from services.diary.job_queue import diary_queue
+from services.diary.ledger.ledger import Ledger
+from services.diary.ledger.paging import EntryFilter
+from services.diary.transfer.importer import MAX_REJECTS
+
+IMPORT = "/v1/diary/import"
+ROWS = [
+    {"date": f"2023-05-{day:02}", "text": f"Day {day} of the heron.", "tags": ["t"]} for day in range(1, 4)
+]
+JSONL = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+
+
+def form(content: bytes, name: str = "diary.jsonl", content_type: str = "application/octet-stream") -> dict:
+    return {"files": {"file": (name, content, content_type)}}
+
+
+async def texts(client: httpx.AsyncClient) -> list[str]:
+    return [entry["text"] for entry in (await client.get(ENTRIES, params={"limit": 1000})).json()["data"]]
+
+
+class TestSending:
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            form(JSONL),
+            {**form(JSONL, "diary.txt"), "params": {"format": "jsonl"}},
+            {**form(JSONL, "blob", "application/x-ndjson")},
+            {"content": JSONL, "headers": {"Content-Type": "application/x-ndjson"}},
+            {"content": JSONL, "params": {"format": "jsonl"}},
+            {"content": JSONL, "params": {"name": "diary.jsonl"}},
+            form(json.dumps(ROWS).encode(), "ada_diary.json"),
+            {"content": json.dumps({"entries": ROWS}), "headers": {"Content-Type": "application/json"}},
+            form(b"date;text\n" + "\n".join(f"{r['date']};{r['text']}" for r in ROWS).encode(), "d.csv"),
+            form("".join(f"# {r['date']}\n{r['text']}\n" for r in ROWS).encode(), "d.md"),
+        ],
+    )
+    async def test_a_file_as_form_or_body_in_any_format_is_taken(self, voice: Voice, sent: dict):
+        answer = await voice.client.post(IMPORT, **sent)
+        assert answer.status_code == 202, answer.text
+        told = answer.json()
+        assert (told["accepted"], told["duplicates"], told["rejected"]) == (3, 0, [])
+        assert (told["queued"], told["indexed"]) == (3, 0)
+        assert await texts(voice.client) == [row["text"] for row in reversed(ROWS)]
+
+    async def test_its_job_and_its_report_tell_how_far_it_is(self, voice: Voice):
+        told = (await voice.client.post(IMPORT, **form(JSONL))).json()
+        job = (await voice.client.get(f"/v1/jobs/{told['job_id']}")).json()
+        assert (job["kind"], job["status"], job["done"], job["total"]) == ("import", "queued", 0, 3)
+        voice.work()
+        report = (await voice.client.get(f"/v1/diary/imports/{told['import_id']}")).json()
+        assert (report["name"], report["indexed"], report["queued"]) == ("diary.jsonl", 3, 0)
+        job = (await voice.client.get(f"/v1/jobs/{told['job_id']}")).json()
+        assert (job["status"], job["done"]) == ("finished", 3)
+        error_of(await voice.client.get("/v1/diary/imports/none"), 404)
+
+    async def test_one_job_is_queued_for_all_of_it(self, voice: Voice, redis: Redis):
+        told = (await voice.client.post(IMPORT, **form(JSONL))).json()
+        assert diary_queue(redis).job_ids == [told["job_id"]]
+
+    async def test_a_body_that_comes_in_pieces_is_put_together(self, voice: Voice):
+        limits = voice.state.import_limits
+        voice.override(import_limits=replace(limits, upload=replace(limits.upload, write_bytes=7)))
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for place in range(0, len(JSONL), 5):
+                yield JSONL[place : place + 5]
+
+        answer = await voice.client.post(IMPORT, content=pieces(), params={"format": "jsonl"})
+        assert answer.json()["accepted"] == 3
+
+
+class TestBrokenRows:
+    async def test_each_is_told_with_its_line_and_stops_no_other(self, voice: Voice):
+        broken = [b'{"text": ', b'{"date": "2023-05-01"}', b'{"text": "x", "date": "1998-02-30"}', b"caf\xe9"]
+        content = b"\n".join([JSONL.splitlines()[0], *broken, JSONL.splitlines()[1]])
+        told = (await voice.client.post(IMPORT, **form(content))).json()
+        assert told["accepted"] == 2
+        assert [row["line"] for row in told["rejected"]] == [2, 3, 4, 5]
+        said = ["not JSON", "no text", "28 days", "not UTF-8"]
+        assert all(part in row["reason"] for part, row in zip(said, told["rejected"], strict=True))
+        report = (await voice.client.get(f"/v1/diary/imports/{told['import_id']}")).json()
+        assert report["rejected"] == told["rejected"]
+
+    async def test_of_very_many_the_first_thousand_are_told_and_the_rest_counted(self, voice: Voice):
+        content = b"{}\n" * (MAX_REJECTS + 50) + JSONL
+        told = (await voice.client.post(IMPORT, **form(content))).json()
+        assert (told["accepted"], told["rejected_count"], len(told["rejected"])) == (3, 1050, MAX_REJECTS)
+        assert told["rejected"][-1]["line"] == MAX_REJECTS
+
+    async def test_an_id_that_another_entry_has_is_told_in_the_order_of_lines(self, voice: Voice):
+        await voice.client.post(ENTRIES, json={"id": "taken", "text": "mine"})
+        content = b'{"text": "yours", "id": "taken"}\n{}\n{"text": "new"}\n'
+        told = (await voice.client.post(IMPORT, **form(content))).json()
+        assert told["accepted"] == 1
+        assert [row["line"] for row in told["rejected"]] == [1, 2]
+        assert "id" in told["rejected"][0]["reason"]
+        assert "mine" in await texts(voice.client)
+
+    async def test_what_was_guessed_or_left_out_is_told(self, voice: Voice):
+        told = (await voice.client.post(IMPORT, **form(b'{"text": "x", "weather": "fine"}\n'))).json()
+        assert (told["undated"], told["ignored_fields"]) == (1, ["weather"])
+
+    @pytest.mark.parametrize(
+        ("sent", "param", "said"),
+        [
+            (form(b""), "file", "empty"),
+            ({"content": b"", "params": {"format": "csv"}}, "file", "empty"),
+            (form(JSONL.decode().encode("utf-16")), "file", "UTF-16"),
+            (form(b"a,b\n1,2\n", "d.csv"), "file", "head"),
+            (form(JSONL, "d.json"), "file", "format=jsonl"),
+            (form(JSONL, "d.docx"), "format", "jsonl, json, csv or md"),
+            ({"content": JSONL}, "format", "jsonl, json, csv or md"),
+            ({**form(JSONL), "params": {"format": "xml"}}, "format", "jsonl, json, csv or md"),
+            ({"data": {"file": "no file"}, "files": {"x": ("", b"")}}, "file", "no file"),
+        ],
+    )
+    async def test_a_file_of_no_use_is_refused_as_a_whole_and_leaves_no_trace(
+        self, voice: Voice, redis: Redis, sent: dict, param: str, said: str
+    ):
+        error = error_of(await voice.client.post(IMPORT, **sent), 422)
+        assert error["param"] == param
+        assert said in error["message"]
+        assert await texts(voice.client) == []
+        assert diary_queue(redis).job_ids == []
+
+    async def test_a_broken_form_is_400_in_openais_shape(self, client):
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        error_of(await client.post(IMPORT, content=b"--y\r\nnonsense", headers=headers), 400)
+
+
+class TestLimits:
+    """Imports are bounded in number, bytes, seconds and disk, and end with their client."""
+
+    @pytest.fixture
+    def settings(self) -> dict[str, object]:
+        return {"IMPORT_MAX_BYTES": 1024, "IMPORT_TIMEOUT_S": 0.2, "IMPORTS_AT_ONCE": 3}
+
+    async def test_a_file_that_is_too_large_is_413_and_names_the_setting(self, client):
+        large = JSONL * 10
+        for sent in (form(large), {"content": large, "params": {"format": "jsonl"}}):
+            error = error_of(await client.post(IMPORT, **sent), 413)
+            assert "IMPORT_MAX_BYTES" in error["message"]
+        assert await texts(client) == []
+
+    async def test_one_more_than_may_be_read_at_once_is_429_by_owner_and_in_all(self, voice: Voice):
+        slots = voice.state.import_limits.slots
+        with slots.slot("local"), slots.slot("local"):
+            answer = await voice.client.post(IMPORT, **form(JSONL))
+            assert "IMPORTS_AN_OWNER" in error_of(answer, 429)["message"]
+            assert int(answer.headers["Retry-After"]) >= 1
+        with slots.slot("a"), slots.slot("b"), slots.slot("c"):
+            assert (
+                "IMPORTS_AT_ONCE" in error_of(await voice.client.post(IMPORT, **form(JSONL)), 429)["message"]
+            )
+        assert (await voice.client.post(IMPORT, **form(JSONL))).status_code == 202
+
+    async def test_an_upload_that_does_not_end_is_408_and_gives_its_slot_back(self, voice: Voice):
+        async def pieces() -> AsyncIterator[bytes]:
+            yield JSONL
+            await asyncio.Event().wait()
+
+        request = voice.client.post(IMPORT, content=pieces(), params={"format": "jsonl"})
+        assert "IMPORT_TIMEOUT_S" in error_of(await request, 408)["message"]
+        assert (await voice.client.post(IMPORT, **form(JSONL))).json()["accepted"] == 3
+
+    async def test_a_disk_without_room_is_507_before_anything_is_read(self, voice: Voice):
+        limits = voice.state.import_limits
+        voice.override(import_limits=replace(limits, upload=replace(limits.upload, free_bytes=1 << 60)))
+        for sent in (form(JSONL), {"content": JSONL, "params": {"format": "jsonl"}}):
+            assert "free some" in error_of(await voice.client.post(IMPORT, **sent), 507)["message"]
+
+    async def test_nothing_of_an_upload_has_a_name_on_the_disk(self, voice: Voice, tmp_path, monkeypatch):
+        """So nothing of it is left there, however the process ends."""
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        seen = []
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield JSONL
+            seen.append([path.name for path in tmp_path.iterdir() if path.name.startswith("ada-")])
+
+        await voice.client.post(IMPORT, content=pieces(), params={"format": "jsonl"})
+        assert seen == [[]]
+
+
+class TestTwice:
+    async def test_the_same_file_adds_nothing(self, voice: Voice):
+        for accepted, duplicates in ((3, 0), (0, 3)):
+            told = (await voice.client.post(IMPORT, **form(JSONL))).json()
+            assert (told["accepted"], told["duplicates"]) == (accepted, duplicates)
+        assert len(await texts(voice.client)) == 3
+
+    async def test_with_the_same_key_the_first_answer_is_given_again(self, voice: Voice):
+        key = {"Idempotency-Key": "k"}
+        content = JSONL + b"{}\n"
+        first, again = [
+            (await voice.client.post(IMPORT, **form(content), headers=key)).json() for _ in range(2)
+        ]
+        assert first == again
+        assert first["accepted"] == 3
+        assert [row["line"] for row in first["rejected"]] == [4]
+
+    async def test_another_file_or_an_entry_under_the_same_key_is_409(self, voice: Voice):
+        key = {"Idempotency-Key": "k"}
+        await voice.client.post(IMPORT, **form(JSONL), headers=key)
+        other = await voice.client.post(IMPORT, **form(JSONL[:-1]), headers=key)
+        assert error_of(other, 409)["param"] == "Idempotency-Key"
+        error_of(await voice.client.post(ENTRIES, json={"text": "x"}, headers=key), 409)
+        await voice.client.post(ENTRIES, json={"text": "x"}, headers={"Idempotency-Key": "e"})
+        error_of(await voice.client.post(IMPORT, **form(JSONL), headers={"Idempotency-Key": "e"}), 409)
+
+
+class TestExport:
+    @pytest.fixture
+    async def written(self, voice: Voice) -> list[dict]:
+        said = [
+            {"id": "a", "text": "# 2023-01-01\r\n\x00 \u202e\\# x\n\n", "date": "spring 1998", "mood": "-->"},
+            {"id": "b", "text": "  The heron.  ", "date": "2023-05-08T10:00:00+02:00", "tags": ["t,u", "\n"]},
+        ]
+        for entry in said:
+            await voice.client.post(ENTRIES, json=entry)
+        return said
+
+    @pytest.mark.parametrize("format_", ["jsonl", "json", "md"])
+    async def test_a_diary_exported_purged_and_imported_is_the_same_diary(
+        self, voice: Voice, written: list[dict], format_: str
+    ):
+        exported = await voice.client.get("/v1/diary/export", params={"format": format_})
+        assert exported.headers["Content-Disposition"] == f'attachment; filename="ada_diary.{format_}"'
+        before = (await voice.client.get(ENTRIES)).json()["data"]
+        for entry in written:
+            await voice.client.delete(f"{ENTRIES}/{entry['id']}", params={"purge": True})
+        told = await voice.client.post(IMPORT, **form(exported.content, f"ada_diary.{format_}"))
+        assert (told.json()["accepted"], told.json()["rejected"]) == (2, [])
+        after = (await voice.client.get(ENTRIES)).json()["data"]
+        same = ("id", "text", "date", "first_day", "last_day", "mood", "tags")
+        assert [[entry[name] for name in same] for entry in after] == [
+            [entry[name] for name in same] for entry in before
+        ]
+        assert {entry["source"] for entry in after} == {"import"}
+
+    async def test_what_is_there_already_is_not_imported_again(self, voice: Voice, written: list[dict]):
+        exported = (await voice.client.get("/v1/diary/export")).content
+        told = (await voice.client.post(IMPORT, **form(exported))).json()
+        assert (told["accepted"], told["duplicates"]) == (0, 2)
+
+    @pytest.mark.usefixtures("written")
+    async def test_a_filter_picks_what_is_exported(self, client):
+        exported = (await client.get("/v1/diary/export", params={"to": "1999"})).text
+        assert [json.loads(line)["id"] for line in exported.splitlines()] == ["a"]
+
+    @pytest.mark.parametrize(("format_", "empty"), [("jsonl", ""), ("json", "[]\n"), ("md", "")])
+    async def test_an_empty_diary_is_an_empty_file(self, client, format_: str, empty: str):
+        assert (await client.get("/v1/diary/export", params={"format": format_})).text == empty
+
+    async def test_another_format_is_422(self, client):
+        answer = await client.get("/v1/diary/export", params={"format": "docx"})
+        assert error_of(answer, 422)["param"] == "format"
+
+
+class TestPurge:
+    async def test_the_answer_tells_what_is_left_to_erase(self, voice: Voice):
+        await voice.client.post(ENTRIES, json={"id": "e", "text": "A secret."})
+        voice.work()
+        url = f"{ENTRIES}/e"
+        told = (await voice.client.delete(url, params={"purge": True})).json()
+        assert (told["purged"], told["erasure"]) == (True, {"complete": False, "pending": ["index"]})
+        voice.work()
+        told = (await voice.client.delete(url, params={"purge": True})).json()
+        assert told["erasure"] == {"complete": True, "pending": []}
+
+    async def test_a_removal_that_is_no_purge_erases_nothing(self, voice: Voice):
+        await voice.client.post(ENTRIES, json={"id": "e", "text": "No secret."})
+        assert (await voice.client.delete(f"{ENTRIES}/e")).json()["erasure"] is None
+
+
+async def test_an_import_whose_client_has_gone_ends_and_keeps_what_it_took(
+    server: uvicorn.Server, port: int, ledger: Ledger, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO", "ada.orchestrator")
+    body = b"".join(b'{"text": "row %d"}\n' % n for n in range(600)) + b"{}\n" * 2_000_000
+    head = f"POST {IMPORT}?format=jsonl HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head.encode() + body)
+    await writer.drain()
+    await until(lambda: ledger.for_owner("local").count(EntryFilter()) == 500)
+    writer.close()
+    await until(lambda: "went away" in caplog.text)
+    (entry,) = ledger.for_owner("local").page(EntryFilter(), 1).entries
+    assert entry.import_id
+    assert ledger.for_owner("local").import_report(entry.import_id).ended_at is None
+    assert ledger.for_owner("local").count(EntryFilter()) == 500

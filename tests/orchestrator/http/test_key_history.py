@@ -1,0 +1,111 @@
+"""Where there were API keys, the loss of their file opens nothing.
+
+.venv/bin/python -m pytest tests/orchestrator/http/test_key_history.py
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from voice import open_state
+
+from services.api_keys import add_key
+from services.diary.entry import EntryDraft
+from services.diary.ledger.ledger import Ledger
+from services.errors import ConfigError, Unauthorized
+from services.orchestrator.dependencies import check_keys
+from services.orchestrator.http.auth import LOCAL, ApiKeyStore, KeyHistory
+from services.orchestrator.settings import OrchestratorSettings
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "keys" / "keys.json"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite3") as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def settings(file: Path) -> OrchestratorSettings:
+    return OrchestratorSettings(KEYS_FILE=file)
+
+
+def make(file: Path, owner: str = "drew") -> str:
+    file.parent.mkdir(exist_ok=True)
+    return add_key(file, owner, None, None, 0o600)[0]
+
+
+def run_once(settings: OrchestratorSettings, ledger: Ledger) -> None:
+    """A start of hers, with the file as it is now."""
+    check_keys(settings, ledger)
+    ApiKeyStore(settings.keys_file, open_without_keys=True, history=KeyHistory(ledger))
+
+
+def test_a_ledger_that_never_had_keys_is_open_to_this_machine(settings, ledger):
+    for _ in range(2):
+        run_once(settings, ledger)
+
+
+def test_she_does_not_start_when_the_file_is_gone(settings, ledger, file: Path):
+    make(file)
+    run_once(settings, ledger)
+    file.unlink()
+    file.parent.rmdir()
+    with pytest.raises(ConfigError, match=r"keys\.json is gone.*make key OWNER.*ADA_WITHOUT_KEYS"):
+        check_keys(settings, ledger)
+
+
+def test_keys_that_came_while_she_ran_count_too(settings, ledger, file: Path):
+    ring = ApiKeyStore(file, open_without_keys=True, history=KeyHistory(ledger))
+    make(file)
+    ring.reload()
+    file.unlink()
+    with pytest.raises(ConfigError, match="is gone"):
+        check_keys(settings, ledger)
+
+
+def test_somebodys_entries_are_a_sign_of_keys_though_the_note_is_gone(settings, ledger):
+    ledger.for_owner("mila").add(EntryDraft(text="A heron."))
+    with pytest.raises(ConfigError, match="is gone"):
+        check_keys(settings, ledger)
+
+
+def test_entries_of_the_one_owner_without_keys_are_none(settings, ledger):
+    ledger.for_owner(LOCAL).add(EntryDraft(text="A heron."))
+    check_keys(settings, ledger)
+
+
+def test_a_new_key_settles_it(settings, ledger, file: Path):
+    make(file)
+    run_once(settings, ledger)
+    file.unlink()
+    make(file, "mila")
+    run_once(settings, ledger)
+
+
+def test_so_does_the_word_that_no_keys_are_wanted(settings, ledger, file: Path):
+    make(file)
+    run_once(settings, ledger)
+    file.unlink()
+    check_keys(OrchestratorSettings(KEYS_FILE=file, ADA_WITHOUT_KEYS=True), ledger)
+
+
+def test_which_is_not_left_standing_beside_keys(ledger, file: Path):
+    make(file)
+    with pytest.raises(ConfigError, match="ADA_WITHOUT_KEYS is set"):
+        check_keys(OrchestratorSettings(KEYS_FILE=file, ADA_WITHOUT_KEYS=True), ledger)
+
+
+async def test_a_file_that_vanishes_between_check_and_start_lets_nobody_in(
+    settings, ledger, file: Path, model, redis, index
+):
+    make(file)
+    run_once(settings, ledger)
+    file.unlink()
+    async with open_state(model, settings, ledger, redis, index) as state:
+        with pytest.raises(Unauthorized):
+            state.api_keys.caller(None)

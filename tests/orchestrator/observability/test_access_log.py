@@ -1,0 +1,216 @@
+"""One line a request, when it has ended; and in no line a word of a prompt or a diary."""
+
+import asyncio
+import json
+
+import pytest
+from redis import Redis
+from voice import CHAT, ENTRIES, HELLO, JSON, FailingLimits, Voice
+
+from services.errors import DiaryUnavailable
+from services.orchestrator.app import server_config
+from services.orchestrator.settings import OrchestratorSettings
+from services.worker.indexer import Indexer
+
+MARKER = "Zwergseeschwalbe"
+ACCESS = "ada.access"
+
+
+async def test_a_line_tells_route_status_duration_bytes_and_key(client, log):
+    sent = await client.get("/v1/jobs/none?status=x", headers={"X-Request-Id": "mine"})
+    [line] = log.lines(ACCESS)
+    told = {name: line[name] for name in ("method", "route", "status", "bytes", "key", "end", "request_id")}
+    assert told == {
+        "method": "GET", "route": "/v1/jobs/{name}", "status": 404, "bytes": len(sent.content),
+        "key": "local", "end": "whole", "request_id": "mine",
+    }  # fmt: skip
+    assert line["duration_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route"),
+    [
+        ("GET", f"/{MARKER}", "none"),
+        ("POST", CHAT, CHAT),
+        ("GET", f"{ENTRIES}/x", f"{ENTRIES}/{{entry_id}}"),
+        (MARKER.upper(), "/healthz", "/healthz"),
+    ],
+)
+async def test_a_path_is_told_as_its_routes_template(client, log, method: str, path: str, route: str):
+    await client.request(method, path)
+    [line] = log.lines(ACCESS)
+    assert line["route"] == route
+    assert MARKER.upper() not in log.text.upper()
+
+
+async def test_a_stream_is_told_at_its_end(voice: Voice, log):
+    async with voice.client.stream("POST", CHAT, json={**HELLO, "stream": True}) as answer:
+        content = await answer.aread()
+    [line] = log.lines(ACCESS)
+    assert (line["status"], line["bytes"], line["end"]) == (200, len(content), "whole")
+
+
+@pytest.mark.parametrize(("stream", "status"), [(False, 499), (True, 200)])
+async def test_a_client_who_went_away_is_told(voice: Voice, log, stream: bool, status: int):
+    voice.model.chunk_delay_s, voice.model.delay_s = (5, 0) if stream else (0, 5)
+    body = json.dumps({**HELLO, "stream": stream}).encode()
+    said, sent = iter([{"type": "http.request", "body": body}]), []
+
+    async def receive() -> dict:
+        if message := next(said, None):
+            return message
+        await asyncio.sleep(0.3)
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": CHAT, "query_string": b"",
+            "headers": [(b"content-type", b"application/json")],
+    }  # fmt: skip
+    await voice.client._transport.app(scope, receive, send)
+    [line] = log.lines(ACCESS)
+    assert (line["status"], line["end"]) == (status, "client gone")
+    assert (await voice.client.get("/metrics")).text.count("ada_clients_gone_total 1.0") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("POST", CHAT, "application/json"),
+        ("POST", "/v1/completions", "application/json"),
+        ("POST", "/v1/responses", "application/json"),
+        ("POST", ENTRIES, "application/json"),
+        ("PUT", f"{ENTRIES}/x", "application/json"),
+        ("POST", "/v1/diary/search", "application/json"),
+        ("POST", "/v1/diary/delete", "application/json"),
+        ("POST", "/v1/diary/reflect", "application/json"),
+        ("PUT", "/v1/diary/conflicts/x", "application/json"),
+        ("POST", "/v1/diary/import", "application/x-ndjson"),
+        ("POST", "/v1/diary/import", "multipart/form-data; boundary=b"),
+    ],
+)
+async def test_who_leaves_in_the_middle_of_a_body_is_one_quiet_line(
+    voice: Voice, log, method: str, path: str, kind: str
+):
+    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{'
+    said = iter([
+        {"type": "http.request", "body": form if "multipart" in kind else b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ])  # fmt: skip
+
+    async def receive() -> dict:
+        return next(said)
+
+    async def send(message: dict) -> None:
+        assert message.get("status", 499) == 499
+
+    headers = [(b"content-type", kind.encode()), (b"content-length", b"1000")]
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}
+    await voice.client._transport.app(scope, receive, send)
+    [line] = log.lines(ACCESS)
+    assert (line["status"], line["end"], line["level"]) == (499, "client gone", "INFO")
+    assert '"level": "ERROR"' not in log.text
+    assert "Traceback" not in log.text
+    assert await voice.ids() == []
+
+
+async def test_a_crash_is_told_with_its_place_and_its_request(voice: Voice, log):
+    voice.override(rate_limits=FailingLimits())
+    await voice.client.post(CHAT, json=HELLO, headers={"X-Request-Id": "mine"})
+    [line] = log.lines(ACCESS)
+    assert (line["status"], line["end"]) == (500, "failed")
+    [crash] = log.lines("ada.orchestrator")
+    assert crash["request_id"] == "mine"
+    assert "ValueError" in crash["error"]
+
+
+async def test_a_probe_is_heard_at_debug_alone_while_all_is_well(voice: Voice, log):
+    await voice.client.get("/healthz")
+    voice.model.is_down = True
+    await voice.client.get("/readyz")
+    told = [(line["route"], line["status"], line["level"]) for line in log.lines(ACCESS)]
+    assert told == [("/healthz", 200, "DEBUG"), ("/readyz", 503, "INFO")]
+
+
+def test_uvicorn_logs_as_all_the_others_and_no_path(voice: Voice):
+    config = server_config(voice.client._transport.app, OrchestratorSettings())
+    assert (config.log_config, config.access_log) == (None, False)
+
+
+class TestNoWordIsLogged:
+    """Whatever is sent holds the marker; our loggers say all they have to say."""
+
+    @pytest.fixture(autouse=True)
+    def _nothing_of_it(self, log):
+        yield
+        assert log.lines(ACCESS)
+        assert MARKER not in log.text
+
+    @pytest.fixture
+    def settings(self) -> dict[str, object]:
+        return {"REFLECT_AFTER_S": 0.01}
+
+    async def test_of_a_chat(self, voice: Voice):
+        await voice.write(f"A {MARKER} at the pond.")
+        asked = {"model": "ada", "messages": [{"role": "user", "content": f"Where was the {MARKER}?"}]}
+        for stream in (False, True):
+            answer = await voice.client.post(CHAT, json={**asked, "stream": stream})
+            assert answer.status_code == 200
+        assert MARKER in json.dumps(voice.model.requests)
+        prompt = {"model": "ada", "prompt": MARKER}
+        assert (await voice.client.post("/v1/completions", json=prompt)).status_code < 500
+        assert (await voice.client.post("/v1/responses", json={"model": "ada", "input": MARKER})).status_code
+
+    async def test_of_the_diary(self, voice: Voice):
+        client, entry_id = voice.client, await voice.write(f"A {MARKER} at the pond.", tags=[MARKER])
+        for method, path, body in (
+            ("POST", "/v1/diary/search", {"query": MARKER}),
+            ("PUT", f"{ENTRIES}/{entry_id}", {"text": f"Two of {MARKER}", "version": 1}),
+            ("GET", f"{ENTRIES}?text={MARKER}", None),
+            ("GET", "/v1/diary/export", None),
+            ("GET", f"{ENTRIES}/{MARKER}", None),
+            ("GET", "/v1/diary/conflicts", None),
+            ("POST", "/v1/diary/reflect", {"messages": [{"role": "user", "content": MARKER}]}),
+            ("DELETE", f"{ENTRIES}/{entry_id}", None),
+        ):
+            answer = await client.request(method, path, json=body)
+            assert answer.status_code < 500, (path, answer.text)
+        rows = f'{{"text": "{MARKER}"}}\n{{"text": 1, "{MARKER}": 2}}\n{MARKER}'.encode()
+        sent = await client.post("/v1/diary/import", files={"file": (f"{MARKER}.jsonl", rows)})
+        assert sent.status_code < 500, sent.text
+        voice.work()
+
+    @pytest.mark.parametrize("path", [CHAT, ENTRIES, "/v1/diary/search", "/v1/completions", "/v1/responses"])
+    @pytest.mark.parametrize("body", [f'{{"{MARKER}', f'{{"{MARKER}": 1}}', f'["{MARKER}"]', f'"{MARKER}"'])
+    async def test_of_what_is_refused(self, client, path: str, body: str):
+        assert (await client.post(path, content=body, headers=JSON)).status_code in (400, 422)
+
+    async def test_of_vllms_own_refusals(self, voice: Voice):
+        asked = {"messages": [{"role": "user", "content": MARKER}], "model": "ada", "max_tokens": 0}
+        assert (await voice.client.post(CHAT, json=asked)).status_code == 400
+        voice.model.is_down = True
+        assert (await voice.client.post(CHAT, json=asked)).status_code == 503
+
+    async def test_of_what_nobody_foresaw(self, voice: Voice):
+        voice.override(rate_limits=FailingLimits(MARKER))
+        assert (await voice.client.post(CHAT, json=HELLO)).status_code == 500
+
+    async def test_of_an_entry_that_cannot_be_indexed(self, voice: Voice, redis: Redis):
+        await voice.client.post(ENTRIES, json={"text": MARKER})
+
+        class Illegible(type(voice.state.embedder)):
+            def embed_documents(self, texts):
+                raise ValueError(texts[0])
+
+        Indexer(voice.ledger, Illegible(), voice.index).write(voice.ledger.due(1))
+        assert voice.ledger.counts()["queued"] == 1
+
+    async def test_of_a_ledger_that_fails(self, voice: Voice, monkeypatch):
+        monkeypatch.setattr(type(voice.ledger), "for_owner", _unavailable)
+        assert (await voice.client.post(ENTRIES, json={"text": MARKER})).status_code == 503
+
+
+def _unavailable(*_: object) -> None:
+    raise DiaryUnavailable("the diary's ledger failed: disk I/O error")

@@ -1,0 +1,151 @@
+"""/metrics: what it counts, whom it never names, and that nobody who is away holds it up."""
+
+import asyncio
+import threading
+import time
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisAway
+from voice import CHAT, ENTRIES, HELLO, Voice
+
+from services.errors import DiaryUnavailable
+from services.orchestrator.observability.metrics import Collectors
+
+
+async def scraped(client) -> dict[tuple[str, ...], float]:
+    """Every sample: its name and the values of its labels → its value."""
+    answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    families = text_string_to_metric_families(answer.text)
+    return {
+        (one.name, *one.labels.values()): one.value
+        for family in families
+        for one in family.samples
+        if "le" not in one.labels
+    }
+
+
+async def test_a_chat_is_measured_on_its_whole_way(voice: Voice):
+    await voice.write("The heron was at the pond.")
+    await voice.client.post(CHAT, json=HELLO)
+    await voice.client.post(CHAT, json={**HELLO, "stream": True})
+    told = await scraped(voice.client)
+    assert told["ada_requests_total", "POST", CHAT, "200"] == 2
+    assert told["ada_request_seconds_count", CHAT] == 2
+    assert told["ada_recall_seconds_count",] == 2
+    assert told["ada_queue_wait_seconds_count",] == 2
+    assert told["ada_upstream_seconds_count",] == 2
+    assert told["ada_first_token_seconds_count",] == 1
+    assert told["ada_token_gap_seconds_count",] > 0
+    assert told["ada_tokens_total", "prompt"] > 0
+    assert told["ada_streams",] == 0
+
+
+async def test_open_streams_and_what_is_at_vllm_are_counted(voice: Voice):
+    voice.model.chunk_delay_s = 0.5
+    asked = asyncio.create_task(voice.client.post(CHAT, json={**HELLO, "stream": True}))
+    async with asyncio.timeout(5):
+        while not (told := await scraped(voice.client))["ada_streams",]:
+            await asyncio.sleep(0.02)
+    assert told["ada_running",] == 1
+    await asked
+    told = await scraped(voice.client)
+    assert (told["ada_streams",], told["ada_running",], told["ada_waiting",]) == (0, 0, 0)
+
+
+async def test_labels_are_bounded_whatever_is_asked(client):
+    for number in range(20):
+        await client.request(f"VERB{number}", f"/nowhere/{number}")
+        await client.get(f"{ENTRIES}/entry-{number}")
+    told = [sample for sample in await scraped(client) if sample[0] == "ada_requests_total"]
+    assert sorted(told) == [
+        ("ada_requests_total", "GET", f"{ENTRIES}/{{entry_id}}", "404"),
+        ("ada_requests_total", "OTHER", "none", "404"),
+    ]
+
+
+async def test_the_diary_and_its_queue_are_counted(voice: Voice):
+    for text in ("one", "two"):
+        await voice.client.post(ENTRIES, json={"text": text})
+    told = await scraped(voice.client)
+    assert told["ada_diary_entries", "queued"] == 2
+    assert told["ada_queue_jobs", "queued"] == 2
+    assert told["ada_up", "ledger"] == told["ada_up", "queue"] == 1
+    voice.work()
+    assert (await scraped(voice.client))["ada_diary_entries", "indexed"] == 2
+
+
+async def test_breakers_are_told(voice: Voice):
+    voice.model.is_down = True
+    for _ in range(6):
+        await voice.client.post(CHAT, json=HELLO)
+    told = await scraped(voice.client)
+    assert (told["ada_breaker", "model"], told["ada_breaker", "diary"]) == (1, 0)
+
+
+async def test_however_many_scrape_at_once_all_have_every_number(voice: Voice):
+    await voice.client.post(ENTRIES, json={"text": "one"})
+    reads = []
+
+    def read_slowly() -> dict[str, int]:
+        reads.append(None)
+        time.sleep(0.05)
+        return voice.ledger.counts()
+
+    state = voice.state
+    voice.override(collectors=Collectors(state.metrics, read_slowly, state.jobs.queue.counts))
+    for _ in range(3):
+        for told in await asyncio.gather(*(scraped(voice.client) for _ in range(20))):
+            assert told["ada_up", "ledger"] == told["ada_up", "queue"] == 1
+            assert told["ada_diary_entries", "queued"] == 1
+    assert len(reads) == 3
+
+
+async def test_however_many_ask_whether_she_is_ready_it_is_found_out_once(voice: Voice):
+    answers = await asyncio.gather(*(voice.client.get("/readyz") for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(voice.model.tokenized) == 2  # the template, rendered here and there
+
+
+async def test_who_is_away_has_no_numbers_and_the_others_keep_theirs(voice: Voice, monkeypatch):
+    await voice.client.post(ENTRIES, json={"text": "one"})
+    await scraped(voice.client)
+
+    def away(*_: object, **__: object) -> None:
+        raise RedisAway("away")
+
+    monkeypatch.setattr(Redis, "execute_command", away)
+    told = await scraped(voice.client)
+    assert told["ada_up", "queue"] == 0
+    assert not [sample for sample in told if sample[0] == "ada_queue_jobs"]
+    assert told["ada_diary_entries", "queued"] == 1
+
+
+async def test_who_hangs_holds_up_nobody_and_is_asked_by_one_thread(voice: Voice):
+    asked, free = [], threading.Event()
+
+    def hangs() -> dict[str, int]:
+        asked.append(time.monotonic())
+        free.wait(10)
+        raise DiaryUnavailable("late")
+
+    state = voice.state
+    voice.override(collectors=Collectors(state.metrics, hangs, state.jobs.queue.counts, timeout_s=0.05))
+    for _ in range(5):
+        async with asyncio.timeout(2):
+            assert (await scraped(voice.client))["ada_up", "ledger"] == 0
+    assert len(asked) == 1
+    free.set()
+
+
+async def test_nobody_is_named(voice: Voice):
+    await voice.write("The heron was at the pond.", id="my-entry")
+    await voice.client.post(CHAT, json=HELLO, headers={"X-Request-Id": "mine"})
+    told = (await voice.client.get("/metrics")).text
+    assert not [word for word in ("heron", "my-entry", "local", "mine") if word in told]
+
+
+async def test_it_is_told_in_prometheus_own_format(client):
+    assert (await client.get("/metrics")).headers["Content-Type"] == CONTENT_TYPE_LATEST

@@ -1,0 +1,130 @@
+"""Traces, sent to a real little OTLP receiver: a request is one story, and nobody is quoted."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from voice import CHAT, HELLO, FailingLimits, Voice
+
+from services import tracing
+from services.errors import ConfigError
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = "b7ad6b7169203331"
+MARKER = "Zwergseeschwalbe"
+
+
+@dataclass
+class Collector:
+    """What came over HTTP, as OpenTelemetry's own protobuf has it."""
+
+    url: str = ""
+    paths: set[str] = field(default_factory=set)
+    services: set[str] = field(default_factory=set)
+    spans: list[Span] = field(default_factory=list)
+
+    def take(self, path: str, body: bytes) -> None:
+        self.paths.add(path)
+        for of_one in ExportTraceServiceRequest.FromString(body).resource_spans:
+            names = [
+                one.value.string_value for one in of_one.resource.attributes if one.key == "service.name"
+            ]
+            self.services.update(names)
+            self.spans += [span for scope in of_one.scope_spans for span in scope.spans]
+
+    def named(self, name: str) -> Span:
+        [found] = [span for span in self.spans if span.name == name]
+        return found
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    taken = Collector()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            taken.take(self.path, self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing is logged."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    taken.url = f"http://127.0.0.1:{server.server_port}"
+    yield taken
+    tracing.switch_off()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_chat_is_one_story_from_its_client_to_vllm(voice: Voice, collector: Collector, stream: bool):
+    await voice.write("The heron was at the pond.")
+    tracing.switch_on(collector.url, "ada-orchestrator")
+    sent = {"X-Request-Id": "mine", "traceparent": f"00-{TRACE}-{PARENT}-01"}
+    answer = await voice.client.post(CHAT, json={**HELLO, "stream": stream}, headers=sent)
+    assert answer.status_code == 200
+    tracing.switch_off()
+    assert (collector.paths, collector.services) == ({"/v1/traces"}, {"ada-orchestrator"})
+    request, upstream = collector.named(f"POST {CHAT}"), collector.named("upstream")
+    assert {span.trace_id.hex() for span in collector.spans} == {TRACE}
+    assert request.parent_span_id.hex() == PARENT
+    assert {collector.named("recall").parent_span_id, upstream.parent_span_id} == {request.span_id}
+    told = {one.key: one.value.string_value or one.value.int_value for one in request.attributes}
+    assert (told["ada.request_id"], told["http.response.status_code"]) == ("mine", 200)
+    # vLLM goes on with it.
+    assert voice.model.headers[-1]["traceparent"] == f"00-{TRACE}-{upstream.span_id.hex()}-01"
+
+
+async def test_no_span_quotes_anybody(voice: Voice, collector: Collector):
+    tracing.switch_on(collector.url, "ada-orchestrator")
+    chat = {"model": "ada", "messages": [{"role": "user", "content": MARKER}]}
+    await voice.client.post(f"{CHAT}?q={MARKER}", json=chat)
+    await voice.client.get(f"/v1/diary/entries/{MARKER}")
+    voice.override(rate_limits=FailingLimits(MARKER))
+    await voice.client.post(CHAT, json=chat)
+    tracing.switch_off()
+    assert len(collector.spans) >= 4
+    assert MARKER not in str(collector.spans)
+    assert "ValueError" in str(collector.spans)
+
+
+async def test_a_job_takes_the_story_along(collector: Collector):
+    tracing.switch_on(collector.url, "ada")
+    with tracing.span("request"):
+        meta = tracing.carried()
+    with tracing.carrying("index entry", meta):
+        pass
+    tracing.switch_off()
+    job, request = collector.named("index entry"), collector.named("request")
+    assert (job.trace_id, job.parent_span_id) == (request.trace_id, request.span_id)
+
+
+async def test_off_there_is_nothing_of_it(voice: Voice):
+    tracing.switch_on("", "ada")
+    await voice.client.post(CHAT, json=HELLO)
+    assert "traceparent" not in voice.model.headers[-1]
+    assert tracing.outgoing_headers() == tracing.carried() == {}
+    with tracing.span("recall") as span:
+        assert span is None
+
+
+def test_without_opentelemetry_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="`tracing`"):
+        tracing.switch_on("http://127.0.0.1:4318", "ada")
+
+
+async def test_a_collector_that_is_away_costs_an_answer_nothing(voice: Voice, port: int):
+    tracing.switch_on(f"http://127.0.0.1:{port}", "ada")
+    assert (await voice.client.post(CHAT, json=HELLO)).status_code == 200
+    tracing.switch_off()
