@@ -244,13 +244,14 @@ TRAINER = [sys.executable, "-m", "trainer"]
 def console() -> Iterator[None]:
     """Takes back what the command does to this process's logging."""
     root, ours = logging.getLogger(), logging.getLogger("trainer")
-    before = root.handlers[:], ours.handlers[:], ours.level
+    handlers, level = ours.handlers[:], ours.level
     yield
     logging.captureWarnings(False)
-    for handler in set(root.handlers) - set(before[0]):
+    for handler in [handler for handler in root.handlers if type(handler) is logging.FileHandler]:
+        root.removeHandler(handler)
         handler.close()
-    root.handlers[:], ours.handlers[:] = before[:2]
-    ours.setLevel(before[2])
+    ours.handlers[:] = handlers
+    ours.setLevel(level)
 
 
 def trainer_command(arguments: list[str]) -> int:
