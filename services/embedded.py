@@ -24,7 +24,7 @@ import httpx
 from services import logs, tracing
 from services.diary.embedding.embedder import Embedder, open_embedder
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.types import IndexEngine, UnavailableIndex
+from services.diary.index.engine import IndexEngine, UnavailableIndex
 from services.diary.job_queue import queue_connection
 from services.diary.ledger.ledger import Ledger, check_free_space
 from services.errors import AdaError, ConfigError, DiaryUnavailable

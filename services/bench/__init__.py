@@ -1,4 +1,4 @@
-"""THE STOPWATCH: measures beside baselines, on files that are handed in.
+"""Benchmarks: measures Ada against baselines, on files that the caller provides.
 
-It looks at the other rooms from outside; nothing imports it.
+They use the other packages from outside; nothing imports them.
 """

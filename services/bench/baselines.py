@@ -1,85 +1,78 @@
-"""What Ada's recall is measured beside: plain BM25, MiniLM alone, and three ways to put both together.
+"""Baselines for Ada's recall: BM25, MiniLM, and three ways to combine them.
 
-They rank the turns of a conversation for a question, with nothing of Ada's but the embedder.
+They rank the turns of a conversation for a question and use nothing of Ada's but the embedder.
 """
 
-import math
 import re
-from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from rank_bm25 import BM25Okapi
 
 from services.bench.locomo import Conversation, Turn
 from services.diary.embedding.embedder import Embedder
 
-Scores = NDArray[np.float64]  # one row a question, one column a turn
+Scores = NDArray[np.float64]  # (questions, turns)
 BM25, MINILM = "BM25", "MiniLM"
 RRF, MINMAX, PREVIOUS = "both by ranks", "both by min-max", "min-max and previous turn"
+RRF_K = 60  # Cormack et al., SIGIR 2009
 _WORD = re.compile(r"[a-z0-9']+")
-K1, B, EPSILON, RANK = 1.5, 0.75, 0.25, 60  # as in rank_bm25, and as usual for reciprocal ranks
 
 
 def scores(conversation: Conversation, embedder: Embedder) -> dict[str, Scores]:
-    """Every baseline's scores, the higher the better."""
+    """Every baseline's scores, (questions, turns), the higher the better."""
     questions = [question.text for question in conversation.questions]
-    by_words = _bm25(_dated(conversation), questions)
-    asked = np.array([embedder.embed_query(question) for question in questions])
-    by_meaning = asked @ np.array(embedder.embed_documents(list(map(_said, conversation.turns)))).T
-    with_previous = asked @ np.array(embedder.embed_documents(_with_previous(conversation))).T
-    both = _min_max((by_meaning + with_previous) / 2)
+    sparse = _bm25(_dated_texts(conversation), questions)
+    queries = np.array([embedder.embed_query(question) for question in questions])
+    dense = queries @ np.array(embedder.embed_documents(list(map(_turn_text, conversation.turns)))).T
+    with_previous = queries @ np.array(embedder.embed_documents(_texts_with_previous(conversation))).T
     return {
-        BM25: by_words,
-        MINILM: by_meaning,
-        RRF: _reciprocal(by_meaning) + _reciprocal(by_words),
-        MINMAX: _min_max(by_meaning) + _min_max(by_words),
-        PREVIOUS: both + _min_max(by_words),
+        BM25: sparse,
+        MINILM: dense,
+        RRF: _reciprocal_ranks(dense) + _reciprocal_ranks(sparse),
+        MINMAX: _min_max(dense) + _min_max(sparse),
+        PREVIOUS: _min_max((dense + with_previous) / 2) + _min_max(sparse),
     }
 
 
-def _said(turn: Turn) -> str:
+def _turn_text(turn: Turn) -> str:
     return f"{turn.speaker}: {turn.text}" + (f" [shares {turn.caption}]" if turn.caption else "")
 
 
-def _dated(conversation: Conversation) -> list[str]:
+def _dated_texts(conversation: Conversation) -> list[str]:
     return [
-        f"({session.said_at}) {_said(turn)}" for session in conversation.sessions for turn in session.turns
+        f"({session.date_time}) {_turn_text(turn)}"
+        for session in conversation.sessions
+        for turn in session.turns
     ]
 
 
-def _with_previous(conversation: Conversation) -> list[str]:
-    texts = [list(map(_said, session.turns)) for session in conversation.sessions]
-    return [f"{said[place - 1]} {one}" if place else one for said in texts for place, one in enumerate(said)]
+def _texts_with_previous(conversation: Conversation) -> list[str]:
+    """Each turn's text after that of the turn before it in its session."""
+    texts = []
+    for session in conversation.sessions:
+        turns = list(map(_turn_text, session.turns))
+        texts += turns[:1] + [f"{previous} {text}" for previous, text in pairwise(turns)]
+    return texts
 
 
 def _bm25(documents: Sequence[str], questions: Sequence[str]) -> Scores:
-    """Okapi BM25 over lower-case words, as rank_bm25 has it."""
-    counts = [Counter(_WORD.findall(document.lower())) for document in documents]
-    lengths = np.array([count.total() for count in counts], float)
-    weight = _idf(counts)
-    found = np.zeros((len(questions), len(documents)))
-    for row, question in zip(found, questions, strict=True):
-        for word in _WORD.findall(question.lower()):
-            often = np.array([count[word] for count in counts], float)
-            norm = K1 * (1 - B + B * lengths / lengths.mean())
-            row += weight.get(word, 0.0) * often * (K1 + 1) / (often + norm)
-    return found
+    """Okapi BM25 over lower-case words, with the parameters of rank_bm25: k1 1.5, b 0.75, epsilon 0.25."""
+    bm25 = BM25Okapi([_words(document) for document in documents])
+    return np.array([bm25.get_scores(_words(question)) for question in questions], dtype=np.float64)
 
 
-def _idf(counts: Sequence[Counter[str]]) -> dict[str, float]:
-    """How rare a word is; one that is in more than half of all documents counts a little all the same."""
-    within = Counter(word for count in counts for word in count)
-    rare = {word: math.log((len(counts) - n + 0.5) / (n + 0.5)) for word, n in within.items()}
-    floor = EPSILON * sum(rare.values()) / len(rare)
-    return {word: weight if weight >= 0 else floor for word, weight in rare.items()}
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
 
 
-def _min_max(found: Scores) -> Scores:
-    low, high = found.min(axis=1, keepdims=True), found.max(axis=1, keepdims=True)
-    return np.asarray((found - low) / np.maximum(high - low, 1e-12))
+def _min_max(values: Scores) -> Scores:
+    low, high = values.min(axis=1, keepdims=True), values.max(axis=1, keepdims=True)
+    return np.asarray((values - low) / np.maximum(high - low, 1e-12))
 
 
-def _reciprocal(found: Scores) -> Scores:
-    ranks = np.argsort(np.argsort(-found, axis=1, kind="stable"), axis=1)
-    return np.asarray(1.0 / (RANK + 1 + ranks))
+def _reciprocal_ranks(values: Scores) -> Scores:
+    ranks = np.argsort(np.argsort(-values, axis=1, kind="stable"), axis=1)
+    return np.asarray(1.0 / (RRF_K + 1 + ranks))

@@ -1,10 +1,10 @@
-"""How long a whole diary takes from the file to being searchable, and how fast it is searched then.
+"""Measures how long a diary takes from a file until it can be searched, and how fast it is searched then.
 
     python -m services.bench.ingest FILE [--out outputs/bench/ingest.json] [--chunks 100000]
 
-FILE is JSON Lines of {"date", "text"}; a row without a date is taken as any import takes it, and gets the day
-of writing. The file goes the way of a user's: over HTTP into a house as `make serve` keeps it, in a folder of
-its own. Linux only.
+FILE is JSON Lines of {"date", "text"}; a row without a date is imported as usual, and gets the day of
+writing. The file takes a user's path: over HTTP into an all-in-one server, as `make serve` runs it, in a
+directory of its own. Linux only.
 """
 
 import argparse
@@ -28,15 +28,15 @@ from services.bench.server_process import AllInOneServer, all_in_one_server, env
 from services.bench.synthetic_chunks import fill
 from services.diary.embedding.embedder import Embedder, open_embedder
 from services.diary.index.embedded.index import EdgeIndex
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.paging import EntryFilter
 from services.diary.recall.query import RecallQuery
 from services.diary.recall.recall import Recall
 from services.diary.settings import DiarySettings
 
-QUESTIONS, WORDS_A_QUESTION = 500, 8
-TOP_K = 6  # as a chat asks
+QUESTIONS, WORDS_PER_QUESTION = 500, 8
+TOP_K = 6  # as in a chat
 Report = dict[str, Any]
 
 
@@ -56,43 +56,45 @@ def main() -> int:
 
 
 def run(file: Path, folder: Path, chunks: int) -> Report:
-    """The whole measurement, told as it goes on."""
+    """The whole measurement, printed as it goes on."""
     settings = environment(folder)
     report: Report = {"file": file.name, "cores": os.cpu_count()}
     with all_in_one_server(folder, settings) as server:
-        told(report, taken_in(server, file))
-        told(report, {"peak_mb": server.peaks_mb(), "peak_mb_in_all": sum(server.peaks_mb().values())})
-    with opened(settings) as diary:
+        _add(report, import_diary(server, file))
+        peaks_mb = server.peaks_mb()
+        _add(report, {"peak_mb": peaks_mb, "peak_mb_in_all": sum(peaks_mb.values())})
+    with open_diary(settings) as diary:
         texts = [entry.text for entry in diary.ledger.for_owner(LOCAL).iter_entries(EntryFilter())]
         words = sum(len(text.split()) for text in texts)
-        told(report, {"words": words, "words_per_s": round(words / report["searchable_s"])})
-        told(report, {"chunks": diary.index.count(), "recall": asked(diary.recall, texts)})
+        _add(report, {"words": words, "words_per_s": round(words / report["searchable_s"])})
+        _add(report, {"chunks": diary.index.count(), "recall": recall_latency(diary.recall, texts)})
         if chunks > diary.index.count():
             fill(diary.ledger, LOCAL, diary.index, diary.embedder, texts, chunks)
-            told(report, {"filled_to": diary.index.count(), "recall_filled": asked(diary.recall, texts)})
+            latency = recall_latency(diary.recall, texts)
+            _add(report, {"filled_to": diary.index.count(), "recall_filled": latency})
     return report
 
 
-def told(report: Report, more: Report) -> None:
-    """Print what was found, and keep it."""
+def _add(report: Report, more: Report) -> None:
+    """Print more values and add them to the report."""
     for name, value in more.items():
         print(f"{name:>16}  {value}", flush=True)
     report |= more
 
 
-def taken_in(server: AllInOneServer, file: Path, headers: dict[str, str] | None = None) -> Report:
+def import_diary(server: AllInOneServer, file: Path, headers: dict[str, str] | None = None) -> Report:
     """Import the file over HTTP and wait until the worker has written all of it into the index."""
-    began, used = time.monotonic(), server.cpu_s()
-    direct = httpx.Client(base_url=server.url, timeout=600, headers=headers, trust_env=False)
-    with direct as client, file.open("rb") as body:
-        answer = client.post("/v1/diary/import", params={"name": file.name}, content=body)
-        answer.raise_for_status()
-        accepted_s = time.monotonic() - began
-        report = answer.json()
+    start, cpu_before_s = time.monotonic(), server.cpu_s()
+    http = httpx.Client(base_url=server.url, timeout=600, headers=headers, trust_env=False)
+    with http as client, file.open("rb") as body:
+        response = client.post("/v1/diary/import", params={"name": file.name}, content=body)
+        response.raise_for_status()
+        accepted_s = time.monotonic() - start
+        report = response.json()
         while report["queued"]:
             time.sleep(0.2)
             report = client.get(f"/v1/diary/imports/{report['import_id']}").json()
-    searchable_s = time.monotonic() - began
+    searchable_s = time.monotonic() - start
     return {
         "accepted": report["accepted"],
         "duplicates": report["duplicates"],
@@ -101,14 +103,14 @@ def taken_in(server: AllInOneServer, file: Path, headers: dict[str, str] | None 
         "failed": report["failed"],
         "accepted_s": round(accepted_s, 1),
         "searchable_s": round(searchable_s, 1),
-        "cpu_s": round(server.cpu_s() - used, 1),
+        "cpu_s": round(server.cpu_s() - cpu_before_s, 1),
         "entries_per_s": round(report["indexed"] / searchable_s, 1),
     }
 
 
 @dataclass(frozen=True)
 class Diary:
-    """The same diary in this process, when its house has ended."""
+    """The same diary, opened in this process after the server has stopped."""
 
     ledger: Ledger
     index: IndexEngine
@@ -117,8 +119,8 @@ class Diary:
 
 
 @contextmanager
-def opened(settings: dict[str, str]) -> Iterator[Diary]:
-    """Ledger, index and embedder as the house had them."""
+def open_diary(settings: dict[str, str]) -> Iterator[Diary]:
+    """Ledger, index and embedder with the settings of the server."""
     embedder = open_embedder(DiarySettings.load())
     index = EdgeIndex(Path(settings["INDEX_PATH"]), embedder.name, embedder.dimension)
     with Ledger(settings["LEDGER_URL"]) as ledger:
@@ -126,25 +128,29 @@ def opened(settings: dict[str, str]) -> Iterator[Diary]:
     index.close()
 
 
-def asked(recall: Recall, texts: Sequence[str]) -> Report:
-    """Milliseconds of a recall, embedding included, over questions made of the diary's own words."""
-    took = []
+def recall_latency(recall: Recall, texts: Sequence[str]) -> Report:
+    """Median and 95th percentile of a recall in ms, for questions made of the diary's words."""
+    times_ms = []
     for question in questions(texts):
-        began = time.perf_counter()
+        start = time.perf_counter()
         recall.search(LOCAL, RecallQuery(question, TOP_K))
-        took.append(1000 * (time.perf_counter() - began))
-    hundredths = statistics.quantiles(took[10:], n=100)  # without those that warm it up
-    return {"questions": len(took), "p50_ms": round(hundredths[49], 1), "p95_ms": round(hundredths[94], 1)}
+        times_ms.append(1000 * (time.perf_counter() - start))
+    percentiles = statistics.quantiles(times_ms[10:], n=100)  # the first ones warm it up
+    return {
+        "questions": len(times_ms),
+        "p50_ms": round(percentiles[49], 1),
+        "p95_ms": round(percentiles[94], 1),
+    }
 
 
 def questions(texts: Sequence[str]) -> list[str]:
-    """Runs of words, the same ones for the same diary."""
+    """Runs of consecutive words; always the same for the same diary."""
     chance = random.Random(0)
-    spoken = [words for text in texts if len(words := text.split()) > WORDS_A_QUESTION]
+    candidates = [words for text in texts if len(words := text.split()) > WORDS_PER_QUESTION]
     runs = []
-    for words in chance.choices(spoken, k=QUESTIONS):
-        start = chance.randrange(len(words) - WORDS_A_QUESTION)
-        runs.append(" ".join(words[start : start + WORDS_A_QUESTION]))
+    for words in chance.choices(candidates, k=QUESTIONS):
+        start = chance.randrange(len(words) - WORDS_PER_QUESTION)
+        runs.append(" ".join(words[start : start + WORDS_PER_QUESTION]))
     return runs
 
 

@@ -1,8 +1,9 @@
-"""LoCoMo's conversations and questions (Maharana et al., ACL 2024, arXiv 2402.17753), read and checked.
+"""Reads LoCoMo's conversations and questions (Maharana et al., ACL 2024, arXiv 2402.17753).
 
-A question's evidence are the turns that answer it. Recall is the part of them that is found, mean over all
-questions that have evidence. Of malformed ids in the official file ("D8:6; D9:17", "D:11:26", "D30:05") the
-meaning is taken; one that names no turn ("D") is left out, and a question left with none too.
+A question's evidence is the set of turns that answer it. Recall@k is the share of them among the first k
+turns, averaged over all questions with evidence. Malformed ids in the official file ("D8:6; D9:17",
+"D:11:26", "D30:05") are read as meant; an id that names no turn ("D") is ignored, and so is a question
+without any.
 """
 
 import json
@@ -24,7 +25,7 @@ _DATE_TIME = re.compile(r"(1[0-2]|0?[1-9]):([0-5]\d) ([ap])m on (\d{1,2}) (\w+),
 
 @dataclass(frozen=True)
 class Turn:
-    """What one speaker said, with the caption of a picture if one was shared."""
+    """The text of one speaker, with the caption of a picture if one was shared."""
 
     id: str
     speaker: str
@@ -34,17 +35,17 @@ class Turn:
 
 @dataclass(frozen=True)
 class Session:
-    """Turns of one day; `said_at` is as the file has it."""
+    """Turns of one day; `date_time` is the text in the file."""
 
     number: int
-    said_at: str
+    date_time: str
     at: datetime
     turns: list[Turn]
 
 
 @dataclass(frozen=True)
 class Question:
-    """`evidence` holds the ids of turns, at least one."""
+    """A question; `evidence` has the ids of at least one turn."""
 
     text: str
     category: str
@@ -53,7 +54,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Sessions in their order, and the questions about them."""
+    """Sessions in order, and the questions about them."""
 
     name: str
     sessions: list[Session]
@@ -64,8 +65,8 @@ class Conversation:
         return [turn for session in self.sessions for turn in session.turns]
 
 
-def read(path: Path) -> list[Conversation]:
-    """The conversations of a LoCoMo file: a list of them, or one. Raises ConfigError."""
+def load(path: Path) -> list[Conversation]:
+    """The conversations of a LoCoMo file, which has a list of them or one. Raises ConfigError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -79,53 +80,56 @@ def read(path: Path) -> list[Conversation]:
 
 
 def _conversation(row: Any, where: str) -> Conversation:
-    sessions = sorted(_sessions(_field(row, "conversation", dict, where), where), key=lambda one: one.number)
+    sessions = sorted(
+        _sessions(_field(row, "conversation", dict, where), where), key=lambda session: session.number
+    )
     if not sessions:
         raise ConfigError(f'{where}: "conversation" has no "session_1", "session_2" and so on with turns')
     ids = {turn.id for session in sessions for turn in session.turns}
-    asked = _field(row, "qa", list, where)
-    questions = [_question(one, ids, f'{where}, "qa" {number}') for number, one in enumerate(asked, 1)]
+    rows = _field(row, "qa", list, where)
+    questions = [_question(qa, ids, f'{where}, "qa" {number}') for number, qa in enumerate(rows, 1)]
     name = str(row.get("sample_id") or where.rsplit(", ", 1)[-1])
-    return Conversation(name, sessions, [one for one in questions if one.evidence])
+    return Conversation(name, sessions, [question for question in questions if question.evidence])
 
 
 def _sessions(conversation: dict[str, Any], where: str) -> Iterator[Session]:
     for key, turns in conversation.items():
         number = _SESSION.fullmatch(key)
         if number and turns:
-            said_at = _field(conversation, f"{key}_date_time", str, f'{where}, "conversation"')
-            place = f'{where}, "{key}"'
-            yield Session(int(number[1]), said_at, _moment(said_at, place), list(_turns(turns, place)))
+            date_time = _field(conversation, f"{key}_date_time", str, f'{where}, "conversation"')
+            path = f'{where}, "{key}"'
+            at = _parse_date_time(date_time, path)
+            yield Session(int(number[1]), date_time, at, list(_turns(turns, path)))
 
 
-def _moment(said_at: str, where: str) -> datetime:
+def _parse_date_time(date_time: str, where: str) -> datetime:
     try:
-        hour, minute, half, day, month, year = _groups(said_at)
+        hour, minute, half, day, month, year = _groups(date_time)
         number = [name.casefold() for name in MONTH_NAMES].index(month.casefold()) + 1
         afternoon = 12 if half.casefold() == "p" else 0
         return datetime(int(year), number, int(day), int(hour) % 12 + afternoon, int(minute))
     except ValueError:
         raise ConfigError(
-            f'{where} has the date {said_at!r}: it should be like "1:56 pm on 8 May, 2023"'
+            f'{where} has the date {date_time!r}: it should be like "1:56 pm on 8 May, 2023"'
         ) from None
 
 
-def _groups(said_at: str) -> tuple[str, ...]:
-    if found := _DATE_TIME.fullmatch(said_at.strip()):
-        return found.groups()
-    raise ValueError(said_at)
+def _groups(date_time: str) -> tuple[str, ...]:
+    if match := _DATE_TIME.fullmatch(date_time.strip()):
+        return match.groups()
+    raise ValueError(date_time)
 
 
 def _turns(turns: Any, where: str) -> Iterator[Turn]:
     if not isinstance(turns, list):
         raise ConfigError(f"{where} is no list of turns")
     for number, turn in enumerate(turns, 1):
-        place = f"{where}, turn {number}"
+        path = f"{where}, turn {number}"
         caption = turn.get("blip_caption") if isinstance(turn, dict) else None
         yield Turn(
-            _field(turn, "dia_id", str, place),
-            _field(turn, "speaker", str, place),
-            _one_line(_field(turn, "text", str, place)),
+            _field(turn, "dia_id", str, path),
+            _field(turn, "speaker", str, path),
+            _one_line(_field(turn, "text", str, path)),
             _one_line(str(caption or "")),
         )
 
@@ -134,19 +138,19 @@ def _question(row: Any, ids: set[str], where: str) -> Question:
     number = _field(row, "category", int, where)
     if number not in CATEGORIES:
         raise ConfigError(f"{where} has the category {number}: LoCoMo has {sorted(CATEGORIES)}")
-    named = " ".join(map(str, _field(row, "evidence", list, where))) if "evidence" in row else ""
-    evidence = {f"D{int(session)}:{int(turn)}" for session, turn in _EVIDENCE.findall(named)}
+    ids_text = " ".join(map(str, _field(row, "evidence", list, where))) if "evidence" in row else ""
+    evidence = {f"D{int(session)}:{int(turn)}" for session, turn in _EVIDENCE.findall(ids_text)}
     return Question(_field(row, "question", str, where), CATEGORIES[number], frozenset(evidence & ids))
 
 
 def _field(row: Any, name: str, kind: type, where: str) -> Any:
-    """A field of the kind that it should be. Raises ConfigError."""
+    """A field of a row, of type `kind`. Raises ConfigError."""
     if not isinstance(row, dict):
         raise ConfigError(f"{where} is no object, but {type(row).__name__}: is this a LoCoMo file?")
     if not isinstance(row.get(name), kind):
-        found = type(row[name]).__name__ if name in row else "missing"
+        actual = type(row[name]).__name__ if name in row else "missing"
         raise ConfigError(
-            f'{where}: "{name}" should be {kind.__name__} and is {found}: is this a LoCoMo file?'
+            f'{where}: "{name}" should be {kind.__name__} and is {actual}: is this a LoCoMo file?'
         )
     return row[name]
 

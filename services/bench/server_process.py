@@ -1,6 +1,6 @@
-"""A house in a temporary folder, for benchmarks: API, worker and embedded index in one process, and a Valkey.
+"""Ada's all-in-one server in a temporary directory, for benchmarks: API, worker, embedded index and a Valkey.
 
-As `services.embedded` keeps it, without a model: everything of the diary works. Linux only.
+It runs as `services.embedded` does, but without a model; everything of the diary works. Linux only.
 """
 
 import os
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 from services.embedded import HOUSE, valkey_command
 from services.process.supervisor import end_with_parent
@@ -23,25 +24,26 @@ READY_WITHIN_S = 120
 
 @dataclass(frozen=True)
 class AllInOneServer:
-    """Where it is reached, and its processes by name."""
+    """A running server: its URL, and its processes by name."""
 
     url: str
     processes: dict[str, subprocess.Popen[bytes]]
 
     def cpu_s(self) -> float:
-        """Seconds of one core that all processes have used, their start included."""
-        return sum(_cpu_s(process.pid) for process in self.processes.values())
+        """Seconds of one CPU that all processes have used since they started."""
+        times = [psutil.Process(process.pid).cpu_times() for process in self.processes.values()]
+        return float(sum(cpu.user + cpu.system for cpu in times))
 
     def peaks_mb(self) -> dict[str, int]:
-        """The most memory that each process ever held at once; together that is no less than their peak."""
+        """The peak memory of each process in MB; their sum is at least the peak of all together."""
         return {name: _peak_mb(process.pid) for name, process in self.processes.items()}
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The settings of a house in a folder; the developer's own for the embedder are kept."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ADA_", "REDIS_"))}
+    """The settings of a server in `folder`; the developer's own settings of the embedder are kept."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ADA_", "REDIS_"))}
     return {
-        **kept,
+        **inherited,
         "ADA_PORT": str(free_port()),
         "LEDGER_URL": f"sqlite:///{folder}/ledger.sqlite3",
         "INDEX_PATH": f"{folder}/index",
@@ -51,7 +53,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def all_in_one_server(folder: Path, settings: dict[str, str]) -> Iterator[AllInOneServer]:
-    """A house that answers; at the end of the context it is ended in order. Raises RuntimeError."""
+    """A server that is ready; it is stopped when the context ends. Raises RuntimeError."""
     commands = {
         "valkey": valkey_command(folder / "valkey.sock"),
         "ada": [sys.executable, "-m", "services.embedded", HOUSE],
@@ -64,7 +66,7 @@ def all_in_one_server(folder: Path, settings: dict[str, str]) -> Iterator[AllInO
                     command, env=settings, stdout=log, stderr=log, preexec_fn=end_with_parent
                 )
             server = AllInOneServer(f"http://127.0.0.1:{settings['ADA_PORT']}", processes)
-            _wait(server, folder / "log")
+            _wait_until_ready(server, folder / "log")
             yield server
         finally:
             for process in reversed(processes.values()):
@@ -72,9 +74,9 @@ def all_in_one_server(folder: Path, settings: dict[str, str]) -> Iterator[AllInO
                 process.wait(30)
 
 
-def _wait(server: AllInOneServer, log: Path) -> None:
-    ends = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < ends and server.processes["ada"].poll() is None:
+def _wait_until_ready(server: AllInOneServer, log: Path) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline and server.processes["ada"].poll() is None:
         try:
             if httpx.get(f"{server.url}/healthz", timeout=5, trust_env=False).status_code == 200:
                 return
@@ -84,14 +86,10 @@ def _wait(server: AllInOneServer, log: Path) -> None:
 
 
 def _peak_mb(pid: int) -> int:
+    # psutil has no peak of another process.
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     kibibytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
     return round(int(kibibytes) * 1024 / 1e6)
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:

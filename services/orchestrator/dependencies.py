@@ -12,7 +12,7 @@ from redis import Redis
 
 from services.diary.conflicts import OwnerConflicts
 from services.diary.embedding.embedder import Embedder
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.jobs import Jobs
 from services.diary.ledger.ledger import Ledger
 from services.diary.recall.recall import Recall

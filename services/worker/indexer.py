@@ -10,9 +10,10 @@ from rq.timeouts import JobTimeoutException
 
 from services.diary.embedding.embedder import Embedder
 from services.diary.entry import Entry
+from services.diary.index.engine import IndexEngine
 from services.diary.index.indexing import build_chunks
 from services.diary.index.reindexing import reindex
-from services.diary.index.types import EntryKey, IndexEngine
+from services.diary.index.types import EntryKey
 from services.diary.ledger.ledger import Ledger
 
 log = logging.getLogger("ada.worker")

@@ -16,7 +16,7 @@ from rq.timeouts import TimerDeathPenalty
 from rq.worker import SimpleWorker
 
 from services.diary.embedding.embedder import Embedder
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.job_queue import JobQueue, diary_queue
 from services.diary.jobs import Jobs
 from services.diary.ledger.ledger import Ledger

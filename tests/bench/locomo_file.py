@@ -10,4 +10,4 @@ from services.bench import locomo
 def read(file: Path, content: Any) -> list[locomo.Conversation]:
     """The conversations of a file with this content; the file stays."""
     file.write_text(json.dumps(content), encoding="utf-8")
-    return locomo.read(file)
+    return locomo.load(file)

@@ -41,7 +41,7 @@ def test_bm25_is_okapis(file: Path, conversation: dict[str, Any]):
     (one,) = read(file, conversation)
     asked = [question.text for question in one.questions]
     found = baselines.scores(one, Compass())[baselines.BM25][asked.index("What does Piet have?")]
-    lengths = [len(baselines._WORD.findall(text.lower())) for text in baselines._dated(one)]
+    lengths = [len(baselines._words(text)) for text in baselines._dated_texts(one)]
     norm = 1.5 * (0.25 + 0.75 * lengths[3] / np.mean(lengths))
     have = math.log(6.5 / 1.5) * 2.5 / (1 + norm)
     piet = math.log(4.5 / 3.5) * 2.5 / (1 + norm)  # in three of seven
@@ -51,7 +51,7 @@ def test_bm25_is_okapis(file: Path, conversation: dict[str, Any]):
 
 def test_the_previous_turn_is_that_of_the_same_session(file: Path, conversation: dict[str, Any]):
     (one,) = read(file, conversation)
-    texts = baselines._with_previous(one)
+    texts = baselines._texts_with_previous(one)
     assert texts[1] == "Nora: My sister keeps bees on her roof. Piet: How many hives has she got?"
     assert texts[4] == "Nora: I sold the old sailing boat yesterday."
 

@@ -81,15 +81,15 @@ def test_a_file_without_questions_is_refused(file: Path, conversation: dict[str,
 def test_recall_is_the_part_of_the_evidence_that_is_found(file: Path, conversation: dict[str, Any]):
     (one,) = read(file, conversation)
     question = one.questions[2]
-    assert recall._answer(one, question, ["D1:1"]).found == (0.5, 0.5)
+    assert recall._result(one, question, ["D1:1"]).recall == (0.5, 0.5)
     late = ["D1:2"] * 5 + ["D1:1", "D2:1"]
-    assert recall._answer(one, question, late).found == (0.0, 1.0)
+    assert recall._result(one, question, late).recall == (0.0, 1.0)
 
 
 def test_conversations_do_not_see_each_other(file: Path, conversation: dict[str, Any]):
     """Twice the same conversation, each in its own diary: each finds as much as it does alone."""
-    alone = recall.measured(read(file, [conversation]), Compass())["Ada"]
-    twice = recall.measured(read(file, [conversation, conversation | {"sample_id": "conv-y"}]), Compass())[
+    alone = recall.measure(read(file, [conversation]), Compass())["Ada"]
+    twice = recall.measure(read(file, [conversation, conversation | {"sample_id": "conv-y"}]), Compass())[
         "Ada"
     ]
     assert twice["conversations"]["conv-y"] == alone["conversations"]["conv-x"]
@@ -100,8 +100,8 @@ def test_falling_below_bm25_is_said():
     def report(one: float) -> dict[str, Any]:
         return {"categories": {"temporal": {"recall@5": one, "recall@10": 60.0}}}
 
-    assert recall._beside_bm25({"BM25": report(50), "Ada": report(49)}) == "below BM25: temporal at 5"
-    assert recall._beside_bm25({"BM25": report(50), "Ada": report(50)}) == "below BM25 in no category"
+    assert recall._below_bm25({"BM25": report(50), "Ada": report(49)}) == "below BM25: temporal at 5"
+    assert recall._below_bm25({"BM25": report(50), "Ada": report(50)}) == "below BM25 in no category"
 
 
 def test_a_turn_that_is_more_than_one_chunk_is_still_one_turn(file: Path, conversation: dict[str, Any]):

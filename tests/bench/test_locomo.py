@@ -120,12 +120,12 @@ def test_a_category_that_locomo_does_not_have_is_refused(file: Path, conversatio
 
 def test_what_is_no_json_or_no_file_is_said(file: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match=r"locomo\.json can't be read: No such file"):
-        locomo.read(file)
+        locomo.load(file)
     file.write_text("{", encoding="utf-8")
     with pytest.raises(ConfigError, match="is no JSON"):
-        locomo.read(file)
+        locomo.load(file)
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="is no JSON"):
-        locomo.read(file)
+        locomo.load(file)
     with pytest.raises(ConfigError, match="can't be read"):
-        locomo.read(tmp_path)
+        locomo.load(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 from services.bench.gateway import starlette_stub, stub
 from services.bench.gateway.__main__ import quantiles
 from services.bench.gateway.load_client import Client, LoadStats
-from services.bench.gateway.servers import kept_on, started
+from services.bench.gateway.servers import pinned, running_process
 from services.bench.server_process import free_port
 
 
@@ -69,8 +69,8 @@ def ordinary_stub(port: int) -> list[str]:
 def test_servers_have_a_core_each_and_who_started_them_has_all(port: int):
     mine, other = os.sched_getaffinity(0), free_port()
     with (
-        kept_on(0, started(ordinary_stub(port), port)) as first,
-        kept_on(1, started(ordinary_stub(other), other)) as second,
+        pinned(0, running_process(ordinary_stub(port), port)) as first,
+        pinned(1, running_process(ordinary_stub(other), other)) as second,
     ):
         kept = [os.sched_getaffinity(process.pid) for process in (first, second)]
         assert kept == [{core} for core in sorted(mine)[:2]]
@@ -79,8 +79,8 @@ def test_servers_have_a_core_each_and_who_started_them_has_all(port: int):
 
 async def test_ordinary_clients_count_what_an_ordinary_stub_tells(port: int):
     tally = LoadStats()
-    with started(ordinary_stub(port), port):
+    with running_process(ordinary_stub(port), port):
         async with starlette_stub.client(port, "none") as client:
-            first_ms = await starlette_stub.together(client, 3, tally)
+            first_ms = await starlette_stub.stream_concurrently(client, 3, tally)
     assert (tally.answered, tally.lost, tally.mixed_up) == (3, 0, 0)
     assert min(first_ms) >= 1000 * stub.GAP_S

@@ -18,7 +18,7 @@ from voice import CHAT, HELLO, MANIFEST, TEMPLATE, FakeVllm, asking, open_state
 
 import services.orchestrator.settings as voice_settings
 from services.api_keys import add_key
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.errors import ConfigError
 from services.orchestrator.adapter import AdapterLoader

@@ -13,7 +13,7 @@ import uvicorn
 from redis import Redis
 from voice import ADAPTER, CHAT, ENTRIES, HELLO, FakeVllm, Voice, asking, error_of, open_state, spoken
 
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.persona_record import PersonaRecord
 from services.diary.reflection.reflections import Reflections

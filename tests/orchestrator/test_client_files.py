@@ -13,7 +13,7 @@ from voice import MANIFEST, WordsEmbedder
 
 from services.client import AdaChat, InferenceConfig
 from services.client.ada_chat import AdaClientError
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.worker.indexer import Indexer
 

@@ -16,7 +16,7 @@ from fake_vllm import USAGE as USAGE
 from redis import Redis
 
 from services.diary.embedding.embedder import Vector
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.app import Opener, create_app

@@ -17,7 +17,7 @@ from worker_process import FakeEmbedder, open_index, open_ledger
 
 from services.diary.embedding.embedder import Embedder
 from services.diary.entry import Entry, EntryDraft, IndexState
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.job_queue import queue_connection
 from services.diary.jobs import Jobs
 from services.diary.ledger.ledger import LedgerOptions

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from worker_process import FakeEmbedder
 
 from services.diary.embedding.embedder import Vector
-from services.diary.index.types import Chunk, EntryKey, IndexEngine
+from services.diary.index.engine import IndexEngine
+from services.diary.index.types import Chunk, EntryKey
 from services.errors import DiaryUnavailable
 
 

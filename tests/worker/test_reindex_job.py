@@ -28,15 +28,15 @@ def test_what_is_written_and_removed_meanwhile_is_in_the_old_index_and_then_in_t
     harness.handlers.index_import("ada", harness.import_texts([f"number {number}" for number in range(200)]))
     embedder = WaitingEmbedder()
     harness.build(embedder)
-    path, mine = harness.index.path, harness.ledger.for_owner("ada")
+    path, diary = harness.index.path, harness.ledger.for_owner("ada")
     with harness.running():
         until(lambda: harness.outbox.has_relayed)
         harness.jobs.submit_reindex()
         until(embedder.has_begun.is_set)
         new = harness.accept("written meanwhile")
-        [gone, edited, *_] = [entry for entry in harness.ledger.iter_current() if entry.import_id]
-        harness.jobs.submit(mine.remove(gone.id))
-        harness.jobs.submit(mine.edit(edited.id, EntryDraft(text="edited meanwhile")))
+        [removed, edited, *_] = [entry for entry in harness.ledger.iter_current() if entry.import_id]
+        harness.jobs.submit(diary.remove(removed.id))
+        harness.jobs.submit(diary.edit(edited.id, EntryDraft(text="edited meanwhile")))
         embedder.may_end.set()
         until(lambda: harness.current(new).state == IndexState.INDEXED)
         assert harness.index.path == path, "it was not searchable before the switch"
@@ -56,7 +56,7 @@ def test_one_that_fails_says_why_leaves_the_old_index_and_can_be_retried(harness
     harness.jobs.submit_reindex()
     with harness.running():
         with monkeypatch.context() as patch:
-            patch.setattr(harness.index, "twin", full)
+            patch.setattr(harness.index, "shadow", full)
             until(lambda: harness.jobs.report("ada", REINDEX_ID).status == "failed")
         assert harness.jobs.report("ada", REINDEX_ID).reason == "the disk is full"
         assert harness.index.path == path

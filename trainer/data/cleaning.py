@@ -12,15 +12,13 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, lru_cache
-from itertools import islice
 from multiprocessing import get_context
-from os import sched_getaffinity
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ftfy
 
 from services.errors import ConfigError
+from services.process.cpu_count import available_cpus
 from trainer.config import TrainingConfig
 from trainer.data.sample import Sample
 
@@ -266,7 +264,7 @@ class Cleaners:
     def clean(self, samples: list[Sample]) -> Iterable[Sample | str]:
         """Each sample cleaned, or why it is rejected. Raises ConfigError for an unknown language."""
         self._local = self._local or Cleaner(self.config)
-        workers = min(cores(), len(samples) // self.min_per_process)
+        workers = min(available_cpus(), len(samples) // self.min_per_process)
         if not self._processes and (len(samples) <= self.min_parallel or workers < 2):
             return map(self._local.clean, samples)
         self._processes = self._processes or ProcessPoolExecutor(
@@ -284,16 +282,6 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def cores() -> int:
-    """How many cores this process may use: of the machine, and of a container's share of it."""
-    allowed = len(sched_getaffinity(0))
-    try:
-        quota, period = islice(Path("/sys/fs/cgroup/cpu.max").read_text().split(), 2)
-    except (OSError, ValueError):
-        return allowed
-    return allowed if quota == "max" else max(1, min(allowed, int(quota) // int(period)))
 
 
 def _start_worker(config: TrainingConfig) -> None:

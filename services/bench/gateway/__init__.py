@@ -1,1 +1,1 @@
-"""What the orchestrator costs in front of vLLM: to the first token, requests a second, memory, mix-ups."""
+"""What the orchestrator costs in front of vLLM: time to the first token, throughput, memory, mix-ups."""

@@ -1,4 +1,4 @@
-"""The clients, each with a connection of its own and a marker that must come back to it and nobody else."""
+"""Clients for load tests. Each sends markers, which must come back to it and to no other client."""
 
 import asyncio
 import json
@@ -13,25 +13,25 @@ PATH = "/v1/chat/completions"
 
 @dataclass
 class LoadStats:
-    """What came of many requests."""
+    """The outcomes of many requests."""
 
     answered: int = 0
-    lost: int = 0  # no answer, or one that is cut or an error
-    mixed_up: int = 0  # somebody else's marker
+    lost: int = 0  # no answer, an incomplete one, or an error
+    mixed_up: int = 0  # with the marker of another request
 
-    def count(self, complete: bool, told: bytes, marker: str) -> None:
-        """Count an answer of which `told` came."""
-        mine = f'"content":"{marker}"'.encode()
-        if not complete or CONTENT not in told:
+    def count(self, complete: bool, response: bytes, marker: str) -> None:
+        """Count a response to the request with `marker`."""
+        expected = f'"content":"{marker}"'.encode()
+        if not complete or CONTENT not in response:
             self.lost += 1
-        elif told.count(CONTENT) != told.count(mine):
+        elif response.count(CONTENT) != response.count(expected):
             self.mixed_up += 1
         else:
             self.answered += 1
 
 
 class Client:
-    """One connection. It speaks as little HTTP as it takes, so that the clients are not what is measured."""
+    """One connection. It does as little HTTP as possible, so that the client itself is not measured."""
 
     def __init__(self, port: int, key: str, name: str, ada: dict[str, object] | None = None) -> None:
         self._port = port
@@ -39,7 +39,7 @@ class Client:
         self._head = "\r\n".join([f"POST {PATH} HTTP/1.1", *head, ""])
         self._name = name
         self._ada = {"diary": False} if ada is None else ada
-        self._asked = 0
+        self._requests = 0
 
     async def connect(self) -> None:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 20)
@@ -47,34 +47,34 @@ class Client:
     def close(self) -> None:
         self._writer.close()
 
-    async def whole(self, tally: LoadStats) -> None:
-        """Ask for an answer in one piece."""
-        marker = self._ask(stream=False)
+    async def whole(self, stats: LoadStats) -> None:
+        """Request an answer that is not streamed."""
+        marker = self._send(stream=False)
         head = await self._reader.readuntil(b"\r\n\r\n")
         body = await self._reader.readexactly(_length(head))
-        tally.count(head.startswith(OK), body, marker)
+        stats.count(head.startswith(OK), body, marker)
 
-    async def streamed(self, tally: LoadStats, question: str = QUESTION) -> float:
-        """Ask for a stream; returns the milliseconds to its first token."""
-        began = time.perf_counter()
-        marker = self._ask(stream=True, question=question)
-        first_ms, told = 0.0, b""
-        while not told.endswith(END):
+    async def streamed(self, stats: LoadStats, question: str = QUESTION) -> float:
+        """Request a stream; returns the time to its first token in ms."""
+        start = time.perf_counter()
+        marker = self._send(stream=True, question=question)
+        first_ms, response = 0.0, b""
+        while not response.endswith(END):
             piece = await self._reader.read(1 << 16)
             if not piece:
                 break
-            told += piece
-            if not first_ms and CONTENT in told:
-                first_ms = 1000 * (time.perf_counter() - began)
-        tally.count(told.startswith(OK) and DONE in told, told, marker)
+            response += piece
+            if not first_ms and CONTENT in response:
+                first_ms = 1000 * (time.perf_counter() - start)
+        stats.count(response.startswith(OK) and DONE in response, response, marker)
         return first_ms
 
-    def _ask(self, *, stream: bool, question: str = QUESTION) -> str:
-        self._asked += 1
-        marker = f"marker-{self._name}-{self._asked}"
+    def _send(self, *, stream: bool, question: str = QUESTION) -> str:
+        self._requests += 1
+        marker = f"marker-{self._name}-{self._requests}"
         turn = {"role": "user", "content": f"{question} {marker}"}
-        asked = {"model": "ada", "messages": [turn], "stream": stream, "ada": self._ada}
-        body = json.dumps(asked).encode()
+        request = {"model": "ada", "messages": [turn], "stream": stream, "ada": self._ada}
+        body = json.dumps(request).encode()
         self._writer.write(f"{self._head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         return marker
 

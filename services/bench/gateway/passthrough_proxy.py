@@ -1,4 +1,4 @@
-"""A gateway that does nothing but pass on, over httpx: what the aims were set beside.
+"""A gateway that only passes requests on, over httpx: the baseline of the requirements.
 
 python -m services.bench.gateway.passthrough_proxy PORT UPSTREAM_URL
 """
@@ -15,23 +15,23 @@ from starlette.routing import Route
 
 
 def create_app(upstream: str) -> Starlette:
-    """Passes /v1/chat/completions on to `upstream`."""
+    """An app that passes /v1/chat/completions on to `upstream`."""
     client = httpx.AsyncClient(
         base_url=upstream, timeout=60, trust_env=False, limits=httpx.Limits(max_connections=None)
     )
 
     async def chat(request: Request) -> Response:
-        asked = client.build_request("POST", "/v1/chat/completions", content=await request.body())
-        answer = await client.send(asked, stream=True)
-        if answer.headers["content-type"] == "application/json":
-            return Response(await answer.aread(), media_type="application/json")
+        upstream_request = client.build_request("POST", "/v1/chat/completions", content=await request.body())
+        response = await client.send(upstream_request, stream=True)
+        if response.headers["content-type"] == "application/json":
+            return Response(await response.aread(), media_type="application/json")
 
-        async def pieces() -> AsyncIterator[bytes]:
-            async for piece in answer.aiter_raw():
-                yield piece
-            await answer.aclose()
+        async def chunks() -> AsyncIterator[bytes]:
+            async for chunk in response.aiter_raw():
+                yield chunk
+            await response.aclose()
 
-        return StreamingResponse(pieces(), media_type="text/event-stream")
+        return StreamingResponse(chunks(), media_type="text/event-stream")
 
     return Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])
 

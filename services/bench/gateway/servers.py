@@ -1,4 +1,4 @@
-"""The processes that are measured, each kept on one core where there are two; all end with it."""
+"""The processes that are measured, each pinned to one core where there are two; all end with their parent."""
 
 import os
 import shutil
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
+import psutil
 
 from services.api_keys import add_key
 from services.bench.server_process import AllInOneServer, all_in_one_server, environment, free_port
@@ -27,7 +28,7 @@ NO_LIMIT = 10**8  # a limit that is counted and never reached
 
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """What is started in the block stays on one core, where there are several."""
+    """Pins what is started in the block to one core, where there are several."""
     before = os.sched_getaffinity(0)
     if len(before) > 1:
         os.sched_setaffinity(0, {sorted(before)[core]})
@@ -38,42 +39,42 @@ def on_core(core: int) -> Iterator[None]:
 
 
 @contextmanager
-def kept_on(core: int, server: AbstractContextManager[Server]) -> Iterator[Server]:
-    """A server that is started on one core. Who started it may go to another."""
+def pinned(core: int, server: AbstractContextManager[Server]) -> Iterator[Server]:
+    """A server that is started on one core; its parent may use others."""
     with ExitStack() as stack:
         with on_core(core):
-            kept = stack.enter_context(server)
-        yield kept
+            running = stack.enter_context(server)
+        yield running
 
 
 @contextmanager
 def on_all_cores(pid: int) -> Iterator[None]:
-    """A process that was kept on one core has all of them in the block; afterwards it has its own again."""
+    """Lets a pinned process use all cores within the block."""
     before = os.sched_getaffinity(pid)
     try:
-        _move(pid, os.sched_getaffinity(0))
+        _pin_threads(pid, os.sched_getaffinity(0))
         yield
     finally:
-        _move(pid, before)
+        _pin_threads(pid, before)
 
 
-def _move(pid: int, cores: set[int]) -> None:
+def _pin_threads(pid: int, cores: set[int]) -> None:
     for thread in os.listdir(f"/proc/{pid}/task"):
         os.sched_setaffinity(int(thread), cores)
 
 
 @contextmanager
 def stub(module: str = "stub") -> Iterator[int]:
-    """The model server, one of services/bench/gateway; its port."""
+    """Runs the model server `module` of services/bench/gateway; yields its port."""
     port = free_port()
     command = [sys.executable, "-m", f"services.bench.gateway.{module}", str(port)]
-    with kept_on(CLIENTS_CORE, started(command, port)):
+    with pinned(CLIENTS_CORE, running_process(command, port)):
         yield port
 
 
 @contextmanager
 def ada(folder: Path, upstream: int) -> Iterator[tuple[AllInOneServer, int, str]]:
-    """Ada with everything on: keys, limits, metrics, ids, logs. Her house, port and a key."""
+    """Ada with keys, limits, metrics, request ids and logs; yields the server, its port and an API key."""
     key, _ = add_key(folder / "keys.json", "bench", NO_LIMIT, NO_LIMIT, 0o600)
     settings = {
         **environment(folder),
@@ -82,13 +83,13 @@ def ada(folder: Path, upstream: int) -> Iterator[tuple[AllInOneServer, int, str]
         "MODEL_URL": f"http://127.0.0.1:{upstream}",
         "LOG_FORMAT": "json",
     }
-    with kept_on(GATEWAY_CORE, all_in_one_server(folder, settings)) as server:
+    with pinned(GATEWAY_CORE, all_in_one_server(folder, settings)) as server:
         yield server, int(settings["ADA_PORT"]), key
 
 
 @contextmanager
-def bare(upstream: int) -> Iterator[int]:
-    """A proxy that does nothing but pass on; its port."""
+def passthrough_proxy(upstream: int) -> Iterator[int]:
+    """Runs the proxy that only passes requests on; yields its port."""
     port = free_port()
     command = [
         sys.executable,
@@ -103,19 +104,19 @@ def bare(upstream: int) -> Iterator[int]:
 
 @contextmanager
 def proxy(command: Sequence[str], port: int, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Another gateway, on the core that Ada has when it is her turn."""
-    with kept_on(GATEWAY_CORE, started(command, port, **settings)) as process:
+    """Runs another gateway on the core that Ada has in her measurement."""
+    with pinned(GATEWAY_CORE, running_process(command, port, **settings)) as process:
         yield process
 
 
 @contextmanager
-def started(command: Sequence[str], port: int, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that answers on a port. Raises RuntimeError."""
+def running_process(command: Sequence[str], port: int, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a process that answers on a port. Raises RuntimeError."""
     process = subprocess.Popen(
         command, env={**os.environ, **settings}, stdout=subprocess.DEVNULL, preexec_fn=end_with_parent
     )
     try:
-        _wait(process, port)
+        _wait_until_ready(process, port)
         yield process
     finally:
         process.terminate()
@@ -123,7 +124,7 @@ def started(command: Sequence[str], port: int, **settings: str) -> Iterator[subp
 
 
 def adapter(folder: Path) -> Path:
-    """A run's folder as far as the orchestrator reads it; there are no weights."""
+    """A run's directory as far as the orchestrator reads it; there are no weights."""
     folder.mkdir()
     template = template_for(load_persona())
     shutil.copy(DEFAULT_PERSONA, folder / PERSONA_NAME)
@@ -151,14 +152,13 @@ def adapter(folder: Path) -> Path:
 
 
 def resident_mb(pid: int) -> float:
-    """Memory that a process holds now."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGESIZE") / 1e6
+    """The memory that a process uses now, in MB."""
+    return float(psutil.Process(pid).memory_info().rss / 1e6)
 
 
-def _wait(process: subprocess.Popen[bytes], port: int) -> None:
-    ends = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < ends and process.poll() is None:
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline and process.poll() is None:
         try:
             httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=5, trust_env=False)
             return

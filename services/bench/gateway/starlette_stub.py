@@ -1,9 +1,9 @@
-"""The same with ordinary parts: a stub on Starlette and uvicorn, as vLLM's server is, and clients on aiohttp.
+"""The same measurement with common libraries: a stub on Starlette and uvicorn, and clients on aiohttp.
 
     python -m services.bench.gateway.starlette_stub PORT
 
-The raw parts (stub.py, load.py) cost so little that 50 requests arrive within a millisecond, and each waits
-for all before it. These start as far apart as any program's requests do, and gateways are compared on them.
+The bare stub and client (stub.py, load_client.py) are so fast that 50 requests arrive within a millisecond,
+and each waits for all before it. These requests start as far apart as those of any program.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from services.bench.gateway.stub import CHUNKS, GAP_S, MODELS, event
 
 
 async def _chat(request: Request) -> StreamingResponse:
-    asked = await request.json()
-    marker = asked["messages"][-1]["content"].split()[-1]
+    body = await request.json()
+    marker = body["messages"][-1]["content"].split()[-1]
 
     async def events() -> AsyncIterator[bytes]:
         chunk, last = event(marker, None), event(marker, "stop") + b"data: [DONE]\n\n"
@@ -40,27 +40,27 @@ async def _models(_request: Request) -> JSONResponse:
 
 
 def client(port: int, key: str) -> aiohttp.ClientSession:
-    """A client that keeps its connections, as OpenAI's do."""
+    """A client that reuses its connections, as OpenAI's does."""
     connector = aiohttp.TCPConnector(limit=0)
     headers = {"Authorization": f"Bearer {key}"}
     return aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=connector, headers=headers)
 
 
-async def together(client: aiohttp.ClientSession, number: int, tally: LoadStats) -> list[float]:
-    """Streams that a program starts together; the milliseconds of each to its first token."""
-    return await asyncio.gather(*(_streamed(client, f"marker-{one}", tally) for one in range(number)))
+async def stream_concurrently(client: aiohttp.ClientSession, number: int, stats: LoadStats) -> list[float]:
+    """Starts `number` streams together; returns the time to the first token of each in ms."""
+    return await asyncio.gather(*(_streamed(client, f"marker-{index}", stats) for index in range(number)))
 
 
-async def _streamed(client: aiohttp.ClientSession, marker: str, tally: LoadStats) -> float:
-    began, first_ms, told = time.perf_counter(), 0.0, b""
+async def _streamed(client: aiohttp.ClientSession, marker: str, stats: LoadStats) -> float:
+    start, first_ms, content = time.perf_counter(), 0.0, b""
     turn = {"role": "user", "content": f"{QUESTION} {marker}"}
-    asked = {"model": "ada", "messages": [turn], "stream": True, "ada": {"diary": False}}
-    async with client.post(PATH, json=asked) as response:
+    body = {"model": "ada", "messages": [turn], "stream": True, "ada": {"diary": False}}
+    async with client.post(PATH, json=body) as response:
         async for piece in response.content.iter_any():
-            told += piece
-            if not first_ms and CONTENT in told:
-                first_ms = 1000 * (time.perf_counter() - began)
-    tally.count(response.status == 200 and DONE in told, told, marker)
+            content += piece
+            if not first_ms and CONTENT in content:
+                first_ms = 1000 * (time.perf_counter() - start)
+    stats.count(response.status == 200 and DONE in content, content, marker)
     return first_ms
 
 

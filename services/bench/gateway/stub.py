@@ -1,10 +1,10 @@
-"""A model server of fixed speed that costs next to nothing: asyncio's protocols, httptools, uvloop.
+"""A model server of fixed speed that needs hardly any CPU: asyncio's protocols, httptools, uvloop.
 
     python -m services.bench.gateway.stub PORT
 
-It speaks as much of vLLM as the orchestrator asks for: 32 chunks, each 20 ms after the one before and the
-first 20 ms after the request, or the whole at once. Its words are the marker of the last user message, so
-that an answer that went to another client is seen.
+It implements what the orchestrator uses of vLLM. A stream has 32 chunks, each 20 ms after the one before and
+the first 20 ms after the request; other answers come at once. Their text is the marker of the last user
+message, so an answer that reaches another client is detected.
 """
 
 import asyncio
@@ -64,8 +64,8 @@ class Stub(asyncio.Protocol):
         else:
             self._whole(answer(_marker(body)))
 
-    def _whole(self, told: dict[str, Any]) -> None:
-        content = json.dumps(told, separators=(",", ":")).encode()
+    def _whole(self, body: dict[str, Any]) -> None:
+        content = json.dumps(body, separators=(",", ":")).encode()
         self._transport.write(_JSON % (len(content), content))
 
     async def _stream(self, marker: str) -> None:
@@ -82,7 +82,7 @@ class Stub(asyncio.Protocol):
 
 
 def answer(marker: str) -> dict[str, Any]:
-    """A whole chat completion, as vLLM writes it."""
+    """A chat completion as vLLM writes it."""
     message = {"role": "assistant", "content": marker}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "ada"}
@@ -111,8 +111,8 @@ def _event(choices: list[Any], **more: Any) -> bytes:
 
 
 def _marker(body: bytes) -> str:
-    found = _MARKER.findall(body)
-    return found[-1].decode() if found else ""
+    markers = _MARKER.findall(body)
+    return markers[-1].decode() if markers else ""
 
 
 def _piece(data: bytes) -> bytes:
@@ -120,7 +120,7 @@ def _piece(data: bytes) -> bytes:
 
 
 async def serve(port: int) -> None:
-    """Until the process is ended."""
+    """Serve until the process is terminated."""
     server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", port, backlog=2048)
     await server.serve_forever()
 

@@ -1,8 +1,8 @@
-"""An entry in pieces that fit the embedder, each as it stands in the text.
+"""Splits an entry into chunks that fit the embedder, each a verbatim slice of the text.
 
-MiniLM reads 256 tokens and silently drops the rest, so a long entry embedded whole is lost to search
-from its second page on (measured on LoCoMo: recall@5 46 whole, 68 by pieces). A line is a piece of its own,
-because people change the subject with the line; what it loses of its context, recall gives back.
+MiniLM reads 256 tokens and silently drops the rest, so the end of a long entry that is embedded whole cannot
+be found (measured on LoCoMo: recall@5 46 whole, 68 in chunks). A line is a chunk of its own, because people
+change the subject with the line; recall adds the context of neighbouring chunks.
 
 In scripts without spaces each character counts as a word, as it does for the embedder.
 """
@@ -10,87 +10,85 @@ In scripts without spaces each character counts as a word, as it does for the em
 import re
 from itertools import pairwise
 
-from services.diary.index.scripts import count_words, word_spans
+from services.diary.index.unspaced_scripts import count_words, word_spans
 
-WORDS_A_CHUNK = 120  # about 160 tokens of English
-MANY_CHUNKS = 256  # an entry of more lines is somebody's list: its lines are put together
+MAX_WORDS_PER_CHUNK = 120  # about 160 tokens of English
+MANY_CHUNKS = 256  # an entry with more lines is a list: its lines are joined
 _BREAK = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 _SENTENCE_END = re.compile(
     r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’)\]])\s+|(?<=[。！？｡])\s*(?![\s。！？｡」』”’）])|(?<=[。！？][」』”’）])\s*"
 )
-_GOES_ON = (",", ";", ":", "-", "–")
+_CONTINUES = (",", ";", ":", "-", "–")
 
-Span = tuple[int, int]  # first character and the one after the last
+Span = tuple[int, int]  # the first character and the one after the last
 
 
 def chunks(text: str) -> list[str]:
-    """The pieces of a text in their order: lines, long ones cut at sentence ends."""
+    """The chunks of a text in order: its lines, long ones split at ends of sentences."""
     return [text[start:end] for start, end in spans(text)]
 
 
 def spans(text: str) -> list[Span]:
-    """Where the pieces stand, of at most WORDS_A_CHUNK words. Every word of the text is in one of them."""
+    """The spans of the chunks, of at most MAX_WORDS_PER_CHUNK words. Every word is in exactly one of them."""
     pieces = [
-        piece for line in _lines(text) for piece in _joined(text, _sentences(text, line), WORDS_A_CHUNK)
+        piece for line in _lines(text) for piece in _join(text, _sentences(text, line), MAX_WORDS_PER_CHUNK)
     ]
-    for fewest in (8, 32, WORDS_A_CHUNK):
+    for min_words in (8, 32, MAX_WORDS_PER_CHUNK):
         if len(pieces) > MANY_CHUNKS:
-            pieces = _joined(text, pieces, fewest)
+            pieces = _join(text, pieces, min_words)
     return pieces
 
 
 def _lines(text: str) -> list[Span]:
-    """The lines that have a word. A line that goes on in lower case was only wrapped."""
-    ends = []
+    """The lines that are not blank. A line that continues in lower case was only wrapped."""
+    breaks = []
     for space in _BREAK.finditer(text):
-        one_break = len(f"{space[0]}.".splitlines()) == 2
-        before, after = (
-            text[max(0, space.start() - 8) : space.start()].rstrip()[-1:],
-            text[space.end() : space.end() + 1],
-        )
-        if not (one_break and after.islower() and (before.isalnum() or before in _GOES_ON)):
-            ends.append(space.span())
-    return _between(text, (0, len(text)), ends)
+        is_single = len(f"{space[0]}.".splitlines()) == 2
+        before = text[max(0, space.start() - 8) : space.start()].rstrip()[-1:]
+        after = text[space.end() : space.end() + 1]
+        if not (is_single and after.islower() and (before.isalnum() or before in _CONTINUES)):
+            breaks.append(space.span())
+    return _between(text, (0, len(text)), breaks)
 
 
 def _sentences(text: str, line: Span) -> list[Span]:
-    """The sentences of a line, one of more than WORDS_A_CHUNK words cut between words."""
-    ends = [space.span() for space in _SENTENCE_END.finditer(text, *line)]
-    return [piece for sentence in _between(text, line, ends) for piece in _short(text, sentence)]
+    """The sentences of a line; one of more than MAX_WORDS_PER_CHUNK words is split between words."""
+    breaks = [space.span() for space in _SENTENCE_END.finditer(text, *line)]
+    return [piece for sentence in _between(text, line, breaks) for piece in _split_long(text, sentence)]
 
 
-def _short(text: str, sentence: Span) -> list[Span]:
-    if sentence[1] - sentence[0] <= WORDS_A_CHUNK:  # most are: a word has at least one character
+def _split_long(text: str, sentence: Span) -> list[Span]:
+    if sentence[1] - sentence[0] <= MAX_WORDS_PER_CHUNK:  # most are: a word has at least one character
         return [sentence]
     words = word_spans(text, *sentence)
-    if len(words) <= WORDS_A_CHUNK:
+    if len(words) <= MAX_WORDS_PER_CHUNK:
         return [sentence]
-    lasts = words[WORDS_A_CHUNK - 1 :: WORDS_A_CHUNK]
-    return _between(text, sentence, [(end, end) for _, end in lasts])
+    last_words = words[MAX_WORDS_PER_CHUNK - 1 :: MAX_WORDS_PER_CHUNK]
+    return _between(text, sentence, [(end, end) for _, end in last_words])
 
 
-def _between(text: str, whole: Span, ends: list[Span]) -> list[Span]:
-    """What stands between the spaces given, without those that surround it."""
-    edges = [whole[0], *(edge for end in ends for edge in end), whole[1]]
-    cuts = list(pairwise(edges))[::2]
-    return [span for cut in cuts if (span := _stripped(text, cut))]
+def _between(text: str, whole: Span, breaks: list[Span]) -> list[Span]:
+    """The spans between the breaks, without surrounding white space; blank ones are left out."""
+    edges = [whole[0], *(edge for span in breaks for edge in span), whole[1]]
+    pieces = list(pairwise(edges))[::2]
+    return [span for piece in pieces if (span := _strip(text, piece))]
 
 
-def _stripped(text: str, span: Span) -> Span | None:
+def _strip(text: str, span: Span) -> Span | None:
     piece = text[slice(*span)]
     start = span[0] + len(piece) - len(piece.lstrip())
     return (start, start + len(piece.strip())) if piece.strip() else None
 
 
-def _joined(text: str, pieces: list[Span], fewest: int) -> list[Span]:
-    """Neighbours put together while the first has fewer than `fewest` words and both fit one chunk."""
+def _join(text: str, pieces: list[Span], min_words: int) -> list[Span]:
+    """Neighbours joined while the first has fewer than `min_words` words and both fit one chunk."""
     if len(pieces) < 2:
         return pieces
     joined: list[Span] = []
     sizes: list[int] = []
     for piece in pieces:
         size = count_words(text[slice(*piece)])
-        if joined and sizes[-1] < fewest and sizes[-1] + size <= WORDS_A_CHUNK:
+        if joined and sizes[-1] < min_words and sizes[-1] + size <= MAX_WORDS_PER_CHUNK:
             joined[-1] = (joined[-1][0], piece[1])
             sizes[-1] += size
         else:

@@ -1,24 +1,25 @@
-"""Ledger and index held against each other."""
+"""Compares the index with the ledger."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from services.diary.entry import Entry, IndexState
 from services.diary.index.chunking import chunks
-from services.diary.index.types import EntryKey, IndexEngine
+from services.diary.index.engine import SearchIndex
+from services.diary.index.types import EntryKey
 from services.diary.ledger.ledger import Ledger
 from services.errors import DiaryUnavailable
 
-Versions = dict[int, int]  # version → chunks
+ChunkCounts = dict[int, int]  # version → number of chunks
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Something that the index has otherwise than the ledger.
+    """A difference between index and ledger.
 
-    `kind` is `missing`, `torn` (not all of its chunks), `stale` (another version), `surplus` (an entry that
-    was removed or never was), or the ledger's own `queued`, `failed` and `damaged`; `what` says it in words.
-    Without owner and id it is the ledger's file, which all owners have in common.
+    `kind` is `missing`, `torn` (some chunks are missing), `stale` (another version), `surplus` (an entry that
+    was removed or never existed), or the ledger's own `queued`, `failed` and `damaged`; `what` says it in
+    words. With an empty owner and id it concerns the ledger's file, which all owners share.
     """
 
     owner: str
@@ -27,49 +28,59 @@ class Difference:
     what: str
 
 
-def verify(ledger: Ledger, index: IndexEngine) -> list[Difference]:
-    """Every difference, by owner and entry; none that was only passing by. Raises DiaryUnavailable.
+def verify(ledger: Ledger, index: SearchIndex) -> list[Difference]:
+    """Every lasting difference, by owner and entry. Raises DiaryUnavailable.
 
-    The text of all entries is read, a few in memory at a time. Index and ledger are not read at the same
-    moment: what differs is therefore looked at a second time, and named if it still differs in the same way.
+    Reads the text of all entries, a few in memory at a time. Index and ledger cannot be read at the same
+    moment, so what differs is compared a second time, and reported if it still differs in the same way.
     """
     damaged = [Difference(owner, entry_id, "damaged", what) for owner, entry_id, what in ledger.damages()]
     try:
-        found = set(_compared(ledger, index))
-        differ = [one for one in _compared(ledger, index) if one in found] if found else []
+        first = set(_compare(ledger, index))
+        lasting = (
+            [difference for difference in _compare(ledger, index) if difference in first] if first else []
+        )
     except (DiaryUnavailable, ValueError):
         if not damaged:
             raise
-        differ = []  # what is damaged can't be compared with anything
-    return sorted([*damaged, *differ], key=lambda one: (one.owner, one.entry_id, one.kind, one.what))
+        lasting = []  # a damaged ledger cannot be compared
+    return sorted([*damaged, *lasting], key=_sort_key)
 
 
-def _compared(ledger: Ledger, index: IndexEngine) -> list[Difference]:
-    stored: dict[EntryKey, Versions] = {}
+def _sort_key(difference: Difference) -> tuple[str, str, str, str]:
+    return difference.owner, difference.entry_id, difference.kind, difference.what
+
+
+def _compare(ledger: Ledger, index: SearchIndex) -> list[Difference]:
+    indexed: dict[EntryKey, ChunkCounts] = {}
     for owner, entry_id, version, count in index.versions():
-        stored.setdefault(EntryKey(owner, entry_id), {})[version] = count
-    found: list[Difference] = []
+        indexed.setdefault(EntryKey(owner, entry_id), {})[version] = count
+    differences: list[Difference] = []
     for entry in ledger.iter_current():
-        found += _differences(entry, stored.pop(EntryKey(entry.owner, entry.id), {}))
-    found += [Difference(*key, "surplus", "the ledger knows no such entry") for key in stored]
-    return sorted(found, key=lambda one: (one.owner, one.entry_id, one.kind, one.what))
+        differences += _compare_entry(entry, indexed.pop(EntryKey(entry.owner, entry.id), {}))
+    differences += [Difference(*key, "surplus", "the ledger knows no such entry") for key in indexed]
+    return sorted(differences, key=_sort_key)
 
 
-def _differences(entry: Entry, stored: Versions) -> Iterator[Difference]:
-    def named(kind: str, what: str) -> Difference:
+def _compare_entry(entry: Entry, indexed: ChunkCounts) -> Iterator[Difference]:
+    def difference(kind: str, what: str) -> Difference:
         return Difference(entry.owner, entry.id, kind, what)
 
     if entry.state != IndexState.INDEXED:
-        yield named(entry.state.value, entry.reason or f"version {entry.version} is not in the index yet")
+        yield difference(
+            entry.state.value, entry.reason or f"version {entry.version} is not in the index yet"
+        )
         return
     expected = 0 if entry.removed else len(chunks(entry.text))
-    here = stored.get(entry.version, 0)
-    if entry.removed and stored:
-        yield named("surplus", f"it was removed, and {sum(stored.values())} chunks of it are there")
+    count = indexed.get(entry.version, 0)
+    if entry.removed and indexed:
+        yield difference(
+            "surplus", f"it was removed, and {sum(indexed.values())} of its chunks are in the index"
+        )
         return
-    if expected and not here:
-        yield named("missing", f"version {entry.version} has none of its {expected} chunks")
-    elif here != expected:
-        yield named("torn", f"version {entry.version} has {here} of its {expected} chunks")
-    for version in sorted(stored.keys() - {entry.version}):
-        yield named("stale", f"version {version} is there, the entry is at {entry.version}")
+    if expected and not count:
+        yield difference("missing", f"version {entry.version} has none of its {expected} chunks")
+    elif count != expected:
+        yield difference("torn", f"version {entry.version} has {count} of its {expected} chunks")
+    for version in sorted(indexed.keys() - {entry.version}):
+        yield difference("stale", f"version {version} is in the index, the entry is at {entry.version}")

@@ -1,4 +1,4 @@
-"""Ends work in a thread for which nobody waits any more."""
+"""Cancels work in another thread."""
 
 import threading
 
@@ -6,26 +6,26 @@ from services.errors import SearchCancelled
 
 
 class Cancellation:
-    """Given to work in another thread, which calls `check` between its steps, as no thread can be ended."""
+    """A flag for work in another thread: a thread cannot be killed, so the work checks between its steps."""
 
     def __init__(self) -> None:
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
-        """Have the work end at its next step."""
+        """End the work at its next step."""
         self._cancelled.set()
 
     def check(self) -> None:
-        """Raises SearchCancelled once nobody waits any more."""
+        """Raises SearchCancelled after `cancel`."""
         if self._cancelled.is_set():
-            raise SearchCancelled("nobody waits for this search any more")
+            raise SearchCancelled("the search was cancelled: its client is gone or its deadline has passed")
 
 
 class NeverCancelled(Cancellation):
-    """For work whose caller always waits."""
+    """For work that is never cancelled."""
 
     def check(self) -> None:
-        """Nothing ends it."""
+        """Never raises."""
 
 
 NEVER = NeverCancelled()

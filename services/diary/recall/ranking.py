@@ -1,10 +1,29 @@
-"""From the two scores of a chunk to one: how well it answers, and how well what stands around it does.
+"""Ranks chunks by one score, made of the two scores that the index gives.
 
-A score is a plain sum, so that every part of it can be shown. Measured turn by turn on three conversations of
-LoCoMo (495 questions, recall@5 / @10; docs/measurements/diary.md has the rest and the losers): meaning alone
-41 / 53, words alone 60 / 67; both by reciprocal ranks 54 / 65, by distributions 60 / 72, by min-max 64 / 74,
-as here 64 / 73; then with neighbours 69 / 78, the answer after a question 73 / 81, and the entry 75 / 85.
-Five hundred random choices of the weights on a grid around these end at 75.0 ± 1.6 / 83.2 ± 0.9.
+The score of a chunk c is a plain sum, so that every part of it can be shown:
+
+    score(c) = base(c) + neighbours(c) + entry(c) + dates(c) + recency(c)
+
+    base(c)       = w · DENSE_WEIGHT · (cosine(c) - min cosine) + w · bm25(c) / max(BM25_FULL_SCORE, max bm25)
+    neighbours(c) = Σ k(c, n) · base(n)     over the retrieved chunks n of c's entry with
+                                            1 ≤ |ordinal(n) - ordinal(c)| ≤ NEIGHBOUR_RADIUS
+                    k = ANSWER_WEIGHT if n is the chunk before c and ends in a question, else NEIGHBOUR_WEIGHT
+    entry(c)      = ENTRY_WEIGHT · max base(n)        over the retrieved chunks n of c's entry
+    dates(c)      = DATE_WEIGHT · d(c)      d = 1 on days that the question mentions, 1/2 up to
+                                            RETELLING_WINDOW after them, else 0
+    recency(c)    = RECENCY_WEIGHT · 2 ^ (-age(c) / half-life)       0 unless a half-life is given
+
+Minimum and maximum are those of the retrieved chunks. w is 1, or DATES_ONLY_FACTOR when the question asks
+about nothing but dates.
+
+How the constants were found: on three conversations of LoCoMo (Maharana et al., ACL 2024; 495 questions), as
+round numbers on plateaus, not as the best. Five hundred random choices of the weights on a grid around them
+give 75.0 ± 1.6 / 83.2 ± 0.9 (recall@5 / @10 of turns, in percent); the best of those is 77.8 / 84.4. What the
+parts give, one added to the other: cosine alone 41 / 53, BM25 alone 60 / 67; both by reciprocal ranks 54 /
+65, by distributions 60 / 72, by min-max 64 / 74, as in `base` 64 / 73; neighbours 69 / 78, the answer after a
+question 73 / 81, entry 75 / 85. DATE_WEIGHT was chosen from 0.25 to 1.0 on questions about dates in a long
+diary; without BM25_FULL_SCORE one common word beat the right meaning in a diary of 20 entries.
+docs/measurements/diary.md has the tables, and what was tried and not taken.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,24 +35,25 @@ from typing import NamedTuple
 from services.diary.index.types import DENSE, SPARSE, Hit
 from services.diary.recall.temporal_query import DateMention
 
-DENSE_WEIGHT = 1.5  # the weight of a cosine beside that of the best match by words, which is 1
-BM25_FULL_SCORE = 8.0  # BM25 of a match that is worth that; LoCoMo's best have from 5 to 22, mostly 11
-ANSWER_WEIGHT = 0.5  # what a chunk takes over of the one before it, when that one ends in a question
-NEIGHBOUR_WEIGHT = 0.1  # and of each other one that is no further away than
-NEIGHBOUR_RADIUS = 2
-ENTRY_WEIGHT = 0.5  # and of the best chunk of its entry
-DATE_WEIGHT = 0.75  # for a day that the question names
-RETELLING_WINDOW = timedelta(7)  # after such a day it is still told of: for half of that
-RECENCY_WEIGHT = 0.5  # for today, where recency is asked for
-DATES_ONLY_FACTOR = 0.2  # of meaning and words, where a question asks of nothing but days
+DENSE_WEIGHT = 1.5  # of a cosine, where the best BM25 score has 1
+BM25_FULL_SCORE = 8.0  # BM25 that counts fully; the best of LoCoMo's questions have 5 to 22, mostly 11
+ANSWER_WEIGHT = 0.5
+NEIGHBOUR_WEIGHT = 0.1
+NEIGHBOUR_RADIUS = 2  # chunks
+ENTRY_WEIGHT = 0.5
+DATE_WEIGHT = 0.75
+RETELLING_WINDOW = timedelta(7)  # people write about a day within a week
+RECENCY_WEIGHT = 0.5
+DATES_ONLY_FACTOR = 0.2
 
 
 @dataclass(frozen=True)
 class TemporalQuery:
-    """What is asked about time: the days that are named, and the half-life of recency in days (0: none).
+    """What a question asks about time.
 
-    `only_dates`: nothing else is asked ("What did you do last spring?"). Then the days decide, because what
-    is near to such a question in meaning and words is anything that people do in any spring.
+    `mentions` are the days that it names. `half_life` is that of recency in days; 0 prefers nothing.
+    `only_dates` says that it asks about nothing else ("What did you do last spring?"). Then the dates decide,
+    because in meaning and words such a question is near to whatever people do in any spring.
     """
 
     as_of: Date
@@ -44,96 +64,102 @@ class TemporalQuery:
 
 @dataclass(frozen=True)
 class ScoredChunk:
-    """A chunk with the parts that its score is the sum of."""
+    """A chunk with the parts whose sum is its score."""
 
     hit: Hit
     parts: dict[str, float]
 
     @property
     def score(self) -> float:
+        """The sum of the parts."""
         return sum(self.parts.values())
 
+    @property
+    def is_dated(self) -> bool:
+        """Whether the chunk belongs to days that the question mentions."""
+        return self.parts["dates"] > 0
 
-def retelling_end(days: DateMention) -> Date:
-    """The last day on which an entry may still tell of them."""
-    return min(days.last, Date.max - RETELLING_WINDOW) + RETELLING_WINDOW
+
+def retelling_end(mention: DateMention) -> Date:
+    """The last day on which an entry may still tell about these days."""
+    return min(mention.last, Date.max - RETELLING_WINDOW) + RETELLING_WINDOW
 
 
 def rank(hits: Sequence[Hit], times: TemporalQuery) -> list[ScoredChunk]:
-    """The chunks, each once, best first; of equals the newest."""
+    """Each chunk once, best first; of equal scores the newest first."""
     entries: dict[tuple[str, int], dict[int, Hit]] = {}
     for hit in hits:
         entries.setdefault((hit.entry_id, hit.version), {})[hit.ordinal] = hit
-    measure = _measure(hits, DATES_ONLY_FACTOR if times.only_dates else 1.0)
-    scored = [one for _, found in sorted(entries.items()) for one in _of_entry(found, measure, times)]
-    scored.sort(key=lambda one: one.hit.last_day, reverse=True)
-    return sorted(scored, key=lambda one: one.score, reverse=True)
+    scale = _scale(hits, DATES_ONLY_FACTOR if times.only_dates else 1.0)
+    scored = [chunk for _, chunks in sorted(entries.items()) for chunk in _rank_entry(chunks, scale, times)]
+    scored.sort(key=lambda chunk: chunk.hit.last_day, reverse=True)
+    return sorted(scored, key=lambda chunk: chunk.score, reverse=True)
 
 
-def _of_entry(found: Mapping[int, Hit], measure: "_Measure", times: TemporalQuery) -> Iterator[ScoredChunk]:
-    """The chunks of one entry, by their places."""
-    own = {place: measure.parts(hit) for place, hit in sorted(found.items())}
-    sums = {place: sum(parts.values()) for place, parts in own.items()}
-    of_the_best = ENTRY_WEIGHT * max(sums.values())
-    for place, parts in own.items():
-        rest = {
-            "neighbours": _neighbours(place, found, sums),
-            "entry": of_the_best,
-            "dates": DATE_WEIGHT * _named(found[place], times.mentions),
-            "recency": RECENCY_WEIGHT * _freshness(found[place], times),
+def _rank_entry(hits: Mapping[int, Hit], scale: "_Scale", times: TemporalQuery) -> Iterator[ScoredChunk]:
+    """The chunks of one entry, in the order of their ordinals."""
+    bases = {ordinal: scale.base(hit) for ordinal, hit in sorted(hits.items())}
+    sums = {ordinal: sum(parts.values()) for ordinal, parts in bases.items()}
+    entry = ENTRY_WEIGHT * max(sums.values())
+    for ordinal, base in bases.items():
+        context = {
+            "neighbours": _neighbours(ordinal, hits, sums),
+            "entry": entry,
+            "dates": DATE_WEIGHT * _date_match(hits[ordinal], times.mentions),
+            "recency": RECENCY_WEIGHT * _recency(hits[ordinal], times),
         }
-        yield ScoredChunk(found[place], parts | rest)
+        yield ScoredChunk(hits[ordinal], base | context)
 
 
-class _Measure(NamedTuple):
-    """What makes the two scores of a chunk comparable.
+class _Scale(NamedTuple):
+    """Makes the two scores of a chunk comparable.
 
-    A cosine counts over the least of those found, BM25 as a share of the best, unless that is a poor one: in
-    a small diary every word is rare. So both mean the same whether ten chunks were found or a thousand, and a
-    neighbour that was not found is one that adds nothing. `weight` is that of both.
+    A cosine counts above the lowest one retrieved. BM25 counts as a share of the highest, unless that is a
+    poor one: in a small diary every word is rare. So both mean the same whether ten chunks were retrieved or
+    a thousand, and a neighbour that was not retrieved adds nothing.
     """
 
-    least: float
-    best: float
+    min_cosine: float
+    full_bm25: float
     weight: float
 
-    def parts(self, hit: Hit) -> dict[str, float]:
-        meaning, words = DENSE_WEIGHT * (hit.scores[DENSE] - self.least), hit.scores[SPARSE] / self.best
-        return {DENSE: self.weight * meaning, SPARSE: self.weight * words}
+    def base(self, hit: Hit) -> dict[str, float]:
+        dense = DENSE_WEIGHT * (hit.scores[DENSE] - self.min_cosine)
+        sparse = hit.scores[SPARSE] / self.full_bm25
+        return {DENSE: self.weight * dense, SPARSE: self.weight * sparse}
 
 
-def _measure(hits: Sequence[Hit], weight: float) -> _Measure:
-    least = min((hit.scores[DENSE] for hit in hits), default=0.0)
-    return _Measure(least, max([BM25_FULL_SCORE, *(hit.scores[SPARSE] for hit in hits)]), weight)
+def _scale(hits: Sequence[Hit], weight: float) -> _Scale:
+    min_cosine = min((hit.scores[DENSE] for hit in hits), default=0.0)
+    return _Scale(min_cosine, max([BM25_FULL_SCORE, *(hit.scores[SPARSE] for hit in hits)]), weight)
 
 
-def _neighbours(place: int, found: Mapping[int, Hit], sums: Mapping[int, float]) -> float:
+def _neighbours(ordinal: int, hits: Mapping[int, Hit], sums: Mapping[int, float]) -> float:
     total = 0.0
-    for beside in range(place - NEIGHBOUR_RADIUS, place + NEIGHBOUR_RADIUS + 1):
-        if beside != place and beside in sums:
-            answers = beside == place - 1 and found[beside].ends_in_question
-            total += (ANSWER_WEIGHT if answers else NEIGHBOUR_WEIGHT) * sums[beside]
+    for other in range(ordinal - NEIGHBOUR_RADIUS, ordinal + NEIGHBOUR_RADIUS + 1):
+        if other != ordinal and other in sums:
+            is_question = other == ordinal - 1 and hits[other].ends_in_question
+            total += (ANSWER_WEIGHT if is_question else NEIGHBOUR_WEIGHT) * sums[other]
     return total
 
 
-def _named(hit: Hit, named: Sequence[DateMention]) -> float:
-    """1 for a chunk of the days that are named, 1/2 for one soon after, else 0: a bonus, never a filter.
+def _date_match(hit: Hit, mentions: Sequence[DateMention]) -> float:
+    """1 on the days that are mentioned, 1/2 soon after, else 0; an assumed date matches nothing.
 
-    Days that were only assumed are none.
-
-    As a filter, LoCoMo's questions that name days lost 8 points: people remember the wrong year.
+    A bonus, never a filter: as a filter, LoCoMo's questions that name days lost 8 points, because people
+    remember the wrong year.
     """
-    return max((_nearness(hit, days) for days in named), default=0.0) if hit.dated else 0.0
+    return max((_overlap(hit, mention) for mention in mentions), default=0.0) if hit.dated else 0.0
 
 
-def _nearness(hit: Hit, days: DateMention) -> float:
-    if hit.last_day < days.first.isoformat() or hit.first_day > retelling_end(days).isoformat():
+def _overlap(hit: Hit, mention: DateMention) -> float:
+    if hit.last_day < mention.first.isoformat() or hit.first_day > retelling_end(mention).isoformat():
         return 0.0
-    return 1.0 if hit.first_day <= days.last.isoformat() else 0.5
+    return 1.0 if hit.first_day <= mention.last.isoformat() else 0.5
 
 
-def _freshness(hit: Hit, times: TemporalQuery) -> float:
-    """1 for today, half of it a half-life ago, and so on towards 0."""
+def _recency(hit: Hit, times: TemporalQuery) -> float:
+    """1 today, 1/2 one half-life ago, and so on towards 0."""
     if times.half_life <= 0 or not hit.dated:
         return 0.0
     age = (times.as_of - Date.fromisoformat(hit.last_day)).days

@@ -1,11 +1,11 @@
 """The days that a question names: "on 5 May 2023", "last spring", "on my birthday", "two weeks ago".
 
-English alone. Phrases are found by the grammar below; a date is then read as an entry's own is, and what
-counts from today by dateparser. What can be read in two ways (05/06/2023), names no day (31 November) or is
-not in the grammar ("back then") is passed over: a date that is not understood must cost nothing. So is a word
-that only looks like a date: services/diary/recall/date_words.py.
+English only. Phrases are matched by the grammar below. An absolute date is then parsed like the date of an
+entry, a relative one by dateparser. Ambiguous dates (05/06/2023), days that do not exist (31 November) and
+phrases outside the grammar ("back then") are ignored: a date that is not understood must cost nothing. Words
+that only look like a date are recognised in services/diary/recall/date_words.py.
 
-The work is bounded, whatever is asked: MOST_CHARACTERS are read and MOST_DAYS spans are found.
+The work is bounded: at most MAX_CHARACTERS of a question are read, and at most MAX_MENTIONS are returned.
 """
 
 import calendar
@@ -23,8 +23,8 @@ from services.diary.dates import parse_date
 from services.diary.index import bm25
 from services.diary.recall import date_words
 
-MAX_CHARACTERS = 2_000  # of a question: MiniLM reads about 1,000 of them
-MAX_MENTIONS = 8  # each is a search of its own
+MAX_CHARACTERS = 2_000  # of a question; MiniLM reads about 1,000 of them
+MAX_MENTIONS = 8  # each costs a search of its own
 _MONTHS = "|".join((*MONTH_NAMES, *(name[:3] for name in MONTH_NAMES), "Sept"))
 _SEASONS = "spring|summer|autumn|fall|winter"
 _YEAR = r"(?:1\d{3}|2\d{3})"
@@ -57,21 +57,21 @@ _ALONE, _DAY_FIRST, _MONTH_FIRST, _WITH_YEAR, _YEAR_LAST = (
         rf".*(?<![-\d]){_YEAR}",
     )
 )
-_WITH_DAY = {_DAY_FIRST: date_words.month_behind_day, _MONTH_FIRST: date_words.month_before_day}
-# Words that ask of a time and of nothing else in it.
-_ABOUT_ANYTHING = frozenset(
+_WITH_DAY = {_DAY_FIRST: date_words.month_after_day, _MONTH_FIRST: date_words.month_before_day}
+# Words of questions that ask about a time and about nothing in particular.
+_GENERIC_TERMS = frozenset(
     bm25.query_vector(
         "happen happened going go went like up be been remember recall think tell told write wrote written "
         "say day days date time times week weekend month year season life diary entry entries note notes "
         "anything something everything thing things back around about please new news get spend spent"
     ).indices
 )
-_LEAP = 8  # years, within which every day of the calendar occurs, 29 February too
+_LEAP_CYCLE = 8  # years, within which every day of the calendar occurs, even 29 February (1896, 1904)
 
 
 @dataclass(frozen=True)
 class DateMention:
-    """A phrase of a question and the days that it means, first and last."""
+    """A phrase of a question and the first and last day that it means."""
 
     phrase: str
     first: Date
@@ -79,44 +79,51 @@ class DateMention:
 
 
 Span = tuple[Date, Date]
-Reading = Callable[[re.Match[str], Date], Span | None]
+Resolver = Callable[[re.Match[str], Date], Span | None]  # a phrase and today → its days
 
 
 class QueryDates:
-    """Reads questions. `birthday` is the diarist's, month and day; without it birthdays mean nothing."""
+    """Finds the dates that questions mention. Safe to share between threads."""
 
     def __init__(self, birthday: tuple[int, int] | None = None) -> None:
+        """`birthday` is the diarist's month and day; without it "my birthday" is ignored."""
         rules = list(_RULES)
         if birthday:
             born = f"{birthday[1]} {MONTH_NAMES[birthday[0] - 1]}"
             rules.insert(0, (rf"(?:my|your)(?: last)? birthday(?:{_WHOSE})?", partial(_on_birthday, born)))
-        self._rules = [(re.compile(rf"\b(?:{form})\b", re.IGNORECASE), reading) for form, reading in rules]
-        self.read("yesterday", Date(2000, 1, 1))  # dateparser takes 0.1 s when it is first asked
+        self._rules = [
+            (re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE), resolver) for pattern, resolver in rules
+        ]
+        self.parse("yesterday", Date(2000, 1, 1))  # the first use of dateparser takes 0.1 s
 
-    def read(self, question: str, as_of: Date) -> list[DateMention]:
-        """The days that are named, as they are meant on the day `as_of`, each span once."""
-        rest = _plain(question)
-        found: dict[Span, DateMention] = {}
-        tried: set[str] = set()
-        for form, reading in self._rules:
-            last, pieces = 0, []
-            for phrase in form.finditer(rest):
+    def parse(self, question: str, as_of: Date) -> list[DateMention]:
+        """The dates in a question, resolved against the day `as_of`, each span once."""
+        rest = _normalize(question)
+        mentions: dict[Span, DateMention] = {}
+        phrases: set[str] = set()
+        for pattern, resolver in self._rules:
+            end, unmatched = 0, []
+            for phrase in pattern.finditer(rest):
                 if _is_date(phrase[0], rest[: phrase.start()], rest[phrase.end() :]):
-                    is_new = phrase[0].casefold() not in tried
-                    tried.add(phrase[0].casefold())
-                    if is_new and len(found) < MAX_MENTIONS and (span := _tried(reading, phrase, as_of)):
-                        found.setdefault(span, DateMention(phrase[0], *span))
-                    # What is read is not read again as something shorter.
-                    pieces += [rest[last : phrase.start()], "|"]
-                    last = phrase.end()
-            rest = "".join([*pieces, rest[last:]])
-        return list(found.values())
+                    is_new = phrase[0].casefold() not in phrases
+                    phrases.add(phrase[0].casefold())
+                    if (
+                        is_new
+                        and len(mentions) < MAX_MENTIONS
+                        and (span := _resolve(resolver, phrase, as_of))
+                    ):
+                        mentions.setdefault(span, DateMention(phrase[0], *span))
+                    # A phrase that matched is not matched again as something shorter.
+                    unmatched += [rest[end : phrase.start()], "|"]
+                    end = phrase.end()
+            rest = "".join([*unmatched, rest[end:]])
+        return list(mentions.values())
 
 
 def truncate_query(question: str) -> str:
-    """What is searched for of a question: of a long one its beginning and its end.
+    """The question, or the beginning and the end of one that is longer than MAX_CHARACTERS.
 
-    A person who pastes a page asks about it in front of it or behind it.
+    People who paste a page ask about it before it or after it.
     """
     if len(question) <= MAX_CHARACTERS:
         return question
@@ -124,68 +131,68 @@ def truncate_query(question: str) -> str:
     return f"{question[:half]} … {question[-half:]}"
 
 
-def bm25_text(question: str, named: Sequence[DateMention]) -> str:
-    """The question for a search by words: each day, month or year that is named is spelled out at its end.
+def bm25_text(question: str, mentions: Sequence[DateMention]) -> str:
+    """The question as BM25 searches it: each mentioned day, month or year is spelled out at its end.
 
-    What only counts from today is taken out, since no entry says "two weeks ago" of its own day. "Last
-    summer" stays: another entry may well have said so. Measured in docs/measurements/diary.md.
+    Phrases relative to today are removed, because no entry says "two weeks ago" about its own day. "Last
+    summer" stays, because another entry may well say it. Measured in docs/measurements/diary.md.
     """
-    text = _plain(question)
-    for days in named:
-        if _FROM_TODAY.search(days.phrase):
-            text = text.replace(days.phrase, " ")
-    return " ".join([text, *(bm25.spell_out_days(days.first, days.last) for days in named)])
+    text = _normalize(question)
+    for mention in mentions:
+        if _FROM_TODAY.search(mention.phrase):
+            text = text.replace(mention.phrase, " ")
+    return " ".join([text, *(bm25.spell_out_days(mention.first, mention.last) for mention in mentions)])
 
 
-def is_only_about_dates(question: str, named: Sequence[DateMention]) -> bool:
-    """Whether a question asks of nothing but the days that it names: "What did you do last spring?"."""
-    text = _plain(question)
-    for days in named:
-        text = text.replace(days.phrase, " ")
-    return bool(named) and set(bm25.query_vector(text).indices) <= _ABOUT_ANYTHING
+def is_only_about_dates(question: str, mentions: Sequence[DateMention]) -> bool:
+    """Whether a question asks about nothing but the dates in it: "What did you do last spring?"."""
+    text = _normalize(question)
+    for mention in mentions:
+        text = text.replace(mention.phrase, " ")
+    return bool(mentions) and set(bm25.query_vector(text).indices) <= _GENERIC_TERMS
 
 
-def _plain(question: str) -> str:
+def _normalize(question: str) -> str:
     return re.sub(r"\s+", " ", truncate_query(question).replace("’", "'"))
 
 
 def _is_date(phrase: str, before: str, after: str) -> bool:
-    """Whether the words of a phrase are those of a date where they stand."""
+    """Whether the words of a phrase are a date between the text `before` and `after` it."""
     if _YEAR_LAST.fullmatch(phrase) and date_words.counts_something(after):
         return False
-    if found := _WITH_YEAR.fullmatch(phrase):
+    if match := _WITH_YEAR.fullmatch(phrase):
         # "you may in 2019", "did you fall last year" are not "May in 2019", "fall last year"
-        apart = "in" in found["joint"] or (bool(found["relative"]) and "of" not in found["joint"])
-        return not apart or date_words.month_before_year(found["name"], before)
-    if found := _ALONE.fullmatch(phrase):
-        which = found["which"].casefold()
-        return date_words.alone(found["name"], which, bool(found["the"]), before, after)
-    for form, is_month in _WITH_DAY.items():
-        if found := form.fullmatch(phrase):
-            lead = f"{before}{found['lead'] or ''}"
-            return is_month(found["name"], bool(found["nth"]), bool(found["joint"]), lead, after)
+        is_loose = "in" in match["joint"] or (bool(match["relative"]) and "of" not in match["joint"])
+        return not is_loose or date_words.month_before_year(match["name"], before)
+    if match := _ALONE.fullmatch(phrase):
+        which = match["which"].casefold()
+        return date_words.is_name_alone(match["name"], which, bool(match["the"]), before, after)
+    for pattern, is_month in _WITH_DAY.items():
+        if match := pattern.fullmatch(phrase):
+            lead = f"{before}{match['lead'] or ''}"
+            return is_month(match["name"], bool(match["nth"]), bool(match["joint"]), lead, after)
     return True
 
 
-def _tried(reading: Reading, phrase: re.Match[str], as_of: Date) -> Span | None:
+def _resolve(resolver: Resolver, phrase: re.Match[str], as_of: Date) -> Span | None:
     try:
-        return reading(phrase, as_of)
+        return resolver(phrase, as_of)
     except (ValueError, OverflowError):  # no day of the calendar, or none that a diary can hold
         return None
 
 
-def _written(text: str, as_of: Date) -> Span:
-    """A date with its year, as that of an entry. Raises ValueError."""
-    when = parse_date(re.sub(r",? in (?=\d{4}$)| the ", " ", text), as_of)
-    return Date.fromisoformat(when.first_day), Date.fromisoformat(when.last_day)
+def _absolute(text: str, as_of: Date) -> Span:
+    """The days of a date with its year, parsed like an entry's. Raises ValueError."""
+    date = parse_date(re.sub(r",? in (?=\d{4}$)| the ", " ", text), as_of)
+    return Date.fromisoformat(date.first_day), Date.fromisoformat(date.last_day)
 
 
 def _yearly(phrase: str, year: str | None, which: str, as_of: Date) -> Span | None:
-    """What comes every year: that of the year which is named, else the latest that has begun or is over."""
+    """Days that come every year: those of `year`, else the latest that have begun ("last": are over)."""
     if year or which == "this":
         ago = {"last": 1, "this": 0}.get((year or which)[:4].lower())
-        return _written(f"{phrase} {year if ago is None else as_of.year - ago}", as_of)
-    for number in range(as_of.year, as_of.year - _LEAP - 1, -1):
+        return _absolute(f"{phrase} {year if ago is None else as_of.year - ago}", as_of)
+    for number in range(as_of.year, as_of.year - _LEAP_CYCLE - 1, -1):
         span = _of_year(phrase, number, as_of)
         if span and (span[1] < as_of or (which != "last" and span[0] <= as_of)):
             return span
@@ -194,19 +201,19 @@ def _yearly(phrase: str, year: str | None, which: str, as_of: Date) -> Span | No
 
 def _of_year(phrase: str, year: int, as_of: Date) -> Span | None:
     try:
-        return _written(f"{phrase} {year}", as_of)
+        return _absolute(f"{phrase} {year}", as_of)
     except ValueError:
         return None  # 29 February
 
 
-def _counted(text: str, as_of: Date) -> Span | None:
-    """What dateparser counts from `as_of`: a day, a month, a year, or a week with the day in its middle."""
+def _relative_span(text: str, as_of: Date) -> Span | None:
+    """Days relative to `as_of`, by dateparser: a day, a month, a year, or a week around its day."""
     settings = {"RELATIVE_BASE": datetime.combine(as_of, time(12)), "PREFER_DATES_FROM": "past"}
-    found = DateDataParser(languages=["en"], settings=settings).get_date_data(text)
-    if not found or not found.date_obj:
+    date = DateDataParser(languages=["en"], settings=settings).get_date_data(text)
+    if not date or not date.date_obj:
         return None
-    day: Date = found.date_obj.date()
-    match found.period:
+    day: Date = date.date_obj.date()
+    match date.period:
         case "year":
             return day.replace(month=1, day=1), day.replace(month=12, day=31)
         case "month":
@@ -219,11 +226,11 @@ def _counted(text: str, as_of: Date) -> Span | None:
 
 def _ago(phrase: re.Match[str], as_of: Date) -> Span | None:
     count = {"the": "1", "couple of": "2", "a couple of": "2"}.get(phrase["count"].lower(), phrase["count"])
-    return _counted(f"{count} {phrase['unit']} ago", as_of)
+    return _relative_span(f"{count} {phrase['unit']} ago", as_of)
 
 
 def _before(phrase: re.Match[str], as_of: Date) -> Span | None:
-    return _ago(phrase, _written(phrase["anchor"], as_of)[0])
+    return _ago(phrase, _absolute(phrase["anchor"], as_of)[0])
 
 
 def _until_now(phrase: re.Match[str], as_of: Date) -> Span | None:
@@ -232,7 +239,7 @@ def _until_now(phrase: re.Match[str], as_of: Date) -> Span | None:
 
 
 def _between(phrase: re.Match[str], as_of: Date) -> Span | None:
-    first, last = _written(phrase["first"], as_of)[0], _written(phrase["last"], as_of)[1]
+    first, last = _absolute(phrase["first"], as_of)[0], _absolute(phrase["last"], as_of)[1]
     return (first, last) if first <= last else None
 
 
@@ -242,7 +249,7 @@ def _decade(phrase: re.Match[str], _as_of: Date) -> Span:
 
 
 def _weekend(phrase: re.Match[str], as_of: Date) -> Span:
-    """This week's, or the last one that is over."""
+    """The weekend of this week, or the last one that is over."""
     saturday = as_of + timedelta(5 - as_of.weekday())
     if phrase["which"].lower() != "this" and saturday + timedelta(1) >= as_of:
         saturday -= timedelta(7)
@@ -261,20 +268,21 @@ def _on_birthday(born: str, phrase: re.Match[str], as_of: Date) -> Span | None:
 
 
 def _in_full(phrase: re.Match[str], as_of: Date) -> Span:
-    return _written(phrase["date"], as_of)
+    return _absolute(phrase["date"], as_of)
 
 
 def _relative(phrase: re.Match[str], as_of: Date) -> Span | None:
-    return _counted(phrase["said"], as_of)
+    return _relative_span(phrase["relative"], as_of)
 
 
 def _of_the_year(phrase: re.Match[str], as_of: Date) -> Span | None:
-    named, which = phrase.groupdict(), (phrase.groupdict().get("which") or "").lower()
-    return _yearly(_FEASTS.get(named["what"].lower(), named["what"]), named.get("year"), which, as_of)
+    groups = phrase.groupdict()
+    which = (groups.get("which") or "").lower()
+    return _yearly(_FEASTS.get(groups["what"].lower(), groups["what"]), groups.get("year"), which, as_of)
 
 
-# Longer phrases before the shorter ones that they contain.
-_RULES: list[tuple[str, Reading]] = [
+# Longer phrases stand before the shorter ones that they contain.
+_RULES: list[tuple[str, Resolver]] = [
     (rf"{_COUNTED} before (?P<anchor>{_DATED})", _before),
     (
         rf"(?:between|from) (?P<first>{_DATED}|{_YEAR}) (?:and|to|until|till) (?P<last>{_DATED}|{_YEAR})",
@@ -290,7 +298,7 @@ _RULES: list[tuple[str, Reading]] = [
     (rf"{_COUNTED} ago", _ago),
     (r"(?P<which>last|this|this past) weekend", _weekend),
     (r"(?P<which>last|this) week", _week),
-    (r"(?P<said>(?:last|this) (?:month|year))", _relative),
-    (r"(?P<said>the day before yesterday|yesterday|today|tonight|this morning|last night)", _relative),
-    (rf"(?:on|last|this) (?P<said>{'|'.join(DAY_NAMES)})", _relative),
+    (r"(?P<relative>(?:last|this) (?:month|year))", _relative),
+    (r"(?P<relative>the day before yesterday|yesterday|today|tonight|this morning|last night)", _relative),
+    (rf"(?:on|last|this) (?P<relative>{'|'.join(DAY_NAMES)})", _relative),
 ]

@@ -237,7 +237,7 @@ class ConflictAnswer(BaseModel):
     @classmethod
     def of(cls, conflict: Conflict) -> "ConflictAnswer":
         a, b = _sides(conflict.pair)
-        return cls(id=conflict.pair.id, a=a, b=b, settled=conflict.settled, judged_at=conflict.judged_at)
+        return cls(id=conflict.pair.id, a=a, b=b, settled=conflict.resolution, judged_at=conflict.judged_at)
 
 
 class Conflicts(BaseModel):

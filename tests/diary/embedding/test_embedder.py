@@ -5,15 +5,24 @@
 
 import math
 import random
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 
 from services.diary.embedding import embedder
-from services.diary.embedding.embedder import Backend, SentenceTransformerEmbedder, Vector, open_embedder
+from services.diary.embedding.embedder import (
+    Backend,
+    SentenceTransformerEmbedder,
+    Vector,
+    choose_backend,
+    open_embedder,
+)
+from services.diary.embedding.onnx_encoder import OnnxEncoder, convert
 from services.diary.settings import DiarySettings
 from services.errors import ConfigError
 
@@ -130,45 +139,44 @@ class TestTheBackEndChosen:
             ({"avx2": True}, False, Backend.TORCH),
         ],
     )
-    def test_auto_takes_the_fastest_that_is_there(
+    def test_auto_takes_the_fastest_that_is_available(
         self, monkeypatch: pytest.MonkeyPatch, processor: dict[str, bool], onnx: bool, chosen: Backend
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
-        monkeypatch.setattr(embedder, "onnx_installed", lambda: onnx)
-        assert embedder._chosen("auto") == chosen
+        assert choose_backend("auto", has_onnx=lambda: onnx) == chosen
 
     def test_an_unknown_one_is_refused_with_those_there_are(self):
         with pytest.raises(ConfigError, match=r"EMBEDDING_BACKEND 'int4'.*auto, torch, bf16, onnx-int8"):
             SentenceTransformerEmbedder(backend="int4")
 
-    def test_one_whose_packages_are_not_installed_is_refused(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(embedder, "onnx_installed", lambda: False)
+    def test_one_whose_packages_are_not_installed_is_refused(self):
         with pytest.raises(ConfigError, match="EMBEDDING_BACKEND onnx-int8 needs onnx and onnxruntime"):
-            SentenceTransformerEmbedder(backend="onnx-int8")
+            choose_backend("onnx-int8", has_onnx=lambda: False)
 
 
 @has_onnx
-class TestWhatIsKeptOfOnnx:
-    def test_the_second_start_makes_nothing(self, cache: Path, monkeypatch: pytest.MonkeyPatch):
-        SentenceTransformerEmbedder(backend="onnx-int8", cache=cache)
-        [kept] = cache.iterdir()
-        monkeypatch.setattr("services.diary.embedding.onnx_encoder.make_apart", pytest.fail)
-        SentenceTransformerEmbedder(backend="onnx-int8", cache=cache)
-        assert list(cache.iterdir()) == [kept]
+class TestTheStoredEncoder:
+    @pytest.fixture
+    def model(self) -> SentenceTransformer:
+        return SentenceTransformer(embedder._locate(embedder.DEFAULT_MODEL), device="cpu")
 
-    def test_a_folder_that_can_not_be_written_is_no_hindrance(
-        self, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    def test_the_second_start_converts_nothing(self, cache: Path, model: SentenceTransformer):
+        SentenceTransformerEmbedder(backend="onnx-int8", cache=cache)
+        [stored] = cache.iterdir()
+        convert(model, embedder.DEFAULT_MODEL, cache, build=pytest.fail)
+        assert isinstance(model[0].model, OnnxEncoder)
+        assert list(cache.iterdir()) == [stored]
+
+    def test_a_cache_that_can_not_be_written_is_only_a_warning(
+        self, cache: Path, tmp_path: Path, model: SentenceTransformer, caplog: pytest.LogCaptureFixture
     ):
         SentenceTransformerEmbedder(backend="onnx-int8", cache=cache)
-        [kept] = cache.iterdir()
-        monkeypatch.setattr(
-            "services.diary.embedding.onnx_encoder.make_apart",
-            lambda name, path: path.write_bytes(kept.read_bytes()),
-        )
+        [stored] = cache.iterdir()
         (tmp_path / "file").write_text("")
-        found = SentenceTransformerEmbedder(backend="onnx-int8", cache=tmp_path / "file" / "encoder")
-        assert found.dimension == 384
-        assert "not kept" in caplog.text
+        unwritable = tmp_path / "file" / "encoder"
+        convert(model, embedder.DEFAULT_MODEL, unwritable, lambda _, path: shutil.copyfile(stored, path))
+        assert len(model.encode("fog")) == 384
+        assert "can't be stored" in caplog.text
 
 
 class TestPrefixes:
@@ -188,8 +196,6 @@ class TestPrefixes:
     def test_a_models_own_are_used_unless_others_are_set(
         self, tmp_path: Path, exact: SentenceTransformerEmbedder
     ):
-        from sentence_transformers import SentenceTransformer
-
         model = SentenceTransformer(embedder._locate(embedder.DEFAULT_MODEL), device="cpu")
         model.prompts = {"query": "ask: ", "document": "text: "}
         model.save(str(tmp_path))

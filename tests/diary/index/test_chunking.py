@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.diary.index.chunking import MANY_CHUNKS, WORDS_A_CHUNK, chunks, spans
-from services.diary.index.scripts import count_words, split_bigrams
+from services.diary.index.chunking import MANY_CHUNKS, MAX_WORDS_PER_CHUNK, chunks, spans
+from services.diary.index.unspaced_scripts import count_words, split_bigrams
 
 PIECES = [
     "sea",
@@ -46,7 +46,7 @@ def test_pieces_stand_in_the_text_one_after_the_other_with_nothing_but_space_bet
 
 @given(LONG_TEXT)
 def test_no_piece_is_empty_or_too_long(text: str):
-    assert all(1 <= len(piece.split()) <= WORDS_A_CHUNK for piece in chunks(text))
+    assert all(1 <= len(piece.split()) <= MAX_WORDS_PER_CHUNK for piece in chunks(text))
 
 
 @given(st.text().filter(str.strip))
@@ -92,8 +92,12 @@ def test_a_sentence_may_end_in_a_quote():
 
 
 def test_a_sentence_that_is_too_long_is_cut_between_words():
-    words = [f"w{i}" for i in range(2 * WORDS_A_CHUNK + 1)]
-    assert [len(piece.split()) for piece in chunks(" ".join(words))] == [WORDS_A_CHUNK, WORDS_A_CHUNK, 1]
+    words = [f"w{i}" for i in range(2 * MAX_WORDS_PER_CHUNK + 1)]
+    assert [len(piece.split()) for piece in chunks(" ".join(words))] == [
+        MAX_WORDS_PER_CHUNK,
+        MAX_WORDS_PER_CHUNK,
+        1,
+    ]
 
 
 def test_32_kib_of_one_letter_are_one_word():
@@ -124,7 +128,7 @@ UNSPACED = st.text(
 def test_in_scripts_without_spaces_no_character_is_lost_and_no_piece_too_long(text: str):
     pieces = chunks(text)
     assert "".join("".join(pieces).split()) == "".join(text.split())
-    assert all(1 <= count_words(piece) <= WORDS_A_CHUNK for piece in pieces)
+    assert all(1 <= count_words(piece) <= MAX_WORDS_PER_CHUNK for piece in pieces)
 
 
 @pytest.mark.parametrize("sentence", ["昨日は雨が降りました。", "我昨天决定不卖房子！", "ฉันไม่ขายบ้าน"])

@@ -13,7 +13,6 @@ import pytest
 from fake_embedder import DIMENSION, asked, plain_words
 from index_backends import chunk
 
-from services.diary.index.embedded import index as edge_index
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.index.types import SPARSE, IndexQuery
 from services.errors import DiaryUnavailable
@@ -198,18 +197,17 @@ class TestWhatIsLeftBehind:
         index.close()
 
 
-def test_settling_builds_a_graph_that_finds_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(edge_index, "_WORTH_A_GRAPH", 8_000)
-    index = EdgeIndex(folder, "fake", 384)
+def test_optimizing_builds_a_graph_that_finds_the_same(folder: Path):
+    index = EdgeIndex(folder, "fake", 384, graph_from_chunks=8_000)
     twin = index.shadow()
     chance = numpy.random.default_rng(3)
     vectors = chance.normal(size=(8_000, 12)) @ chance.normal(size=(12, 384))  # text fills few dimensions
     twin.upsert([chunk(f"fog {i}", vector=vector.tolist()) for i, vector in enumerate(vectors)])
     question = IndexQuery(vectors[5_000].tolist(), plain_words("77"))
     before = twin.for_owner("ada").search(question, 10)
-    ungraphed = twin.shard.vectors_in_an_index()
+    ungraphed = twin.shard.indexed_vectors()
     twin.optimize()
-    assert (ungraphed, twin.shard.vectors_in_an_index()) == (8_000, 16_000)  # words alone, then both
+    assert (ungraphed, twin.shard.indexed_vectors()) == (8_000, 16_000)  # words alone, then both
     after = twin.for_owner("ada").search(question, 10)
     assert len({hit.entry_id for hit in after} & {hit.entry_id for hit in before}) >= 10
     assert max(after, key=lambda hit: hit.scores[SPARSE]).entry_id == "fog 77"

@@ -16,6 +16,7 @@ from fake_embedder import asked, unit_vector
 from index_backends import DAY, Folder, Server, chunk, standin
 
 from services.diary.embedding.embedder import Vector
+from services.diary.index.engine import IndexEngine
 from services.diary.index.types import (
     DENSE,
     SPARSE,
@@ -24,7 +25,6 @@ from services.diary.index.types import (
     EntryKey,
     Hit,
     IndexedVersion,
-    IndexEngine,
     IndexQuery,
     SparseVector,
 )
@@ -375,7 +375,7 @@ class TestSwitching:
         assert found(index) == set()
 
     def test_an_index_is_not_switched_to_a_stranger(self, index: IndexEngine):
-        with pytest.raises(ConfigError, match="twin"):
+        with pytest.raises(ConfigError, match="shadow"):
             index.promote(index)
 
     def test_searches_go_on_while_it_is_switched(self, index: IndexEngine):

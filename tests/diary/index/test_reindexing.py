@@ -11,15 +11,20 @@ import pytest
 from fake_embedder import FakeEmbedder, asked
 from index_backends import Folder, Server, chunk, standin
 
-from services.diary.embedding.embedder import Vector
+from services.diary.embedding.embedder import Embedder, Vector
 from services.diary.entry import EntryDraft, IndexState
-from services.diary.index import reindexing
+from services.diary.index.engine import IndexEngine
 from services.diary.index.indexing import build_chunks
-from services.diary.index.reindexing import reindex
-from services.diary.index.types import EntryKey, Hit, IndexEngine
+from services.diary.index.reindexing import Progress
+from services.diary.index.reindexing import reindex as reindex_in_batches
+from services.diary.index.types import EntryKey, Hit
 from services.diary.index.verification import verify
 from services.diary.ledger.ledger import Ledger
 from services.errors import ConfigError, DiaryUnavailable, NotFound
+
+
+def reindex(ledger: Ledger, embedder: Embedder, index: IndexEngine, *progress: Progress) -> int:
+    return reindex_in_batches(ledger, embedder, index, *progress, batch_entries=2)
 
 
 class Interrupted(FakeEmbedder):
@@ -91,11 +96,6 @@ def diary(ledger: Ledger, place: Folder | Server) -> Iterator[Diary]:
     diary = Diary(ledger, place.open())
     yield diary
     diary.index.close()
-
-
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reindexing, "BATCH_ENTRIES", 2)
 
 
 def test_it_holds_all_that_the_ledger_has(diary: Diary, place: Folder | Server):

@@ -91,7 +91,7 @@ def dates() -> QueryDates:
     ],
 )
 def test_a_word_that_only_looks_like_a_date_names_no_day(dates: QueryDates, question: str):
-    found = {days.phrase for days in dates.read(question, FRIDAY)} - {"last night"}
+    found = {days.phrase for days in dates.parse(question, FRIDAY)} - {"last night"}
     assert found == set()
 
 
@@ -153,7 +153,7 @@ def test_a_word_that_only_looks_like_a_date_names_no_day(dates: QueryDates, ques
     ],
 )
 def test_a_date_is_read_as_ever(dates: QueryDates, question: str, first: str, last: str):
-    found = dates.read(question, FRIDAY)
+    found = dates.parse(question, FRIDAY)
     assert [(days.first.isoformat(), days.last.isoformat()) for days in found] == [(first, last)]
 
 
@@ -164,7 +164,7 @@ calendar.day_name = calendar.day_abbr = [f"jour{n}" for n in range(7)]
 from datetime import date
 from services.diary.recall.temporal_query import QueryDates
 from services.diary.index.bm25 import spell_out_days
-for days in QueryDates((3, 14)).read("In March, on Monday, or on your birthday?", date(2026, 11, 27)):
+for days in QueryDates((3, 14)).parse("In March, on Monday, or on your birthday?", date(2026, 11, 27)):
     print(days.first)
 print(spell_out_days(date(2026, 3, 14), date(2026, 3, 14)))
 """
@@ -181,11 +181,11 @@ class TestTheWorkIsBounded:
     """attack/chat_dates_156k.json: a chat whose one turn names tens of thousands of dates."""
 
     def test_a_span_is_found_once_however_often_it_is_named(self, dates: QueryDates):
-        assert [days.phrase for days in dates.read("in 2026 " * 20_000, FRIDAY)] == ["in 2026"]
+        assert [days.phrase for days in dates.parse("in 2026 " * 20_000, FRIDAY)] == ["in 2026"]
 
     def test_only_so_many_spans_are_found(self, dates: QueryDates):
         question = " ".join(f"in {year}" for year in range(1000, 3000))
-        assert len(dates.read(question, FRIDAY)) == MAX_MENTIONS
+        assert len(dates.parse(question, FRIDAY)) == MAX_MENTIONS
 
     @pytest.mark.parametrize("length", [MAX_CHARACTERS, MAX_CHARACTERS + 1, 10**5])
     def test_of_a_long_question_its_beginning_and_its_end_are_searched_for(self, length: int):

@@ -15,20 +15,16 @@ from hypothesis import strategies as st
 from services.diary.embedding.embedder import Embedder, SentenceTransformerEmbedder
 from services.diary.entry import Entry, EntryDraft
 from services.diary.index.embedded.index import EdgeIndex
+from services.diary.index.engine import IndexEngine, UnavailableIndex
 from services.diary.index.indexing import build_chunks
-from services.diary.index.types import Chunk, EntryKey, IndexEngine, SparseVector, UnavailableIndex
+from services.diary.index.types import Chunk, EntryKey, SparseVector
 from services.diary.ledger.ledger import Ledger
+from services.diary.recall.candidates import CANDIDATES
 from services.diary.recall.excerpt import MAX_ENTRY_CHARACTERS
 from services.diary.recall.query import RecallQuery
 from services.diary.recall.ranking import DATE_WEIGHT, RECENCY_WEIGHT
-from services.diary.recall.recall import (
-    BUDGET_CHARACTERS,
-    CANDIDATES,
-    MOOD_WEIGHT,
-    Recall,
-    RecalledEntry,
-    within_budget,
-)
+from services.diary.recall.recall import BUDGET_CHARACTERS, Recall, RecalledEntry, within_budget
+from services.diary.recall.selection import MOOD_WEIGHT
 from services.errors import DiaryUnavailable
 
 SAMPLES = Path(__file__).parents[3] / "data" / "samples" / "diary.jsonl"

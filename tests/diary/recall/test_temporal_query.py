@@ -22,7 +22,7 @@ def dates() -> QueryDates:
 
 
 def read(dates: QueryDates, question: str, as_of: Date = FRIDAY) -> list[tuple[str, str]]:
-    return [(days.first.isoformat(), days.last.isoformat()) for days in dates.read(question, as_of)]
+    return [(days.first.isoformat(), days.last.isoformat()) for days in dates.parse(question, as_of)]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_what_names_no_day_or_two_is_passed_over(dates: QueryDates, question: st
 
 
 def test_several_times_are_all_read(dates: QueryDates):
-    found = dates.read("Was it warmer in June or in July 2022, or yesterday?", FRIDAY)
+    found = dates.parse("Was it warmer in June or in July 2022, or yesterday?", FRIDAY)
     assert {(days.phrase, str(days.first)) for days in found} == {
         ("in June", "2023-06-01"),
         ("July 2022", "2022-07-01"),
@@ -148,7 +148,7 @@ def test_a_birthday_today_is_today_and_the_last_one_a_year_ago():
     ],
 )
 def test_words_are_searched_with_days_spelled_out(dates: QueryDates, question: str, for_words_alone: str):
-    assert " ".join(bm25_text(question, dates.read(question, FRIDAY)).split()) == for_words_alone
+    assert " ".join(bm25_text(question, dates.parse(question, FRIDAY)).split()) == for_words_alone
 
 
 PHRASES = st.sampled_from(
@@ -167,13 +167,13 @@ NOT_AFTER_TODAY = {"yesterday", "last week", "last weekend", "last month", "last
 class TestAlways:
     @given(PHRASES, st.dates())
     def test_a_span_begins_before_it_ends_whatever_the_day(self, dates: QueryDates, phrase: str, as_of: Date):
-        for days in dates.read(f"What did you do {phrase}?", as_of):
+        for days in dates.parse(f"What did you do {phrase}?", as_of):
             assert days.first <= days.last
             assert days.phrase in phrase
 
     @given(PHRASES, st.dates(Date(1100, 1, 1), Date(2900, 1, 1)))
     def test_what_is_past_is_past(self, dates: QueryDates, phrase: str, as_of: Date):
-        for days in dates.read(f"What did you do {phrase}?", as_of):
+        for days in dates.parse(f"What did you do {phrase}?", as_of):
             if phrase in NOT_AFTER_TODAY:
                 assert days.first <= as_of
 
@@ -191,7 +191,7 @@ class TestAlways:
 
     @given(st.text(max_size=60), st.dates())
     def test_no_question_breaks_it(self, dates: QueryDates, question: str, as_of: Date):
-        dates.read(question, as_of)
+        dates.parse(question, as_of)
 
     @given(
         st.lists(
@@ -199,5 +199,5 @@ class TestAlways:
         )
     )
     def test_no_heap_of_phrases_breaks_it(self, dates: QueryDates, said: list[str]):
-        for days in dates.read(" ".join(said), FRIDAY):
+        for days in dates.parse(" ".join(said), FRIDAY):
             assert days.first <= days.last

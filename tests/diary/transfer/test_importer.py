@@ -101,18 +101,18 @@ def test_one_whose_client_has_gone_ends_and_keeps_what_it_took(ledger: Ledger):
 def test_one_that_goes_on_tells_what_one_without_a_break_does(ledger: Ledger, monkeypatch):
     rows = ['{"text": "a"}', '{"text": "a"}', '{"text": "b", "id": "taken"}', "{}", '{"text": "c"}', "[]"]
     rows.append('{"text": "d"}')
-    content, expected = "\n".join(rows).encode(), []
-    for owner, cuts in (("ada", []), ("bríd", [2]), ("cleo", [1, 2])):
+    content, results = "\n".join(rows).encode(), []
+    for owner, failing_calls in (("ada", []), ("bríd", [2]), ("cleo", [1, 2])):
         ledger.for_owner(owner).add(EntryDraft(text="mine", id="taken"))
-        for cut in cuts:
+        for failing_call in failing_calls:
             with monkeypatch.context() as patch:
-                patch.setattr(OwnerLedger, "add_rows", fails_at(cut, OwnerLedger.add_rows))
+                patch.setattr(OwnerLedger, "add_rows", fails_at(failing_call, OwnerLedger.add_rows))
                 with pytest.raises(DiaryUnavailable):
                     import_file(ledger, owner, io.BytesIO(content), Format.JSONL, "d", "k", batch_rows=3)
         report = import_file(ledger, owner, io.BytesIO(content), Format.JSONL, "d", "k", batch_rows=3)
-        expected.append((report.accepted, report.duplicates, report.rejected, report.rejected_count))
-    assert expected[0] == expected[1] == expected[2]
-    assert expected[0][:2] == (3, 1)
+        results.append((report.accepted, report.duplicates, report.rejected, report.rejected_count))
+    assert results[0] == results[1] == results[2]
+    assert results[0][:2] == (3, 1)
 
 
 def fails_at(number: int, real):

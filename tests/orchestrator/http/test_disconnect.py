@@ -15,7 +15,7 @@ import httpx
 import pytest
 from voice import ADAPTER, CHAT, FakeVllm, asking, open_state, until
 
-from services.diary.index.types import IndexEngine
+from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import Ledger
 from services.diary.recall.cancellation import Cancellation
 from services.diary.recall.query import RecallQuery

@@ -9,7 +9,7 @@ import threading
 import pytest
 from voice import CHAT, HELLO, PERSONA, USAGE, error_of
 
-from services.diary.index.types import IndexEngine, UnavailableIndex
+from services.diary.index.engine import IndexEngine, UnavailableIndex
 from services.orchestrator.http.disclosure import DISCLOSURE
 from services.orchestrator.openai.diary_context import recall_context
 from services.orchestrator.openai.schemas import AdaOptions

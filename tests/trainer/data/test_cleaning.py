@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.errors import ConfigError
+from services.process.cpu_count import available_cpus
 from trainer.config import TrainingConfig
 from trainer.data.cleaning import (
     STAND_INS,
@@ -24,7 +25,6 @@ from trainer.data.cleaning import (
     Cleaner,
     Cleaners,
     Scrubber,
-    cores,
     normalize,
 )
 from trainer.data.sample import Sample, alternating_turns, make_sample
@@ -296,7 +296,9 @@ def test_processes_give_what_one_process_gives_in_the_same_order_and_end():
     config = TrainingConfig()
     with Cleaners(config, min_parallel=200, min_per_process=100) as cleaners:
         all_samples = list(cleaners.clean(samples))
-        assert len(multiprocessing.active_children()) == (min(cores(), 2) if cores() > 1 else 0)
+        assert len(multiprocessing.active_children()) == (
+            min(available_cpus(), 2) if available_cpus() > 1 else 0
+        )
         few = list(cleaners.clean(samples[:10]))
     assert multiprocessing.active_children() == []
     alone = Cleaner(config)

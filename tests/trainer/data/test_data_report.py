@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from services.errors import ConfigError
 from services.persona.persona import load_persona
 from services.persona.prompt import build_messages
+from services.process.cpu_count import available_cpus
 from trainer.config import TrainingConfig
-from trainer.data.cleaning import cores
 from trainer.data.inspection import MAX_BARS, Encoder, Lengths, histogram, measure, summary
 from trainer.data.mixture import Mixture, mix
 from trainer.data.report import EXAMPLES, examples, page, report
@@ -120,7 +120,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_before_torch_is_imported(confi
     assert not config.output_dir.parent.exists()
 
 
-@pytest.mark.skipif(cores() < 2, reason="one core cleans without processes")
+@pytest.mark.skipif(available_cpus() < 2, reason="one core cleans without processes")
 def test_an_interrupt_while_processes_clean_is_one_line(write_sources, smollm2_location: str, tmp_path: Path):
     files = write_sources(tmp_path, hippocorpus=2_100)
     overrides = [

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.diary.recall.recall import BUDGET_CHARACTERS, MAX_ENTRY_CHARACTERS
+from services.diary.recall.excerpt import MAX_ENTRY_CHARACTERS
+from services.diary.recall.recall import BUDGET_CHARACTERS
 from services.orchestrator.openai.schemas import ChatRequest
 from services.persona.persona import load_persona
 from services.persona.prompt import build_messages

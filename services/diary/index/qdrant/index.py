@@ -1,8 +1,8 @@
-"""The index in a Qdrant server, for a deployment with more than one process.
+"""The index on a Qdrant server, for a deployment with more than one process.
 
-An alias, named after the embedding model, is what is searched and written. It stands for a numbered
-collection, and is switched to another one atomically. The worker holds the key that may write; the
-orchestrator's key may only read, so it never makes anything.
+An alias, named after the embedding model, is searched and written. It points at a numbered collection, and is
+moved to another one atomically. The worker has the key that may write; the orchestrator's key may only read,
+so the orchestrator never creates anything.
 """
 
 import logging
@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from qdrant_client import models
 
-from services.diary.index.owner_search import OwnerChunks, Parts
+from services.diary.index.collection_names import check_current, collection_name, numbered_collection
+from services.diary.index.engine import IndexEngine, OwnerIndex
+from services.diary.index.owner_search import OwnerChunks, PointsByVector
 from services.diary.index.qdrant.server import QdrantServer
 from services.diary.index.types import (
     DENSE,
@@ -19,20 +21,15 @@ from services.diary.index.types import (
     Chunk,
     EntryKey,
     IndexedVersion,
-    IndexEngine,
     IndexQuery,
-    OwnerIndex,
     SparseVector,
-    check_current,
-    collection_name,
-    numbered_collection,
 )
 from services.errors import ConfigError, DiaryUnavailable
 
 log = logging.getLogger("ada.diary")
-_TIMEOUT_S = 2  # whoever waits for an answer of Ada's waits for this too when Qdrant hangs
-_POINTS_A_REQUEST = 500  # about 5 MB; Qdrant takes 32
-_ENTRIES_A_DELETE = 100
+_TIMEOUT_S = 2  # a chat waits as long when Qdrant hangs
+_POINTS_PER_REQUEST = 500  # about 5 MB; Qdrant's limit is 32
+_ENTRIES_PER_DELETE = 100
 
 
 class QdrantIndex:
@@ -41,7 +38,7 @@ class QdrantIndex:
     def __init__(
         self, url: str, api_key: str, model: str, dimension: int, timeout_s: int = _TIMEOUT_S
     ) -> None:
-        """Reach nothing yet: Qdrant may come later."""
+        """Connects at the first call, so Qdrant may start later."""
         self.server = QdrantServer(url, api_key, timeout_s)
         self.client = self.server.client
         self.alias = self.collection = collection_name(model, dimension)
@@ -49,11 +46,11 @@ class QdrantIndex:
         self._dimension = dimension
 
     def for_owner(self, owner: str) -> OwnerIndex:
-        """What can be searched for `owner`."""
+        """The chunks of `owner`."""
         return OwnerChunks(QdrantOwner(self, owner))
 
     def create_if_missing(self) -> None:
-        """Make collection and alias if they are not there; needs the key that may write.
+        """Create collection and alias if they are missing; needs the key that may write.
 
         Raises DiaryUnavailable, and ConfigError when the diary was indexed with another embedding model.
         """
@@ -62,11 +59,11 @@ class QdrantIndex:
             first, older = numbered_collection(self.alias), set(self.server.aliases().values())
             self.server.create(first, self._dimension)
             self.server.point(self.alias, first)
-            for collection in older - {first}:  # in an older format, which nobody can search any more
+            for collection in older - {first}:  # in an older format, which can't be searched any more
                 self.server.delete(collection)
 
     def check(self) -> None:
-        """Raises DiaryUnavailable when the server is the wrong one, or has nothing to search in yet.
+        """Raises DiaryUnavailable when the server has another version, or no index yet.
 
         Raises ConfigError when the diary was indexed with another embedding model.
         """
@@ -75,146 +72,148 @@ class QdrantIndex:
         self.count()
 
     def _current(self) -> str:
-        """The collection that the alias stands for; empty when there is no index yet."""
+        """The collection that the alias points at; "" when there is no index yet."""
         aliases = self.server.aliases()
-        own = aliases.get(self.alias, "")
-        if not own:
+        current = aliases.get(self.alias, "")
+        if not current:
             check_current(next(iter(aliases.values()), ""), self.alias, self._model)
-        return own
+        return current
 
     def count(self) -> int:
-        """Chunks of all owners."""
-        return self.server.asked(self.client.count, self.collection).count
+        """The number of chunks of all owners."""
+        with self.server.translated_errors():
+            return self.client.count(self.collection).count
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self.client.close()
 
     def upsert(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks, replacing those with the same ids."""
         points = [_point(chunk) for chunk in chunks]
-        for start in range(0, len(points), _POINTS_A_REQUEST):
-            some = points[start : start + _POINTS_A_REQUEST]
-            self.server.asked(self.client.upsert, self.collection, some, wait=True)
+        for start in range(0, len(points), _POINTS_PER_REQUEST):
+            with self.server.translated_errors():
+                self.client.upsert(self.collection, points[start : start + _POINTS_PER_REQUEST], wait=True)
 
     def delete(
         self, entries: Iterable[EntryKey], except_version: Mapping[EntryKey, int] | None = None
     ) -> None:
-        """Delete all chunks of these entries, save those of the version named for it."""
-        chosen = [_chunks_of(entry, (except_version or {}).get(entry)) for entry in entries]
-        for start in range(0, len(chosen), _ENTRIES_A_DELETE):
-            any_of = models.Filter(should=[*chosen[start : start + _ENTRIES_A_DELETE]])
+        """Delete all chunks of these entries, except those of the version given for an entry."""
+        filters = [_entry_filter(entry, (except_version or {}).get(entry)) for entry in entries]
+        for start in range(0, len(filters), _ENTRIES_PER_DELETE):
+            any_of = models.Filter(should=[*filters[start : start + _ENTRIES_PER_DELETE]])
             selector = models.FilterSelector(filter=any_of)
-            self.server.asked(self.client.delete, self.collection, selector, wait=True)
+            with self.server.translated_errors():
+                self.client.delete(self.collection, selector, wait=True)
 
     def versions(self) -> Iterator[IndexedVersion]:
-        """Everything that is indexed, one for each version of an entry, in no order."""
-        counted = Counter(
+        """Every indexed version of every entry, in no order."""
+        counts = Counter(
             (str(payload["owner"]), str(payload["entry_id"]), int(payload["version"]))
             for payload in self._payloads(["owner", "entry_id", "version"])
         )
-        for version, chunks in counted.items():
+        for version, chunks in counts.items():
             yield IndexedVersion(*version, chunks)
 
     def _payloads(self, fields: list[str]) -> Iterator[models.Payload]:
         offset = None
         while True:
-            points, offset = self.server.asked(
-                self.client.scroll,
-                self.collection,
-                limit=_POINTS_A_REQUEST,
-                offset=offset,
-                with_payload=fields,
-            )
+            with self.server.translated_errors():
+                points, offset = self.client.scroll(
+                    self.collection, limit=_POINTS_PER_REQUEST, offset=offset, with_payload=fields
+                )
             yield from (point.payload or {} for point in points)
             if offset is None:
                 return
 
     def optimize(self) -> None:
-        """Nothing to do: a server builds its graph by itself, beside its work."""
+        """Does nothing: a server builds its graph by itself, in the background."""
 
     def shadow(self) -> "QdrantIndex":
-        """A fresh and empty collection beside the current one; close it unless it is switched to."""
+        """A new, empty collection next to the current one; close it unless it is promoted."""
         self.server.check_version()
-        return _Twin(self, numbered_collection(self.alias, self.server.aliases().get(self.alias, "")))
+        current = self.server.aliases().get(self.alias, "")
+        return _Shadow(self, numbered_collection(self.alias, current))
 
-    def promote(self, twin: IndexEngine) -> None:
-        """Let the alias stand for the twin's collection, and delete what it replaces."""
-        if not isinstance(twin, _Twin) or twin.alias != self.alias:
-            raise ConfigError("an index can be switched to its own twin alone")
+    def promote(self, shadow: IndexEngine) -> None:
+        """Point the alias at the shadow's collection, and delete what it replaces."""
+        if not isinstance(shadow, _Shadow) or shadow.alias != self.alias:
+            raise ConfigError("an index can only be replaced by its own shadow")
         replaced = set(self.server.aliases().values())
-        self.server.point(self.alias, twin.collection)
+        self.server.point(self.alias, shadow.collection)
         try:
-            self._sweep(replaced - {twin.collection})
-        except DiaryUnavailable as error:  # it is switched all the same, and the next switch sweeps again
-            log.warning("the index that was replaced is still there: %s", error)
+            self._delete_unused(replaced - {shadow.collection})
+        except (
+            DiaryUnavailable
+        ) as error:  # the alias has moved all the same; the next `promote` deletes again
+            log.warning("the index that was replaced could not be deleted: %s", error)
 
-    def _sweep(self, replaced: set[str]) -> None:
-        left = {name for name in self.server.collections() if name.startswith(f"{self.alias}~")}
-        for collection in (left | replaced) - set(self.server.aliases().values()):
+    def _delete_unused(self, replaced: set[str]) -> None:
+        ours = {name for name in self.server.collections() if name.startswith(f"{self.alias}~")}
+        for collection in (ours | replaced) - set(self.server.aliases().values()):
             self.server.delete(collection)
 
 
-class _Twin(QdrantIndex):
-    """A collection that no alias stands for yet, on the connections of the index it will replace."""
+class _Shadow(QdrantIndex):
+    """A collection that no alias points at yet, on the connections of the index that it will replace."""
 
     def __init__(self, index: QdrantIndex, collection: str) -> None:
         self.__dict__.update(index.__dict__)
         self.collection = collection
-        self.server.delete(collection)  # of a reindexing that was cut short
+        self.server.delete(collection)  # left by a reindexing that was interrupted
         self.server.create(collection, self._dimension)
 
     def close(self) -> None:
-        """Delete the collection, unless it was switched to."""
+        """Delete the collection, unless it was promoted."""
         if self.collection not in self.server.aliases().values():
             self.server.delete(self.collection)
 
 
 class QdrantOwner:
-    """One owner's points. The only place where a Qdrant server is searched."""
+    """One owner's points. Nothing else searches a Qdrant server."""
 
     def __init__(self, index: QdrantIndex, owner: str) -> None:
         self.owner = owner
         self._index = index
 
-    def best(self, asked: IndexQuery, limit: int, first_day: str, last_day: str) -> Parts:
-        """The `limit` best by each part, within the days that are not empty."""
-        within = self._owners(*_overlap(first_day, last_day))
-        return self._query(asked, limit, {DENSE: within, SPARSE: within})
+    def nearest(self, query: IndexQuery, limit: int, first_day: str, last_day: str) -> PointsByVector:
+        """The `limit` best by each vector, within the days that are not empty."""
+        within = self._owner_filter(*_overlap(first_day, last_day))
+        return self._query(query, limit, {DENSE: within, SPARSE: within})
 
-    def scored(self, asked: IndexQuery, ids: Mapping[str, set[str]]) -> Parts:
-        """Each part's scores of the points that are named for it."""
-        within = {
-            part: self._owners(models.HasIdCondition(has_id=sorted(wanted)))
-            for part, wanted in ids.items()
+    def score(self, query: IndexQuery, ids: Mapping[str, set[str]]) -> PointsByVector:
+        """By each vector, those of its `ids` that exist."""
+        filters = {
+            name: self._owner_filter(models.HasIdCondition(has_id=sorted(wanted)))
+            for name, wanted in ids.items()
             if wanted
         }
-        return self._query(asked, max(map(len, ids.values())), within)
+        return self._query(query, max(map(len, ids.values())), filters)
 
-    def _query(self, asked: IndexQuery, limit: int, within: Mapping[str, models.Filter]) -> Parts:
-        corpus = models.SearchParams(idf=models.IdfCorpusParams(corpus=self._owners()))
+    def _query(self, query: IndexQuery, limit: int, filters: Mapping[str, models.Filter]) -> PointsByVector:
+        """The best points by each vector that has a filter; the corpus of BM25 is the owner's chunks."""
+        corpus = models.SearchParams(idf=models.IdfCorpusParams(corpus=self._owner_filter()))
         requests = {
-            part: models.QueryRequest(
+            name: models.QueryRequest(
                 query=models.NearestQuery(
-                    nearest=asked.vector if part == DENSE else _sparse(asked.sparse_vector)
+                    nearest=query.vector if name == DENSE else _sparse(query.sparse_vector)
                 ),
-                using=part,
+                using=name,
                 filter=filter_,
-                params=corpus if part == SPARSE else None,
+                params=corpus if name == SPARSE else None,
                 limit=limit,
                 with_payload=True,
             )
-            for part, filter_ in within.items()
+            for name, filter_ in filters.items()
         }
         if not requests:
             return {}
-        found = self._index.server.asked(
-            self._index.client.query_batch_points, self._index.collection, list(requests.values())
-        )
-        return {part: answer.points for part, answer in zip(requests, found, strict=True)}
+        with self._index.server.translated_errors():
+            responses = self._index.client.query_batch_points(self._index.collection, list(requests.values()))
+        return {name: response.points for name, response in zip(requests, responses, strict=True)}
 
-    def _owners(self, *conditions: models.Condition) -> models.Filter:
-        return models.Filter(must=[_is("owner", self.owner), *conditions])
+    def _owner_filter(self, *conditions: models.Condition) -> models.Filter:
+        return models.Filter(must=[_equals("owner", self.owner), *conditions])
 
 
 def _point(chunk: Chunk) -> models.PointStruct:
@@ -222,26 +221,26 @@ def _point(chunk: Chunk) -> models.PointStruct:
     return models.PointStruct(id=chunk.point_id, vector=vector, payload=chunk.payload)
 
 
-def _sparse(words: SparseVector) -> models.SparseVector:
-    return models.SparseVector(indices=words.indices, values=words.values)
+def _sparse(vector: SparseVector) -> models.SparseVector:
+    return models.SparseVector(indices=vector.indices, values=vector.values)
 
 
-def _chunks_of(entry: EntryKey, except_version: int | None) -> models.Filter:
-    others: list[models.Condition] = [] if except_version is None else [_is("version", except_version)]
+def _entry_filter(entry: EntryKey, except_version: int | None) -> models.Filter:
+    others: list[models.Condition] = [] if except_version is None else [_equals("version", except_version)]
     return models.Filter(
-        must=[_is("owner", entry.owner), _is("entry_id", entry.entry_id)], must_not=others or None
+        must=[_equals("owner", entry.owner), _equals("entry_id", entry.entry_id)], must_not=others or None
     )
 
 
 def _overlap(first_day: str, last_day: str) -> list[models.Condition]:
-    """A chunk's own days and those asked for, inclusive, have one in common; an empty day asks nothing."""
-    asked = {"last_day": {"gte": first_day}} if first_day else {}
-    asked |= {"first_day": {"lte": last_day}} if last_day else {}
+    """A chunk's days and the requested ones overlap, inclusively; an empty day sets no limit."""
+    ranges = {"last_day": {"gte": first_day}} if first_day else {}
+    ranges |= {"first_day": {"lte": last_day}} if last_day else {}
     return [
         models.FieldCondition(key=key, range=models.DatetimeRange.model_validate(days))
-        for key, days in asked.items()
+        for key, days in ranges.items()
     ]
 
 
-def _is(key: str, value: str | int) -> models.FieldCondition:
+def _equals(key: str, value: str | int) -> models.FieldCondition:
     return models.FieldCondition(key=key, match=models.MatchValue(value=value))

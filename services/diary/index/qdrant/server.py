@@ -1,10 +1,10 @@
-"""A Qdrant server as the diary knows it: its collections, the aliases that stand for them, its refusals."""
+"""A Qdrant server: its collections, the aliases that point at them, its version and its errors."""
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version as installed
-from typing import ParamSpec, TypeVar
 
 import httpx
 from qdrant_client import QdrantClient, models
@@ -14,19 +14,17 @@ from services.diary.index.types import DENSE, SPARSE
 from services.errors import DiaryUnavailable
 
 log = logging.getLogger("ada.diary")
-_OURS = re.compile(r".+-\d+-f\d+")  # the aliases that `collection_name` makes
-Asked = ParamSpec("Asked")
-Answer = TypeVar("Answer")
+_DIARY_ALIAS = re.compile(r".+-\d+-f\d+")  # what `collection_name` returns
 
 
 class QdrantServer:
-    """The connections to one server. Every method raises DiaryUnavailable."""
+    """A client of one server. Every method raises DiaryUnavailable."""
 
     def __init__(self, url: str, api_key: str, timeout_s: int) -> None:
-        """Reach nothing yet: Qdrant may come later."""
+        """Connects at the first call, so Qdrant may start later."""
         self._url = url
-        # The keys travel inside the deployment's own network, without TLS, which the client warns of
-        # when it is given the key by name.
+        # The keys travel inside the deployment's own network, without TLS. The client warns about that unless
+        # the key is a header.
         self.client = QdrantClient(
             url=url,
             headers={"api-key": api_key},
@@ -35,75 +33,80 @@ class QdrantServer:
             trust_env=False,  # a proxy does not reach the deployment's own network
         )
 
-    def asked(self, call: Callable[Asked, Answer], *args: Asked.args, **kwargs: Asked.kwargs) -> Answer:
-        """What the client's method `call` answers."""
+    @contextmanager
+    def translated_errors(self) -> Iterator[None]:
+        """Raises DiaryUnavailable for the errors of the client."""
         try:
-            return call(*args, **kwargs)
+            yield
         except UnexpectedResponse as error:
             raise DiaryUnavailable(f"Qdrant refused: {_reason(error)}") from error
         except (ApiException, ResponseHandlingException, httpx.HTTPError, OSError) as error:
-            # Clients are told why there is no diary, and its servers' addresses are nobody's business.
+            # The message reaches clients of the API, who must not learn the addresses of servers.
             log.warning("Qdrant at %s can't be reached: %s", self._url, error)
             raise DiaryUnavailable("Qdrant can't be reached; the log says more") from error
 
     def check_version(self) -> None:
-        """See that the server is one that this client is made for.
+        """Raises DiaryUnavailable unless the server fits this client.
 
-        Qdrant's client promises to work with servers of its own minor version and of the two beside it.
+        Qdrant's client supports servers of its own minor version and of the two next to it.
         """
-        served = str(self.asked(self.client.info).version)
+        with self.translated_errors():
+            server = str(self.client.info().version)
         client = installed("qdrant-client")
-        if not compatible(served, client):
+        if not compatible(server, client):
             raise DiaryUnavailable(
-                f"Qdrant is version {served}, and this Ada speaks to {client} and its "
+                f"Qdrant is version {server}, and this Ada speaks to {client} and its "
                 f"neighbours: set QDRANT_IMAGE to v{client}"
             )
 
     def aliases(self) -> dict[str, str]:
-        """The diary's aliases, those of other embedding models too, and the collections behind them."""
-        found = {one.alias_name: one.collection_name for one in self.asked(self.client.get_aliases).aliases}
+        """The diary's aliases, of all embedding models, with the collections that they point at."""
+        with self.translated_errors():
+            aliases = self.client.get_aliases().aliases
         return {
-            alias: collection
-            for alias, collection in found.items()
-            if _OURS.fullmatch(alias) and collection.startswith(f"{alias}~")
+            alias.alias_name: alias.collection_name
+            for alias in aliases
+            if _DIARY_ALIAS.fullmatch(alias.alias_name)
+            and alias.collection_name.startswith(f"{alias.alias_name}~")
         }
 
     def collections(self) -> list[str]:
         """Every collection of the server, the diary's or not."""
-        return [one.name for one in self.asked(self.client.get_collections).collections]
+        with self.translated_errors():
+            return [collection.name for collection in self.client.get_collections().collections]
 
     def point(self, alias: str, collection: str) -> None:
-        """Let `alias` stand for `collection`, and no other alias of the diary's for anything; atomic."""
-        forget = [models.DeleteAlias(alias_name=other) for other in self.aliases()]
+        """Point `alias` at `collection`, and delete the diary's other aliases; atomic."""
+        old = [models.DeleteAlias(alias_name=other) for other in self.aliases()]
         new = models.CreateAlias(alias_name=alias, collection_name=collection)
-        self.asked(
-            self.client.update_collection_aliases,
-            [
-                *(models.DeleteAliasOperation(delete_alias=old) for old in forget),
-                models.CreateAliasOperation(create_alias=new),
-            ],
-        )
+        operations: list[models.AliasOperations] = [
+            *(models.DeleteAliasOperation(delete_alias=alias) for alias in old),
+            models.CreateAliasOperation(create_alias=new),
+        ]
+        with self.translated_errors():
+            self.client.update_collection_aliases(operations)
 
     def create(self, collection: str, dimension: int) -> None:
-        """Make a collection, or what a creation that was cut short left out of it."""
-        if not self.asked(self.client.collection_exists, collection):
-            dense = models.VectorParams(size=dimension, distance=models.Distance.COSINE)
-            words = models.SparseVectorParams(modifier=models.Modifier.IDF)
-            self.asked(
-                self.client.create_collection,
-                collection,
-                vectors_config={DENSE: dense},
-                sparse_vectors_config={SPARSE: words},
-            )
-        owner = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
-        self.asked(self.client.create_payload_index, collection, "owner", owner)
-        self.asked(self.client.create_payload_index, collection, "entry_id", models.PayloadSchemaType.KEYWORD)
-        for day in ("first_day", "last_day"):
-            self.asked(self.client.create_payload_index, collection, day, models.PayloadSchemaType.DATETIME)
+        """Create a collection, or complete one whose creation was interrupted."""
+        with self.translated_errors():
+            if not self.client.collection_exists(collection):
+                self.client.create_collection(
+                    collection,
+                    vectors_config={
+                        DENSE: models.VectorParams(size=dimension, distance=models.Distance.COSINE)
+                    },
+                    sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+                )
+            owner = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
+            self.client.create_payload_index(collection, "owner", owner)
+            self.client.create_payload_index(collection, "entry_id", models.PayloadSchemaType.KEYWORD)
+            for day in ("first_day", "last_day"):
+                self.client.create_payload_index(collection, day, models.PayloadSchemaType.DATETIME)
 
     def delete(self, collection: str) -> None:
-        """Delete a collection, which need not be there."""
-        self.asked(self.client.delete_collection, collection)
+        """Delete a collection if it exists."""
+        with self.translated_errors():
+            self.client.delete_collection(collection)
 
 
 def compatible(server: str, client: str) -> bool:
