@@ -9,12 +9,13 @@ from typing import Annotated, Any, TypeVar
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import ValidationError
 
-from services.diary.entry import Entry, IndexState
+from services.diary.entry import Entry, EntryDraft, IndexState
 from services.diary.job_ids import job_id
+from services.diary.transfer.row import rejection
 from services.errors import DiaryUnavailable, EntryConflict, FieldError
 from services.orchestrator.dependencies import AppState, OwnerDep, StateDep, may_write
-from services.orchestrator.diary.bodies import draft, draft_schema
 from services.orchestrator.diary.filters import PickedDep
 from services.orchestrator.diary.schemas import (
     EditedAnswer,
@@ -36,11 +37,25 @@ router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=COMMON_FAILURES
 _VERSION_SCHEMA: Json = {"type": "integer", "minimum": 1, "description": "edit this version or none"}
 _TAGGED: Json = {"headers": {"ETag": {"$ref": "#/components/headers/ETag"}}}
 _ETAG = re.compile(r'(?:W/)?"?([1-9][0-9]{0,8})"?', re.ASCII)
-
 Done = TypeVar("Done")
 
 Key = Annotated[str | None, Header(max_length=255, description="the same key never writes twice")]
 IfMatch = Annotated[str | None, Header(description="the ETag of the version to change, as GET gave it")]
+
+
+def draft(fields: Json) -> EntryDraft:
+    """The entry that a body's fields make. Raises EntryRejected."""
+    try:
+        return EntryDraft.model_validate(fields)
+    except ValidationError as error:
+        raise rejection(error) from None
+
+
+def draft_schema(**more: Json) -> Json:
+    """An entry's body for OpenAPI, with further fields."""
+    schema = EntryDraft.model_json_schema()
+    schema["properties"] |= more
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 @router.post(
