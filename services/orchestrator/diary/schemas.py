@@ -64,7 +64,7 @@ class Erasure(BaseModel):
 
     complete: bool
     pending: list[Literal["index", "ledger"]] = Field(
-        description="`index`: the job is not done; `ledger`: the file has yet to be rewritten. Ask again later"
+        description="`index`: the job is not done; `ledger`: the file has yet to be rewritten. Ask again"
     )
 
 
@@ -239,7 +239,7 @@ class ConflictAnswer(BaseModel):
     @classmethod
     def of(cls, conflict: Conflict) -> "ConflictAnswer":
         a, b = _sides(conflict.pair)
-        return cls(id=conflict.pair.id, a=a, b=b, settled=conflict.settled, judged_at=conflict.judged_at)
+        return cls(id=conflict.pair.id, a=a, b=b, settled=conflict.resolution, judged_at=conflict.judged_at)
 
 
 class Conflicts(BaseModel):

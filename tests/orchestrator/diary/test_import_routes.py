@@ -1,6 +1,6 @@
 """/v1/diary/import and /v1/diary/export over HTTP: whole diaries in, and out again.
 
-The readers of each format are tested in tests/diary/test_importing.py.
+The readers of each format are tested in tests/diary/transfer/test_importing.py.
 """
 
 import asyncio
