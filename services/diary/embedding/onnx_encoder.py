@@ -3,7 +3,8 @@
 It is converted from the model itself, so any model of the BERT family will do: exported, its attention fused,
 its weights quantized per channel. With one scale per matrix, cosines with the original fall from 0.99 to 0.94
 (measured on MiniLM). The conversion takes 10 s and a gigabyte, so it has a process of its own, and its result
-is stored:
+is stored. sentence-transformers' own `export_dynamic_quantized_onnx_model` needs optimum-onnx, all of whose
+versions require transformers below 4.58:
 
     python -m services.diary.embedding.onnx_encoder MODEL FILE
 """
