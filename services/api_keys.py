@@ -60,7 +60,7 @@ def digest(key: str) -> str:
 def read_keys(path: Path) -> list[Key] | None:
     """All keys, or None when there is no such file. Raises ConfigError with the place of what is wrong."""
     try:
-        found = json.loads(_content(path).decode())
+        content = json.loads(_content(path).decode())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -71,7 +71,7 @@ def read_keys(path: Path) -> list[Key] | None:
         raise _broken(path, f"line {error.lineno}, column {error.colno}: {error.msg}") from None
     except (ValueError, RecursionError) as error:
         raise _broken(path, str(error)) from None
-    return _keys(path, found)
+    return _keys(path, content)
 
 
 def _content(path: Path) -> bytes:
@@ -141,35 +141,35 @@ def _check_timezone(name: str | None) -> None:
         raise FieldError(f"TIMEZONE is wrong: {error}", "TIMEZONE") from None
 
 
-def _keys(path: Path, found: object) -> list[Key]:
-    if not (isinstance(found, dict) and found.keys() == {"keys"} and isinstance(found["keys"], list)):
+def _keys(path: Path, content: object) -> list[Key]:
+    if not (isinstance(content, dict) and content.keys() == {"keys"} and isinstance(content["keys"], list)):
         raise _broken(path, 'it is not {"keys": […]}')
-    keys = [_key(path, place, one) for place, one in enumerate(found["keys"])]
+    keys = [_key(path, index, item) for index, item in enumerate(content["keys"])]
     if len({key.id for key in keys}) != len(keys):
         raise _broken(path, "the same key is there twice")
     return keys
 
 
-def _key(path: Path, place: int, found: object) -> Key:
-    where = f"keys[{place}]"
-    if not isinstance(found, dict):
+def _key(path: Path, index: int, content: object) -> Key:
+    where = f"keys[{index}]"
+    if not isinstance(content, dict):
         raise _broken(path, f"{where} is no object")
-    if unknown := found.keys() - {field.name for field in fields(Key)}:
+    if unknown := content.keys() - {field.name for field in fields(Key)}:
         raise _broken(path, f"{where} has an unknown field {min(unknown)!r}")
     for name, pattern in (("sha256", _DIGEST), ("owner", _OWNER), ("created_at", re.compile(".+"))):
-        if not isinstance(found.get(name), str) or not pattern.fullmatch(found[name]):
+        if not isinstance(content.get(name), str) or not pattern.fullmatch(content[name]):
             raise _broken(path, f"{where}.{name} is missing or not what it must be")
     for name in ("requests_a_minute", "tokens_a_minute"):
-        limit = found.get(name)
+        limit = content.get(name)
         if limit is not None and (type(limit) is not int or not 0 <= limit <= MOST):
             raise _broken(path, f"{where}.{name} is neither null nor a whole number from 0 to {MOST}")
-    timezone = found.get("timezone")
+    timezone = content.get("timezone")
     try:
         if timezone is not None:
             read_zone(timezone if isinstance(timezone, str) else "")
     except ValueError as error:
         raise _broken(path, f"{where}.timezone: {error}") from None
-    return Key(**found)
+    return Key(**content)
 
 
 def _broken(path: Path, what: str) -> ConfigError:

@@ -222,8 +222,8 @@ def _ask_one(client: OpenAI, question: str, needed: str | None) -> dict[str, Any
     answer = raw.parse()
     about: dict[str, Any] = (answer.model_extra or {}).get("ada", {})
     user, assistant = _names()
-    said = printable(answer.choices[0].message.content or "")
-    print(printable(f"\n{user}: {question}"), _wrapped(f"{printable(assistant)}: ", said), sep="\n")
+    text = printable(answer.choices[0].message.content or "")
+    print(printable(f"\n{user}: {question}"), _wrapped(f"{printable(assistant)}: ", text), sep="\n")
     print(f"      ({time.monotonic() - started:.1f} s; diary: {about['diary']['status']})")
     for entry in about["diary"]["entries"]:
         shown = f"{entry['date']} {entry['score']:.2f} {texts.get(entry['id'], '')}"

@@ -76,8 +76,8 @@ class _Json(JsonFormatter):
         return raised(ei[1], whole=self._whole)
 
 
-def _serialised(told: dict[str, object], **_: object) -> str:
-    return json.dumps({name: value for name, value in told.items() if value != ""}, default=str)
+def _serialised(fields: dict[str, object], **_: object) -> str:
+    return json.dumps({name: value for name, value in fields.items() if value != ""}, default=str)
 
 
 def raised(error: BaseException | None, *, whole: bool = False) -> str:
@@ -86,8 +86,8 @@ def raised(error: BaseException | None, *, whole: bool = False) -> str:
         return "".join(traceback.format_exception(error)).rstrip()
     lines = traceback.format_tb(error.__traceback__)
     says = f": {error}" if isinstance(error, AdaError) else ""
-    told = "".join(["Traceback (most recent call last):\n", *lines, type(error).__name__, says])
+    text = "".join(["Traceback (most recent call last):\n", *lines, type(error).__name__, says])
     if isinstance(error, BaseExceptionGroup):
-        told = "\n\n".join([told, *map(raised, error.exceptions)])
+        text = "\n\n".join([text, *map(raised, error.exceptions)])
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return f"{raised(before)}\n\n{told}" if before else told
+    return f"{raised(before)}\n\n{text}" if before else text

@@ -39,9 +39,9 @@ def test_no_file_is_not_the_same_as_a_file_without_keys(file: Path):
 
 def test_what_was_made_is_read(file: Path):
     key = make(file, "drew", 60, 0)
-    (found,) = read_keys(file)
-    assert found == Key(digest(key), "drew", found.created_at, 60, 0)
-    assert found.id == digest(key)[:12]
+    (result,) = read_keys(file)
+    assert result == Key(digest(key), "drew", result.created_at, 60, 0)
+    assert result.id == digest(key)[:12]
 
 
 def test_a_key_is_long_random_and_not_in_the_file(file: Path):
@@ -103,7 +103,7 @@ def test_commands_at_once_lose_nothing(file: Path):
 
 
 @pytest.mark.parametrize(
-    ("content", "place"),
+    ("content", "position"),
     [
         ('{"keys": [\n{', "line 2, column 2"),
         ("", "line 1, column 1"),
@@ -121,10 +121,10 @@ def test_commands_at_once_lose_nothing(file: Path):
         (json.dumps({"keys": [GOOD, GOOD | {"owner": "mila"}]}), "the same key is there twice"),
     ],
 )
-def test_a_broken_file_is_named_with_place_and_remedy_and_stays_so(file: Path, content: str, place: str):
+def test_a_broken_file_is_named_with_place_and_remedy_and_stays_so(file: Path, content: str, position: str):
     file.write_text(content)
     for ask in (lambda: read_keys(file), lambda: make(file), lambda: revoke_keys(file, "drew", 0o600)):
-        with pytest.raises(ConfigError, match=f"{file}: .*{place}.*make key OWNER="):
+        with pytest.raises(ConfigError, match=f"{file}: .*{position}.*make key OWNER="):
             ask()
     assert file.read_text() == content
 

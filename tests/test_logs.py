@@ -64,7 +64,7 @@ class TestExceptions:
     def form(self, request: pytest.FixtureRequest) -> str:
         return request.param
 
-    def _told(self, form: str, error: Exception, errors: str = "kinds") -> str:
+    def _text_of(self, form: str, error: Exception, errors: str = "kinds") -> str:
         stream = io.StringIO()
         logs.set_up(form, "INFO", errors, stream=stream)
         try:
@@ -74,21 +74,21 @@ class TestExceptions:
         return stream.getvalue()
 
     def test_of_others_only_the_kind_and_the_place_are_told(self, log, form):
-        told = self._told(form, ValueError(SECRET))
-        assert SECRET not in told
-        assert "ValueError" in told
-        assert "test_logs.py" in told
+        text = self._text_of(form, ValueError(SECRET))
+        assert SECRET not in text
+        assert "ValueError" in text
+        assert "test_logs.py" in text
 
     def test_ours_are_told_whole_and_what_caused_them_is_not(self, log, form):
         ours = DiaryUnavailable("the ledger is away")
         ours.__cause__ = ExceptionGroup("both", [KeyError(SECRET)])
-        told = self._told(form, ours)
-        assert "DiaryUnavailable: the ledger is away" in told
-        assert "KeyError" in told
-        assert SECRET not in told
+        text = self._text_of(form, ours)
+        assert "DiaryUnavailable: the ledger is away" in text
+        assert "KeyError" in text
+        assert SECRET not in text
 
     def test_whole_is_a_choice(self, log, form):
-        assert SECRET in self._told(form, ValueError(SECRET), "whole")
+        assert SECRET in self._text_of(form, ValueError(SECRET), "whole")
 
 
 def test_a_line_of_json_is_never_torn_by_what_it_says(log):

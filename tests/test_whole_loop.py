@@ -85,12 +85,12 @@ def test_the_model_server_answers_nobody_without_its_key_or_under_another_name(a
     routes += [("POST", "/tokenize"), ("POST", "/invocations"), ("POST", "/v1/completions")]
     elsewhere = {**with_key(ada), "Host": "a-page.example"}
     for method, path in routes:
-        told = [
+        message = [
             httpx.request(method, ada.model_url + path, json=prompt, headers=headers, timeout=60).status_code
             for headers in ({}, {"Authorization": "Bearer x"}, elsewhere, with_key(ada))
         ]
-        assert told[:3] == [401, 401, 403], path
-        assert told[3] not in (401, 403), path
+        assert message[:3] == [401, 401, 403], path
+        assert message[3] not in (401, 403), path
     assert httpx.get(f"{ada.model_url}/health").status_code == 200
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
@@ -132,8 +132,8 @@ def test_prompt_log_probabilities_are_right_while_others_are_generated(ada: Runn
         chats = list(pool.map(lambda _: prompt_of_a_chat(ada, model), range(3)))
         assert [future.result() for future in busy] == [200] * 3
     assert [len(numbers) for numbers in beside] == [len(numbers) for numbers in alone]
-    for one, other in zip(beside, alone, strict=True):
-        assert one == pytest.approx(other, abs=0.25)  # a batch rounds otherwise
+    for entry, other in zip(beside, alone, strict=True):
+        assert entry == pytest.approx(other, abs=0.25)  # a batch rounds otherwise
     assert all(chats)
     assert ada.child("model") == before
 
@@ -191,9 +191,9 @@ def first_token(client: OpenAI, model: str) -> dict[str, float]:
     }
 
 
-def distance(one: dict[str, float], other: dict[str, float]) -> float:
+def distance(entry: dict[str, float], other: dict[str, float]) -> float:
     """Total variation, from 0 to about 1."""
-    return sum(abs(one.get(token, 0) - other.get(token, 0)) for token in {*one, *other}) / 2
+    return sum(abs(entry.get(token, 0) - other.get(token, 0)) for token in {*entry, *other}) / 2
 
 
 def test_streaming_through_openais_client_ends_with_usage_and_ada(client: OpenAI):
@@ -230,10 +230,10 @@ def test_generation_defaults_are_the_clients_own(ada: Running):
 
 def indexed(ada: Running, ids: set[str]) -> bool:
     try:
-        found = httpx.get(f"{ada.url}/v1/diary/entries?limit=1000", timeout=10).json()["data"]
+        result = httpx.get(f"{ada.url}/v1/diary/entries?limit=1000", timeout=10).json()["data"]
     except httpx.HTTPError:
         return False
-    return ids <= {entry["id"] for entry in found if entry["status"] == "indexed"}
+    return ids <= {entry["id"] for entry in result if entry["status"] == "indexed"}
 
 
 def test_a_diary_is_ingested_through_the_queue_and_recalled(ada: Running, client: OpenAI):
@@ -253,8 +253,8 @@ def test_a_diary_is_ingested_through_the_queue_and_recalled(ada: Running, client
         extra_body={"ada": {"top_k": 3}},
     )
     assert "demo-14" in [entry["id"] for entry in answer.model_extra["ada"]["diary"]["entries"]]
-    found = httpx.post(f"{ada.url}/v1/diary/search", json={"query": question, "top_k": 2}).json()["data"]
-    assert found[0]["id"] == "demo-14"
+    result = httpx.post(f"{ada.url}/v1/diary/search", json={"query": question, "top_k": 2}).json()["data"]
+    assert result[0]["id"] == "demo-14"
     early = {"query": question, "to": "2026-06-07"}
     assert "demo-14" not in [
         e["id"] for e in httpx.post(f"{ada.url}/v1/diary/search", json=early).json()["data"]
@@ -326,10 +326,10 @@ def test_kill_9_of_the_process_that_ingests_loses_nothing(ada: Running):
         assert httpx.post(f"{ada.url}/v1/diary/entries", json=entry).status_code == 202
         ids.add(entry["id"])
     wait(lambda: indexed(ada, ids), 90, "entries were lost")
-    found = httpx.post(
+    result = httpx.post(
         f"{ada.url}/v1/diary/search", json={"query": "On day 42 I counted 294 gulls", "top_k": 100}
     ).json()["data"]
-    assert len({entry["id"] for entry in found}) == len(found)
+    assert len({entry["id"] for entry in result}) == len(result)
 
 
 def test_a_killed_model_is_503_in_the_meantime_and_comes_back(ada: Running, client: OpenAI):
@@ -373,9 +373,9 @@ def refusal(module: str, environment: dict[str, str]) -> str:
 )
 def test_a_second_ada_is_refused_by_name(ada: Running, changed: dict[str, str], complaint: str):
     environment = {**ada.environment, **{k: v.format(home=ada.home) for k, v in changed.items()}}
-    said = refusal("services.embedded", environment)
-    assert complaint in said
-    assert len(said.strip().splitlines()) == 1
+    text = refusal("services.embedded", environment)
+    assert complaint in text
+    assert len(text.strip().splitlines()) == 1
 
 
 def test_the_terminal_says_when_she_is_up_and_vllms_lines_are_in_a_file(ada: Running):
@@ -395,5 +395,5 @@ def test_the_base_model_gives_a_verdict_on_what_may_be_a_conflict(ada: Running):
         entry = {"id": f"paris-{day}", "date": f"2026-11-{day}", "text": text}
         httpx.post(f"{ada.url}/v1/diary/entries", json=entry)
     wait(lambda: indexed(ada, {"paris-01", "paris-02"}), 30, "the entries were not indexed")
-    told = httpx.get(f"{ada.url}/v1/diary/conflicts", params={"limit": 100}, timeout=60).json()
-    assert (told["unexamined"], told["stopped_by"]) == (0, None)
+    message = httpx.get(f"{ada.url}/v1/diary/conflicts", params={"limit": 100}, timeout=60).json()
+    assert (message["unexamined"], message["stopped_by"]) == (0, None)

@@ -1,4 +1,4 @@
-"""Where a run says what it does: the terminal for a person, a file for afterwards."""
+"""The log of a run: plain lines on the terminal, and a file with all details."""
 
 import logging
 import sys
@@ -13,9 +13,9 @@ log = logging.getLogger("trainer")
 
 
 def log_to(folder: Path) -> Path:
-    """Open `training_YYYYMMDD_HHMMSS.log` (UTC) in `folder`, for our lines and libraries' warnings.
+    """Open `training_YYYYMMDD_HHMMSS.log` (UTC) in `folder` for our lines and libraries' warnings.
 
-    Raises ConfigError when it can't be written.
+    Returns its path. Raises ConfigError when it can't be written.
     """
     path = folder / f"training_{datetime.now(UTC):%Y%m%d_%H%M%S}.log"
     try:
@@ -27,7 +27,7 @@ def log_to(folder: Path) -> Path:
 
 
 def append_to(path: Path) -> None:
-    """Add this process' lines to a log file that may have other writers."""
+    """Append this process's log to a file that other processes may write too."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
@@ -36,25 +36,25 @@ def append_to(path: Path) -> None:
 
 
 def setup_console() -> None:
-    """Plain lines on the terminal: what is told on stdout, what went wrong on stderr."""
-    said, wrong = _Terminal("stdout"), _Terminal("stderr")
-    said.setLevel(logging.INFO)
-    said.addFilter(lambda record: record.levelno < logging.ERROR)
-    wrong.setLevel(logging.ERROR)
-    log.handlers[:] = [said, wrong]  # whoever speaks twice is heard once
+    """Log plain lines to the terminal: errors to stderr, everything else to stdout."""
+    out, err = _Terminal("stdout"), _Terminal("stderr")
+    out.setLevel(logging.INFO)
+    out.addFilter(lambda record: record.levelno < logging.ERROR)
+    err.setLevel(logging.ERROR)
+    log.handlers[:] = [out, err]  # a second call replaces the handlers of the first
     log.setLevel(logging.DEBUG)
 
 
-class _Terminal(logging.StreamHandler):
-    """Writes to what sys.stdout or sys.stderr is at that moment, not to what it was."""
+class _Terminal(logging.StreamHandler[TextIO]):
+    """Writes to the present sys.stdout or sys.stderr, also after it was replaced."""
 
     def __init__(self, name: str) -> None:
         logging.Handler.__init__(self)
-        self.where = name
+        self.stream_name = name
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
 
     @property
-    def stream(self) -> TextIO:
-        return getattr(sys, self.where)
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stdout if self.stream_name == "stdout" else sys.stderr

@@ -47,8 +47,8 @@ def _reindex(ada: AdaChat) -> int:
 
 def _verify(ada: AdaChat) -> int:
     differences = ada.verify_diary()
-    for one in differences:
-        print(printable(f"{one['entry_id']}: {one['kind']}: {one['what']}"))
+    for difference in differences:
+        print(printable(f"{difference['entry_id']}: {difference['kind']}: {difference['what']}"))
     print(f"{len(differences)} differences" if differences else "ledger and index are equal")
     return 1 if differences else 0
 

@@ -75,10 +75,10 @@ def _tell_rejected(file: Path, report: dict[str, Any]) -> None:
         return
     first = report["rejected"][0]
     where = f"line {first['line']}: {first['reason']}"
-    told = f"diary_path: {file}: {report['rejected_count']} rows are no entries; {where}"
+    message = f"diary_path: {file}: {report['rejected_count']} rows are no entries; {where}"
     if not report["accepted"] and not report["duplicates"]:
-        raise FileMismatch(told)
-    warnings.warn(told, stacklevel=4)
+        raise FileMismatch(message)
+    warnings.warn(message, stacklevel=4)
 
 
 def _wait_until_indexed(report: dict[str, Any], ask: Ask) -> None:

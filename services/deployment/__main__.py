@@ -19,9 +19,9 @@ from services.deployment.engine import (
     CPU_FILES,
     GPU_FILES,
     DockerEngine,
-    asked,
     compose,
     compose_files,
+    compose_output,
     engine_or_none,
     find_engine,
     run,
@@ -79,31 +79,31 @@ def main() -> int:
 def init() -> int:
     """Write what is missing in .env and the secrets' files; what is there already stays as it is."""
     values = read_env()
-    wanted = {name: secrets.token_urlsafe(32) for name in RANDOM} | _found_here()
+    wanted = {name: secrets.token_urlsafe(32) for name in RANDOM} | _detected_settings()
     added = {name: value for name, value in wanted.items() if not values.get(name)}
     write_env(added)
     write_secrets(values | added)
     _make_outputs(values | added)
-    kept = "" if len(added) == len(wanted) else "; the rest was there and is kept"
-    print(f".env (mode 0600) and {SECRETS}/: wrote {', '.join(added) or 'nothing'}{kept}")
+    remainder = "" if len(added) == len(wanted) else "; the rest was there and is kept"
+    print(f".env (mode 0600) and {SECRETS}/: wrote {', '.join(added) or 'nothing'}{remainder}")
     if "COMPOSE_FILE" in added:
         print(f"plain `docker compose` uses {added['COMPOSE_FILE']} here. Next: make train, then make up")
     return 0
 
 
-def _found_here() -> dict[str, str]:
+def _detected_settings() -> dict[str, str]:
     """What this machine says about itself, so that plain `docker compose` needs to be told nothing."""
-    found = {"COMPOSE_FILE": compose_files(engine_or_none())}
+    values = {"COMPOSE_FILE": compose_files(engine_or_none())}
     owner = Path.cwd().stat()
     uid, gid = (owner.st_uid, owner.st_gid) if owner.st_uid else (CONTAINER_USER, CONTAINER_USER)
-    found |= {"ADA_UID": str(uid), "ADA_GID": str(gid or uid)}
+    values |= {"ADA_UID": str(uid), "ADA_GID": str(gid or uid)}
     authority = Path(os.environ.get("SSL_CERT_FILE", ""))
     if authority.is_file():
-        found["BUILD_CA"] = str(authority)
+        values["BUILD_CA"] = str(authority)
     wheels = Path(os.environ.get("PIP_FIND_LINKS") or "/nowhere")
     if wheels.is_dir():
-        found["BUILD_WHEELS"] = str(wheels)
-    return found
+        values["BUILD_WHEELS"] = str(wheels)
+    return values
 
 
 def _make_outputs(values: Mapping[str, str]) -> None:
@@ -151,7 +151,7 @@ def up() -> int:
 
 def _check_place(engine: DockerEngine, files: str, values: Mapping[str, str]) -> str:
     """Room on the disk, and the port, unless Ada has it already; returns her URL."""
-    images = asked(files, "config", "--images").split()
+    images = compose_output(files, "config", "--images").split()
     present = all(run("docker", "image", "inspect", image).returncode == 0 for image in images)
     needed = RUN_GIB if present else BUILD_GIB.get(files, RUN_GIB)
     if engine.root.exists():  # else the engine is on another machine
@@ -162,7 +162,7 @@ def _check_place(engine: DockerEngine, files: str, values: Mapping[str, str]) ->
     host, port = values.get("ADA_PUBLISH") or "127.0.0.1", values.get("ADA_PORT") or "8080"
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigError(f"ADA_PORT is {port!r}: it must be a whole number from 1 to 65535")
-    if not asked(files, "ps", "--quiet", "--status", "running", "orchestrator"):
+    if not compose_output(files, "ps", "--quiet", "--status", "running", "orchestrator"):
         check_port("ADA_PORT", host, int(port))
     return http_url(host, port)
 
@@ -170,10 +170,10 @@ def _check_place(engine: DockerEngine, files: str, values: Mapping[str, str]) ->
 def what_to_try(url: str) -> str:
     """For the terminal, once she is up."""
     body = '{"model": "ada", "stream": true, "messages": [{"role": "user", "content": "Hello Ada"}]}'
-    told, own = ("-H 'Authorization: Bearer YOUR_KEY' ", "YOUR_KEY") if KEYS_FILE.exists() else ("", "none")
+    header, own = ("-H 'Authorization: Bearer YOUR_KEY' ", "YOUR_KEY") if KEYS_FILE.exists() else ("", "none")
     return f"""Ada, an AI persona, is up at {url}. Try:
-  curl -N {url}/v1/chat/completions {told}-H 'Content-Type: application/json' -d '{body}'
-  curl {url}/v1/diary/entries {told}-H 'Content-Type: application/json' -d '{{"text": "I planted garlic."}}'
+  curl -N {url}/v1/chat/completions {header}-H 'Content-Type: application/json' -d '{body}'
+  curl {url}/v1/diary/entries {header}-H 'Content-Type: application/json' -d '{{"text": "I planted garlic."}}'
   OpenAI(base_url="{url}/v1", api_key="{own}")      # in Python, from any environment
   make chat | make logs | make ps | make down"""
 
@@ -237,7 +237,7 @@ def train(*arguments: str) -> int:
 
 def _own_files(arguments: tuple[str, ...]) -> list[Path]:
     """The configuration and persona that are given: the container sees them under the same names."""
-    given = [arguments[place + 1] for place, word in enumerate(arguments[:-1]) if word == "--config"]
+    given = [arguments[index + 1] for index, word in enumerate(arguments[:-1]) if word == "--config"]
     named = [word.partition("=") for word in arguments]
     given += [value for name, _, value in named if name in ("--config", "persona") and value]
     for name in given:

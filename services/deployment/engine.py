@@ -55,8 +55,8 @@ def _refuse_engine(reason: str) -> None:
 
 
 def _check_version(what: str, version: str, oldest: tuple[int, int]) -> None:
-    found = re.match(r"v?(\d+)\.(\d+)", version)
-    if not found or (int(found[1]), int(found[2])) < oldest:
+    match = re.match(r"v?(\d+)\.(\d+)", version)
+    if not match or (int(match[1]), int(match[2])) < oldest:
         raise ConfigError(
             f"{what} here is {version or 'unknown'}: {oldest[0]}.{oldest[1]} or later is needed"
         )
@@ -83,7 +83,7 @@ def compose(files: str, *arguments: str) -> int:
     return subprocess.run(["docker", "compose", *arguments], env=_environment(files), check=False).returncode
 
 
-def asked(files: str, *arguments: str) -> str:
+def compose_output(files: str, *arguments: str) -> str:
     """The output of one docker compose command."""
     return run("docker", "compose", *arguments, env=_environment(files)).stdout
 

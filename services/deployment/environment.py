@@ -42,11 +42,11 @@ def _lines() -> list[str]:
 
 def _assigned(line: str) -> tuple[str, str]:
     """Name and value of a line NAME=value, with or without `export`, quotes and a comment behind it."""
-    found = re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*", line)
-    if not found:
+    match = re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*", line)
+    if not match:
         return "", ""
-    quoted = re.match(r"""(["'])(.*?)\1\s*(?:#.*)?$""", found[2])
-    return found[1], quoted[2] if quoted else re.sub(r"(^|\s+)#.*", "", found[2])
+    quoted = re.match(r"""(["'])(.*?)\1\s*(?:#.*)?$""", match[2])
+    return match[1], quoted[2] if quoted else re.sub(r"(^|\s+)#.*", "", match[2])
 
 
 def write_secrets(values: Mapping[str, str], selinux: Path = SELINUX) -> None:

@@ -33,7 +33,7 @@ def _given(arguments: tuple[str, ...]) -> dict[str, str]:
 
 
 def _make(given: dict[str, str]) -> int:
-    path, mode = _place()
+    path, mode = _writable_file()
     is_first = read_keys(path) is None
     limits = _limit(given, "RPM"), _limit(given, "TPM")
     secret, made = add_key(path, given["OWNER"], *limits, mode, given.get("TIMEZONE"))
@@ -47,9 +47,9 @@ def _make(given: dict[str, str]) -> int:
 def _revoke(given: dict[str, str]) -> int:
     if len(given) > 1:
         raise FieldError("REVOKE stands alone: `make key REVOKE=<id or owner>`")
-    path, mode = _place()
-    for one in revoke_keys(path, given["REVOKE"], mode):
-        _tell(f"revoked: key {one.id} of {one.owner}")
+    path, mode = _writable_file()
+    for key_entry in revoke_keys(path, given["REVOKE"], mode):
+        _tell(f"revoked: key {key_entry.id} of {key_entry.owner}")
     if not read_keys(path):
         back = f"end Ada, remove {path}, and start her with ADA_WITHOUT_KEYS=true"
         _tell(f"no key is left: nobody gets in. To go back to no keys at all, {back}")
@@ -61,16 +61,16 @@ def _list() -> int:
     keys = read_keys(path)
     if keys is None:
         _tell(f"there is no {path}: Ada serves this machine alone, as the one owner `local`")
-    for one in keys or []:
-        print(f"{one.id}  {one.owner:<20}  {one.created_at}  {_limits(one)}")
+    for key_entry in keys or []:
+        print(f"{key_entry.id}  {key_entry.owner:<20}  {key_entry.created_at}  {_limits(key_entry)}")
     return 0
 
 
-def _limits(one: Key) -> str:
-    told = ((one.requests_a_minute, "requests"), (one.tokens_a_minute, "tokens"))
-    own = [f"{limit or 'any'} {what} a minute" for limit, what in told if limit is not None]
+def _limits(key_entry: Key) -> str:
+    pairs = ((key_entry.requests_a_minute, "requests"), (key_entry.tokens_a_minute, "tokens"))
+    own = [f"{limit or 'any'} {what} a minute" for limit, what in pairs if limit is not None]
     limits = ", ".join(own) or "the default limits"
-    return f"{limits}, {one.timezone}" if one.timezone else limits
+    return f"{limits}, {key_entry.timezone}" if key_entry.timezone else limits
 
 
 def _limit(given: dict[str, str], name: str) -> int | None:
@@ -86,7 +86,7 @@ def _path() -> Path:
     return Path(os.environ.get("KEYS_FILE") or KEYS_FILE)
 
 
-def _place() -> tuple[Path, int]:
+def _writable_file() -> tuple[Path, int]:
     """The file, its folder made, and its mode.
 
     In secrets/ it is open to all, as a container has a user of its own, in a folder for its owner alone.

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
-from services.deployment.engine import asked, run
+from services.deployment.engine import compose_output, run
 from services.errors import AdaError
 from services.process.start import RETRY_EVERY_S
 
@@ -63,17 +63,19 @@ def _readiness(url: str) -> tuple[bool, str]:
 
 def _complaints(files: str) -> Iterator[tuple[str, str]]:
     """Of each container that is not well: its service, and why it waits or that it keeps ending."""
-    for line in asked(files, "ps", "--all", "--format", "json").splitlines():
+    for line in compose_output(files, "ps", "--all", "--format", "json").splitlines():
         container = json.loads(line)
         service, state = container["Service"], container["State"]
         if container.get("Health") == "healthy" or service == "trainer":
             continue
-        said = asked(files, "logs", "--no-log-prefix", "--no-color", "--tail", "1", service).strip()
+        last_line = compose_output(
+            files, "logs", "--no-log-prefix", "--no-color", "--tail", "1", service
+        ).strip()
         restarts = run("docker", "inspect", "--format", "{{.RestartCount}}", container["ID"]).stdout.strip()
-        if re.match(r"(model|orchestrator|worker): ", said):
-            yield service, said
+        if re.match(r"(model|orchestrator|worker): ", last_line):
+            yield service, last_line
         elif state in ("exited", "dead") or int(restarts or 0) >= MANY_RESTARTS:
             yield (
                 service,
-                f"{service} keeps ending, started again {restarts} times; its last words: {said[:300]}",
+                f"{service} keeps ending, started again {restarts} times; its last words: {last_line[:300]}",
             )

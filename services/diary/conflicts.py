@@ -1,7 +1,8 @@
-"""Pairs of entries that may disagree: found by similarity, judged elsewhere, and kept with their verdicts.
+"""Conflicts: pairs of entries that may contradict each other, with their verdicts and resolutions.
 
-A pair is judged as the versions that stand there now; when either is edited, it is looked at anew. That an
-entry was compared with those most like it is kept as a verdict on the entry and itself.
+Pairs are found by similarity and judged elsewhere. A verdict is on two versions; when either entry is edited,
+the pair is judged again. That an entry was compared with its nearest ones is stored as a verdict on the entry
+and itself.
 """
 
 import json
@@ -35,17 +36,17 @@ from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.tables import conflicts, entries, utc_timestamp
 from services.errors import NotFound
 
-ALIKE = 0.5  # cosine from which on two passages may be about the same subject
-NEAREST = 6  # chunks that are looked at for each passage
-PASSAGES = 3  # of an entry; a longer one has its beginning compared
+MIN_SIMILARITY = 0.5  # cosine from which two passages may be about the same subject
+NEAREST = 6  # chunks that are compared with each passage
+PASSAGES = 3  # of an entry; of a longer one the beginning is compared
 PASSAGE_CHARACTERS = 1200
-MOST_ATTEMPTS = 3  # at comparing an entry; then it counts as examined, without the verdict that failed
-_EXAMINED, _PUT_OFF = "examined", "put off"
+MAX_ATTEMPTS = 3  # at comparing an entry; then it counts as examined, without the verdict that failed
+_EXAMINED, _DEFERRED = "examined", "put off"  # as they are stored
 _ID = re.compile(r"([A-Za-z0-9_-]{1,64})\.([0-9]{1,9})~([A-Za-z0-9_-]{1,64})\.([0-9]{1,9})", re.ASCII)
 
 
 class Verdict(StrEnum):
-    """What two passages are to each other."""
+    """How two passages relate to each other."""
 
     CONTRADICTS = "contradicts"
     AGREES = "agrees"
@@ -53,7 +54,7 @@ class Verdict(StrEnum):
 
 
 class Resolution(StrEnum):
-    """Which of the two the researcher holds true."""
+    """Which of the two entries is right, as the diary's owner has decided."""
 
     A = "a"
     B = "b"
@@ -81,35 +82,35 @@ class Pair:
 
 @dataclass(frozen=True)
 class Conflict:
-    """A pair that was found to disagree, and how the researcher settled it."""
+    """A pair of entries that contradict each other, and its resolution if there is one."""
 
     pair: Pair
-    settled: Resolution | None
+    resolution: Resolution | None
     judged_at: str
 
 
 def superseded_passages(ledger: Ledger, owner: str) -> dict[tuple[str, int], list[str]]:
-    """The passages that do not hold, as the researcher has settled it, by an entry's id and version.
+    """The passages that the owner has resolved to be wrong, by the entry's id and version.
 
-    A verdict is on two versions, and holds until either entry is edited or removed. Raises DiaryUnavailable.
+    A resolution is valid until either entry is edited or removed. Raises DiaryUnavailable.
     """
-    found: dict[tuple[str, int], list[str]] = {}
+    result: dict[tuple[str, int], list[str]] = {}
     with ledger.reading() as connection:
         for row in connection.execute(_SUPERSEDING, {"owner": owner}):
             passages = json.loads(row.why)
             for side in _LOSING_SIDES[Resolution(row.settled)]:
                 key = getattr(row, f"{side}_id"), getattr(row, f"{side}_version")
-                found.setdefault(key, []).append(passages[side])
-    return found
+                result.setdefault(key, []).append(passages[side])
+    return result
 
 
 def chunk_ordinals(passages: Sequence[str], text: str) -> frozenset[int]:
-    """The places of the chunks in which these passages of a text stand."""
-    found = [(text.find(passage), len(passage)) for passage in passages]
-    ranges = [(begin, begin + length) for begin, length in found if begin >= 0]
+    """The ordinals of the text's chunks that overlap with one of these passages."""
+    offsets = [(text.find(passage), len(passage)) for passage in passages]
+    ranges = [(begin, begin + length) for begin, length in offsets if begin >= 0]
     return frozenset(
-        place
-        for place, (first, last) in enumerate(spans(text))
+        ordinal
+        for ordinal, (first, last) in enumerate(spans(text))
         if any(first < end and begin < last for begin, end in ranges)
     )
 
@@ -127,101 +128,101 @@ class OwnerConflicts:
     # --- finding ---------------------------------------------------------------------------------------
 
     def unexamined(self, limit: int, skipped: Collection[str] = ()) -> list[Entry]:
-        """Entries that were not yet compared with those most like them, the newest first."""
-        these = and_(self._to_examine(), entries.c.id.not_in(skipped))
-        query = select(entries.c.id).where(these).order_by(entries.c.moment.desc())
+        """Entries that were not yet compared with their nearest ones, the newest first."""
+        condition = and_(self._to_examine(), entries.c.id.not_in(skipped))
+        query = select(entries.c.id).where(condition).order_by(entries.c.moment.desc())
         with self._ledger.reading() as connection:
             ids = connection.execute(query.limit(limit)).scalars().all()
-        found = self._entries.get_many(ids)
-        return [found[one] for one in ids if one in found]
+        existing = self._entries.get_many(ids)
+        return [existing[entry_id] for entry_id in ids if entry_id in existing]
 
     def count_unexamined(self) -> int:
-        """How many those are."""
+        """The number of entries that `unexamined` would return without a limit."""
         query = select(func.count()).select_from(entries).where(self._to_examine())
         with self._ledger.reading() as connection:
             return connection.execute(query).scalar_one()
 
     def candidates(self, entry: Entry) -> list[Pair]:
-        """The entry beside passages like its own from other days, that were not judged yet; likest first."""
+        """Pairs of the entry with similar passages of other days, most similar first, not judged yet."""
         passages = chunks(entry.text)[:PASSAGES]
-        alike = sorted(self._alike(entry, passages), key=lambda found: -found[1].scores[DENSE])
-        others = self._entries.get_many(list({hit.entry_id for _, hit in alike}))
+        similar = sorted(self._similar(entry, passages), key=lambda match: -match[1].scores[DENSE])
+        others = self._entries.get_many(list({hit.entry_id for _, hit in similar}))
         pairs: dict[str, Pair] = {}
-        for passage, hit in alike:
+        for passage, hit in similar:
             other = others.get(hit.entry_id)
             if other and other.version == hit.version and other.first_day != entry.first_day:
                 pair = _pair(entry, passage, other, _passage(other, hit))
                 pairs.setdefault(pair.id, pair)
         return [pair for pair in pairs.values() if not self._is_judged(pair)]
 
-    def _alike(self, entry: Entry, passages: list[str]) -> Iterator[tuple[str, Hit]]:
+    def _similar(self, entry: Entry, passages: list[str]) -> Iterator[tuple[str, Hit]]:
         vectors = self._embedder.embed_documents(passages)
         for passage, vector in zip(passages, vectors, strict=True):
             for hit in self._index.search(IndexQuery(vector, SparseVector([], [])), NEAREST):
-                if hit.entry_id != entry.id and hit.scores[DENSE] >= ALIKE:
+                if hit.entry_id != entry.id and hit.scores[DENSE] >= MIN_SIMILARITY:
                     yield passage, hit
 
-    # --- keeping ---------------------------------------------------------------------------------------
+    # --- storing ---------------------------------------------------------------------------------------
 
     def record_verdict(self, pair: Pair, verdict: Verdict) -> None:
-        """Keep what was found about a pair. The first verdict stands."""
+        """Store the verdict on a pair. The first verdict stays."""
         passages = json.dumps({"a": pair.a_passage, "b": pair.b_passage}, ensure_ascii=False)
-        self._keep(pair.a, pair.b, verdict, passages)
+        self._insert(pair.a, pair.b, verdict, passages)
 
     def mark_examined(self, entry: Entry) -> None:
-        """Keep that an entry was compared with those most like it."""
-        self._note(entry, _EXAMINED, "")
+        """Store that an entry was compared with its nearest ones."""
+        self._upsert(entry, _EXAMINED, "")
 
     def defer(self, entry: Entry) -> None:
-        """Count an attempt at comparing an entry that failed by its own fault; after three it is left."""
+        """Count a failed attempt at comparing an entry; after three it counts as examined."""
         with self._ledger.reading() as connection:
-            query = select(conflicts.c.why).where(self._named(_pair_id(entry, entry)))
+            query = select(conflicts.c.why).where(self._is_pair(_pair_id(entry, entry)))
             attempts = int(connection.execute(query).scalar() or 0) + 1
-        self._note(entry, _EXAMINED if attempts >= MOST_ATTEMPTS else _PUT_OFF, str(attempts))
+        self._upsert(entry, _EXAMINED if attempts >= MAX_ATTEMPTS else _DEFERRED, str(attempts))
 
-    def resolve(self, conflict_id: str, settled: Resolution) -> Conflict:
-        """Note what the researcher decided. Raises NotFound, also when either entry was edited since."""
-        these = and_(self._named(conflict_id), conflicts.c.verdict == Verdict.CONTRADICTS)
+    def resolve(self, conflict_id: str, resolution: Resolution) -> Conflict:
+        """Store the owner's decision. Raises NotFound, also when either entry was edited since."""
+        is_conflict = and_(self._is_pair(conflict_id), conflicts.c.verdict == Verdict.CONTRADICTS)
         with self._ledger.transaction() as connection:
-            connection.execute(update(conflicts).where(these).values(settled=settled))
-            rows = connection.execute(_standing(self.owner).where(these)).all()
+            connection.execute(update(conflicts).where(is_conflict).values(settled=resolution))
+            rows = connection.execute(_standing(self.owner).where(is_conflict)).all()
             if not rows:
                 raise NotFound(f"there is no conflict {conflict_id[:200]!r}", "id")
         return self._conflicts(rows)[0]
 
-    def newest(self, limit: int, settled: bool = False) -> list[Conflict]:
-        """Conflicts of versions that still stand there, the newest first; those that are settled, or not."""
-        is_settled = conflicts.c.settled.is_not(None) if settled else conflicts.c.settled.is_(None)
-        query = _standing(self.owner).where(conflicts.c.verdict == Verdict.CONTRADICTS, is_settled)
+    def newest(self, limit: int, resolved: bool = False) -> list[Conflict]:
+        """Conflicts between current versions, the newest first: those with a resolution, or those without."""
+        is_listed = conflicts.c.settled.is_not(None) if resolved else conflicts.c.settled.is_(None)
+        query = _standing(self.owner).where(conflicts.c.verdict == Verdict.CONTRADICTS, is_listed)
         order = (conflicts.c.judged_at.desc(), conflicts.c.a_id, conflicts.c.b_id)
         with self._ledger.reading() as connection:
             rows = connection.execute(query.order_by(*order).limit(limit)).all()
         return self._conflicts(rows)
 
-    def _keep(self, a: Entry, b: Entry, verdict: str, why: str) -> None:
+    def _insert(self, a: Entry, b: Entry, verdict: str, why: str) -> None:
         names = {"a_id": a.id, "a_version": a.version, "b_id": b.id, "b_version": b.version}
         row = {"owner": self.owner, **names, "verdict": verdict, "why": why, "judged_at": utc_timestamp()}
         with self._ledger.transaction() as connection:
             insert_new(connection, conflicts, row)
 
-    def _note(self, entry: Entry, verdict: str, why: str) -> None:
-        self._keep(entry, entry, verdict, why)
-        this = self._named(_pair_id(entry, entry))
+    def _upsert(self, entry: Entry, verdict: str, why: str) -> None:
+        self._insert(entry, entry, verdict, why)
+        is_verdict = self._is_pair(_pair_id(entry, entry))
         with self._ledger.transaction() as connection:
-            connection.execute(update(conflicts).where(this).values(verdict=verdict, why=why))
+            connection.execute(update(conflicts).where(is_verdict).values(verdict=verdict, why=why))
 
     def _is_judged(self, pair: Pair) -> bool:
         with self._ledger.reading() as connection:
-            query = select(conflicts.c.verdict).where(self._named(pair.id))
+            query = select(conflicts.c.verdict).where(self._is_pair(pair.id))
             return connection.execute(query).first() is not None
 
-    def _named(self, conflict_id: str) -> ColumnElement[bool]:
-        """Raises NotFound for what names no pair."""
-        found = _ID.fullmatch(conflict_id)
-        if found is None:
+    def _is_pair(self, conflict_id: str) -> ColumnElement[bool]:
+        """The SQL condition that selects a pair. Raises NotFound for an id that has another form."""
+        match = _ID.fullmatch(conflict_id)
+        if match is None:
             raise NotFound(f"there is no conflict {conflict_id[:200]!r}", "id")
-        a, b = conflicts.c.a_id == found[1], conflicts.c.b_id == found[3]
-        versions = and_(conflicts.c.a_version == int(found[2]), conflicts.c.b_version == int(found[4]))
+        a, b = conflicts.c.a_id == match[1], conflicts.c.b_id == match[3]
+        versions = and_(conflicts.c.a_version == int(match[2]), conflicts.c.b_version == int(match[4]))
         return and_(conflicts.c.owner == self.owner, a, b, versions)
 
     def _to_examine(self) -> ColumnElement[bool]:
@@ -236,18 +237,20 @@ class OwnerConflicts:
         return and_(entries.c.owner == self.owner, ~entries.c.removed, ~is_examined)
 
     def _conflicts(self, rows: Sequence[Row[Any]]) -> list[Conflict]:
-        found = self._entries.get_many(list({one for row in rows for one in (row.a_id, row.b_id)}))
-        told = []
+        ids = {entry_id for row in rows for entry_id in (row.a_id, row.b_id)}
+        existing = self._entries.get_many(list(ids))
+        result = []
         for row in rows:
-            if row.a_id in found and row.b_id in found:
+            if row.a_id in existing and row.b_id in existing:
                 passages = json.loads(row.why)
-                pair = Pair(found[row.a_id], found[row.b_id], passages["a"], passages["b"])
-                told.append(Conflict(pair, Resolution(row.settled) if row.settled else None, row.judged_at))
-        return told
+                pair = Pair(existing[row.a_id], existing[row.b_id], passages["a"], passages["b"])
+                resolution = Resolution(row.settled) if row.settled else None
+                result.append(Conflict(pair, resolution, row.judged_at))
+        return result
 
 
 def _passage(entry: Entry, hit: Hit) -> str:
-    """What a chunk says; the index does not hold it."""
+    """The text of a chunk, which the index does not store."""
     return (chunks(entry.text)[hit.ordinal :] or [entry.text])[0]
 
 
@@ -255,21 +258,23 @@ def _pair_id(a: Entry, b: Entry) -> str:
     return f"{a.id}.{a.version}~{b.id}.{b.version}"
 
 
-def _pair(entry: Entry, passage: str, other: Entry, others: str) -> Pair:
-    mine, theirs = passage[:PASSAGE_CHARACTERS], others[:PASSAGE_CHARACTERS]
+def _pair(entry: Entry, passage: str, other: Entry, other_passage: str) -> Pair:
+    passage, other_passage = passage[:PASSAGE_CHARACTERS], other_passage[:PASSAGE_CHARACTERS]
     if (entry.first_day, entry.id) < (other.first_day, other.id):
-        return Pair(entry, other, mine, theirs)
-    return Pair(other, entry, theirs, mine)
+        return Pair(entry, other, passage, other_passage)
+    return Pair(other, entry, other_passage, passage)
 
 
 def _standing(owner: str | BindParameter[str]) -> Select[Any]:
     """Verdicts on pairs of which neither entry was edited or removed since."""
     query = select(conflicts).where(conflicts.c.owner == owner)
     for name in ("a", "b"):
-        there = entries.alias()
+        current = entries.alias()
         version, entry_id = conflicts.c[f"{name}_version"], conflicts.c[f"{name}_id"]
-        same = and_(there.c.owner == conflicts.c.owner, there.c.id == entry_id, there.c.version == version)
-        query = query.join(there, and_(same, ~there.c.removed))
+        is_version = and_(
+            current.c.owner == conflicts.c.owner, current.c.id == entry_id, current.c.version == version
+        )
+        query = query.join(current, and_(is_version, ~current.c.removed))
     return query
 
 

@@ -1,6 +1,6 @@
-"""The names of months and weekdays: the English ones, which are read, and others, which are recognized."""
+"""Names of months and weekdays: English ones, which are parsed, and foreign ones, which are recognized."""
 
-# English, whatever the machine's language is, which `calendar` would go by.
+# `calendar` would use the names of the process' locale.
 MONTH_NAMES = ["January", "February", "March", "April", "May", "June", "July", "August", "September"]
 MONTH_NAMES += ["October", "November", "December"]
 DAY_NAMES = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
@@ -9,8 +9,8 @@ MONTHS |= {name[:3]: number for name, number in MONTHS.items()} | {"sept": 9}
 WEEKDAYS = {name.lower(): number for number, name in enumerate(DAY_NAMES)}
 WEEKDAYS |= {name[:3]: number for name, number in WEEKDAYS.items()} | {"tues": 1, "thur": 3, "thurs": 3}
 
-# Dates in these languages are not read, but they are told from other words: German, French, Spanish, Italian,
-# Portuguese, Dutch, the Scandinavian ones, Polish, Czech, Russian, Turkish.
+# Dates in these languages are not parsed, but they are distinguished from other words: German, French,
+# Spanish, Italian, Portuguese, Dutch, the Scandinavian languages, Polish, Czech, Russian, Turkish.
 _MONTH_WORDS = """
     januar jänner feber februar märz maerz mai juni juli oktober dezember mär okt dez
     janvier février fevrier mars avril juin juillet août aout septembre octobre novembre décembre decembre

@@ -1,8 +1,8 @@
-"""When something happened: what a writer may give as a date, and the days that it spans.
+"""Dates of entries: parses a date as people write it, and gives the days that it spans.
 
-Taken: 1998-05-03, a date and time in ISO 8601, 1998, 1998-05, "May 1998", "spring 1998", "3 May 1998",
-"May 3rd, 1998", the last two with a weekday if it is the right one. Whatever can be read in two ways, or in
-none, is asked back and never guessed. Seasons are the northern ones: winter 1998 ends in February 1999.
+Accepted: 1998-05-03, a date and time in ISO 8601, 1998, 1998-05, "May 1998", "spring 1998", "3 May 1998",
+"May 3rd, 1998", the last two with a weekday if it is the right one. A date that is ambiguous or unknown is
+rejected with a question, and never guessed. Seasons are the northern ones: winter 1998 ends in February 1999.
 """
 
 import calendar
@@ -18,9 +18,9 @@ REMEDY = "write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS+00:00, or YYYY-MM, YYYY, 'May 
 _WHICH_CENTURY = f"{{!r}} has a year of two digits, of which century? Write all four: {REMEDY}"
 FIRST_YEAR = 1000
 LAST_YEAR = 9999
-_JULIAN_UNTIL = 1752  # in England: weekdays of older diaries are those of another calendar
-AHEAD = timedelta(days=366)  # further ahead nothing can have happened: it is a slip of the pen
-_SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}  # and their first months
+_JULIAN_UNTIL = 1752  # in England: weekdays in older diaries follow the Julian calendar
+AHEAD = timedelta(days=366)  # a date further ahead is a slip of the pen
+_SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}  # with their first months
 
 _MONTH = rf"(?P<month>{alternatives(MONTHS)})\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
@@ -43,29 +43,29 @@ _YEAR_FIRST = re.compile(r"(\d{4})([./-])(\d{1,2})\2(\d{1,2})", re.ASCII)
 
 @dataclass(frozen=True)
 class DateSpan:
-    """The days that a date spans, YYYY-MM-DD, first and last; `timestamp` puts entries in their order."""
+    """The first and last day that a date spans, YYYY-MM-DD. Entries are sorted by `timestamp`."""
 
     first_day: str
     last_day: str
-    timestamp: str  # the first day, with the time of day as it was written if there was one
+    timestamp: str  # the first day, with the time of day if the date has one
 
 
 def parse_date(text: str, today: Date, local: LocalTime = IN_UTC) -> DateSpan:
-    """The days of a date as a writer gives it. Raises ValueError that says what to write instead.
+    """The days of a date as people write it. Raises ValueError with what to write instead.
 
-    A moment in UTC belongs to the day on which it falls in `local`; see LocalTime.wall.
+    A time in UTC belongs to its day in `local`; see LocalTime.wall.
     """
-    when = _date_time(text, local) if len(text) > 10 and _EXTENDED.fullmatch(text) else _from_grammar(text)
-    if when is None:
+    span = _date_time(text, local) if len(text) > 10 and _EXTENDED.fullmatch(text) else _from_grammar(text)
+    if span is None:
         raise ValueError(_question(text))
     latest = Date.max - AHEAD if today > Date.max - AHEAD else today
-    if when.first_day > (latest + AHEAD).isoformat():
+    if span.first_day > (latest + AHEAD).isoformat():
         raise ValueError(f"{text!r} is more than a year ahead: write the day on which it happened")
-    return when
+    return span
 
 
 def iso_day(value: str, local: LocalTime) -> Date:
-    """The day of a date that `check_iso_date` accepts; a moment in UTC is converted to `local` first.
+    """The day of a date that `check_iso_date` accepts; a time in UTC is converted to `local` first.
 
     Raises ValueError.
     """
@@ -73,9 +73,9 @@ def iso_day(value: str, local: LocalTime) -> Date:
 
 
 def check_iso_date(value: str) -> str:
-    """`value` if it is a day (YYYY-MM-DD) or a date and time in ISO 8601 that exists.
+    """Return `value` if it is an existing day (YYYY-MM-DD) or date and time in ISO 8601.
 
-    Raises ValueError. Only the extended format: 20260102 and 2026-W01-5 are not taken.
+    Only the extended format is accepted: not 20260102 or 2026-W01-5. Raises ValueError.
     """
     remedy = f"{value!r} is no date of the calendar: write YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS+00:00"
     if not _EXTENDED.fullmatch(value):
@@ -99,8 +99,8 @@ def _date_time(text: str, local: LocalTime) -> DateSpan:
 
 def _from_grammar(text: str) -> DateSpan | None:
     for form in _GRAMMAR:
-        if found := form.fullmatch(text):
-            return _span(text, {name: value.lower() for name, value in found.groupdict().items() if value})
+        if match := form.fullmatch(text):
+            return _span(text, {name: value.lower() for name, value in match.groupdict().items() if value})
     return None
 
 
@@ -123,7 +123,7 @@ def _span(text: str, parts: dict[str, str]) -> DateSpan:
 
 
 def _days(text: str, year: int, month: int, months: int) -> DateSpan:
-    """The span of so many months."""
+    """The span of `months` months, from a month on."""
     end_year, end_month = year + (month + months - 2) // 12, (month + months - 2) % 12 + 1
     _check_year(text, end_year)
     first = f"{year:04}-{month:02}-01"
@@ -136,11 +136,11 @@ def _one_day(text: str, year: int, month: int, day: int, weekday: str | None) ->
     name = f"{MONTH_NAMES[month - 1]} {year}"
     if not 1 <= day <= length:
         raise ValueError(f"{text!r} is no date of the calendar, {name} has {length} days: {REMEDY}")
-    found = Date(year, month, day)
-    if weekday and year > _JULIAN_UNTIL and WEEKDAYS[weekday] != found.weekday():
-        right = DAY_NAMES[found.weekday()]
+    date = Date(year, month, day)
+    if weekday and year > _JULIAN_UNTIL and WEEKDAYS[weekday] != date.weekday():
+        right = DAY_NAMES[date.weekday()]
         raise ValueError(f"{text!r} was a {right}: which is right, the weekday or the day? {REMEDY}")
-    return DateSpan(found.isoformat(), found.isoformat(), found.isoformat())
+    return DateSpan(date.isoformat(), date.isoformat(), date.isoformat())
 
 
 def _check_year(text: str, year: int) -> None:
@@ -149,7 +149,7 @@ def _check_year(text: str, year: int) -> None:
 
 
 def _question(text: str) -> str:
-    """What to ask the writer of a date that was not understood."""
+    """The question about a date that was not understood."""
     if numbers := _NUMBERS.fullmatch(text):
         a, _, b, year = numbers.groups()
         if len(year) == 2:

@@ -1,4 +1,4 @@
-"""A diary entry: what a writer may hand in, and what the ledger keeps."""
+"""A diary entry: the draft that is submitted, and the version that the ledger stores."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
 class IndexState(StrEnum):
-    """Where an entry stands on its way into the index."""
+    """The state of an entry on its way into the index."""
 
     QUEUED = "queued"
     INDEXED = "indexed"
@@ -24,7 +24,7 @@ class IndexState(StrEnum):
 
 
 class Source(StrEnum):
-    """Where an entry came from: a person, a file, or the persona."""
+    """The origin of an entry: a person, a file, or the persona."""
 
     WRITTEN = "written"
     IMPORT = "import"
@@ -32,7 +32,7 @@ class Source(StrEnum):
 
 
 class EntryDraft(BaseModel):
-    """An entry as somebody hands it in. The text is kept as it is, to the letter."""
+    """An entry as it is submitted. Its text is stored exactly as it is."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -65,16 +65,16 @@ class EntryDraft(BaseModel):
         return value
 
     def sha256(self) -> str:
-        """Fingerprint of the whole draft, to tell a repeated request from another one."""
+        """The hash of the whole draft, which identifies a repeated request."""
         body = json.dumps(self.model_dump(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(body.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One version of an entry as the ledger keeps it.
+    """One version of an entry as the ledger stores it.
 
-    `date` is the event's, as it was given (the day of writing if none was), and spans the days from
+    `date` is the event's date as it was submitted (or the day of writing), and spans the days from
     `first_day` to `last_day`, YYYY-MM-DD. `written_at` is when this version was accepted, UTC in ISO 8601.
     A removed entry is its own last version, without text: a tombstone.
     """
@@ -90,13 +90,13 @@ class Entry:
     tags: tuple[str, ...]
     written_at: str
     source: Source = Source.WRITTEN
-    origin: dict[str, Any] | None = field(default=None, hash=False)  # what a reflection came from
+    origin: dict[str, Any] | None = field(default=None, hash=False)  # of a reflection: its conversation
     import_id: str | None = None
     removed: bool = False
     state: IndexState = IndexState.QUEUED
     reason: str | None = None  # why indexing failed
-    attempts: int = 0  # at indexing this version, that failed
-    date_assumed: bool = False  # an import gave none: `date` is the day of the import, and dates nothing
+    attempts: int = 0  # failed attempts at indexing this version
+    date_assumed: bool = False  # an import gave no date: `date` is the day of the import
 
     @property
     def day(self) -> str:

@@ -1,4 +1,4 @@
-"""The diary's settings, which orchestrator and worker share; read from the environment once, at the start."""
+"""The diary's settings, which orchestrator and worker share; read from the environment once at the start."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -11,11 +11,11 @@ from services.logs import Errors, Format, Level
 from services.tracing import ENDPOINT
 
 Settings = TypeVar("Settings", bound="DiarySettings")
-SECRETS = Path("/run/secrets")  # where containers find what no environment may hold
+SECRETS = Path("/run/secrets")  # mounted secrets of a container
 
 
 class DiarySettings(BaseSettings):
-    """Named as in .env.example; every field has a default that suits a bare machine."""
+    """Settings by the names in .env.example; the defaults are those of a bare machine."""
 
     model_config = SettingsConfigDict(
         extra="ignore",
@@ -26,28 +26,28 @@ class DiarySettings(BaseSettings):
     ledger_url: str = Field("sqlite:///data/diary/ledger.sqlite3", validation_alias="LEDGER_URL", repr=False)
     index_path: Path = Field(Path("data/diary/index"), validation_alias="INDEX_PATH")
     embedding_model: str = Field("sentence-transformers/all-MiniLM-L6-v2", validation_alias="EMBEDDING_MODEL")
-    # torch, bf16 or onnx-int8; auto takes the fastest that this machine has. What is found is the same.
+    # torch, bf16 or onnx-int8; auto selects the fastest of this machine. Searches find the same.
     embedding_backend: str = Field("auto", validation_alias="EMBEDDING_BACKEND")
     embedding_cache: Path = Field(Path("data/diary/encoder"), validation_alias="EMBEDDING_CACHE")
-    # What a model wants before a question and before a document; unset, what the model itself brings. Another
-    # document prefix makes other vectors, and asks for `make reindex`.
+    # The prefixes of queries and documents; unset, those of the model itself. Another document prefix makes
+    # other vectors, and requires `make reindex`.
     embedding_query_prefix: str | None = Field(None, validation_alias="EMBEDDING_QUERY_PREFIX")
     embedding_document_prefix: str | None = Field(None, validation_alias="EMBEDDING_DOCUMENT_PREFIX")
     redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
     redis_password: str = Field("", validation_alias="REDIS_PASSWORD", repr=False)
     qdrant_url: str = Field("http://127.0.0.1:6333", validation_alias="QDRANT_URL")
     qdrant_api_key: str = Field("", validation_alias="QDRANT_API_KEY", repr=False)
-    # Lines for a terminal, or json; from which level on; and whether what others' exceptions say is told,
-    # which may be a diary's text.
+    # text (for a terminal) or json; the lowest level; and whether messages of libraries' exceptions are
+    # logged, which may quote a diary.
     log_format: Format = Field("text", validation_alias="LOG_FORMAT")
     log_level: Level = Field("INFO", validation_alias="LOG_LEVEL")
     log_errors: Errors = Field("kinds", validation_alias="LOG_ERRORS")
-    # Where traces are sent to. Empty: there are none.
+    # The OTLP endpoint that traces are sent to; empty: no traces.
     otlp_endpoint: str = Field("", validation_alias=ENDPOINT)
 
     @classmethod
     def load(cls: type[Settings]) -> Settings:
-        """The settings as environment and secrets have them. Raises ConfigError naming the one at fault."""
+        """Read the environment and the secrets. Raises ConfigError that names the invalid setting."""
         try:
             return cls()
         except ValidationError as error:

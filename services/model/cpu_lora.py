@@ -117,15 +117,15 @@ def prompt_logprobs(
         return _vllms_own[0](runner, hidden_states, num_scheduled_tokens)
     batch = runner.input_batch
     scheduled = np.array([num_scheduled_tokens[request] for request in batch.req_ids], dtype=np.int32)
-    found: dict[str, Any] = {}
+    logprobs: dict[str, Any] = {}
     for request in [request for request in runner.num_prompt_logprobs if request in num_scheduled_tokens]:
         rows = np.zeros_like(scheduled)
         rows[batch.req_id_to_index[request]] = _prompt_rows(
             runner.requests[request], num_scheduled_tokens[request]
         )
         runner.set_active_loras(batch, scheduled, rows)
-        found |= _vllms_own[0](runner, hidden_states, {request: num_scheduled_tokens[request]})
-    return found
+        logprobs |= _vllms_own[0](runner, hidden_states, {request: num_scheduled_tokens[request]})
+    return logprobs
 
 
 def _prompt_rows(request: Any, scheduled: int) -> int:

@@ -61,7 +61,8 @@ def vllm_environment(
 ) -> dict[str, str]:
     """The environment for vLLM: no telemetry, no hub look-ups for a local model, all cores on a CPU."""
     added = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    told = {HOST: settings.host}  # for the guard, which finds the key where it is: no command line has it
+    # For the guard, which reads the key where it is: no command line has it.
+    for_guard = {HOST: settings.host}
     if base_is_local:
         added["HF_HUB_OFFLINE"] = "1"
     if on_cpu:
@@ -71,4 +72,4 @@ def vllm_environment(
     # vLLM's processes find services.model.guard, and cpu_lora by the folder of its entry point.
     paths = [str(_ROOT), str(_PLUGIN)] if on_cpu else [str(_ROOT)]
     paths += [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
-    return {**added, **environment, **told, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**added, **environment, **for_guard, "PYTHONPATH": os.pathsep.join(paths)}

@@ -162,12 +162,12 @@ def _date(value: object, key: str) -> Iterator[str]:
         yield wrong
         return
     assert isinstance(value, str)
-    found = _DATE.fullmatch(value)
-    if not found:
+    match = _DATE.fullmatch(value)
+    if not match:
         yield f"{key} is {_shown(value)}; write YYYY, YYYY-MM or YYYY-MM-DD"
         return
     try:
-        date(int(found[1]), int(found[2] or 1), int(found[3] or 1))
+        date(int(match[1]), int(match[2] or 1), int(match[3] or 1))
     except ValueError:
         yield f"{key} is {value!r}, which is no day of the calendar"
 

@@ -64,10 +64,10 @@ class Manifest:
     def check_persona(self, persona: Persona, path: Path) -> None:
         """Raises ConfigError when a persona file is of somebody else than this adapter was trained to be."""
         trained = (self.assistant_name, self.user_name, str(pronouns_of(self.assistant_name, self.pronouns)))
-        found = (persona.assistant_name, persona.user_name, str(persona.pronouns))
-        if found != trained:
+        names = (persona.assistant_name, persona.user_name, str(persona.pronouns))
+        if names != trained:
             raise ConfigError(
-                f"{path} is of {_who(*found)}, but {MANIFEST_NAME} names {_who(*trained)}: "
+                f"{path} is of {_who(*names)}, but {MANIFEST_NAME} names {_who(*trained)}: "
                 "restore the file or train again"
             )
 

@@ -21,5 +21,5 @@ def neutralise(text: str) -> str:
 
 def find_mark(text: str) -> int:
     """Where the first control mark of a text begins, or -1."""
-    found = OPENING.search(text)
-    return found.start() if found else -1
+    match = OPENING.search(text)
+    return match.start() if match else -1

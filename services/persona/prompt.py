@@ -49,11 +49,11 @@ def neutral_messages(conversation: Iterable[Mapping[str, str]]) -> list[Message]
     Raises UnknownRole, naming the message by its place.
     """
     messages = []
-    for place, message in enumerate(conversation):
+    for index, message in enumerate(conversation):
         if message["role"] not in ROLES:
             raise UnknownRole(
-                f"messages[{place}].role is {message['role']!r}; use one of {', '.join(ROLES)}",
-                f"messages[{place}].role",
+                f"messages[{index}].role is {message['role']!r}; use one of {', '.join(ROLES)}",
+                f"messages[{index}].role",
             )
         messages.append({"role": message["role"], "content": neutralise(message["content"])})
     return messages

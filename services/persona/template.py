@@ -25,7 +25,7 @@ def template_for(persona: Persona) -> str:
     """Ada's chat template as text, with the names of `persona`."""
     source = _SOURCE.read_text(encoding="utf-8").rstrip("\n")
     names = {"USER_NAME": persona.user_name, "ASSISTANT_NAME": persona.assistant_name}
-    return _NAMES.sub(lambda found: _in_quotes(names[found[0]]), source)
+    return _NAMES.sub(lambda match: _in_quotes(names[match[0]]), source)
 
 
 def _in_quotes(name: str) -> str:

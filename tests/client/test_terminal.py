@@ -62,10 +62,10 @@ def talk(ada: AdaChat, monkeypatch, now: list[float], lines: list[tuple[float, s
 
 def test_it_is_told_at_the_start_and_with_every_answer(ada, monkeypatch, capsys):
     talk(ada, monkeypatch, [0.0], [(0, "hi"), (60, "and?"), (0, "quit")])
-    said = capsys.readouterr().out
-    assert said.index(DISCLOSURE) < said.index("Hello.")
-    assert said.count(f"[{DISCLOSURE}]") == 1
-    assert said.count("[AI persona") == 2
+    text = capsys.readouterr().out
+    assert text.index(DISCLOSURE) < text.index("Hello.")
+    assert text.count(f"[{DISCLOSURE}]") == 1
+    assert text.count("[AI persona") == 2
 
 
 def test_it_is_told_again_every_three_hours(ada, monkeypatch, capsys):
@@ -93,9 +93,9 @@ class Forgetful(Speaking):
     """Reads five turns at once, and cuts an answer that the context ends."""
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        questions = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.headers.replace_header("content-length", "0")
-        turns, newest = len(asked["messages"]), asked["messages"][-1]["content"]
+        turns, newest = len(questions["messages"]), questions["messages"][-1]["content"]
         if turns > 5 or len(newest) > 100:
             error = {"message": "maximum context length is 9 tokens", "code": "context_length_exceeded"}
             self._send("application/json", json.dumps({"error": error}).encode(), 400)
@@ -133,11 +133,11 @@ class TestAFullContext:
 
     def test_the_terminal_says_so_and_names_the_way_out(self, ada, monkeypatch, capsys):
         talk(ada, monkeypatch, [0.0], [(0, str(number)) for number in range(4)] + [(0, "quit")])
-        said = capsys.readouterr().out
-        assert said.count("its 2 oldest turns are left out from now on · /clear begins anew") == 1
+        text = capsys.readouterr().out
+        assert text.count("its 2 oldest turns are left out from now on · /clear begins anew") == 1
 
     def test_one_message_that_is_too_long_costs_nothing_of_the_history(self, ada, monkeypatch, capsys):
         talk(ada, monkeypatch, [0.0], [(0, "one"), (0, "x" * 200), (0, "two"), (0, "quit")])
-        said = capsys.readouterr().out
-        assert "[maximum context length is 9 tokens]" in said
-        assert "3 read." in said
+        text = capsys.readouterr().out
+        assert "[maximum context length is 9 tokens]" in text
+        assert "3 read." in text

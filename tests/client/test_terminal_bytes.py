@@ -103,17 +103,17 @@ class TestBytes:
     def test_a_bad_byte_is_a_replacement_character_and_the_chat_goes_on(self, server: str, locale):
         """The regression client_bad_byte."""
         typed = BAD_BYTE.read_bytes().replace(b"quit", b"/diary caf\xe9\nand you?\nquit")
-        told = chat(server, typed, **locale)
-        assert (told.returncode, told.stderr) == (0, b"")
+        message = chat(server, typed, **locale)
+        assert (message.returncode, message.stderr) == (0, b"")
         assert messages() == ["hello caf\ufffd", "and you?"]
         assert [body["text"] for body in Baker.sent if "text" in body] == ["caf\ufffd"]
-        assert b"is the server up" not in told.stdout
-        assert "Tomás: Rye" in told.stdout.decode()
+        assert b"is the server up" not in message.stdout
+        assert "Tomás: Rye" in message.stdout.decode()
 
     @pytest.mark.parametrize("typed", [b"\xff\xfe\n\xc3\n", b"\x00\x1b[A\n", b"\xed\xa0\x80\n", b"caf\xc3"])
     def test_no_byte_ends_the_chat(self, server: str, typed: bytes):
-        told = chat(server, typed + b"\nquit\n")
-        assert (told.returncode, told.stderr) == (0, b"")
+        message = chat(server, typed + b"\nquit\n")
+        assert (message.returncode, message.stderr) == (0, b"")
         assert messages()
 
     def test_a_program_is_told_what_is_wrong_with_its_text(self, server: str):

@@ -63,9 +63,9 @@ def test_the_env_is_for_its_owner_alone(env: Path):
 def test_the_secrets_are_readable_to_any_container_in_a_folder_for_its_owner_alone(folder: Path):
     ask("init")
     assert mode(folder / "secrets") == 0o700
-    found = {path.name: mode(path) for path in (folder / "secrets").iterdir()}
-    assert found.pop("keys") == 0o755  # the folder in which `make key` keeps its file
-    assert found == dict.fromkeys(THEIRS, 0o444)
+    result = {path.name: mode(path) for path in (folder / "secrets").iterdir()}
+    assert result.pop("keys") == 0o755  # the folder in which `make key` keeps its file
+    assert result == dict.fromkeys(THEIRS, 0o444)
     assert list(folder.glob("*.part")) == []
 
 
@@ -158,9 +158,9 @@ def test_a_half_filled_env_gets_only_what_is_missing(env: Path, capfd):
     assert env.read_text().startswith(before)
     assert read_env()["REDIS_PASSWORD"] == secret("REDIS_PASSWORD") == "mine"
     assert check_env()["QDRANT_API_KEY"] == secret("QDRANT_API_KEY")
-    said = capfd.readouterr().out
-    assert "wrote QDRANT_API_KEY, QDRANT_READ_ONLY_API_KEY, MODEL_API_KEY" in said
-    assert "the rest was there and is kept" in said
+    message = capfd.readouterr().out
+    assert "wrote QDRANT_API_KEY, QDRANT_READ_ONLY_API_KEY, MODEL_API_KEY" in message
+    assert "the rest was there and is kept" in message
 
 
 def test_an_emptied_secret_is_filled_and_stands_there_once(env: Path):
@@ -249,9 +249,9 @@ def test_a_linked_env_stays_a_link_to_what_is_filled(folder: Path, env: Path):
 @pytest.mark.parametrize("line", ["ADA_UID=ada", "ADA_GID=-1"])
 def test_a_user_that_is_no_number_is_refused_by_name(env: Path, capfd, line: str):
     env.write_text(f"{line}\n")
-    said = refusal(capfd, "init")
-    assert said.startswith("ADA_UID and ADA_GID in .env are ")
-    assert f"'{line[8:]}'" in said
+    message = refusal(capfd, "init")
+    assert message.startswith("ADA_UID and ADA_GID in .env are ")
+    assert f"'{line[8:]}'" in message
 
 
 # What the others need of it
@@ -268,8 +268,8 @@ def test_an_emptied_secret_is_told_by_name_until_init_fills_it(env: Path, capfd,
     ask("init")
     lines = [line for line in env.read_text().splitlines() if not line.startswith(f"{name}=")]
     env.write_text("\n".join([*lines, name + emptied if emptied else ""]))
-    said = refusal(capfd, "train")
-    assert said == f"{name} in .env is missing or empty: run `make init`, which fills in the rest"
+    message = refusal(capfd, "train")
+    assert message == f"{name} in .env is missing or empty: run `make init`, which fills in the rest"
     assert ask("init") == 0
     assert check_env()[name] == secret(name)
 

@@ -49,8 +49,8 @@ class FakeDocker:
 
     def answer(self, question: str, out: str = "", err: str = "", code: int = 0) -> None:
         """What to say when asked something that begins like this; nothing at all is success too."""
-        said = f"printf %s {shlex.quote(out)}; printf %s {shlex.quote(err)} >&2; exit {code}"
-        self._answers[question] = f"{shlex.quote(question)}*) {said};;"
+        output = f"printf %s {shlex.quote(out)}; printf %s {shlex.quote(err)} >&2; exit {code}"
+        self._answers[question] = f"{shlex.quote(question)}*) {output};;"
         note = f'printf \'%s|%s\\n\' "$COMPOSE_FILE" "$*" >> {shlex.quote(str(self.room / "asked"))}'
         branches = "\n".join(self._answers.values())
         self.add_program("docker", f'{note}\ncase "$*" in\n{branches}\nesac')
@@ -63,16 +63,16 @@ class FakeDocker:
         (self.bin / name).write_text(f"#!/bin/sh\n{script}\n")
         (self.bin / name).chmod(0o755)
 
-    def container(self, service: str, state: str, *, health: str = "", said: str = "", restarts: int = 0):
+    def container(self, service: str, state: str, *, health: str = "", output: str = "", restarts: int = 0):
         """The only container that there is."""
         about = {"Service": service, "State": state, "Health": health, "ID": f"id-of-{service}"}
         self.answer("compose ps --all --format json", json.dumps(about) + "\n")
         self.answer(
-            f"compose logs --no-log-prefix --no-color --tail 1 {service}", f"{said}\n" if said else ""
+            f"compose logs --no-log-prefix --no-color --tail 1 {service}", f"{output}\n" if output else ""
         )
         self.answer(f"inspect --format {{{{.RestartCount}}}} id-of-{service}", f"{restarts}\n")
 
-    def asked(self, beginning: str) -> list[tuple[str, str]]:
+    def commands(self, beginning: str) -> list[tuple[str, str]]:
         """COMPOSE_FILE and command of each question that begins like this."""
         lines = (self.room / "asked").read_text().splitlines()
         questions = [tuple(line.split("|", 1)) for line in lines]
@@ -144,9 +144,9 @@ VERBS = ("up", "down", "logs", "ps")
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_without_docker_every_verb_names_the_way_that_needs_none(settings, capfd, verb: str):
-    said = refusal(capfd, verb)
-    assert said.startswith("Docker is not installed here")
-    assert "make serve" in said
+    output = refusal(capfd, verb)
+    assert output.startswith("Docker is not installed here")
+    assert "make serve" in output
 
 
 DENIED = (
@@ -166,18 +166,18 @@ def cannot_ask(docker: FakeDocker, reason: str, *, in_json: bool) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_who_may_not_ask_the_engine_is_told_of_its_group(settings, docker, capfd, verb: str, in_json: bool):
     cannot_ask(docker, DENIED, in_json=in_json)
-    said = refusal(capfd, verb)
-    assert said.startswith("no permission to ask the Docker engine")
-    assert "usermod -aG docker" in said
+    output = refusal(capfd, verb)
+    assert output.startswith("no permission to ask the Docker engine")
+    assert "usermod -aG docker" in output
 
 
 @pytest.mark.parametrize("in_json", [True, False])
 @pytest.mark.parametrize("verb", VERBS)
 def test_an_engine_that_does_not_run_is_told_with_docker_s_own_words(settings, docker, capfd, verb, in_json):
     cannot_ask(docker, STOPPED, in_json=in_json)
-    said = refusal(capfd, verb)
-    assert STOPPED in said
-    assert "systemctl start docker" in said
+    output = refusal(capfd, verb)
+    assert STOPPED in output
+    assert "systemctl start docker" in output
 
 
 def test_an_engine_that_gives_no_reason_is_told_all_the_same(settings, docker, capfd):
@@ -188,8 +188,8 @@ def test_an_engine_that_gives_no_reason_is_told_all_the_same(settings, docker, c
 @pytest.mark.parametrize("version", ["24.0.9", "20.10.24+dfsg1", "", "dev"])
 def test_an_engine_that_is_too_old_is_told_with_its_version(settings, docker, capfd, version: str):
     docker.engine_is(ServerVersion=version)
-    said = refusal(capfd, "up")
-    assert said == f"Docker Engine here is {version or 'unknown'}: 25.0 or later is needed"
+    output = refusal(capfd, "up")
+    assert output == f"Docker Engine here is {version or 'unknown'}: 25.0 or later is needed"
 
 
 def test_a_docker_without_compose_names_the_package(settings, docker, capfd):
@@ -223,25 +223,25 @@ def test_a_half_filled_env_is_told_by_the_name_that_is_missing(docker, settings,
     name = missing.split("=")[0]
     for instead in ("", f"{name}=\n", f"# {missing}\n", f'{name}=""\n'):
         settings.write_text(SECRETS.replace(f"{missing}\n", instead))
-        said = refusal(capfd, verb)
-        assert said.startswith(f"{name} in .env is missing or empty")
-        assert "make init" in said
-    assert docker.asked("compose up") == docker.asked("compose run") == []
+        output = refusal(capfd, verb)
+        assert output.startswith(f"{name} in .env is missing or empty")
+        assert "make init" in output
+    assert docker.commands("compose up") == docker.commands("compose run") == []
 
 
 def test_a_port_that_is_taken_is_told_before_anything_is_built(docker, settings, capfd, port: int):
     with socket.create_server(("127.0.0.1", port)):
-        said = refusal(capfd, "up")
-    assert said.startswith(f"ADA_PORT {port} on 127.0.0.1 can't be had (Address already in use)")
-    assert docker.asked("compose up") == []
+        output = refusal(capfd, "up")
+    assert output.startswith(f"ADA_PORT {port} on 127.0.0.1 can't be used (Address already in use)")
+    assert docker.commands("compose up") == []
 
 
 @pytest.mark.parametrize("comment", ["", " # as always"])
 @pytest.mark.parametrize("nonsense", ["eighty", "0", "65536", "-1", "80.5", "8080/tcp"])
 def test_a_port_that_is_none_is_told_by_its_setting(docker, settings, capfd, nonsense: str, comment: str):
     settings.write_text(f"{SECRETS}ADA_PORT={nonsense}{comment}\n")
-    said = refusal(capfd, "up")
-    assert said == f"ADA_PORT is {nonsense!r}: it must be a whole number from 1 to 65535"
+    output = refusal(capfd, "up")
+    assert output == f"ADA_PORT is {nonsense!r}: it must be a whole number from 1 to 65535"
 
 
 def test_the_environment_goes_before_the_env_as_compose_has_it(docker, settings, capfd, monkeypatch):
@@ -254,10 +254,10 @@ def test_a_disk_without_room_for_the_images_is_told_before_they_are_built(
 ):
     monkeypatch.setitem(front_door.BUILD_GIB, CPU_FILES, 10**9)
     docker.answer("image inspect", code=1)
-    said = refusal(capfd, "up")
-    assert said.startswith(f"{docker.room} has ")
-    assert "Ada's images need 1000000000: free some disk" in said
-    assert docker.asked("compose up") == []
+    output = refusal(capfd, "up")
+    assert output.startswith(f"{docker.room} has ")
+    assert "Ada's images need 1000000000: free some disk" in output
+    assert docker.commands("compose up") == []
 
 
 def test_a_disk_without_room_to_write_is_told_although_the_images_are_there(
@@ -271,7 +271,7 @@ def test_images_that_are_there_need_no_room_to_be_built(docker, settings, capfd,
     monkeypatch.setitem(front_door.BUILD_GIB, CPU_FILES, 10**9)
     docker.answer("compose up", code=1)
     assert "docker compose up failed" in refusal(capfd, "up")
-    assert [question for _, question in docker.asked("image inspect")] == [
+    assert [question for _, question in docker.commands("image inspect")] == [
         "image inspect ada-services:0.1.0",
         "image inspect redis:8",
     ]
@@ -294,13 +294,13 @@ def test_the_disk_of_an_engine_on_another_machine_is_not_looked_at(docker, setti
 def test_the_engines_runtime_picks_the_compose_files(docker, runtimes, files: str, verb: str, question: str):
     docker.engine_is(Runtimes={name: {} for name in runtimes})
     assert ask(verb) == 0
-    assert [seen for seen, _ in docker.asked(question)] == [files]
+    assert [seen for seen, _ in docker.commands(question)] == [files]
 
 
 def test_a_hook_of_nvidias_is_as_good_as_a_runtime(docker):
     docker.add_program("nvidia-container-runtime-hook")
     ask("ps")
-    assert docker.asked("compose ps") == [(GPU_FILES, "compose ps --all")]
+    assert docker.commands("compose ps") == [(GPU_FILES, "compose ps --all")]
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_a_compose_file_of_ones_own_goes_before_what_is_found(
     monkeypatch.setenv("COMPOSE_FILE", exported)
     (checkout / ".env").write_text(f"COMPOSE_FILE={written}\n")
     ask("ps")
-    assert docker.asked("compose ps") == [(used, "compose ps --all")]
+    assert docker.commands("compose ps") == [(used, "compose ps --all")]
 
 
 @pytest.mark.parametrize(("runtimes", "files"), [(["runc"], CPU_FILES), (["runc", "nvidia"], GPU_FILES)])
@@ -339,7 +339,7 @@ def test_up_says_when_it_takes_the_cpu(docker, settings, capfd):
     docker.answer("compose up", code=1)
     ask("up")
     assert "Docker has no NVIDIA runtime here: the CPU stack" in capfd.readouterr().out
-    assert [files for files, _ in docker.asked("compose up")] == [CPU_FILES]
+    assert [files for files, _ in docker.commands("compose up")] == [CPU_FILES]
 
 
 # Where to train
@@ -354,16 +354,16 @@ def where_to_train(capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
 
 
 def test_without_docker_training_is_local_and_says_why(settings, capfd):
-    code, said = where_to_train(capfd)
+    code, output = where_to_train(capfd)
     assert code == 1
-    assert said.startswith("training in the local environment (Docker is not installed here")
+    assert output.startswith("training in the local environment (Docker is not installed here")
 
 
 def test_without_an_env_training_is_local_and_says_how_it_would_not_be(docker, capfd):
-    code, said = where_to_train(capfd)
+    code, output = where_to_train(capfd)
     assert code == 1
-    assert said.startswith("training in the local environment")
-    assert "make init" in said
+    assert output.startswith("training in the local environment")
+    assert "make init" in output
 
 
 def test_with_an_nvidia_runtime_training_is_in_the_container_on_the_gpu(docker, settings, capfd):
@@ -373,15 +373,15 @@ def test_with_an_nvidia_runtime_training_is_in_the_container_on_the_gpu(docker, 
 
 def test_a_card_that_docker_can_not_reach_is_used_locally(docker, settings, capfd):
     docker.add_program("nvidia-smi")
-    code, said = where_to_train(capfd)
+    code, output = where_to_train(capfd)
     assert code == 1
-    assert said.startswith("training in the local environment, on the GPU")
+    assert output.startswith("training in the local environment, on the GPU")
 
 
 def test_without_any_card_training_is_in_the_container_on_the_cpu(docker, settings, capfd):
-    code, said = where_to_train(capfd)
+    code, output = where_to_train(capfd)
     assert code == 0
-    assert said.startswith("training in the trainer's container, on the CPU")
+    assert output.startswith("training in the trainer's container, on the CPU")
 
 
 # Training in the container
@@ -398,7 +398,7 @@ def test_the_machine_picks_the_configuration(
     (checkout / "trainer" / "configs" / config).touch()
     docker.engine_is(Runtimes={name: {} for name in runtimes})
     assert ask("train", "lora_rank=8") == 0
-    ((seen, command),) = docker.asked("compose run")
+    ((seen, command),) = docker.commands("compose run")
     assert seen == files
     assert command.endswith(f"trainer python -m trainer --config trainer/configs/{config} lora_rank=8")
 
@@ -410,7 +410,7 @@ def test_ones_own_files_are_shown_to_the_container_under_the_same_names(
     for name in ("my.yaml", "me.toml"):
         (checkout / name).touch()
     assert ask("train", *config.split(), "persona=me.toml") == 0
-    ((_, command),) = docker.asked("compose run")
+    ((_, command),) = docker.commands("compose run")
     assert re.search(r"--volume \S+-my\.yaml:/app/my\.yaml:ro,z ", command)
     assert re.search(r"--volume \S+-me\.toml:/app/me\.toml:ro,z ", command)
     assert command.endswith(f"python -m trainer {config} persona=me.toml")
@@ -422,7 +422,7 @@ def test_ones_own_files_are_shown_to_the_container_under_the_same_names(
 def test_a_file_that_is_not_there_is_told_by_name(docker, settings, checkout: Path, capfd, given: str):
     (checkout / "my.yaml").touch()
     assert refusal(capfd, "train", *given.split()) == "there is no file no.yaml"
-    assert docker.asked("compose run") == []
+    assert docker.commands("compose run") == []
 
 
 def test_an_image_that_can_not_be_built_ends_it(docker, settings, capfd):
@@ -484,7 +484,7 @@ def test_who_is_ready_is_told_with_what_to_try(she_runs, capfd, port: int):
     assert err == ""
     assert "ready after " in out
     assert f"Ada, an AI persona, is up at http://127.0.0.1:{port}" in out
-    assert [question for _, question in she_runs.asked("compose up")] == [
+    assert [question for _, question in she_runs.commands("compose up")] == [
         "compose up --detach --build --remove-orphans"
     ]
 
@@ -513,7 +513,7 @@ def test_a_deployment_that_can_not_be_started_is_told(docker, settings, capfd):
 
 
 def test_a_containers_complaint_ends_the_waiting_with_its_line(she_runs, capfd, port: int):
-    she_runs.container("vllm", "running", health="starting", said=WAITS)
+    she_runs.container("vllm", "running", health="starting", output=WAITS)
     with voice(port, NOT_READY):
         assert refusal(capfd, "up").startswith(f"Ada is not ready: {WAITS}")
 
@@ -527,30 +527,30 @@ def test_a_complaint_that_is_mended_meanwhile_does_not_end_the_waiting(she_runs,
 
 @pytest.mark.parametrize("who", ["model", "orchestrator", "worker"])
 def test_each_of_ours_can_complain(she_runs, capfd, who: str):
-    she_runs.container(who, "running", health="unhealthy", said=f"{who}: something is wrong")
+    she_runs.container(who, "running", health="unhealthy", output=f"{who}: something is wrong")
     assert f"{who}: something is wrong" in refusal(capfd, "up")
 
 
 def test_a_port_published_to_all_is_up_to_the_orchestrator(docker, settings, capfd, port: int):
     settings.write_text(f"{SECRETS}ADA_PORT={port}\nADA_PUBLISH=0.0.0.0\n")
     line = "orchestrator: ADA_PUBLISH is '0.0.0.0': without API keys only loopback is served"
-    docker.container("orchestrator", "running", health="starting", said=line)
+    docker.container("orchestrator", "running", health="starting", output=line)
     assert line in refusal(capfd, "up")
-    assert len(docker.asked("compose up")) == 1
+    assert len(docker.commands("compose up")) == 1
 
 
 @pytest.mark.parametrize("restarts", [3, 12])
 def test_who_is_started_over_and_over_ends_the_waiting_with_its_last_words(she_runs, capfd, restarts: int):
-    she_runs.container("qdrant", "restarting", said="Panic: no space left", restarts=restarts)
-    said = refusal(capfd, "up")
+    she_runs.container("qdrant", "restarting", output="Panic: no space left", restarts=restarts)
+    output = refusal(capfd, "up")
     assert (
-        f"qdrant keeps ending, started again {restarts} times; its last words: Panic: no space left" in said
+        f"qdrant keeps ending, started again {restarts} times; its last words: Panic: no space left" in output
     )
 
 
 @pytest.mark.parametrize("state", ["exited", "dead"])
 def test_who_has_ended_ends_the_waiting(she_runs, capfd, state: str):
-    she_runs.container("redis", state, said="Bye bye...")
+    she_runs.container("redis", state, output="Bye bye...")
     assert "redis keeps ending" in refusal(capfd, "up")
 
 
@@ -561,13 +561,13 @@ def test_who_has_ended_ends_the_waiting(she_runs, capfd, state: str):
             "service": "vllm",
             "state": "running",
             "health": "starting",
-            "said": "INFO Loading weights took 3 s",
+            "output": "INFO Loading weights took 3 s",
         },
-        {"service": "vllm", "state": "running", "health": "starting", "said": "the model: quite large"},
+        {"service": "vllm", "state": "running", "health": "starting", "output": "the model: quite large"},
         {"service": "vllm", "state": "running", "health": "starting"},
-        {"service": "vllm", "state": "restarting", "said": "Killed", "restarts": 2},
-        {"service": "worker", "state": "running", "health": "healthy", "said": "worker: no adapter"},
-        {"service": "trainer", "state": "exited", "said": "Killed", "restarts": 9},
+        {"service": "vllm", "state": "restarting", "output": "Killed", "restarts": 2},
+        {"service": "worker", "state": "running", "health": "healthy", "output": "worker: no adapter"},
+        {"service": "trainer", "state": "exited", "output": "Killed", "restarts": 9},
     ],
     ids=lambda container: " ".join(str(part) for part in container.values()),
 )
@@ -580,8 +580,8 @@ def test_what_is_no_complaint_is_waited_through(she_runs, port: int, container: 
 def test_the_waiting_has_an_end(she_runs, capfd, monkeypatch: pytest.MonkeyPatch, port: int):
     monkeypatch.setattr(readiness, "READY_WITHIN_S", 0.3)
     with voice(port, NOT_READY):
-        said = refusal(capfd, "up")
-    assert said == "Ada was not ready within 0.3 s (adapter, model): see `make logs`"
+        output = refusal(capfd, "up")
+    assert output == "Ada was not ready within 0.3 s (adapter, model): see `make logs`"
 
 
 def test_a_voice_that_does_not_answer_yet_is_named_as_what_is_waited_for(she_runs, capfd, monkeypatch):
@@ -598,7 +598,7 @@ def test_a_voice_that_does_not_answer_yet_is_named_as_what_is_waited_for(she_run
 def test_what_is_no_verb_and_a_word_too_many_are_answered_with_the_verbs(docker, settings, capfd, words: str):
     assert ask(*words.split()) == 2
     assert "init | up | down | logs | ps | can-train | train" in capfd.readouterr().err
-    assert docker.asked("") == []
+    assert docker.commands("") == []
 
 
 def test_up_needs_no_installed_package_and_no_proxy_for_what_is_on_this_machine(she_runs, port: int):

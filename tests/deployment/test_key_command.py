@@ -34,9 +34,9 @@ def mode(path: Path) -> int:
 
 def test_a_key_is_made_and_its_hash_kept(capfd):
     key = make(capfd, "OWNER=drew", "RPM=60", "TPM=", "REVOKE=")
-    (kept,) = read_keys(KEYS_FILE)
-    assert (kept.sha256, kept.owner) == (digest(key), "drew")
-    assert (kept.requests_a_minute, kept.tokens_a_minute) == (60, None)
+    (content,) = read_keys(KEYS_FILE)
+    assert (content.sha256, content.owner) == (digest(key), "drew")
+    assert (content.requests_a_minute, content.tokens_a_minute) == (60, None)
 
 
 def test_the_file_is_readable_to_a_container_in_a_folder_for_its_owner_alone(capfd):
@@ -139,8 +139,8 @@ def test_make_hands_the_words_on_and_needs_nothing_installed(folder: Path):
     command = ["make", "-s", "-f", ROOT / "Makefile", "key", "OWNER=drew", "TPM=5"]
     done = subprocess.run(command, env=path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    (kept,) = read_keys(KEYS_FILE)
-    assert (digest(done.stdout.strip()), kept.tokens_a_minute) == (kept.sha256, 5)
+    (content,) = read_keys(KEYS_FILE)
+    assert (digest(done.stdout.strip()), content.tokens_a_minute) == (content.sha256, 5)
 
 
 BARE = f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv[:] = ['', *sys.argv[3:]]; "

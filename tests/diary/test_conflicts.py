@@ -115,17 +115,17 @@ class TestKnown:
     def test_the_first_verdict_stands(self, diary: Diary, pair: Pair):
         diary.conflicts.record_verdict(pair, Verdict.CONTRADICTS)
         diary.conflicts.record_verdict(pair, Verdict.UNRELATED)
-        (found,) = diary.conflicts.newest(10)
-        assert found.pair == pair
-        assert found.settled is None
+        (conflict,) = diary.conflicts.newest(10)
+        assert conflict.pair == pair
+        assert conflict.resolution is None
 
     def test_one_that_is_settled_is_listed_apart(self, diary: Diary, pair: Pair):
         diary.conflicts.record_verdict(pair, Verdict.CONTRADICTS)
-        assert diary.conflicts.resolve(pair.id, Resolution.B).settled is Resolution.B
+        assert diary.conflicts.resolve(pair.id, Resolution.B).resolution is Resolution.B
         assert diary.conflicts.newest(10) == []
-        (found,) = diary.conflicts.newest(10, settled=True)
-        assert (found.pair, found.settled) == (pair, Resolution.B)
-        assert diary.conflicts.resolve(pair.id, Resolution.BOTH).settled is Resolution.BOTH
+        (conflict,) = diary.conflicts.newest(10, resolved=True)
+        assert (conflict.pair, conflict.resolution) == (pair, Resolution.B)
+        assert diary.conflicts.resolve(pair.id, Resolution.BOTH).resolution is Resolution.BOTH
 
     def test_it_is_none_any_more_when_either_entry_is_edited_or_removed(self, diary: Diary, pair: Pair):
         diary.conflicts.record_verdict(pair, Verdict.CONTRADICTS)
@@ -166,6 +166,6 @@ class TestBothDatabases:
         (pair,) = diary.conflicts.candidates(late)
         diary.conflicts.record_verdict(pair, Verdict.CONTRADICTS)
         diary.conflicts.mark_examined(late)
-        assert [one.pair for one in diary.conflicts.newest(10)] == [pair]
+        assert [conflict.pair for conflict in diary.conflicts.newest(10)] == [pair]
         assert [entry.id for entry in diary.conflicts.unexamined(10)] == ["early"]
-        assert diary.conflicts.resolve(pair.id, Resolution.A).settled is Resolution.A
+        assert diary.conflicts.resolve(pair.id, Resolution.A).resolution is Resolution.A

@@ -117,8 +117,8 @@ class TestWhatIsUnderstood:
         st.integers(min_value=-23 * 60, max_value=23 * 60),
     )
     def test_every_moment_in_every_zone_is_understood_and_keeps_its_order(self, moment: datetime, zone: int):
-        there = moment.replace(tzinfo=timezone(timedelta(minutes=zone)))
-        when = parse_date(there.isoformat(), TODAY)
+        local_time = moment.replace(tzinfo=timezone(timedelta(minutes=zone)))
+        when = parse_date(local_time.isoformat(), TODAY)
         assert when.first_day == when.last_day == moment.date().isoformat()
         assert when.timestamp > when.first_day
         assert when.timestamp < (moment + timedelta(microseconds=1)).isoformat(timespec="microseconds")

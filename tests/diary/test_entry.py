@@ -130,5 +130,5 @@ def test_an_entrys_day_is_the_first_that_its_date_spans():
 
 
 def test_entries_can_be_put_into_a_set_whatever_they_came_from():
-    told = Entry("o", "e", 1, "a", "1998", "1998-01-01", "1998-12-31", None, (), "", origin={"turns": [1]})
-    assert len({told, told}) == 1
+    entry = Entry("o", "e", 1, "a", "1998", "1998-01-01", "1998-12-31", None, (), "", origin={"turns": [1]})
+    assert len({entry, entry}) == 1

@@ -40,11 +40,11 @@ def offline(home: Path) -> dict[str, str]:
 def test_a_model_that_is_not_here_is_refused_with_both_remedies(home: Path, offline: dict[str, str]):
     with pytest.raises(ConfigError) as error:
         check_fetched(QWEN, offline)
-    said = str(error.value)
-    assert "\n" not in said
-    assert f"base model 'Qwen/Qwen3-8B' is not in {home}/hub" in said
-    assert "make train" in said
-    assert "docker compose run --rm trainer hf download Qwen/Qwen3-8B" in said
+    message = str(error.value)
+    assert "\n" not in message
+    assert f"base model 'Qwen/Qwen3-8B' is not in {home}/hub" in message
+    assert "make train" in message
+    assert "docker compose run --rm trainer hf download Qwen/Qwen3-8B" in message
 
 
 @pytest.mark.parametrize("model_id", [QWEN, "gpt2"])

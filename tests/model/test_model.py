@@ -170,15 +170,15 @@ class Runner:
 
 
 def test_each_prompts_logits_are_computed_under_its_own_adapter(monkeypatch):
-    asked = []
+    request = []
 
     def vllms_own(_runner, _states, scheduled):
-        asked.append(scheduled)
+        request.append(scheduled)
         return dict.fromkeys(scheduled)
 
     monkeypatch.setattr(cpu_lora, "_vllms_own", [vllms_own])
     runner = Runner({"echo": 0, "late": 4})
-    found = cpu_lora.prompt_logprobs(runner, None, {"talk": 1, "echo": 4, "late": 2})
-    assert asked == [{"echo": 4}, {"late": 2}]
+    result = cpu_lora.prompt_logprobs(runner, None, {"talk": 1, "echo": 4, "late": 2})
+    assert request == [{"echo": 4}, {"late": 2}]
     assert runner.mapped == [[0, 4, 0], [0, 0, 1]]
-    assert set(found) == {"echo", "late"}
+    assert set(result) == {"echo", "late"}

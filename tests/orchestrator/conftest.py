@@ -22,6 +22,9 @@ from services.orchestrator.http.body import BodyLimits
 from services.orchestrator.http.protocol import ConnectionLimits
 from services.orchestrator.settings import OrchestratorSettings
 
+# A busy machine must not make an answer go without the diary.
+DEFAULTS = {"DIARY_DEADLINE_S": 10}
+
 
 @pytest.fixture
 def model() -> FakeVllm:
@@ -81,7 +84,7 @@ async def voice(
     clock: Clock,
     overrides: dict[str, object],
 ) -> AsyncIterator[Voice]:
-    values = OrchestratorSettings(**settings)
+    values = OrchestratorSettings(**{**DEFAULTS, **settings})
     fields = {
         "adapter": lambda: ADAPTER,
         "recall": recall_factory(lambda: ADAPTER, ledger, WordsEmbedder(), index),
@@ -110,7 +113,7 @@ async def server(
     model, ledger, redis, index, port, settings, body_limits, connection_limits, monkeypatch
 ) -> AsyncIterator[uvicorn.Server]:
     """The API on a port of its own, as `serve` starts it."""
-    values = OrchestratorSettings(**{"ADA_PORT": port, **settings})
+    values = OrchestratorSettings(**{**DEFAULTS, "ADA_PORT": port, **settings})
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:

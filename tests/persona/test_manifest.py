@@ -47,9 +47,9 @@ def test_what_may_not_be_read_is_no_missing_adapter(closed: str):
         (run / MANIFEST_NAME).write_text("{}")
         Path(made).chmod(0o755)
         (run if closed == "folder" else run / MANIFEST_NAME).chmod(0o700 if closed == "folder" else 0o600)
-        told = subprocess.run(
+        message = subprocess.run(
             [sys.executable, "-c", AS_NOBODY, run], cwd=ROOT, capture_output=True, text=True, check=True
         )
-        assert told.stdout.strip().endswith("may not be read by user 65534: chmod -R a+rX outputs")
+        assert message.stdout.strip().endswith("may not be read by user 65534: chmod -R a+rX outputs")
     finally:
         subprocess.run(["rm", "-r", made], check=True)

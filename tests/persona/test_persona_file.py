@@ -114,8 +114,8 @@ def test_names_of_any_script_are_names_and_stand_in_the_template(name: str, tmp_
     path = tmp_path / "persona.toml"
     path.write_text(f'[names]\nuser = "ASSISTANT_NAME"\nassistant = "{name}"\n[system]\ntext = "You."\n')
     template = template_for(load_persona(path))
-    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    assert render(template, said) == (
+    message = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert render(template, message) == (
         f"<|im_start|>ASSISTANT_NAME\na<|im_end|>\n<|im_start|>{name}\nb<|im_end|>\n"
     )
 
@@ -197,9 +197,9 @@ class TestCommand:
     def test_check_lists_every_problem_and_ends_with_2(self, tmp_path: Path):
         path = tmp_path / "persona.toml"
         path.write_text("[names]\nuser='Ruth'\nassistant='Ruth'\n[system]\ntext=''\n")
-        told = self.run("check", str(path))
-        assert told.returncode == 2
-        lines = told.stdout.splitlines()
+        message = self.run("check", str(path))
+        assert message.returncode == 2
+        lines = message.stdout.splitlines()
         assert lines[0].startswith(f"{path}: names.user and names.assistant are both 'Ruth'")
         assert lines[1:] == [f"{path}: system.text is empty"]
 
@@ -207,10 +207,10 @@ class TestCommand:
     def test_what_is_no_file_or_no_toml_is_one_line(self, tmp_path: Path, content: bytes | None):
         path = tmp_path / "persona.toml"
         path.mkdir() if content is None else path.write_bytes(content)
-        told = self.run("check", str(path))
-        assert told.returncode == 2
-        assert len(told.stderr.splitlines()) == 1
-        assert str(path) in told.stderr
+        message = self.run("check", str(path))
+        assert message.returncode == 2
+        assert len(message.stderr.splitlines()) == 1
+        assert str(path) in message.stderr
 
     def test_a_new_file_passes_the_check_and_is_never_overwritten(self, tmp_path: Path):
         path = tmp_path / "new" / "tomas.toml"

@@ -66,11 +66,11 @@ def can_be_had(lock: Path) -> bool:
 
 def test_the_second_is_refused_with_the_holders_name_and_the_remedy(lock: Path):
     with holder(lock, "trainer"):
-        said = refusal(lock)
-    assert said.startswith("the GPU is in use by the trainer since 20")
-    assert "docker compose stop vllm" in said
-    assert "ADA_GPU_LOCK= (empty)" in said
-    assert "\n" not in said
+        message = refusal(lock)
+    assert message.startswith("the GPU is in use by the trainer since 20")
+    assert "docker compose stop vllm" in message
+    assert "ADA_GPU_LOCK= (empty)" in message
+    assert "\n" not in message
 
 
 def test_being_refused_takes_nothing_from_the_holder(lock: Path):
@@ -93,9 +93,9 @@ def test_the_name_of_an_earlier_holder_is_forgotten(lock: Path):
     with holder(lock, "somebody with a very long name indeed"):
         pass
     with holder(lock, "trainer"):
-        said = refusal(lock)
-    assert "the trainer since" in said
-    assert "long name" not in said
+        message = refusal(lock)
+    assert "the trainer since" in message
+    assert "long name" not in message
     assert lock.read_text().count("\n") == 1
 
 
@@ -129,11 +129,11 @@ def test_whoever_comes_next_as_another_user_can_open_the_lock(lock: Path):
         os.umask(before)
 
 
-@pytest.mark.parametrize("place", [".", "a-file/lock"])
-def test_a_lock_that_can_not_be_made_there_is_told_by_its_variable(tmp_path: Path, place: str):
+@pytest.mark.parametrize("path", [".", "a-file/lock"])
+def test_a_lock_that_can_not_be_made_there_is_told_by_its_variable(tmp_path: Path, path: str):
     (tmp_path / "a-file").touch()
     with pytest.raises(ConfigError, match="ADA_GPU_LOCK"):
-        hold(tmp_path / place, "trainer")
+        hold(tmp_path / path, "trainer")
 
 
 class TestWhereItIs:
@@ -154,9 +154,9 @@ class TestWhereItIs:
 
     def test_a_relative_place_stays_the_same_after_a_change_of_folder(self, tmp_path: Path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        place = lock_path({"ADA_GPU_LOCK": "here"}, on_gpu=False)
+        path = lock_path({"ADA_GPU_LOCK": "here"}, on_gpu=False)
         monkeypatch.chdir("/")
-        assert place == tmp_path / "here"
+        assert path == tmp_path / "here"
 
 
 # Who uses it
@@ -244,9 +244,9 @@ def test_the_model_server_holds_the_card_once_it_is_prepared(serving: dict[str, 
         text=True,
     ) as process:
         assert process.stdout.readline() == "held\n"
-        said = refusal(lock)
+        message = refusal(lock)
         process.communicate("\n", timeout=10)
-    assert "the model server since" in said
+    assert "the model server since" in message
 
 
 @needs_vllm

@@ -9,6 +9,33 @@ from pathlib import Path
 import pytest
 
 Write = Callable[..., dict[str, object]]
+PACKAGED = "smollm2-135m-instruct"
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(smollm2_location: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model cache in which SmolLM2 is a model of two small layers with random weights.
+
+    It has SmolLM2's tokenizer and name: a run on it differs from a real one in nothing but its size.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from trainer.base_model import load_tokenizer
+
+    cache = tmp_path_factory.mktemp("models")
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    config = AutoConfig.from_pretrained(smollm2_location, **shape, **heads)
+    AutoModelForCausalLM.from_config(config).save_pretrained(cache / PACKAGED)
+    load_tokenizer(smollm2_location).save_pretrained(cache / PACKAGED)
+    return cache
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_cache: Path) -> Path:
+    """That model's folder."""
+    return tiny_cache / PACKAGED
+
 
 NAMES = (
     "apple basket bottle bridge bucket candle carpet chapel clock cupboard engine feather fiddle garden "

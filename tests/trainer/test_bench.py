@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from trainer.bench import RESULT, _in_its_own_process, table, without_bars
+from trainer.bench.__main__ import RESULT, _in_its_own_process, table, without_bars
 
 BAR = "  0%|          | 0/12 [00:00<?, ?it/s]\r 50%|█████     | 6/12 [00:03<00:03,  1.9it/s, loss=2.1]"
 FAILS = f"""

@@ -127,11 +127,11 @@ class TestAnImportsJob:
         assert harness.all_indexed()
 
     def test_leaves_the_imports_of_others_alone(self, harness):
-        mine = harness.import_texts(["mine"])
-        theirs = harness.ledger.for_owner("bríd").begin_import("theirs")
-        harness.ledger.for_owner("bríd").add_rows(theirs, [EntryDraft(text="theirs")])
-        harness.handlers.index_import("ada", mine)
-        assert [one.owner for one in harness.index.versions()] == ["ada"]
+        own_import = harness.import_texts(["mine"])
+        other_import = harness.ledger.for_owner("bríd").begin_import("theirs")
+        harness.ledger.for_owner("bríd").add_rows(other_import, [EntryDraft(text="theirs")])
+        harness.handlers.index_import("ada", own_import)
+        assert [version.owner for version in harness.index.versions()] == ["ada"]
 
 
 class TestTrouble:

@@ -22,7 +22,7 @@ def test_a_batch_is_indexed_in_pieces_and_every_entry_says_so(harness):
     harness.indexer.write(entries)
     assert [harness.current(entry).state for entry in entries] == [IndexState.INDEXED] * 3
     assert harness.indexed() == [("e0", 1), ("e1", 1), ("e2", 1)]
-    pieces = {one.entry_id: one.chunks for one in harness.index.versions()}
+    pieces = {version.entry_id: version.chunks for version in harness.index.versions()}
     assert pieces["e0"] == 1 < pieces["e1"] < pieces["e2"]
 
 
@@ -64,9 +64,11 @@ def test_an_entry_that_cannot_be_read_keeps_no_other_out(harness, illegible: set
     harness.build(PickyEmbedder())
     harness.indexer.write(entries)
     for number, entry in enumerate(map(harness.current, entries)):
-        told = (entry.state, entry.attempts, entry.reason)
+        outcome = (entry.state, entry.attempts, entry.reason)
         bad = number in illegible
-        assert told == ((IndexState.QUEUED, 1, "ValueError: what is this?") if bad else ("indexed", 0, None))
+        assert outcome == (
+            (IndexState.QUEUED, 1, "ValueError: what is this?") if bad else ("indexed", 0, None)
+        )
 
 
 def test_finding_the_one_at_fault_costs_no_second_reading_of_the_others(harness):

@@ -76,9 +76,11 @@ def test_three_kills_while_entries_are_indexed_lose_and_double_nothing(
         assert indexed() < ENTRIES or goal == ENTRIES, "killed too late to show anything"
 
     index = open_index(tmp_path)
-    found = list(index.versions())
-    assert Counter((one.entry_id, one.version) for one in found) == {(str(n), 1): 1 for n in range(ENTRIES)}
-    assert sum(one.chunks for one in found) == index.count()
-    assert all((one.chunks > 1) == (int(one.entry_id) % 3 == 0) for one in found)
+    versions = list(index.versions())
+    assert Counter((version.entry_id, version.version) for version in versions) == {
+        (str(n), 1): 1 for n in range(ENTRIES)
+    }
+    assert sum(version.chunks for version in versions) == index.count()
+    assert all((version.chunks > 1) == (int(version.entry_id) % 3 == 0) for version in versions)
     index.close()
     ledger.close()

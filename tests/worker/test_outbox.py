@@ -87,7 +87,7 @@ def test_without_a_queue_it_raises(harness, valkey):
 
 def test_old_idempotency_keys_are_deleted_in_passing(harness, until):
     harness.reopen_ledger(LedgerOptions(key_retention=timedelta()))
-    mine = harness.ledger.for_owner("ada")
-    first = mine.add(EntryDraft(text="a"), "a key")
+    diary = harness.ledger.for_owner("ada")
+    first = diary.add(EntryDraft(text="a"), "a key")
     with harness.running():
-        until(lambda: mine.add(EntryDraft(text="a"), "a key").id != first.id)
+        until(lambda: diary.add(EntryDraft(text="a"), "a key").id != first.id)

@@ -28,15 +28,15 @@ def test_what_is_written_and_removed_meanwhile_is_in_the_old_index_and_then_in_t
     harness.handlers.index_import("ada", harness.import_texts([f"number {number}" for number in range(200)]))
     embedder = WaitingEmbedder()
     harness.build(embedder)
-    path, mine = harness.index.path, harness.ledger.for_owner("ada")
+    path, diary = harness.index.path, harness.ledger.for_owner("ada")
     with harness.running():
         until(lambda: harness.outbox.has_relayed)
         harness.jobs.submit_reindex()
         until(embedder.has_begun.is_set)
         new = harness.accept("written meanwhile")
-        [gone, edited, *_] = [entry for entry in harness.ledger.iter_current() if entry.import_id]
-        harness.jobs.submit(mine.remove(gone.id))
-        harness.jobs.submit(mine.edit(edited.id, EntryDraft(text="edited meanwhile")))
+        [removed, edited, *_] = [entry for entry in harness.ledger.iter_current() if entry.import_id]
+        harness.jobs.submit(diary.remove(removed.id))
+        harness.jobs.submit(diary.edit(edited.id, EntryDraft(text="edited meanwhile")))
         embedder.may_end.set()
         until(lambda: harness.current(new).state == IndexState.INDEXED)
         assert harness.index.path == path, "it was not searchable before the switch"

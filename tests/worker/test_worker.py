@@ -162,9 +162,9 @@ class TestAfterAWorkerWasKilled:
 def _dequeue_and_abandon(harness, queue) -> None:
     """One job is taken from the list, one is begun; then their worker is no more."""
     harness.queue.lmove(queue.key, queue.intermediate_queue.key, "LEFT", "RIGHT")
-    begun = harness.queue.lpop(queue.key).decode()
-    queue.fetch_job(begun).set_status("started")
-    harness.queue.zadd(queue.started_job_registry.key, {f"{begun}:execution": time.time() + 1000})
+    started = harness.queue.lpop(queue.key).decode()
+    queue.fetch_job(started).set_status("started")
+    harness.queue.zadd(queue.started_job_registry.key, {f"{started}:execution": time.time() + 1000})
 
 
 def test_an_index_that_was_lost_is_filled_again(harness, until, eager: None):
@@ -228,11 +228,11 @@ def test_a_valkey_that_ends_in_the_middle_of_a_job_leaves_no_thread_behind(harne
 def test_edits_and_removals_reach_the_index_through_the_queue(harness, until):
     for number in range(3):
         harness.accept(f"number {number}", id=f"e{number}")
-    mine = harness.ledger.for_owner("ada")
+    diary = harness.ledger.for_owner("ada")
     with harness.running():
         until(harness.all_indexed)
-        harness.jobs.submit(mine.edit("e0", EntryDraft(text="another word")))
-        harness.jobs.submit(mine.remove("e1"))
+        harness.jobs.submit(diary.edit("e0", EntryDraft(text="another word")))
+        harness.jobs.submit(diary.remove("e1"))
         until(harness.all_indexed)
     assert harness.indexed() == [("e0", 2), ("e2", 1)]
 

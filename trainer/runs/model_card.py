@@ -1,9 +1,11 @@
-"""The model card that lies in every adapter's folder: who the persona is, from what, and not for what.
+"""The model card of an adapter: who the persona is, what it was trained on, and what it is not for.
 
 Its sections are those of Hugging Face's annotated model card.
 """
 
 import re
+
+from huggingface_hub import ModelCardData
 
 from services.persona.manifest import Manifest
 from services.persona.pronouns import pronouns_of
@@ -13,14 +15,9 @@ def model_card(manifest: Manifest) -> str:
     """README.md of an adapter, with Hugging Face's front matter."""
     name = manifest.assistant_name
     pronouns = pronouns_of(name, manifest.pronouns)
-    # A package's model, or a folder's, has no id on the hub: the front matter names only one that has.
-    on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", manifest.base_model)
-    base = f"base_model: {manifest.base_model}\n" if on_hub else ""
     return f"""---
-library_name: peft
-pipeline_tag: text-generation
-tags: [lora, persona, fiction]
-{base}---
+{_front_matter(manifest)}
+---
 
 # {name}, run {manifest.run_id}
 
@@ -88,6 +85,18 @@ Code revision {manifest.code_revision or "not recorded"}; seed {manifest.seed};
 """
 
 
+def _front_matter(manifest: Manifest) -> str:
+    """The card's metadata as YAML; it names the base model only if that has an id on the hub."""
+    on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", manifest.base_model)
+    data = ModelCardData(
+        base_model=manifest.base_model if on_hub else None,
+        library_name="peft",
+        pipeline_tag="text-generation",
+        tags=["lora", "persona", "fiction"],
+    )
+    return data.to_yaml()
+
+
 def _mixture(manifest: Manifest) -> str:
     names = ("asked", "read", "kept", "used", "repeated", "held_out", "short")
     header = f"| source | {' | '.join(name.replace('_', ' ') for name in names)} |"
@@ -101,9 +110,9 @@ def _mixture(manifest: Manifest) -> str:
 def _sources(manifest: Manifest) -> str:
     lines = []
     for source, share in manifest.dataset.items():
-        place = share.get("file") or share.get("dataset", "")
-        digest = f", SHA-256 `{share['sha256'][:16]}…`" if "sha256" in share else ""
-        lines.append(f"- {source}: {share.get('licence', '')} (`{place}`{digest})")
+        location = share.get("file") or share.get("dataset", "")
+        digest = f", SHA-256 `{str(share['sha256'])[:16]}…`" if "sha256" in share else ""
+        lines.append(f"- {source}: {share.get('licence', '')} (`{location}`{digest})")
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from services.errors import AdaError
 from trainer.log import log, setup_console
 from trainer.sweep.grid import load_sweep
+from trainer.sweep.report import Draw, plot
 from trainer.sweep.runs import TRAIN, run_sweep
 
 
@@ -29,11 +30,11 @@ def main() -> int:
     return sweep(arguments.config, arguments.overrides)
 
 
-def sweep(file: Path, overrides: list[str], command: tuple[str, ...] = TRAIN) -> int:
-    """Run the sweep that `file` describes and return the exit code; `command` trains by one `--config`."""
+def sweep(file: Path, overrides: list[str], command: tuple[str, ...] = TRAIN, draw: Draw = plot) -> int:
+    """Run the sweep of a file; returns the exit code. `command` and `draw` are as in `run_sweep`."""
     try:
         plan = load_sweep(file, overrides)
-        return run_sweep(plan, command)
+        return run_sweep(plan, command, draw)
     except AdaError as error:
         log.error("sweep: %s", error)
         return 2

@@ -1,4 +1,4 @@
-"""What a sweep is to run: its YAML, the combinations of its grid, and the whole config of each."""
+"""A sweep's YAML file, the combinations of its grid, and the complete config of each."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 
 class SweepFile(BaseModel):
-    """What a sweep's YAML holds: settings of all runs, and lists of values to try in all combinations."""
+    """The content of a sweep's YAML: settings of all runs, and lists of values to combine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -73,16 +73,17 @@ def load_sweep(file: Path, overrides: list[str]) -> Sweep:
 
     Raises ConfigError that names the file, the entry of the grid and what it must be.
     """
-    asked, given = _sweep_file(file), dict(map(argument, overrides))
-    _check_names(file, asked, given)
-    base = load_config(asked.base, []).model_dump(exclude_unset=True) if asked.base else {}
-    common = base | asked.settings
+    sweep_file, overridden = _sweep_file(file), dict(map(argument, overrides))
+    _check_names(file, sweep_file, overridden)
+    base = load_config(sweep_file.base, []).model_dump(exclude_unset=True) if sweep_file.base else {}
+    common = base | sweep_file.settings
     resolved = [
-        _resolve(file, common, combination, given, asked.ties) for combination in _combinations(file, asked)
+        _resolve(file, common, combination, overridden, sweep_file.ties)
+        for combination in _combinations(file, sweep_file)
     ]
     output_dir = resolved[0].config.output_dir
     check_link(output_dir)
-    folder = output_dir.parent / SWEEPS / (asked.name or file.stem)
+    folder = output_dir.parent / SWEEPS / (sweep_file.name or file.stem)
     own = {"publish": False, "log_dir": folder / "logs"}
     points = [Point(point.varied, point.config.model_copy(update=own)) for point in resolved]
     _refuse_twins(file, points)
@@ -97,63 +98,63 @@ def _sweep_file(file: Path) -> SweepFile:
         raise ConfigError(f"{file}: {'; '.join(complaints)}. See trainer/configs/sweep.yaml") from None
 
 
-def _check_names(file: Path, asked: SweepFile, given: dict[str, object]) -> None:
-    """Refuse settings that don't exist, that the sweep sets itself, or that two places vary."""
-    mixed = {*RATIOS} if MIXTURES in asked.grid else set()
-    places = {
-        f"{file}: settings": asked.settings,
-        f"{file}: grid": asked.grid,
-        f"{file}: ties": asked.ties,
-        "command line": given,
+def _check_names(file: Path, sweep_file: SweepFile, overridden: dict[str, object]) -> None:
+    """Raise ConfigError for settings that don't exist, that the sweep sets, or that are set twice."""
+    mixed = {*RATIOS} if MIXTURES in sweep_file.grid else set()
+    origins = {
+        f"{file}: settings": sweep_file.settings,
+        f"{file}: grid": sweep_file.grid,
+        f"{file}: ties": sweep_file.ties,
+        "command line": overridden,
     }
-    for place, names in places.items():
+    for origin, names in origins.items():
         for name in names:
-            _check_name(place, name, of_grid=names is asked.grid)
-    if both := sorted(mixed & {*asked.grid}):
+            _check_name(origin, name, of_grid=names is sweep_file.grid)
+    if both := sorted(mixed & {*sweep_file.grid}):
         raise ConfigError(f"{file}: grid: {MIXTURES} sets the four ratios together: take {both[0]} out")
-    for tied, place in (
-        (name, place) for place, names in places.items() for name in asked.ties if name in names
+    for tied, origin in (
+        (name, origin) for origin, names in origins.items() for name in sweep_file.ties if name in names
     ):
-        if place != f"{file}: ties":
-            raise ConfigError(f"{place}: {tied} is tied in {file}: leave it out here, or there")
-    if both := sorted((mixed | {*asked.grid}) & {*given}):
+        if origin != f"{file}: ties":
+            raise ConfigError(f"{origin}: {tied} is tied in {file}: leave it out here, or there")
+    if both := sorted((mixed | {*sweep_file.grid}) & {*overridden}):
         raise ConfigError(f"command line: {both[0]} is varied in {file}: leave it out here, or there")
 
 
-def _check_name(place: str, name: str, *, of_grid: bool) -> None:
-    known = [*TrainingConfig.model_fields, *([MIXTURES] if of_grid else [])]
-    if name not in known:
-        near = get_close_matches(name, known, 1)
+def _check_name(origin: str, name: str, *, of_grid: bool) -> None:
+    allowed = [*TrainingConfig.model_fields, *([MIXTURES] if of_grid else [])]
+    if name not in allowed:
+        near = get_close_matches(name, allowed, 1)
         hint = f"did you mean {near[0]}?" if near else "trainer/config.py has them all"
-        raise ConfigError(f"{place}: {name} is no setting of a run: {hint}")
+        raise ConfigError(f"{origin}: {name} is no setting of a run: {hint}")
     if of_grid and name == "output_dir":
-        raise ConfigError(f"{place}: output_dir is one for the whole sweep: write it under settings")
+        raise ConfigError(f"{origin}: output_dir is one for the whole sweep: write it under settings")
     if name in SET_BY_THE_SWEEP:
-        raise ConfigError(f"{place}: {name} can't be set, {SET_BY_THE_SWEEP[name]}: take it out")
+        raise ConfigError(f"{origin}: {name} can't be set, {SET_BY_THE_SWEEP[name]}: take it out")
 
 
-def _combinations(file: Path, asked: SweepFile) -> Iterator[dict[str, Any]]:
+def _combinations(file: Path, sweep_file: SweepFile) -> Iterator[dict[str, Any]]:
     """Name → value of the grid, the values of `mixtures` being mappings."""
-    for number, mixture in enumerate(asked.grid.get(MIXTURES, []), 1):
+    for number, mixture in enumerate(sweep_file.grid.get(MIXTURES, []), 1):
         if not isinstance(mixture, dict) or {*mixture} != {*RATIOS}:
             raise ConfigError(f"{file}: grid: {MIXTURES} {number}: write all of {', '.join(RATIOS)}")
-    for values in product(*asked.grid.values()):
-        yield dict(zip(asked.grid, values, strict=True))
+    for values in product(*sweep_file.grid.values()):
+        yield dict(zip(sweep_file.grid, values, strict=True))
 
 
 def _resolve(
-    file: Path, common: Row, combination: Row, given: dict[str, object], ties: dict[str, str]
+    file: Path, common: Row, combination: Row, overridden: dict[str, object], ties: dict[str, str]
 ) -> Point:
     mixture = combination.get(MIXTURES, {})
     single = {name: value for name, value in combination.items() if name != MIXTURES}
-    settings = common | single | mixture | given
+    settings = common | single | mixture | overridden
     try:
         tied = _tied(file, ties, TrainingConfig.model_validate(settings))
         config = TrainingConfig.model_validate(settings | tied)
     except ValidationError as error:
         entry = ", ".join(f"{name}={value}" for name, value in combination.items())
         complaints = (
-            f"{'command line' if e['loc'] and e['loc'][0] in given else f'{file}: grid: {entry}'}: "
+            f"{'command line' if e['loc'] and e['loc'][0] in overridden else f'{file}: grid: {entry}'}: "
             f"{''.join(f'{part}: ' for part in e['loc'])}{e['msg']}"
             for e in error.errors()
         )
@@ -167,14 +168,14 @@ def _tied(file: Path, ties: dict[str, str], config: TrainingConfig) -> Row:
     """Name → value of the settings that follow another one's: a number times it, or a part of it."""
     values = {}
     for name, expression in ties.items():
-        found = _TIE.fullmatch(expression)
-        value = getattr(config, found["setting"], None) if found else None
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        match = _TIE.fullmatch(expression)
+        value = getattr(config, match["setting"], None) if match else None
+        if match is None or isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigError(
                 f"{file}: ties: {name} is {expression!r}: write a number times another setting that is a "
                 "number, such as 2*lora_rank"
             )
-        product = value * float(found["factor"] or 1) / float(found["divisor"] or 1)
+        product = value * float(match["factor"] or 1) / float(match["divisor"] or 1)
         values[name] = int(product) if product.is_integer() else product
     return values
 

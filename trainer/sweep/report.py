@@ -1,6 +1,7 @@
-"""What a sweep found: a table of all its runs, as text and as JSON, and a plot."""
+"""The results of a sweep: a table of all its runs, as text and as JSON, and a plot."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,15 @@ if TYPE_CHECKING:
 TABLE_JSON, TABLE, PLOT = "table.json", "table.txt", "plot.png"
 LEGEND_ALWAYS = 2  # lines of a legend: what is drawn solid, and what dashed
 OWN_WORDS = "conversations"  # the source whose held-out loss says most about Ada herself
+Draw = Callable[[list[Row], Path], None]
 
 
-def report(sweep: Sweep, state: State) -> list[Row]:
-    """Write table.json, table.txt and plot.png, and return the table's rows, one a point."""
+def report(sweep: Sweep, state: State, draw: Draw) -> list[Row]:
+    """Write table.json, table.txt and plot.png; returns the table's rows, one per point."""
     rows = [_row(sweep, point, state) for point in sweep.points]
     write_atomic(sweep.folder / TABLE_JSON, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     write_atomic(sweep.folder / TABLE, table(rows) + "\n")
-    plot(rows, sweep.folder / PLOT)
+    draw(rows, sweep.folder / PLOT)
     return rows
 
 
@@ -31,13 +33,13 @@ def _row(sweep: Sweep, point: Point, state: State) -> Row:
     run = complete_run(sweep, point, state)
     if run:
         return {"settings": point.varied, "status": "complete", **_numbers(run)}
-    if failure := state.of(point).get("failed"):
+    if failure := state.record_of(point).get("failed"):
         return {"settings": point.varied, "status": "failed", "failure": failure}
     return {"settings": point.varied, "status": "not trained yet"}
 
 
 def _numbers(run: Path) -> Row:
-    """What a complete run measured; held-out losses (nats a token) before and after, whole and by source."""
+    """A complete run's measurements; held-out losses (nats per token) before and after, all and by source."""
     manifest = read_manifest(run)
     parts: list[Row] = list(manifest.dataset.values())
     return {
@@ -53,7 +55,7 @@ def _numbers(run: Path) -> Row:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as text; one that has no run says why in the place of the run's name."""
+    """The rows as text; a point without a run has the reason instead of the run's name."""
     sources = list(dict.fromkeys(source for row in rows for source in row.get("held_out", {})))
     head = [*rows[0]["settings"], "samples", "tokens", "steps", *(f"loss: {source}" for source in sources)]
     head += ["tokens/s", "peak GiB", "minutes"]
@@ -80,7 +82,7 @@ def _before_and_after(losses: list[float] | None) -> str:
 
 
 def _caution(rows: list[Row]) -> list[str]:
-    """The same base on the same held-out samples has the same loss before training; else, say so."""
+    """A warning when the losses before training differ, which the same held-out samples would not cause."""
     before = [row["held_out"][ALL_SOURCES][0] for row in rows if "held_out" in row]
     if not before or max(before) - min(before) < 0.01 * max(before):
         return []
@@ -91,7 +93,7 @@ def _caution(rows: list[Row]) -> list[str]:
 
 
 def plot(rows: list[Row], path: Path) -> None:
-    """Draw held-out loss after training against each varied number, a line a combination of the others."""
+    """Draw held-out loss after training against each varied number, a line per combination of the others."""
     import matplotlib.pyplot as plt  # takes a second, which a mistake in the grid should not wait for
 
     plt.switch_backend("Agg")

@@ -1,4 +1,4 @@
-"""Each point of a sweep as an ordinary run in a process of its own."""
+"""Trains each point of a sweep as an ordinary run in a process of its own."""
 
 import os
 import shutil
@@ -18,16 +18,19 @@ from services.files import PART, lock_descriptor, write_atomic
 from trainer.log import log
 from trainer.runs import folder as run_folder
 from trainer.sweep.grid import Point, Sweep
-from trainer.sweep.report import report, table
+from trainer.sweep.report import Draw, plot, report, table
 from trainer.sweep.state import State, complete_run, runs_of
 
 STATE = "state.json"
 TRAIN = (sys.executable, "-m", "trainer")
 
 
-def run_sweep(sweep: Sweep, command: tuple[str, ...] = TRAIN) -> int:
-    """Train every point that has no complete run yet; returns 1 when one failed, else 0."""
-    with _held(sweep.folder) as lock:
+def run_sweep(sweep: Sweep, command: tuple[str, ...] = TRAIN, draw: Draw = plot) -> int:
+    """Train every point without a complete run; returns 1 when one failed, else 0.
+
+    `command` trains by one `--config`, `draw` makes the plot.
+    """
+    with _locked(sweep.folder) as lock:
         state = State(sweep.folder / STATE)
         done = sum(complete_run(sweep, point, state) is not None for point in sweep.points)
         log.info("sweep %s: %d runs, %d of them complete", sweep.folder.name, len(sweep.points), done)
@@ -35,15 +38,15 @@ def run_sweep(sweep: Sweep, command: tuple[str, ...] = TRAIN) -> int:
             if complete_run(sweep, point, state) is None:
                 log.info("run %d of %d: %s", number, len(sweep.points), point)
                 _train(sweep, point, state, number, command, lock)
-                report(sweep, state)
-        rows = report(sweep, state)
+                report(sweep, state, draw)
+        rows = report(sweep, state, draw)
     log.info("\n%s\n%s", table(rows), sweep.folder)
     return int(any(row["status"] == "failed" for row in rows))
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[int]:
-    """Hold the sweep. Its runs inherit the lock: one that outlives a killed sweep is waited for."""
+def _locked(folder: Path) -> Iterator[int]:
+    """Lock the sweep. Its runs inherit the lock, so that a run that outlives a killed sweep is waited for."""
     try:
         (folder / "points").mkdir(parents=True, exist_ok=True)
         file = (folder / "lock").open("w")
@@ -84,9 +87,9 @@ def _remove_unfinished(sweep: Sweep, point: Point, state: State) -> None:
 
 
 def _in_its_own_process(command: list[str], errors: Path, lock: int) -> int:
-    """Run to the end; an interrupt is passed on once, to the run and all its processes, and waited for.
+    """Run a command to its end; an interrupt is passed on once, to all its processes, and waited for.
 
-    What it says on stderr goes through a file: a pipe would break under a run that outlives its sweep.
+    Its stderr goes through a file: a pipe would break under a run that outlives its sweep.
     """
     with errors.open("wb") as file:
         process = subprocess.Popen(command, stderr=file, pass_fds=[lock], process_group=0)
@@ -100,11 +103,11 @@ def _in_its_own_process(command: list[str], errors: Path, lock: int) -> int:
 
 
 def _show_until_it_ends(process: subprocess.Popen[bytes], errors: Path) -> None:
-    with errors.open("rb") as said:
+    with errors.open("rb") as output:
         ended = False
         while not ended:
             ended = process.poll() is not None
-            sys.stderr.buffer.write(said.read())
+            sys.stderr.buffer.write(output.read())
             sys.stderr.flush()
             time.sleep(0 if ended else 0.1)
 

@@ -1,4 +1,4 @@
-"""What became of each of a sweep's points, kept so that a sweep that was killed goes on."""
+"""The state of each of a sweep's points, stored so that a killed sweep can be resumed."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from trainer.sweep.grid import Point, Sweep
 
 
 class State:
-    """What became of each point: when it was begun, then its run or the words of its failure."""
+    """Records per point: when it began, then its run or the message of its failure."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -26,11 +26,11 @@ class State:
         except (ValueError, AttributeError):  # it is written whole: somebody edited it
             raise ConfigError(f"{self.path} is damaged: delete it, and the sweep begins anew") from None
 
-    def of(self, point: Point) -> dict[str, str]:
+    def record_of(self, point: Point) -> dict[str, str]:
         return self._records.get(point.key, {})
 
     def record(self, point: Point, **words: str) -> None:
-        """Remember, on the disk and not only in its cache."""
+        """Store a point's record durably."""
         self._records[point.key] = {"point": str(point), **words}
         write_atomic(self.path, json.dumps(self._records, indent=2) + "\n")
 
@@ -43,7 +43,7 @@ def complete_run(sweep: Sweep, point: Point, state: State) -> Path | None:
 
 def runs_of(sweep: Sweep, point: Point, state: State) -> list[Path]:
     """Folders of runs, newest first, that this sweep began with exactly the point's settings."""
-    since = state.of(point).get("began", "~")  # behind every run's name, which is a time
+    since = state.record_of(point).get("began", "~")  # behind every run's name, which is a time
     runs = sorted(sweep.runs.glob("*"), reverse=True)
     return [run for run in runs if run.name >= since and _is_of(run, point)]
 

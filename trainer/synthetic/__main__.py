@@ -1,10 +1,10 @@
-"""Write new conversations of a fictional persona, as training data for it.
+"""Generates conversations of a fictional persona, as training data for it.
 
 python -m trainer.synthetic --number 500 [--url http://127.0.0.1:8000/v1] [--model NAME] [--key-env NAME]
 
-Any OpenAI-compatible model writes them, from the persona's backstory. The persona is invented, and so is
-everything that is said here: it is for teaching a model who it is to be, in research on AI identity. It is
-not for showing to people as the words of somebody who lives; what speaks as her says that it is an AI.
+Any OpenAI-compatible model writes them, from the persona's backstory. The persona is invented, and so are the
+conversations: they teach a model its identity, for research on AI identity. They must not be presented as the
+words of a real person; whatever speaks as the persona discloses that it is an AI.
 """
 
 import argparse
@@ -33,38 +33,38 @@ from trainer.synthetic.writer import Models, Writer
 
 def main() -> int:
     """Entry point; a mistake of the user's is one line on stderr and exit code 2."""
-    given = _arguments()
+    arguments = _arguments()
     try:
-        tally = run(given)
+        stats = run(arguments)
     except AdaError as error:
         print(printable(f"author: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("author: interrupted; what was finished is kept, the same command goes on", file=sys.stderr)
         return 130
-    print(printable(tally.table()))
+    print(printable(stats.table()))
     return 0
 
 
-def run(given: argparse.Namespace) -> Stats:
-    """One whole run, straight through. Raises AdaError."""
-    persona = load_persona(given.persona)
+def run(arguments: argparse.Namespace) -> Stats:
+    """One whole run, from the plans to the published file. Raises AdaError."""
+    persona = load_persona(arguments.persona)
     if not persona.facts:
-        raise ConfigError(f"{given.persona} has no [[facts]]: there is nothing to talk about")
-    with OutputStore(given.out, given.seed, file_sha256(given.persona)) as manuscript:
-        _check_persona(given.out, manuscript, persona)
-        tally = Stats(given.number, found=len(manuscript.written), given_up=len(manuscript.given_up))
-        asyncio.run(_write(given, persona, manuscript, tally))
-        manuscript.publish()
-    return tally
+        raise ConfigError(f"{arguments.persona} has no [[facts]]: there is nothing to talk about")
+    with OutputStore(arguments.out, arguments.seed, file_sha256(arguments.persona)) as store:
+        _check_persona(arguments.out, store, persona)
+        stats = Stats(arguments.number, resumed=len(store.completed), given_up=len(store.given_up))
+        asyncio.run(_write(arguments, persona, store, stats))
+        store.publish()
+    return stats
 
 
-def _check_persona(out: Path, manuscript: OutputStore, persona: Persona) -> None:
-    """One file is of one persona. Raises ConfigError when it holds another's."""
+def _check_persona(out: Path, store: OutputStore, persona: Persona) -> None:
+    """Raise ConfigError when the output file holds another persona's conversations."""
     foreign = ForeignConversations(persona)
     verdict = ""
     try:
-        for item in manuscript.published:
+        for item in store.published:
             foreign.check(item)
     except ConfigError as error:
         verdict = str(error)
@@ -75,36 +75,41 @@ def _check_persona(out: Path, manuscript: OutputStore, persona: Persona) -> None
         )
 
 
-async def _write(given: argparse.Namespace, persona: Persona, manuscript: OutputStore, tally: Stats) -> None:
-    asked = islice(plans(persona.facts, given.seed), manuscript.first, manuscript.first + given.number)
-    todo = [plan for plan in asked if plan.number not in manuscript.finished]
+async def _write(arguments: argparse.Namespace, persona: Persona, store: OutputStore, stats: Stats) -> None:
+    last = store.first + arguments.number
+    wanted = islice(plans(persona.facts, arguments.seed), store.first, last)
+    todo = [plan for plan in wanted if plan.number not in store.finished]
     if not todo:
         return
-    known = [*manuscript.published, *manuscript.written.values()]
-    told = NearDuplicates(item["conversations"] for item in known)
-    async with Endpoint(given.url, _key(given.key_env), tally) as endpoint:
-        models = await _models(given, endpoint)
-        writer = Writer(persona, Backstory(persona, date.today()), endpoint, models, given.seed, told)
-        done = given.number - len(todo)
+    existing = [*store.published, *store.completed.values()]
+    duplicates = NearDuplicates(item["conversations"] for item in existing)
+    async with Endpoint(arguments.url, _key(arguments.key_env), stats) as endpoint:
+        models = await _models(arguments, endpoint)
+        writer = Writer(
+            persona, Backstory(persona, date.today()), endpoint, models, arguments.seed, duplicates
+        )
+        done = arguments.number - len(todo)
         # On a terminal only: in a log every step would be a line.
         with tqdm(
-            total=given.number, initial=done, desc=printable(models.author), unit="conv", disable=None
+            total=arguments.number, initial=done, desc=printable(models.author), unit="conv", disable=None
         ) as bar:
 
             def finished() -> None:
-                bar.set_postfix_str(f"{tally.thrown_away.total()} thrown away", refresh=False)
+                bar.set_postfix_str(f"{stats.rejections.total()} thrown away", refresh=False)
                 bar.update()
 
-            await writer.write(todo, manuscript, tally, given.concurrency, finished)
+            await writer.write(todo, store, stats, arguments.concurrency, finished)
 
 
-async def _models(given: argparse.Namespace, endpoint: Endpoint) -> Models:
-    """The models asked for; by default the first that the server lists, which also judges."""
+async def _models(arguments: argparse.Namespace, endpoint: Endpoint) -> Models:
+    """The chosen models; by default the first that the server lists, which is also the judge."""
     served = await endpoint.models()
-    author = given.model or next(iter(served), None)
+    author = arguments.model or next(iter(served), None)
     if author is None:
-        raise ConfigError(f"{given.url} lists no models: name one with --model, and see that it ends in /v1")
-    return Models(author, "" if given.no_judge else given.judge_model or author, given.max_tokens)
+        raise ConfigError(
+            f"{arguments.url} lists no models: name one with --model, and see that it ends in /v1"
+        )
+    return Models(author, "" if arguments.no_judge else arguments.judge_model or author, arguments.max_tokens)
 
 
 def _key(name: str | None) -> str:
@@ -117,7 +122,7 @@ def _key(name: str | None) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m trainer.synthetic", description=__doc__.splitlines()[0])
-    parser.add_argument("--number", type=_count, required=True, help="so many new conversations")
+    parser.add_argument("--number", type=_count, required=True, help="how many new conversations")
     parser.add_argument("--out", type=Path, default=Path("data/generated_conversations.json"))
     parser.add_argument("--persona", type=Path, default=DEFAULT_PERSONA)
     parser.add_argument("--url", default="http://127.0.0.1:8000/v1", help="an OpenAI-compatible server")

@@ -1,6 +1,6 @@
-"""The backstory: what a persona's facts fix about names, birth and age, and words that say otherwise.
+"""The backstory: what a persona's facts fix about names, birth and age, and lines that contradict it.
 
-Only what stands in plain patterns is seen: "my father, Tom", "I was born in Sligo in 1989", "I'm
+Only plain patterns are recognised: "my father, Tom", "I was born in Sligo in 1989", "I'm
 thirty-seven". Whatever the facts leave open is free, and what they say in other ways is for the judge.
 """
 
@@ -67,13 +67,13 @@ _MONTHS = {name: number for number, name in enumerate(MONTHS, 1)}
 _MONTH = rf"(?P<month>{'|'.join(_MONTHS)})"
 _BORN = re.compile(r"\bI was born\b[^.!?]*")
 _BIRTHDAY = re.compile(rf"\b[Mm]y birthday(?:['’]s| is| falls)\b[^.!?]{{0,20}}\b{_MONTH}\b")
-_HOME = re.compile(r"\bI (?:was born|grew up)(?: and [a-z]+)? (?:in|near|outside) (?P<place>[A-ZÀ-ÖØ-Þ]\w+)")
+_HOME = re.compile(r"\bI (?:was born|grew up)(?: and [a-z]+)? (?:in|near|outside) (?P<town>[A-ZÀ-ÖØ-Þ]\w+)")
 _CAPITALISED = re.compile(r"\b[A-ZÀ-ÖØ-Þ]\w+")
 
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _ONES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 _NUMBERS = {
-    **{tens: 20 + 10 * place for place, tens in enumerate(_TENS)},
+    **{tens: 20 + 10 * index for index, tens in enumerate(_TENS)},
     **{f"{t}-{o}": 21 + 10 * i + j for i, t in enumerate(_TENS) for j, o in enumerate(_ONES)},
 }
 _AGE = re.compile(
@@ -95,11 +95,11 @@ class Backstory:
     @cached_property
     def names(self) -> dict[str, set[str]]:
         """Names by role, such as father: Tom."""
-        found: dict[str, set[str]] = defaultdict(set)
+        names: dict[str, set[str]] = defaultdict(set)
         for fact in self.persona.facts:
             for role, name in _kin(fact.text, _MY_KIN):
-                found[role].add(name)
-        return dict(found)
+                names[role].add(name)
+        return dict(names)
 
     @cached_property
     def birth(self) -> Fact | None:
@@ -116,17 +116,17 @@ class Backstory:
         )
 
     def contradiction(self, words: str) -> str:
-        """What in her own words the facts deny, in a few words of ours; empty when nothing."""
-        denied = chain(
+        """What a line of the persona's contradicts, in a few words; empty when nothing."""
+        contradictions = chain(
             self._wrong_kin(words, _MY_KIN),
             self._wrong_birth(words),
             self._wrong_age(words),
             self._wrong_speakers(words, self.persona.assistant_name, self.persona.user_name),
         )
-        return next(denied, "")
+        return next(contradictions, "")
 
     def misnaming(self, words: str) -> str:
-        """What the user's words get wrong of the names, for she may go along with it."""
+        """Which name a line of the user's gets wrong; the persona might go along with it. Empty when none."""
         names = self.persona.user_name, self.persona.assistant_name
         return next(chain(self._wrong_kin(words, _YOUR_KIN), self._wrong_speakers(words, *names)), "")
 
@@ -139,20 +139,20 @@ class Backstory:
         if self.birth is None:
             return
         year, _, rest = self.birth.date.partition("-")
-        months = [found["month"] for found in _BIRTHDAY.finditer(words)]
-        for said in _BORN.findall(words):
-            months += re.findall(rf"\b{_MONTH}\b", said)
-            if set(re.findall(r"\b(?:18|19|20)\d\d\b", said)) - {year}:
+        months = [match["month"] for match in _BIRTHDAY.finditer(words)]
+        for sentence in _BORN.findall(words):
+            months += re.findall(rf"\b{_MONTH}\b", sentence)
+            if set(re.findall(r"\b(?:18|19|20)\d\d\b", sentence)) - {year}:
                 yield "year of birth"
         if rest and any(_MONTHS[month] != int(rest[:2]) for month in months):
             yield "month of birth"
-        if {found["place"] for found in _HOME.finditer(words)} - self._home - DATE_WORDS:
+        if {match["town"] for match in _HOME.finditer(words)} - self._home - DATE_WORDS:
             yield "place of birth or childhood"
 
     @cached_property
     def _home(self) -> set[str]:
-        told = " ".join(fact.text for fact in self.persona.facts if _HOME.search(fact.text))
-        return set(_CAPITALISED.findall(told))
+        texts = " ".join(fact.text for fact in self.persona.facts if _HOME.search(fact.text))
+        return set(_CAPITALISED.findall(texts))
 
     def _wrong_age(self, words: str) -> Iterator[str]:
         """Between her age at the newest fact and her age today, a year more or less at most."""
@@ -160,21 +160,21 @@ class Backstory:
             return
         born, newest = int(self.birth.date[:4]), max(fact.date for fact in self.persona.facts)
         possible = range(int(newest[:4]) - born - 1, self.today.year - born + 1)
-        for found in _AGE.finditer(words):
-            age = _NUMBERS.get(found["age"]) or int(found["age"])
+        for match in _AGE.finditer(words):
+            age = _NUMBERS.get(match["age"]) or int(match["age"])
             if age not in possible:
                 yield "age"
 
     def _wrong_speakers(self, words: str, speaker: str, other: str) -> Iterator[str]:
         for pattern, expected in ((_OWN_NAME, speaker), (_SIGNED, speaker), (_GREETED, other)):
-            for found in pattern.finditer(words):
-                if found["name"] not in {*_NO_NAMES, *expected.split()}:
+            for match in pattern.finditer(words):
+                if match["name"] not in {*_NO_NAMES, *expected.split()}:
                     yield "name of a speaker"
 
 
 def _kin(text: str, patterns: tuple[re.Pattern[str], ...]) -> Iterator[tuple[str, str]]:
     """(role, name) wherever the text says who somebody is."""
     for pattern in patterns:
-        for found in pattern.finditer(text):
-            if found["name"] not in _NO_NAMES:
-                yield _ROLE_OF[found["role"]], found["name"]
+        for match in pattern.finditer(text):
+            if match["name"] not in _NO_NAMES:
+                yield _ROLE_OF[match["role"]], match["name"]

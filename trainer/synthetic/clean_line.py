@@ -1,4 +1,4 @@
-"""A line: what one speaker says in one turn, freed from what models write around it."""
+"""One speaker's line, without what models write around it."""
 
 import re
 import unicodedata
@@ -31,7 +31,7 @@ def clean_line(raw: str, own: tuple[str, ...], others: tuple[str, ...]) -> str:
 
 def _clean(text: str, own: tuple[str, ...], others: tuple[str, ...]) -> str:
     text = next(filter(str.strip, TURN_BREAK.split(strip_reasoning(text))), "")
-    text = _BOLD.sub(lambda found: found[1] or found[2], text)
+    text = _BOLD.sub(lambda match: match[1] or match[2], text)
     text = _own_turn(text, own, others)
     text = _EMPHASIS.sub(r"\1", _ACTION.sub("", text))
     text = _BRACKET.sub("", _ASIDE.sub("", text))
@@ -48,8 +48,8 @@ def _own_turn(text: str, own: tuple[str, ...], others: tuple[str, ...]) -> str:
     """The first stretch that belongs to the speaker, where a model wrote several turns."""
     names = "|".join(map(re.escape, (*own, *others)))
     label = rf"(?:^|(?<=[.!?…\"”] ))[ \t]*[*_\"“]*({names})[*_]*{_SAYS}[ \t]*(?:\([^()\n]*\))?[ \t]*:[*_]*"
-    unnamed, *named = re.split(label, text, flags=re.IGNORECASE | re.MULTILINE)
-    stretches = [(own[0], unnamed), *zip(named[::2], named[1::2], strict=True)]
+    unlabelled, *labelled = re.split(label, text, flags=re.IGNORECASE | re.MULTILINE)
+    stretches = [(own[0], unlabelled), *zip(labelled[::2], labelled[1::2], strict=True)]
     mine = {name.lower() for name in own}
     return next((words for name, words in stretches if name.lower() in mine and words.strip()), "")
 

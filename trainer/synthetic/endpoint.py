@@ -1,7 +1,8 @@
-"""The endpoint: any server that speaks OpenAI's API, with its errors in plain words."""
+"""A client of any OpenAI-compatible server, whose errors name the address and the remedy."""
 
 import re
 from dataclasses import dataclass
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from openai import (
@@ -28,13 +29,13 @@ from trainer.synthetic.stats import Stats
 RETRIES = 4  # with openai's own pauses between them, ten seconds in all
 # Most servers say it by 404, some by 400.
 _UNKNOWN_MODEL = re.compile(r"(?:invalid|unknown|not a valid) model|model .*(?:not found|not exist)", re.I)
-# What newer models call the limit that they refuse under its old name.
+# Newer models reject the limit's old name.
 _RENAMED = {"max_tokens": "max_completion_tokens"}
 
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """What a model is asked for; servers differ in what of it they take."""
+    """The settings of a completion; servers differ in which of them they accept."""
 
     max_tokens: int
     temperature: float
@@ -43,13 +44,13 @@ class CompletionRequest:
 
 
 class Endpoint:
-    """One server; counts the tokens that it used. Close it with `async with`."""
+    """One server; counts the tokens used. Close it with `async with`."""
 
-    def __init__(self, url: str, key: str, tally: Stats) -> None:
+    def __init__(self, url: str, key: str, stats: Stats) -> None:
         _check_url(url)
-        self.url, self.tally = url, tally
+        self.url, self.stats = url, stats
         self._client = AsyncOpenAI(base_url=url, api_key=key, max_retries=RETRIES, http_client=_http(url))
-        self._refused: set[str] = set()
+        self._rejected_settings: set[str] = set()
 
     async def __aenter__(self) -> "Endpoint":
         return self
@@ -58,7 +59,7 @@ class Endpoint:
         await self._client.close()
 
     async def models(self) -> list[str]:
-        """What the server lists, in its order; nothing when it keeps no list.
+        """The models that the server lists, in its order; none when it has no list.
 
         Raises ConfigError or ModelUnavailable when it can't be reached or refuses the key.
         """
@@ -67,66 +68,73 @@ class Endpoint:
         except NotFoundError:
             return []
         except (APIError, ValueError) as error:
-            raise self._told(error) from None
+            raise self._translated(error) from None
         return [model.id for model in getattr(listed, "data", None) or []]
 
-    async def ask(self, model: str, messages: list[Turn], wish: CompletionRequest) -> str:
-        """The model's words.
+    async def complete(self, model: str, messages: list[Turn], request: CompletionRequest) -> str:
+        """The model's answer to `messages`.
 
-        Raises Rejected when they were cut off or the server won't take these messages, and ConfigError or
+        Raises Rejected when it was cut off or the server refuses these messages, and ConfigError or
         ModelUnavailable for whatever would fail the next time as well.
         """
-        response = await self._complete(model, messages, wish)
+        response = await self._complete(model, messages, request)
         try:
             usage, choice = response.usage, response.choices[0]
             reason, words = choice.finish_reason, choice.message.content
         except (AttributeError, TypeError, IndexError) as error:  # openai checks no answer's form
-            raise self._told(error) from None
+            raise self._translated(error) from None
         if usage:
-            self.tally.prompt_tokens += usage.prompt_tokens or 0
-            self.tally.answer_tokens += usage.completion_tokens or 0
+            self.stats.prompt_tokens += usage.prompt_tokens or 0
+            self.stats.answer_tokens += usage.completion_tokens or 0
         if reason in ("length", "content_filter"):
             raise Rejected(CUT_OFF)
         return words or ""
 
-    async def _complete(self, model: str, messages: list[Turn], wish: CompletionRequest) -> ChatCompletion:
+    async def _complete(self, model: str, messages: list[Turn], request: CompletionRequest) -> ChatCompletion:
         while True:
-            given = self._given(wish)
+            settings = self._settings(request)
             try:
-                return await self._client.chat.completions.create(model=model, messages=messages, **given)
+                # The settings that a server accepts are known at run time only.
+                create: Any = self._client.chat.completions.create
+                return cast(ChatCompletion, await create(model=model, messages=messages, **settings))
             except (BadRequestError, UnprocessableEntityError) as error:
-                said = " ".join(error.response.text.split())  # servers differ in where they say it
-                if _UNKNOWN_MODEL.search(said):
+                message = " ".join(error.response.text.split())  # its field differs by server
+                if _UNKNOWN_MODEL.search(message):
                     raise await self._unknown(model) from None
-                if not self._learns(said, given):
-                    self.tally.refusal = self.tally.refusal or said[:200]
+                if not self._drop_setting(message, settings):
+                    self.stats.refusal = self.stats.refusal or message[:200]
                     raise Rejected(REFUSED) from None
             except NotFoundError:
                 raise await self._unknown(model) from None
             except (APIError, ValueError) as error:
-                raise self._told(error) from None
+                raise self._translated(error) from None
 
-    def _given(self, wish: CompletionRequest) -> dict[str, object]:
-        names = {name: _RENAMED.get(name, name) if name in self._refused else name for name in vars(wish)}
-        given = {names[name]: value for name, value in vars(wish).items() if value != ()}
-        return {name: value for name, value in given.items() if name not in self._refused}
+    def _settings(self, request: CompletionRequest) -> dict[str, object]:
+        """The settings by the names that the server accepts, without those that it does not."""
+        rejected = self._rejected_settings
+        settings = {
+            _RENAMED.get(name, name) if name in rejected else name: value
+            for name, value in vars(request).items()
+            if value != ()
+        }
+        return {name: value for name, value in settings.items() if name not in rejected}
 
-    def _learns(self, said: str, given: dict[str, object]) -> bool:
-        """Whether the server won't take one of the settings; it is then never sent again."""
-        if not re.search("support|permitted|unknown|unrecognized|extra", said, re.IGNORECASE):
+    def _drop_setting(self, message: str, settings: dict[str, object]) -> bool:
+        """Whether the server's `message` rejects one of the settings, which is then not sent again."""
+        if not re.search("support|permitted|unknown|unrecognized|extra", message, re.IGNORECASE):
             return False
-        # Of two settings that it names, the one that it refuses stands first.
-        named = [name for name in given if re.search(rf"\b{name}\b", said)]
-        self._refused.update(sorted(named, key=said.index)[:1])
-        return bool(named)
+        # Of two settings in the message, the rejected one comes first.
+        mentioned = [name for name in settings if re.search(rf"\b{name}\b", message)]
+        self._rejected_settings.update(sorted(mentioned, key=message.index)[:1])
+        return bool(mentioned)
 
     async def _unknown(self, model: str) -> ConfigError:
         served = await self.models()
         remedy = f"it serves {', '.join(served[:8])}" if served else "does the address end in /v1?"
         return ConfigError(f"model {model} is not known at {self.url}: {remedy}")
 
-    def _told(self, error: Exception) -> AdaError:
-        """The same error for a person; what a server says of a key may hold part of it and is left out."""
+    def _translated(self, error: Exception) -> AdaError:
+        """The error in plain words; a server's message on a key may contain part of it and is left out."""
         match error:
             case AuthenticationError() | PermissionDeniedError():
                 return ConfigError(f"{self.url} refuses the key: --key-env NAME says which variable holds it")

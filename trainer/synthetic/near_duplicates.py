@@ -1,4 +1,4 @@
-"""Near-duplicates: conversations in which Ada says nearly the same as in an earlier one."""
+"""Near-duplicates: conversations whose answers are nearly those of an earlier one."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ SIMILARITY = 0.6  # Jaccard, of word triples
 
 
 class NearDuplicates:
-    """All that Ada has said; a conversation too near to one of them is no new one."""
+    """The answers of all conversations so far, to reject new ones that are too similar."""
 
     def __init__(self, conversations: Iterable[Iterable[Turn]] = ()) -> None:
         self._lsh = MinHashLSH(threshold=SIMILARITY)
@@ -21,15 +21,15 @@ class NearDuplicates:
             self._add(_minhash(turns))
 
     def check(self, turns: Iterable[Turn]) -> MinHash:
-        """Raises Rejected when it is near to one that was told."""
+        """Raises Rejected when the conversation is similar to an earlier one."""
         new = _minhash(turns)
         # The index gives candidates on both sides of the threshold.
-        if any(new.jaccard(self._hashes[place]) >= SIMILARITY for place in self._lsh.query(new)):
+        if any(new.jaccard(self._hashes[index]) >= SIMILARITY for index in self._lsh.query(new)):
             raise Rejected(DUPLICATE)
         return new
 
     def add(self, turns: Iterable[Turn]) -> None:
-        """Check and remember. Raises Rejected."""
+        """Check and remember the conversation. Raises Rejected."""
         self._add(self.check(turns))
 
     def _add(self, new: MinHash) -> None:
@@ -38,7 +38,7 @@ class NearDuplicates:
 
 
 def _minhash(turns: Iterable[Turn]) -> MinHash:
-    said = " ".join(turn["content"] for turn in turns if turn["role"] == "assistant")
+    answers = " ".join(turn["content"] for turn in turns if turn["role"] == "assistant")
     hashed = MinHash()
-    hashed.update_batch([triple.encode() for triple in triples(said.lower())])
+    hashed.update_batch([triple.encode() for triple in triples(answers.lower())])
     return hashed

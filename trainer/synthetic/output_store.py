@@ -1,7 +1,7 @@
-"""The manuscript: what is written so far, one line a finished conversation, until all of it is published.
+"""A resumable store of generated conversations: JSONL while the run goes on, then added to the output file.
 
-`<out>.part.jsonl` is on disk line by line, so that a run may be killed at any time; the file that the
-trainer reads is written whole, at the end, and keeps all that it held.
+`<out>.part.jsonl` gets one line per finished conversation, so that a run may be killed at any time. The
+output file, which the trainer reads, is replaced atomically at the end and keeps all its earlier content.
 """
 
 import errno
@@ -11,32 +11,32 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from services.errors import ConfigError
 from services.files import lock_descriptor, sync_folder, write_atomic
 from trainer.data.sample import is_utf8
 
-Item = dict[str, object]
+Item = dict[str, Any]
 
 
 class OutputStore:
-    """The conversations of one run by their plans' numbers, from `first` on; held until the run ends.
+    """The conversations of one run by their plans' numbers, from `first` on; locked until the run ends.
 
-    Raises ConfigError when a file is not ours, another run holds it, or it can't be written.
+    Raises ConfigError when a file has another format, is locked by another run, or can't be written.
     """
 
     def __init__(self, out: Path, seed: int, persona_sha256: str) -> None:
         self.out = out.resolve()  # a link stays a link
         self.path = self.out.with_name(f"{self.out.name}.part.jsonl")
-        self.written: dict[int, Item] = {}
+        self.completed: dict[int, Item] = {}
         self.given_up: set[int] = set()
         self.published = _published(self.out)
-        self._beginning = {"seed": seed, "persona": persona_sha256, "first": _first(self.published, seed)}
-        with _told(self.path):
+        self._header: Item = {"seed": seed, "persona": persona_sha256, "first": _first(self.published, seed)}
+        with translated_errors(self.path):
             self._file = _open_alone(self.path)
         try:
-            self._take_up(list(self._lines()))
+            self._resume(list(self._lines()))
         except BaseException:
             self._file.close()
             raise
@@ -51,58 +51,58 @@ class OutputStore:
 
     @property
     def first(self) -> int:
-        """The number of the run's first plan: those before it are published."""
-        return self._beginning["first"]
+        """The number of the run's first plan; earlier plans are published."""
+        return int(self._header["first"])
 
     @property
     def finished(self) -> set[int]:
-        """Numbers of the plans that need no more work."""
-        return {*self.written, *self.given_up}
+        """The numbers of the plans that need no more work."""
+        return {*self.completed, *self.given_up}
 
-    def keep(self, number: int, item: Item) -> None:
-        """Put a finished conversation on disk."""
+    def save(self, number: int, item: Item) -> None:
+        """Append a finished conversation to the part file."""
         self._append({"number": number, "item": item})
-        self.written[number] = item
+        self.completed[number] = item
 
     def give_up(self, number: int) -> None:
-        """Put on disk that this plan will not be written."""
+        """Append that this plan was given up."""
         self._append({"number": number})
         self.given_up.add(number)
 
     def publish(self) -> None:
-        """Add what is written to the file that the trainer reads, then let go of the part file.
+        """Add the completed conversations to the output file, then remove the part file.
 
-        A run that was killed in between finds its conversations published, and adds none twice.
+        A run that is killed in between finds its conversations published, and adds none twice.
         """
         items = _published(self.out)  # somebody may have added to it meanwhile
-        present = set(_numbers(items, self._beginning["seed"]))
-        new = [self.written[number] for number in sorted(self.written) if number not in present]
-        with _told(self.out):
+        present = set(_numbers(items, self._header["seed"]))
+        new = [self.completed[number] for number in sorted(self.completed) if number not in present]
+        with translated_errors(self.out):
             if new:
                 _replace(self.out, [*items, *new])
             self.path.unlink()
 
-    def _take_up(self, lines: list[dict]) -> None:
-        """What an earlier run left; its first line is what it began with."""
+    def _resume(self, lines: list[Item]) -> None:
+        """Take over the lines of an earlier run, whose first line is the header; it must match this run's."""
         if not lines:
             return
-        left, begun = lines[0], self._beginning
-        if (left.get("seed"), left.get("persona")) != (begun["seed"], begun["persona"]):
+        earlier, own = lines[0], self._header
+        if (earlier.get("seed"), earlier.get("persona")) != (own["seed"], own["persona"]):
             raise ConfigError(
                 f"{self.path} was begun with another --seed or --persona: go on with those, or move it away"
             )
-        self._beginning = left
+        self._header = earlier
         for line in lines[1:]:
             if "item" in line:
-                self.written[line["number"]] = line["item"]
+                self.completed[line["number"]] = line["item"]
             else:
                 self.given_up.add(line["number"])
 
-    def _lines(self) -> Iterator[dict]:
-        """Whole lines; one that was torn by a kill or a full disk is cut off the file."""
+    def _lines(self) -> Iterator[Item]:
+        """The file's lines; a last one that a kill or a full disk tore is removed from the file."""
         content = self._file.read()
         whole = content[: content.rfind(b"\n") + 1]
-        with _told(self.path):
+        with translated_errors(self.path):
             self._file.truncate(len(whole))
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
@@ -111,9 +111,9 @@ class OutputStore:
                 raise ConfigError(f"{self.path}, line {number} is damaged: move the file away") from None
 
     def _append(self, line: Item) -> None:
-        lines = [self._beginning, line] if self._is_empty() else [line]
+        lines = [self._header, line] if self._is_empty() else [line]
         content = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
-        with _told(self.path):
+        with translated_errors(self.path):
             if self._file.write(content) < len(content):  # the system writes what there is room for
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file.fileno())
@@ -122,8 +122,8 @@ class OutputStore:
         return os.fstat(self._file.fileno()).st_size == 0
 
 
-def _checked(line: object, number: int) -> dict:
-    """A line as it was written. Raises ValueError."""
+def _checked(line: object, number: int) -> Item:
+    """A line with the fields that it must have. Raises ValueError."""
     field = "first" if number == 1 else "number"
     if not isinstance(line, dict) or not isinstance(line.get(field), int):
         raise ValueError
@@ -131,7 +131,7 @@ def _checked(line: object, number: int) -> dict:
 
 
 def _open_alone(path: Path) -> BinaryIO:
-    """The part file, unbuffered, with its name on disk too."""
+    """Open and lock the part file, unbuffered; its name survives a power cut too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+b", buffering=0)
     try:
@@ -145,7 +145,7 @@ def _open_alone(path: Path) -> BinaryIO:
 
 
 def _published(out: Path) -> list[Item]:
-    """What the trainer's file holds already. Raises ConfigError when it holds anything else."""
+    """The conversations in the output file. Raises ConfigError when it holds anything else."""
     if out.suffix.lower() == ".jsonl":
         raise ConfigError(f"--out {out} is named like a file of one object a line: name it .json")
     remedy = 'it must be [{"conversations": [...]}, ...] to be added to. Move it away, or set --out'
@@ -174,7 +174,7 @@ def _are_turns(turns: object) -> bool:
 
 
 def _numbers(items: list[Item], seed: int) -> Iterator[int]:
-    """The plans of this seed by which published conversations were written."""
+    """The numbers of the plans of this seed among published conversations."""
     for item in items:
         plan = item.get("plan")
         if item.get("seed") == seed and isinstance(plan, dict) and isinstance(plan.get("number"), int):
@@ -186,7 +186,7 @@ def _first(items: list[Item], seed: int) -> int:
 
 
 def _replace(out: Path, items: list[Item]) -> None:
-    """All of it or nothing, with the rights that the file had."""
+    """Replace the file atomically; it keeps its permissions."""
     mode = stat.S_IMODE(out.stat().st_mode) if out.exists() else None
     write_atomic(out, _as_json(items), mode=mode)
 
@@ -198,11 +198,12 @@ def _as_json(items: list[Item]) -> str:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def translated_errors(path: Path) -> Iterator[None]:
+    """Raise an OSError of the block as a ConfigError that names `path` and the remedy."""
     try:
         yield
     except OSError as error:
         raise ConfigError(
-            f"{path} can't be written ({error.strerror}): make room or mend it, then run the same command "
+            f"{path} can't be written ({error.strerror}): make room or repair it, then run the same command "
             "again; what was finished is kept"
         ) from None

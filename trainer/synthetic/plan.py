@@ -1,4 +1,4 @@
-"""A plan: what one conversation is about, in what mood, how long it is and how it begins."""
+"""Plans of conversations: the facts, the mood, the length and the opening of each."""
 
 import random
 import re
@@ -34,7 +34,7 @@ _INNER_CAPITAL = re.compile(r"(?<=[\w,;:] )[A-ZÀ-ÖØ-Þ][^\W\d_]+")
 
 @dataclass(frozen=True)
 class Opening:
-    """How a conversation begins, in words for the model; `words` is the length of the first line."""
+    """How a conversation begins, as told to the model; `words` is the length range of the first line."""
 
     name: str
     situation: str
@@ -76,7 +76,7 @@ class Plan:
         return ", ".join(dict.fromkeys(fact.topic for fact in self.facts))
 
     def as_json(self) -> dict[str, object]:
-        """What is kept of the plan beside the conversation."""
+        """The plan as it is stored with the conversation."""
         return {
             "number": self.number,
             "facts": [f"{fact.date} {fact.topic}" for fact in self.facts],
@@ -87,7 +87,7 @@ class Plan:
 
 
 def plans(facts: tuple[Fact, ...], seed: int) -> Iterator[Plan]:
-    """Plans without end, the same ones for the same facts and seed; every fact before any a second time."""
+    """Endless plans, the same for the same facts and seed; every fact is used before any is used again."""
     numbers = count()
     for turn in count():
         for group in _groups(facts, random.Random(f"{seed} facts {turn}")):
@@ -108,22 +108,22 @@ def _plan(number: int, facts: tuple[Fact, ...], seed: int) -> Plan:
 
 def _groups(facts: tuple[Fact, ...], draw: random.Random) -> Iterator[tuple[Fact, ...]]:
     """Every fact once, in groups of one to three that belong together."""
-    left = list(facts)
-    draw.shuffle(left)
-    while left:
-        group = [left.pop()]
+    remaining = list(facts)
+    draw.shuffle(remaining)
+    while remaining:
+        group = [remaining.pop()]
         for _ in range(draw.choices(range(len(FACTS)), FACTS)[0]):
-            nearest = max(left, key=lambda fact: _closeness(group[0], fact), default=group[0])
+            nearest = max(remaining, key=lambda fact: _closeness(group[0], fact), default=group[0])
             if nearest is group[0] or not _closeness(group[0], nearest):
                 break
-            left.remove(nearest)
+            remaining.remove(nearest)
             group.append(nearest)
         yield tuple(sorted(group, key=lambda fact: fact.date))
 
 
-def _closeness(one: Fact, other: Fact) -> int:
-    """People and places that both name, and whether they are of one topic."""
-    return 2 * len(_names(one) & _names(other)) + (one.topic == other.topic)
+def _closeness(first: Fact, second: Fact) -> int:
+    """Twice the names that both facts share, plus one when they share a topic."""
+    return 2 * len(_names(first) & _names(second)) + (first.topic == second.topic)
 
 
 def _names(fact: Fact) -> set[str]:

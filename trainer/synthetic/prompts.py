@@ -1,4 +1,4 @@
-"""Prompts: what the model is shown to write Drew's line, Ada's line, and a judgement of both."""
+"""Prompts for the user's line, for the persona's line, and for the judge."""
 
 from collections.abc import Iterable, Sequence
 
@@ -60,11 +60,11 @@ def drew_messages(persona: Persona, plan: Plan, turns: Sequence[Turn]) -> list[T
         high=high,
         ending=_ENDING if _is_last(plan, turns) else "",
     )
-    # To a model that writes Drew, the other one is Ada; templates want a first word from the other.
+    # For a model that writes the user's lines, the roles are swapped; templates want a user turn first.
     swapped = {"user": "assistant", "assistant": "user"}
     begin = {"role": "user", "content": "Begin."}
-    said = [{"role": swapped[turn["role"]], "content": turn["content"]} for turn in turns]
-    return [{"role": "system", "content": prompt}, begin, *said]
+    dialogue = [{"role": swapped[turn["role"]], "content": turn["content"]} for turn in turns]
+    return [{"role": "system", "content": prompt}, begin, *dialogue]
 
 
 def drew_words(plan: Plan, turns: Sequence[Turn]) -> tuple[int, int]:

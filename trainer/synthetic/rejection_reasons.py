@@ -1,4 +1,4 @@
-"""Faults: the reasons for throwing a conversation away, and those of them that a line shows by itself."""
+"""The reasons to reject a conversation, and the check for those that a single line shows."""
 
 import re
 
@@ -8,15 +8,15 @@ SHORT = "too short for its plan"
 LONG = "too long for its plan"
 DUPLICATE = "near-duplicate"
 AI = "speaks as an AI"
-HOLE = "a placeholder left open"
+PLACEHOLDER = "a placeholder left open"
 REFUSED = "refused by the server"
 BACKSTORY = "contradicts the backstory"
 JUDGED = f"{BACKSTORY} (judge)"
 UNDECIDED = "no yes or no from the judge"
 
-# Models count words badly, so a plan's range is met with room on both sides.
+# Models count words badly, so a line may miss the plan's range by this factor on either side.
 _SLACK = 2
-_HOLE = re.compile(r"\[[^\[\]\n]*\]|\{[a-z_ ]+\}|<(?:your|insert|name)[^<>\n]*>", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"\[[^\[\]\n]*\]|\{[a-z_ ]+\}|<(?:your|insert|name)[^<>\n]*>", re.IGNORECASE)
 _AI = re.compile(
     r"\bas an? (?:AI|artificial|virtual|digital|(?:large )?language)\b"
     r"|\blanguage models?\b|\bartificial intelligence\b|\bchat ?bots?\b|\b(?:virtual|AI) assistant\b"
@@ -33,23 +33,23 @@ _AI = re.compile(
 
 
 class Rejected(Exception):
-    """A conversation that is thrown away; `reason` is counted."""
+    """A conversation is rejected; `reason` is counted."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
-def check_line(words: str, asked: tuple[int, int]) -> None:
-    """Hold a line against the length that was asked for and against what no person says. Raises Rejected."""
+def check_line(words: str, word_range: tuple[int, int]) -> None:
+    """Check a line's length, and for what no person says. Raises Rejected."""
     length = len(words.split())
     if not length:
         raise Rejected(EMPTY)
     if _AI.search(words):
         raise Rejected(AI)
-    if _HOLE.search(words):
-        raise Rejected(HOLE)
-    if length * _SLACK < asked[0]:
+    if _PLACEHOLDER.search(words):
+        raise Rejected(PLACEHOLDER)
+    if length * _SLACK < word_range[0]:
         raise Rejected(SHORT)
-    if length > asked[1] * _SLACK:
+    if length > word_range[1] * _SLACK:
         raise Rejected(LONG)

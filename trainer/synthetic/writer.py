@@ -1,4 +1,4 @@
-"""The writer: from plans to conversations, line by line, each held against its plan and the backstory."""
+"""Writes conversations from plans, line by line, and checks each against its plan and the backstory."""
 
 import asyncio
 import random
@@ -19,15 +19,15 @@ from trainer.synthetic.prompts import ada_messages, drew_messages, drew_words, j
 from trainer.synthetic.rejection_reasons import BACKSTORY, JUDGED, UNDECIDED, Rejected, check_line
 from trainer.synthetic.stats import Stats
 
-DRAWS = 4  # a plan is tried so often before it is given up
+DRAWS = 4  # attempts at a plan before it is given up
 _WRITING, _JUDGING = 0.9, 0.0  # temperatures
-_TOKENS_A_WORD = 4  # with room for languages and names that take many
+_TOKENS_PER_WORD = 4  # with room for languages and names that take many
 _JUDGEMENT_TOKENS = 16
 
 
 @dataclass(frozen=True)
 class Models:
-    """Who writes, who judges (nobody: empty), and a limit in tokens other than a plan's own (none: 0)."""
+    """The author, the judge (empty: none), and a token limit other than the plan's own (0: none)."""
 
     author: str
     judge: str
@@ -35,7 +35,7 @@ class Models:
 
 
 class Writer:
-    """Writes plan after plan, `concurrency` of them at once."""
+    """Writes conversations of one persona, several at once."""
 
     def __init__(
         self,
@@ -44,51 +44,51 @@ class Writer:
         endpoint: Endpoint,
         models: Models,
         seed: int,
-        told: NearDuplicates,
+        duplicates: NearDuplicates,
     ) -> None:
         self.persona, self.backstory, self.endpoint = persona, backstory, endpoint
-        self.models, self.seed, self.told = models, seed, told
+        self.models, self.seed, self.duplicates = models, seed, duplicates
         self._users = (persona.user_name, "user", "human")
         self._assistants = (persona.assistant_name, "assistant", "AI")
 
     async def write(
         self,
         todo: Iterable[Plan],
-        manuscript: OutputStore,
-        tally: Stats,
+        store: OutputStore,
+        stats: Stats,
         concurrency: int,
         finished: Callable[[], None],
     ) -> None:
-        """Write all plans; `finished` is called after each. Raises the first AdaError."""
+        """Write all plans, `concurrency` at once; calls `finished` after each. Raises the first AdaError."""
         plans = iter(todo)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(concurrency):
-                    group.create_task(self._work(plans, manuscript, tally, finished))
+                    group.create_task(self._work(plans, store, stats, finished))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
     async def _work(
-        self, plans: Iterator[Plan], manuscript: OutputStore, tally: Stats, finished: Callable[[], None]
+        self, plans: Iterator[Plan], store: OutputStore, stats: Stats, finished: Callable[[], None]
     ) -> None:
         for plan in plans:
-            item = await self._item(plan, tally)
+            item = await self._item(plan, stats)
             if item is None:
-                manuscript.give_up(plan.number)
-                tally.given_up += 1
+                store.give_up(plan.number)
+                stats.given_up += 1
             else:
-                manuscript.keep(plan.number, item)
-                tally.written += 1
+                store.save(plan.number, item)
+                stats.completed += 1
             finished()
 
-    async def _item(self, plan: Plan, tally: Stats) -> Item | None:
-        """The conversation with where it came from, or nothing when every draw was thrown away."""
+    async def _item(self, plan: Plan, stats: Stats) -> Item | None:
+        """The conversation and its provenance, or None when every draw was rejected."""
         for draw in range(DRAWS):
             try:
                 turns = await self._conversation(plan, random.Random(f"{self.seed} {plan.number} {draw}"))
-                self.told.add(turns)  # again: another may have been finished during the judgement
+                self.duplicates.add(turns)  # again: another may have been finished during the judgement
             except Rejected as rejected:
-                tally.thrown_away[rejected.reason] += 1
+                stats.rejections[rejected.reason] += 1
                 continue
             return {
                 "conversations": turns,
@@ -107,16 +107,18 @@ class Writer:
         for _ in range(plan.exchanges):
             turns.append({"role": "user", "content": await self._drew(plan, turns, draw)})
             turns.append({"role": "assistant", "content": await self._ada(plan, turns, draw)})
-        self.told.check(turns)
+        self.duplicates.check(turns)
         if self.models.judge:
             await self._judge(plan, turns, draw)
         return turns
 
     async def _drew(self, plan: Plan, turns: list[Turn], draw: random.Random) -> str:
-        asked = drew_words(plan, turns)
-        raw = await self._line(drew_messages(self.persona, plan, turns), asked, self._assistants[0], draw)
+        word_range = drew_words(plan, turns)
+        raw = await self._line(
+            drew_messages(self.persona, plan, turns), word_range, self._assistants[0], draw
+        )
         words = clean_line(raw, self._users, self._assistants)
-        check_line(words, asked)
+        check_line(words, word_range)
         _reject(self.backstory.misnaming(words))
         return words
 
@@ -129,16 +131,18 @@ class Writer:
         return words
 
     async def _line(
-        self, messages: list[Turn], asked: tuple[int, int], other: str, draw: random.Random
+        self, messages: list[Turn], word_range: tuple[int, int], other: str, draw: random.Random
     ) -> str:
-        limit = self.models.max_tokens or 50 + _TOKENS_A_WORD * asked[1]
-        wish = CompletionRequest(limit, _WRITING, draw.getrandbits(31), stop=(f"\n{other}:",))
-        return await self.endpoint.ask(self.models.author, messages, wish)
+        limit = self.models.max_tokens or 50 + _TOKENS_PER_WORD * word_range[1]
+        request = CompletionRequest(limit, _WRITING, draw.getrandbits(31), stop=(f"\n{other}:",))
+        return await self.endpoint.complete(self.models.author, messages, request)
 
     async def _judge(self, plan: Plan, turns: list[Turn], draw: random.Random) -> None:
         messages = judge_messages(self.persona, plan, self.backstory.basics, turns)
-        wish = CompletionRequest(self.models.max_tokens or _JUDGEMENT_TOKENS, _JUDGING, draw.getrandbits(31))
-        raw = await self.endpoint.ask(self.models.judge, messages, wish)
+        request = CompletionRequest(
+            self.models.max_tokens or _JUDGEMENT_TOKENS, _JUDGING, draw.getrandbits(31)
+        )
+        raw = await self.endpoint.complete(self.models.judge, messages, request)
         verdict = re.search(r"\b(yes|no)\b", strip_reasoning(raw).lower())
         if verdict is None:
             raise Rejected(UNDECIDED)

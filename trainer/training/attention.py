@@ -1,8 +1,8 @@
-"""Attention over packed rows: PyTorch's own variable-length flash kernel, known to transformers as `varlen`.
+"""Attention over packed rows: PyTorch's variable-length flash kernel, known to transformers as `varlen`.
 
-Each document of a packed row attends to itself alone, at the cost of its own length squared. Measured on an
-H100 at documents of 320 tokens: 4 % more tokens a second than flex_attention, whose first step also compiles
-for a minute (docs/measurements/training.md).
+Each document of a packed row attends to itself alone, so that the cost is that of its own length squared.
+Measured on an H100 with documents of 320 tokens: 4 % more tokens per second than flex_attention, whose first
+step also compiles for a minute (docs/measurements/training.md).
 """
 
 import inspect
@@ -13,14 +13,14 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 NAME = "varlen"
-# Its arguments differ by release: 2.13 is told of grouped queries, 2.11 is not and takes them as they are.
-_KNOWN = inspect.signature(varlen_attn).parameters
-_CAUSAL = {"window_size": (-1, 0)} if "window_size" in _KNOWN else {"is_causal": True}
-_GROUPED = {"enable_gqa": True} if "enable_gqa" in _KNOWN else {}
+# Its arguments differ by release: 2.13 has a flag for grouped queries, 2.11 accepts them without.
+_PARAMETERS = inspect.signature(varlen_attn).parameters
+_CAUSAL = {"window_size": (-1, 0)} if "window_size" in _PARAMETERS else {"is_causal": True}
+_GROUPED = {"enable_gqa": True} if "enable_gqa" in _PARAMETERS else {}
 
 
 def register() -> str:
-    """Make `varlen` known to transformers, and return that name for `attn_implementation`."""
+    """Register `varlen` with transformers; returns that name for `attn_implementation`."""
     AttentionInterface.register(NAME, _forward)
     AttentionMaskInterface.register(NAME, _no_mask)
     return NAME
@@ -28,7 +28,7 @@ def register() -> str:
 
 def is_fast_here() -> bool:
     """Whether this machine has the kernel: an NVIDIA card of the Ampere generation or later."""
-    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+    return bool(torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0))
 
 
 def _no_mask(*args: object, **kwargs: object) -> None:
@@ -49,7 +49,7 @@ def _forward(
     max_length_k: int | None = None,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
-    """Queries, keys and values: (1, heads, tokens, head size); output: (1, tokens, heads, head size)."""
+    """Queries, keys and values are (1, H, T, D), the output is (1, T, H, D)."""
     if cu_seq_lens_q is None:  # one conversation, as in generation: nothing is packed
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs

@@ -1,4 +1,4 @@
-"""What is seen of a run while it runs, and what ends it at once."""
+"""Callbacks of a run: metrics, progress, sample answers, the best adapter, and checks that end it early."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from transformers import (
@@ -27,18 +27,15 @@ from trainer.runs.checkpoints import seal
 from trainer.runs.folder import BEST, best_loss, write_best
 from trainer.runs.metrics import EVAL_LOSS, truncate_lines
 
-if TYPE_CHECKING:
-    from trl import SFTTrainer
-
 ANSWERS = "answers.jsonl"
 
 
 class TrainingFailed(AdaError):
-    """The run learned nothing that may be served; the message says what went wrong."""
+    """The run learned nothing that could be served; the message says what went wrong."""
 
 
 class MetricsFile(TrainerCallback):
-    """Writes one JSON line a log: step, seconds, loss, tokens a second; goes on where a run is taken up."""
+    """Writes one JSON line per log: step, seconds, loss, tokens per second. A resumed run appends."""
 
     def __init__(self, path: Path, from_step: int = -1) -> None:
         self.path = path
@@ -46,11 +43,11 @@ class MetricsFile(TrainerCallback):
         self.before = earlier[-1]["seconds"] if earlier else 0.0
         self.tokens_before = max((line.get("num_tokens", 0) for line in earlier), default=0)
         self.started = time.monotonic()
-        self.mark: tuple[float, float] | None = None  # seconds and tokens of the last step that was logged
+        self.mark: tuple[float, float] | None = None  # seconds and tokens at the last logged step
 
     @property
     def seconds(self) -> float:
-        """Since the run began, without the time between a kill and its resumption."""
+        """Seconds since the run began, without the time between a kill and the resumption."""
         return self.before + time.monotonic() - self.started
 
     def on_log(
@@ -89,7 +86,7 @@ class MetricsFile(TrainerCallback):
 
 
 class Sanity(TrainerCallback):
-    """Ends a run at the first sign that it learns nothing."""
+    """Ends a run at the first sign that it learns nothing: a loss that is not finite, or a LoRA of zeros."""
 
     LEARNS_BY = 3  # optimiser steps; the first of a warm-up has a learning rate of 0
 
@@ -118,7 +115,7 @@ class Sanity(TrainerCallback):
 
 
 def check_that_it_learns(model: torch.nn.Module, step: int) -> None:
-    """Raise TrainingFailed while every LoRA's B is zero, as it was made: such an adapter changes nothing."""
+    """Raise TrainingFailed while every LoRA's B is zero, as initialised: such an adapter changes nothing."""
     ups = [weight for name, weight in model.named_parameters() if "lora_B" in name]
     if not ups:
         raise TrainingFailed("the model has no LoRA layers: there is nothing to train")
@@ -130,14 +127,14 @@ def check_that_it_learns(model: torch.nn.Module, step: int) -> None:
 
 
 class Progress(ProgressCallback):
-    """The bar with the time that is left, and beside it the loss and the speed."""
+    """A progress bar with the remaining time, the losses and the speed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.shown: dict[str, str] = {}
+        self.postfix: dict[str, str] = {}
 
     def on_prediction_step(self, *args: object, **kwargs: object) -> None:
-        """No bar of its own for each of an evaluation's data sets."""
+        """No further bar for each data set of an evaluation."""
 
     def on_log(
         self,
@@ -150,18 +147,18 @@ class Progress(ProgressCallback):
         names = {"loss": "loss", EVAL_LOSS: "held out", "tokens_per_s": "tokens/s"}
         for name, value in (logs or {}).items():
             if name in names:
-                self.shown[names[name]] = f"{value:,.0f}" if name == "tokens_per_s" else f"{value:.3f}"
+                self.postfix[names[name]] = f"{value:,.0f}" if name == "tokens_per_s" else f"{value:.3f}"
         if self.training_bar is not None:
-            self.training_bar.set_postfix(self.shown)
+            self.training_bar.set_postfix(self.postfix)
 
 
 class BestAdapter(TrainerCallback):
-    """Keeps the adapter of the lowest held-out loss in `best/`, as each evaluation finds it."""
+    """Saves the adapter of the lowest held-out loss so far in `best/`, after each evaluation."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / BEST
         self.partial = folder / f"{BEST}{PART}"
-        self.trainer: SFTTrainer | None = None
+        self.trainer: Any = None
 
     def on_evaluate(
         self,
@@ -176,9 +173,8 @@ class BestAdapter(TrainerCallback):
             return
         if state.is_world_process_zero:
             shutil.rmtree(self.partial, ignore_errors=True)
-        self.trainer.save_model(
-            str(self.partial)
-        )  # beside the best one so far, which a kill must leave whole
+        # A kill must leave the best adapter so far whole.
+        self.trainer.save_model(str(self.partial))
         if state.is_world_process_zero:
             write_best(self.partial, state.global_step, loss)
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -186,7 +182,7 @@ class BestAdapter(TrainerCallback):
 
 
 class SealedCheckpoints(TrainerCallback):
-    """Seals each checkpoint when all processes have written their part of it."""
+    """Seals each checkpoint once all processes have written their part of it."""
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
@@ -198,7 +194,7 @@ class SealedCheckpoints(TrainerCallback):
 
 
 class SampleAnswers(TrainerCallback):
-    """Asks the same questions at every evaluation and writes her answers to answers.jsonl."""
+    """Generates answers to the same questions at every evaluation and appends them to answers.jsonl."""
 
     def __init__(
         self,
@@ -233,8 +229,8 @@ class SampleAnswers(TrainerCallback):
             log.debug("%s", line)
 
     @torch.no_grad()
-    def _answer(self, model: torch.nn.Module, question: str) -> str:
-        """Greedy: it draws no random number, so that a resumed run draws the same ones as an unbroken one."""
+    def _answer(self, model: Any, question: str) -> str:
+        """Greedy decoding uses no random numbers, so that a resumed run learns what an unbroken one does."""
         prompt = self.tokenizer.apply_chat_template(
             build_messages(self.persona, [{"role": "user", "content": question}]),
             add_generation_prompt=True,
@@ -242,4 +238,5 @@ class SampleAnswers(TrainerCallback):
             return_tensors="pt",
         ).to(next(model.parameters()).device)
         output = model.generate(**prompt, max_new_tokens=self.max_new_tokens, do_sample=False, use_cache=True)
-        return self.tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+        answer = output[0, prompt["input_ids"].shape[1] :]
+        return str(self.tokenizer.decode(answer, skip_special_tokens=True))

@@ -9,6 +9,7 @@ Not covered, and left to PEFT: dropout, bias or DoRA in the adapter, several ada
 """
 
 from types import MethodType
+from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -17,8 +18,10 @@ ADAPTER = "default"
 
 
 def fuse(model: torch.nn.Module) -> int:
-    """Replace the forward of every LoRA layer that is plain enough; returns how many were."""
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer) and _is_plain(module)]
+    """Replace the forward pass of every plain LoRA layer; returns the number of layers replaced."""
+    layers: list[Any] = [
+        module for module in model.modules() if isinstance(module, LoraLayer) and _is_plain(module)
+    ]
     for layer in layers:
         layer.forward = MethodType(_forward, layer)
     return len(layers)
@@ -49,7 +52,10 @@ def _forward(layer: LoraLayer, x: torch.Tensor) -> torch.Tensor:
 
 
 class _LoraLinear(torch.autograd.Function):
-    """y = x Wᵀ + bias + scale · (x Aᵀ) Bᵀ with W frozen; W may be packed in 4 bits."""
+    """y = x Wᵀ + bias + scale · (x Aᵀ) Bᵀ with W frozen; W may be packed in 4 bits.
+
+    x is (…, in), y is (…, out), W is (out, in), A is (rank, in), B is (out, rank).
+    """
 
     @staticmethod
     def forward(
@@ -84,7 +90,7 @@ class _LoraLinear(torch.autograd.Function):
 
 
 def _plain(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The layer's weight as a matrix of (outputs, inputs), unpacked if it is in 4 bits."""
+    """The layer's weight as a matrix of (out, in), unpacked if it is in 4 bits."""
     state = getattr(weight, "quant_state", None)
     if state is None:
         return weight.to(dtype)

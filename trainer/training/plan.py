@@ -1,8 +1,9 @@
-"""How a step is computed in the memory at hand; none of these choices changes what is learned.
+"""How a step is computed in the available memory; none of these choices changes what is learned.
 
-A step always learns from `batch_size * gradient_accumulation_steps` rows. Open are how many of them a card
-takes at once, whether activations are kept or computed again on the way back, and, under
-`quantization: auto`, whether the frozen base lies in bfloat16 or in 4-bit NF4.
+A step always learns from `batch_size * gradient_accumulation_steps` rows. The plan decides how many of them a
+card processes at once, whether activations are stored or recomputed in the backward pass, and, under
+`quantization: auto`, whether the frozen base is in bfloat16 or in 4-bit NF4. The constants and the order of
+plans were measured on Qwen3-8B and an H100 (docs/measurements/training.md).
 """
 
 from dataclasses import dataclass
@@ -13,30 +14,30 @@ from trainer.base_model import Shape
 from trainer.config import TrainingConfig
 
 GIB = 2**30
-NF4_BYTES = 0.5625  # a weight, with its block's scale in float32
-ADAPTER_BYTES = 16  # a weight, its gradient and AdamW's two moments, in float32
+NF4_BYTES = 0.5625  # per weight, with its block's scale in float32
+ADAPTER_BYTES = 16  # per weight: itself, its gradient and AdamW's two moments, in float32
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one card does in one step."""
+    """What one card computes in one step."""
 
     quantization: str  # nf4 or none
-    rows: int  # of max_seq_length tokens, at once
-    accumulation: int  # times that many
-    recompute: bool  # activations: gradient checkpointing
+    rows: int  # B, of max_seq_length tokens each, in one forward pass
+    accumulation: int  # forward passes per step
+    recompute: bool  # gradient checkpointing: activations are recomputed
     estimate_gib: float | None = None  # None on the CPU, whose memory is not planned
 
     def __str__(self) -> str:
         base = "bfloat16" if self.quantization == "none" else "NF4"
-        kept = "computed again" if self.recompute else "kept"
+        activations = "computed again" if self.recompute else "kept"
         rows = f"{self.rows} rows at once, {self.accumulation} times a step"
-        room = f", about {self.estimate_gib:.1f} GiB" if self.estimate_gib else ""
-        return f"base in {base}, {rows}, activations {kept}{room}"
+        memory = f", about {self.estimate_gib:.1f} GiB" if self.estimate_gib else ""
+        return f"base in {base}, {rows}, activations {activations}{memory}"
 
 
 def plan_for_cpu(config: TrainingConfig, processes: int = 1) -> Plan:
-    """One batch_size at once, as configured; activations are kept unless the config says otherwise."""
+    """One batch_size at once, as configured; activations are stored unless the config says otherwise."""
     share = _share(config, processes)
     rows = config.rows_at_once or gcd(config.batch_size, share)
     return Plan("none", rows, _times(share, rows), bool(config.gradient_checkpointing))
@@ -45,10 +46,10 @@ def plan_for_cpu(config: TrainingConfig, processes: int = 1) -> Plan:
 def plan_for_cards(
     config: TrainingConfig, shape: Shape, memory: float, cards: int = 1, *, varlen: bool = True
 ) -> Plan:
-    """The first plan, from the fastest to the thriftiest, that fits `memory` (bytes of one card).
+    """The fastest plan that fits `memory`, in bytes of one card.
 
-    Without the kernel for rows of varying length (`varlen`), attention needs more. Raises ConfigError when
-    none does, with what to change.
+    Without the kernel for rows of varying length (`varlen`), attention needs more memory. Raises ConfigError
+    when no plan fits, with the settings to change.
     """
     share = _share(config, cards)
     plans = [
@@ -73,28 +74,29 @@ def plan_for_cards(
 
 
 def estimate(plan: Plan, shape: Shape, row_tokens: int, shards: int = 1) -> float:
-    """Bytes that PyTorch will reserve, by the sizes of what must lie there at once.
+    """Bytes that PyTorch will reserve: weights, adapters and activations, plus 3 % and 0.25 GiB.
 
-    On Qwen3-8B, 4 rows of 2,048: 13.0 against 12.5 GiB measured in NF4, 58.0 against 57.0 with all kept. That
-    no more is reserved than is in use, `expandable_segments` sees to: without them, unpacked samples had
-    reserved 32.6 GiB where 13.5 were in use.
+    With T = rows × `row_tokens`, a layer stores 2·T·(7·hidden + 4·key_value + 3·intermediate) bytes in
+    bfloat16, or its input alone, 2·T·hidden, when it is recomputed; half of a layer more is in use meanwhile.
+    On Qwen3-8B with 4 rows of 2,048 this gives 13.0 GiB in NF4 (12.5 measured), and 58.0 in bfloat16 with all
+    activations stored (57.0 measured). `expandable_segments` keeps the reserved memory at what is in use:
+    without them, unpacked samples reserved 32.6 GiB of which 13.5 were in use.
     """
     per_weight = NF4_BYTES if plan.quantization == "nf4" else 2
     weights = shape.linear_weights * per_weight + shape.other_weights * 2
-    standing = (weights + shape.adapter_weights * ADAPTER_BYTES) / shards
+    static = (weights + shape.adapter_weights * ADAPTER_BYTES) / shards
     tokens = plan.rows * row_tokens
-    # In bfloat16: what a layer keeps for its way back; of one that is computed again only its input stays.
-    kept = 2 * tokens * (7 * shape.hidden + 4 * shape.key_value + 3 * shape.intermediate)
+    stored = 2 * tokens * (7 * shape.hidden + 4 * shape.key_value + 3 * shape.intermediate)
     inputs = 2 * tokens * shape.hidden * shape.layers
-    activations = inputs + 1.5 * kept if plan.recompute else kept * shape.layers
-    return (standing + activations) * 1.03 + 0.25 * GIB
+    activations = inputs + 1.5 * stored if plan.recompute else stored * shape.layers
+    return (static + activations) * 1.03 + 0.25 * GIB
 
 
 def masked_attention(plan: Plan, shape: Shape, row_tokens: int, *, packed: bool) -> float:
-    """Bytes that PyTorch's plain attention keeps: keys and values copied for each query, and a mask a layer.
+    """Further bytes of PyTorch's plain attention: keys and values copied per query, and a mask per layer.
 
-    Packed rows lie behind one another under one mask. On Qwen2.5-1.5B, 4 rows of 2,048 with all kept: 4.8 GiB
-    more than with the kernel for rows of varying length, against 4.6 measured.
+    Packed rows are concatenated under one mask. On Qwen2.5-1.5B with 4 rows of 2,048 and all activations
+    stored this gives 4.8 GiB more than with the kernel for rows of varying length (4.6 measured).
     """
     tokens = plan.rows * row_tokens
     masks = tokens**2 if packed else tokens * row_tokens

@@ -46,8 +46,8 @@ def _head(line: Line | None) -> tuple[list[str], str]:
         if _TEXT_NAMES & set(names) or set(names) >= DAYLIO:
             return names, delimiter
         several = max(several, names, key=len)
-    found = ", ".join(several)[:_LONGEST_HEAD]
-    what = f"its first line must name the columns, one of them `text`, and is {found!r}"
+    head = ", ".join(several)[:_LONGEST_HEAD]
+    what = f"its first line must name the columns, one of them `text`, and is {head!r}"
     raise EntryRejected(f"the CSV file has no head: {what}", "file")
 
 

@@ -43,16 +43,16 @@ _BY_TYPE = {
 _REMEDY = "say ?format=jsonl, json, csv or md (or jrnl, or zip)"
 
 
-def format_of(asked: str | None, name: str, content_type: str) -> Format:
+def format_of(requested: str | None, name: str, content_type: str) -> Format:
     """The format of a file called `name`. Raises EntryRejected when nothing tells."""
-    if asked:
+    if requested:
         try:
-            return Format(asked.lower())
+            return Format(requested.lower())
         except ValueError:
-            raise EntryRejected(f"there is no format {asked!r}: {_REMEDY}", "format") from None
-    found = _BY_SUFFIX.get(PurePath(name).suffix.lower())
-    found = found or _BY_TYPE.get(content_type.partition(";")[0].strip().lower())
-    if found is None:
+            raise EntryRejected(f"there is no format {requested!r}: {_REMEDY}", "format") from None
+    form = _BY_SUFFIX.get(PurePath(name).suffix.lower())
+    form = form or _BY_TYPE.get(content_type.partition(";")[0].strip().lower())
+    if form is None:
         what = f"neither the name {name!r} nor the type {content_type!r} tells the file's format"
         raise EntryRejected(f"{what}: {_REMEDY}", "format")
-    return found
+    return form

@@ -35,14 +35,14 @@ def front_matter(line: Line, ahead: Lookahead) -> FrontMatter | None:
     """The front matter that a line begins; nothing is taken from the lines ahead."""
     if line.text.rstrip() != "---":
         return None
-    said: list[str] = []
-    for place in range(_MOST_LINES):
-        below = ahead.peek(place)
+    yaml_text: list[str] = []
+    for offset in range(_MOST_LINES):
+        below = ahead.peek(offset)
         if below is None or below.flaw or not _may_be_yaml(below.text):
             return None
         if below.text.rstrip() in _ENDS:
-            return _read("".join(said), place + 1) if said else None
-        said.append(below.text)
+            return _read("".join(yaml_text), offset + 1) if yaml_text else None
+        yaml_text.append(below.text)
     return None
 
 
@@ -54,22 +54,22 @@ def _may_be_yaml(text: str) -> bool:
     )
 
 
-def _read(said: str, lines: int) -> FrontMatter | None:
-    if len(said) > _MOST_CHARACTERS:
+def _read(yaml_text: str, lines: int) -> FrontMatter | None:
+    if len(yaml_text) > _MOST_CHARACTERS:
         return FrontMatter(lines, flaw=f"its front matter is longer than {_MOST_CHARACTERS >> 10} KiB")
-    if sum(map(said.count, ("[", "{", "- ", "? "))) > _MOST_PARTS:
+    if sum(map(yaml_text.count, ("[", "{", "- ", "? "))) > _MOST_PARTS:
         return FrontMatter(lines, flaw=f"its front matter has more than {_MOST_PARTS} lists and mappings")
     try:
-        found = yaml.load(said, Loader=_LOADER)  # everything is text: no type, no object
+        mapping = yaml.load(yaml_text, Loader=_LOADER)  # everything is text: no type, no object
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         where = getattr(error, "problem", None) or "too deep"
         return FrontMatter(lines, flaw=f"its front matter is not YAML ({where}): mend it or delete it")
-    if not isinstance(found, dict):
+    if not isinstance(mapping, dict):
         return None
-    fields = {str(name).lower(): value for name, value in found.items()}
+    fields = {str(name).lower(): value for name, value in mapping.items()}
     name, date = _dated(fields)
-    kept = _kept({known: value for known, value in fields.items() if known != name})
-    return FrontMatter(lines, date, kept, is_creation=name == "created")
+    remaining = _row_fields({known: value for known, value in fields.items() if known != name})
+    return FrontMatter(lines, date, remaining, is_creation=name == "created")
 
 
 def _dated(fields: Mapping[str, Any]) -> tuple[str, str]:
@@ -86,7 +86,7 @@ def _dated(fields: Mapping[str, Any]) -> tuple[str, str]:
     return "", ""
 
 
-def _kept(fields: dict[str, Any]) -> dict[str, Any]:
+def _row_fields(fields: dict[str, Any]) -> dict[str, Any]:
     """As a row has them: tags are a list, without the # that Obsidian may write."""
     tags = fields.pop("tags", None) or fields.pop("tag", None) or []
     if isinstance(tags, str):

@@ -7,7 +7,7 @@ match the same blanks in two ways.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from services.diary.date_names import FOREIGN_MONTHS, MONTHS
@@ -86,11 +86,11 @@ def exported_heading(line: Line) -> Heading | None:
 
 def _strict(line: Line, words: str, title: str) -> Heading | None:
     """What stands in bold or in a list is a heading only as one day, or when it can't be anything else."""
-    found = _dated(line.number, LEAST, words, "", line.text.endswith("\r\n"), False)
-    if found is None or found.is_doubtful or (found.span and not found.is_one_day):
+    heading = _dated(line.number, LEAST, words, "", line.text.endswith("\r\n"), False)
+    if heading is None or heading.is_doubtful or (heading.span and not heading.is_one_day):
         return None
     rest = title.lstrip(" \t:–—-").rstrip()
-    return Heading(**{**found.__dict__, "title": "\n".join(filter(None, (found.title, rest)))})
+    return replace(heading, title="\n".join(filter(None, (heading.title, rest))))
 
 
 def _dated(line: int, level: int, words: str, chapter: str, has_cr: bool, underlined: bool) -> Heading | None:
@@ -136,8 +136,8 @@ def _atx(text: str) -> tuple[int, str] | None:
 
 
 def _bold(text: str) -> tuple[str, str] | None:
-    found = _BOLD.fullmatch(text) or _BOLD_WITH_PARTS.fullmatch(text)
-    return (found[2].strip().rstrip(":"), found[3]) if found else None
+    match = _BOLD.fullmatch(text) or _BOLD_WITH_PARTS.fullmatch(text)
+    return (match[2].strip().rstrip(":"), match[3]) if match else None
 
 
 def _block(text: str, below: Line | None) -> str:
@@ -153,8 +153,8 @@ def _block(text: str, below: Line | None) -> str:
 def plain(words: str) -> str:
     """A heading's words without what makes all of them, or their beginning, bold, a link, or code."""
     for form in (_WIKI, _LINK, _STRESSED):
-        if found := form.match(words):
-            words = found[found.lastindex or 1] + words[found.end() :]
+        if match := form.match(words):
+            words = match[match.lastindex or 1] + words[match.end() :]
     if words.startswith("[") and words.endswith("]"):
         words = words[1:-1].strip()
     return words.rstrip(":")
@@ -166,10 +166,10 @@ def _readings(words: str, chapter: str) -> Iterator[tuple[str, str]]:
         yield date, ""
     if len(words) <= _LONGEST_DATE:
         yield words, ""
-    if (found := _SEPARATOR.search(words, 0, _LONGEST_DATE)) and found.end() < len(words):
-        yield words[: found.start()].removesuffix(","), words[found.end() :]
-    if found := _DATE_FIRST.fullmatch(words):
-        yield found[1], found[2].lstrip(" ")
+    if (match := _SEPARATOR.search(words, 0, _LONGEST_DATE)) and match.end() < len(words):
+        yield words[: match.start()].removesuffix(","), words[match.end() :]
+    if match := _DATE_FIRST.fullmatch(words):
+        yield match[1], match[2].lstrip(" ")
 
 
 def _within(words: str, chapter: str) -> str:

@@ -42,15 +42,15 @@ def read_jrnl(file: BinaryIO) -> Iterator[Row | Reject]:
 
 
 def _heading(line: Line) -> Heading | None:
-    found = _BRACKETED.fullmatch(line.text) or _BARE.fullmatch(line.text)
-    if found is None:
+    match = _BRACKETED.fullmatch(line.text) or _BARE.fullmatch(line.text)
+    if match is None:
         return None
     has_cr = line.text.endswith("\r\n")
     try:
-        date = spelled(found[1].strip())
+        date = spelled(match[1].strip())
         span = parse_date(date, datetime.now(UTC).date())
     except ValueError as error:
-        if likeness(found[1]) is not Likeness.WHOLLY:
+        if likeness(match[1]) is not Likeness.WHOLLY:
             return None
         return Heading(line.number, 1, flaw=f"date: {error}", has_cr=has_cr)
-    return Heading(line.number, 1, date, found[2] or "", span, has_cr=has_cr)
+    return Heading(line.number, 1, date, match[2] or "", span, has_cr=has_cr)

@@ -70,7 +70,7 @@ def _of_date_words(text: str, tokens: list[str]) -> Likeness:
 def _has_day_and_month(tokens: list[str]) -> bool:
     """Whether a number and the name of a month stand side by side, as in "Sunday dinner, 14 May"."""
     for token, following in pairwise(tokens):
-        pair = (token, following)
-        if any(one in _MONTHS for one in pair) and any(one.isdecimal() and len(one) <= 2 for one in pair):
-            return True
+        for number, month in ((token, following), (following, token)):
+            if number.isdecimal() and len(number) <= 2 and month in _MONTHS:
+                return True
     return False

@@ -28,12 +28,12 @@ class Lookahead(Iterator[Line]):
         self._size -= len(line.text)
         return line
 
-    def peek(self, place: int = 0) -> Line | None:
+    def peek(self, offset: int = 0) -> Line | None:
         """The line that comes after `place` others; none at the end of the file."""
-        while len(self._held) <= place:
+        while len(self._held) <= offset:
             if not self._read():
                 return None
-        return self._held[place]
+        return self._held[offset]
 
     def fence_end(self, line: Line) -> int:
         """The number of the line that ends the code fence that `line` begins.

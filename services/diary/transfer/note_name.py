@@ -17,10 +17,10 @@ def heading_of_name(name: str) -> Heading | None:
         return None
     for date in (stem, stem[:10]):  # and 2023-05-08 Monday, 2023-05-08-the-dog
         try:
-            found = spelled(date)
-            span = parse_date(found, datetime.now(UTC).date())
+            date_text = spelled(date)
+            span = parse_date(date_text, datetime.now(UTC).date())
         except ValueError:
             continue
         if span.first_day == span.last_day:
-            return Heading(1, 0, found, span=span)
+            return Heading(1, 0, date_text, span=span)
     return None

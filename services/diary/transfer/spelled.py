@@ -48,10 +48,10 @@ def _on_24_hours(day: str, hour: str, minute: str, second: str, half: str) -> st
 
 def _with_weekday(text: str, day: str, name: str) -> str:
     try:
-        found = Date.fromisoformat(day)
+        date_of_day = Date.fromisoformat(day)
     except ValueError:
         return day
-    if WEEKDAYS[name.lower()] != found.weekday():
-        right = DAY_NAMES[found.weekday()]
+    if WEEKDAYS[name.lower()] != date_of_day.weekday():
+        right = DAY_NAMES[date_of_day.weekday()]
         raise ValueError(f"{text!r} was a {right}: which is right, the weekday or the day?")
     return day

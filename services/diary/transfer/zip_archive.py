@@ -7,7 +7,7 @@ decompressed, and the bytes that come out are counted.
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
@@ -17,42 +17,55 @@ from services.diary.transfer.row import Reject, Row
 from services.errors import EntryRejected
 from services.files import DAMAGED_ZIP
 
-_DIRECTORY_BYTES = 4 << 20  # of the archive's own list of files, which is read into memory
-_FILES = 20_000
-_BYTES = 1 << 30  # of all files that are read
-_FREE_BYTES = 8 << 20  # may come out of any archive
-_TIMES = 50  # may come out of a larger one, as often as its size
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED = 0x1
 _NEEDS_A_DAY = "its name is no day and no heading in it is: call it 2023-05-08.md, or write # 2023-05-08"
 Read = Callable[[BinaryIO, Format, str], Iterator[Row | Reject]]
 
 
-def read_zip(file: BinaryIO, read: Read) -> Iterator[Row | Reject]:
-    """The rows of all files in an archive that have a format; others, and hidden ones, are passed over.
+@dataclass(frozen=True)
+class ZipLimits:
+    """The bounds of an archive; sizes in bytes."""
 
-    Raises EntryRejected for what is no archive, or one that is out of bounds.
+    directory_bytes: int = 4 << 20  # of the archive's own list of files, which is read into memory
+    files: int = 20_000
+    unpacked_bytes: int = 1 << 30  # of all files that are read
+    free_bytes: int = 8 << 20  # may come out of any archive
+    ratio: int = 50  # unpacked to packed size, of an archive out of which more comes
+
+    def budget(self, size: int) -> int:
+        """How many bytes may come out of an archive of this size."""
+        return min(self.unpacked_bytes, max(self.free_bytes, self.ratio * size))
+
+
+LIMITS = ZipLimits()
+
+
+def read_zip(file: BinaryIO, read: Read, limits: ZipLimits = LIMITS) -> Iterator[Row | Reject]:
+    """Yield the rows of all files of a known format in an archive; others, and hidden ones, are skipped.
+
+    Raises EntryRejected for a file that is no archive, or one that is out of bounds.
     """
     try:
-        archive = zipfile.ZipFile(cast(IO[bytes], _Bounded(file)))
+        archive = zipfile.ZipFile(cast(IO[bytes], _Bounded(file, limits.directory_bytes)))
     except DAMAGED_ZIP as error:
         raise EntryRejected(f"the file is no zip archive that can be read: {error}", "file") from None
     with archive:
         members = [member for member in archive.infolist() if _is_readable(member)]
         if not members:
             raise EntryRejected("the archive holds no .md, .txt, .json, .jsonl or .csv file", "file")
-        if len(members) > _FILES:
-            raise EntryRejected(f"the archive has more than {_FILES} files: split it", "file")
-        budget = _Budget(min(_BYTES, max(_FREE_BYTES, _TIMES * _size(file))))
+        if len(members) > limits.files:
+            raise EntryRejected(f"the archive has more than {limits.files} files: split it", "file")
+        budget = _Budget(limits.budget(_size(file)))
         for member in sorted(members, key=lambda member: member.filename):
             for row in _rows(archive, member, read, budget):
                 yield replace(row, file=member.filename[-200:])
 
 
 def _size(file: BinaryIO) -> int:
-    place = file.tell()
+    offset = file.tell()
     size = file.seek(0, 2)
-    file.seek(place)
+    file.seek(offset)
     return size
 
 
@@ -142,36 +155,37 @@ class _Counted:
     def read(self, size: int = -1) -> bytes:
         with _translated_damage():
             piece = self._file.read(size)
-        return self._taken(piece)
+        return self._charged(piece)
 
     def readline(self, size: int = -1) -> bytes:
         with _translated_damage():
             piece = self._file.readline(size)
-        return self._taken(piece)
+        return self._charged(piece)
 
-    def seek(self, place: int) -> int:
+    def seek(self, offset: int) -> int:
         with _translated_damage():
-            return self._file.seek(place)
+            return self._file.seek(offset)
 
     def tell(self) -> int:
         return self._file.tell()
 
-    def _taken(self, piece: bytes) -> bytes:
+    def _charged(self, piece: bytes) -> bytes:
         self._budget.take(len(piece))
         return piece
 
 
 class _Bounded:
-    """The uploaded file, of which nobody reads very much at once: the list of files is read so."""
+    """The uploaded file with a limit for a single read, because zipfile reads the list of files in one."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, limit: int) -> None:
         self._file = file
+        self._limit = limit
 
     def read(self, size: int = -1) -> bytes:
-        found = self._file.read(min(size, _DIRECTORY_BYTES + 1) if size >= 0 else _DIRECTORY_BYTES + 1)
-        if len(found) > _DIRECTORY_BYTES:
+        content = self._file.read(min(size, self._limit + 1) if size >= 0 else self._limit + 1)
+        if len(content) > self._limit:
             raise EntryRejected("the archive's list of files is too long: split it", "file")
-        return found
+        return content
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)

@@ -24,8 +24,6 @@ _OPENAI_FINISH_REASONS = frozenset({None, "stop", "length", "content_filter", "t
 _ABORTED = frozenset({"abort", "error"})
 _STRICT = ConfigDict(extra="allow", strict=True)
 _ERROR_BYTES = 1 << 20
-# What JSON has no word for, and pydantic's own parser accepts all the same.
-_NOT_FINITE = (b"NaN", b"Infinity")
 Number = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
@@ -179,18 +177,22 @@ def parse(schema: TypeAdapter[Answer], data: bytes, address: str) -> Answer:
 
     Raises ModelFaulty, and the error that the data contains (`errors.error_in_answer`).
     """
-    answer = None if any(word in data for word in _NOT_FINITE) else _parse_valid(schema, data)
-    decoded = decode(data) if answer is None else answer
+    try:
+        answer = cast(Answer, schema.validator.validate_json(data))
+    except ValidationError:
+        return _parse_in_two_passes(schema, data, address)
+    if b"NaN" in data or b"Infinity" in data:  # no JSON, and accepted by pydantic all the same
+        return _parse_in_two_passes(schema, data, address)
+    if error := error_in_answer(answer, address):
+        raise error
+    return answer
+
+
+def _parse_in_two_passes(schema: TypeAdapter[Answer], data: bytes, address: str) -> Answer:
+    decoded = decode(data)
     if error := error_in_answer(decoded, address):
         raise error
-    return validate(schema, decoded) if answer is None else answer
-
-
-def _parse_valid(schema: TypeAdapter[Answer], data: bytes) -> Answer | None:
-    try:
-        return cast(Answer, schema.validator.validate_json(data))
-    except ValidationError:
-        return None
+    return validate(schema, decoded)
 
 
 def validate(schema: TypeAdapter[Answer], decoded: object) -> Answer:

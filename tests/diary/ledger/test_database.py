@@ -126,12 +126,12 @@ class TestBreaking:
         vandal = sqlite3.connect(tmp_path / "ledger.sqlite3")
         vandal.execute("DROP TABLE entries")
         vandal.close()
-        hers = ledger.for_owner("ada")
+        diary = ledger.for_owner("ada")
         calls: list[Callable[[], object]] = [
-            lambda: hers.add(draft()),
-            lambda: hers.get("e"),
-            lambda: hers.page(ALL, 1),
-            lambda: list(hers.iter_entries(ALL)),
+            lambda: diary.add(draft()),
+            lambda: diary.get("e"),
+            lambda: diary.page(ALL, 1),
+            lambda: list(diary.iter_entries(ALL)),
             lambda: ledger.due(1),
             ledger.requeue_indexed,
         ]
@@ -186,9 +186,9 @@ class TestReadersAndWriters:
                 waiting = [pool.submit(ledger.for_owner("ada").add, draft(f"{n}")) for n in range(40)]
                 for _ in range(20):
                     assert ledger.for_owner("ada").get(entry.id) == entry
-                assert not any(one.done() for one in waiting)
+                assert not any(future.done() for future in waiting)
                 locked.rollback()
-            assert len({one.result().id for one in waiting}) == 40
+            assert len({future.result().id for future in waiting}) == 40
 
 
 SMALL_DISK = LedgerOptions(min_free_bytes=0)
@@ -199,18 +199,18 @@ class TestFullDisk:
         with bounded(ledger):
             ids = fill(ledger, "x" * 20_000)
         assert len(ids) > 10
-        hers = ledger.for_owner("ada")
-        assert {entry.id for entry in hers.iter_entries(ALL)} == set(ids)
-        assert all(hers.get(entry_id).text == "x" * 20_000 for entry_id in ids)
+        diary = ledger.for_owner("ada")
+        assert {entry.id for entry in diary.iter_entries(ALL)} == set(ids)
+        assert all(diary.get(entry_id).text == "x" * 20_000 for entry_id in ids)
 
     def test_nothing_of_a_transaction_that_fills_the_disk_is_kept(self, ledger: Ledger):
-        hers = ledger.for_owner("ada")
-        imported = hers.begin_import("a.jsonl")
+        diary = ledger.for_owner("ada")
+        imported = diary.begin_import("a.jsonl")
         with bounded(ledger), pytest.raises(LedgerFull, match=SQLITE_FULL):
-            hers.add_rows(imported, [draft(f"{number} " + "x" * 20_000) for number in range(400)])
-        assert hers.count(ALL) == 0
-        assert hers.import_report(imported).accepted == 0
-        assert hers.add_rows(imported, [draft("a")]).accepted == 1
+            diary.add_rows(imported, [draft(f"{number} " + "x" * 20_000) for number in range(400)])
+        assert diary.count(ALL) == 0
+        assert diary.import_report(imported).accepted == 0
+        assert diary.add_rows(imported, [draft("a")]).accepted == 1
 
     def test_a_full_disk_keeps_all_that_was_accepted_and_takes_more_when_there_is_room(self, tmp_path: Path):
         with (
@@ -219,16 +219,19 @@ class TestFullDisk:
         ):
             ids = fill(ledger, "x" * 20_000)
             assert len(ids) > 10
-            hers = ledger.for_owner("ada")
-            assert {entry.id for entry in hers.iter_entries(ALL)} == set(ids)
-            for refused in (lambda: hers.edit(ids[0], draft("y" * 30_000)), lambda: hers.remove_where(ALL)):
+            diary = ledger.for_owner("ada")
+            assert {entry.id for entry in diary.iter_entries(ALL)} == set(ids)
+            for operation in (
+                lambda: diary.edit(ids[0], draft("y" * 30_000)),
+                lambda: diary.remove_where(ALL),
+            ):
                 with pytest.raises(LedgerFull, match="free some"):
-                    refused()
-            assert hers.history(ids[0]) == [hers.get(ids[0])]
-            assert hers.count(ALL) == len(ids)
+                    operation()
+            assert diary.history(ids[0]) == [diary.get(ids[0])]
+            assert diary.count(ALL) == len(ids)
             subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
-            hers.add(draft("There is room."))
-            assert hers.count(ALL) == len(ids) + 1
+            diary.add(draft("There is room."))
+            assert diary.count(ALL) == len(ids) + 1
 
     def test_a_log_that_finds_no_room_for_its_index_is_a_full_disk_too(self, tmp_path: Path):
         """SQLite calls it an I/O error: 4062 pages fill the log's first index, and the next has no room."""

@@ -37,14 +37,14 @@ OTHERS = [
 ]
 
 
-def left(folder: Path, words: Iterable[str]) -> dict[str, list[str]]:
+def leftovers(folder: Path, words: Iterable[str]) -> dict[str, list[str]]:
     """The words that each file still has, as text or in JSON."""
-    found = {}
+    matches = {}
     for path in folder.rglob("*"):
         content = path.read_bytes() if path.is_file() else b""
         if here := [word for word in words if word.encode() in content]:
-            found[path.name] = here
-    return found
+            matches[path.name] = here
+    return matches
 
 
 def count_of_erasures(folder: Path) -> int:
@@ -57,23 +57,23 @@ def test_no_file_has_a_word_of_what_was_purged(tmp_path: Path, seed: int):
     """attack/purge_ghosts.py: cells that were moved left their text in gaps of the pages."""
     chance, purged = random.Random(seed), []
     with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite3") as ledger:
-        mine = ledger.for_owner(OWNER)
+        diary = ledger.for_owner(OWNER)
         ids: list[tuple[str, str]] = []
         for n in range(120):
             word = f"secretword{n:06d}"
-            entry = mine.add(EntryDraft(text=f"{word} " + "x" * chance.randrange(400), tags=[f"tag{word}"]))
+            entry = diary.add(EntryDraft(text=f"{word} " + "x" * chance.randrange(400), tags=[f"tag{word}"]))
             ids.append((entry.id, word))
             if n % 3 == 0:
-                other, said = chance.choice(ids)
-                mine.edit(other, EntryDraft(text=f"{said} again " + "y" * chance.randrange(400)))
+                other, text = chance.choice(ids)
+                diary.edit(other, EntryDraft(text=f"{text} again " + "y" * chance.randrange(400)))
         chance.shuffle(ids)
         for entry_id, word in ids[:40]:
-            mine.remove(entry_id, purge=True)
+            diary.remove(entry_id, purge=True)
             purged.append(word)
-            assert mine.is_erased(entry_id)
-        assert left(tmp_path, purged) == {}
-    assert left(tmp_path, purged) == {}
-    assert len(left(tmp_path, [word for _, word in ids[40:]])["ledger.sqlite3"]) == 80
+            assert diary.is_erased(entry_id)
+        assert leftovers(tmp_path, purged) == {}
+    assert leftovers(tmp_path, purged) == {}
+    assert len(leftovers(tmp_path, [word for _, word in ids[40:]])["ledger.sqlite3"]) == 80
 
 
 def test_the_index_never_has_a_word_of_an_entry(tmp_path: Path, ledger: Ledger):
@@ -84,7 +84,7 @@ def test_the_index_never_has_a_word_of_an_entry(tmp_path: Path, ledger: Ledger):
     index.upsert(build_chunks(entries, FakeEmbedder()))
     index.delete([EntryKey(OWNER, entry.id) for entry in entries[:25]])
     index.close()
-    assert left(tmp_path / "index", ["secretword", "heron"]) == {}
+    assert leftovers(tmp_path / "index", ["secretword", "heron"]) == {}
 
 
 def test_a_reader_of_before_delays_it_and_it_is_finished_later(tmp_path: Path, ledger: Ledger):
@@ -96,7 +96,7 @@ def test_a_reader_of_before_delays_it_and_it_is_finished_later(tmp_path: Path, l
         assert not ledger.finish_erasures()
     assert ledger.finish_erasures()
     assert ledger.for_owner(OWNER).is_erased(entry.id)
-    assert left(tmp_path, [SECRET]) == {}
+    assert leftovers(tmp_path, [SECRET]) == {}
 
 
 def test_a_large_file_is_left_to_the_worker_and_survives_a_crash(tmp_path: Path):
@@ -108,7 +108,7 @@ def test_a_large_file_is_left_to_the_worker_and_survives_a_crash(tmp_path: Path)
     with Ledger(url) as again:  # the process before was killed
         assert again.finish_erasures()
         assert again.for_owner(OWNER).is_erased(entry.id)
-    assert left(tmp_path, [SECRET]) == {}
+    assert leftovers(tmp_path, [SECRET]) == {}
     ledger.close()
 
 
@@ -130,40 +130,40 @@ class TestConversations:
 
     def check(self, ledger: Ledger, folder: Path) -> None:
         assert ledger.finish_erasures()
-        assert left(folder, ["velvet heron"]) == {}
-        assert left(folder, ["second buoy"])
+        assert leftovers(folder, ["velvet heron"]) == {}
+        assert leftovers(folder, ["second buoy"])
 
     def test_one_that_quotes_a_purged_entry_is_erased_and_others_stay(self, tmp_path: Path, ledger: Ledger):
-        mine = self.heard(ledger)
-        mine.add(EntryDraft(text=f"A day at sea. {SECRET} Then home.", id="e"))
-        mine.remove("e", purge=True)
+        diary = self.heard(ledger)
+        diary.add(EntryDraft(text=f"A day at sea. {SECRET} Then home.", id="e"))
+        diary.remove("e", purge=True)
         self.check(ledger, tmp_path)
-        states = {one.state for one in Reflections(ledger).with_state(OWNER, "done")}
+        states = {damage.state for damage in Reflections(ledger).with_state(OWNER, "done")}
         assert states == {"done"}
         assert len(Reflections(ledger).due(10)) == 1
 
     def test_one_that_a_purged_entry_came_from_is_erased(self, tmp_path: Path, ledger: Ledger):
-        mine = self.heard(ledger)
+        diary = self.heard(ledger)
         origin = {"turns": TURNS, "reflection": "r"}
-        mine.add(EntryDraft(text="I told a secret.", id="e"), source=Source.REFLECTION, origin=origin)
-        mine.remove("e", purge=True)
+        diary.add(EntryDraft(text="I told a secret.", id="e"), source=Source.REFLECTION, origin=origin)
+        diary.remove("e", purge=True)
         self.check(ledger, tmp_path)
 
     def test_the_turns_beside_another_entry_are_erased_not_its_text(self, tmp_path: Path, ledger: Ledger):
-        mine = self.heard(ledger)
+        diary = self.heard(ledger)
         origin = {"turns": TURNS, "reflection": "r"}
-        mine.add(EntryDraft(text="I told a secret.", id="kept"), source=Source.REFLECTION, origin=origin)
-        mine.add(EntryDraft(text=SECRET, id="e"))
-        mine.remove("e", purge=True)
+        diary.add(EntryDraft(text="I told a secret.", id="kept"), source=Source.REFLECTION, origin=origin)
+        diary.add(EntryDraft(text=SECRET, id="e"))
+        diary.remove("e", purge=True)
         self.check(ledger, tmp_path)
-        kept = mine.get("kept")
-        assert (kept.text, kept.origin) == ("I told a secret.", {"turns": [], "reflection": "r"})
+        entry = diary.get("kept")
+        assert (entry.text, entry.origin) == ("I told a secret.", {"turns": [], "reflection": "r"})
         assert list(ledger.damages()) == []
 
     def test_a_word_that_everybody_uses_is_no_quotation(self, ledger: Ledger):
-        mine = self.heard(ledger)
-        mine.add(EntryDraft(text="Grey.", id="e"))
-        mine.remove("e", purge=True)
+        diary = self.heard(ledger)
+        diary.add(EntryDraft(text="Grey.", id="e"))
+        diary.remove("e", purge=True)
         assert len(Reflections(ledger).due(10)) == 2
 
     def test_another_owners_conversations_are_not_touched(self, ledger: Ledger):
@@ -194,7 +194,7 @@ class TestDamage:
         origin = {"turns": [{"role": "user", "content": "x"}], "reflection": "r"}
         ledger.for_owner(OWNER).add(draft, origin=origin)
         ledger.for_owner(OWNER).edit("e", draft.model_copy(update={"text": "The grey heron."}))
-        assert [one for one in verify(ledger, index) if one.kind == "damaged"] == []
+        assert [damage for damage in verify(ledger, index) if damage.kind == "damaged"] == []
         engine = create_engine(f"sqlite:///{tmp_path}/ledger.sqlite3")
         with engine.begin() as connection:  # one letter, as a flipped bit leaves it
             changed = (
@@ -202,9 +202,9 @@ class TestDamage:
             )
             connection.execute(text(f"UPDATE {table} SET {column} = {changed}"))
         engine.dispose()
-        (one,) = (one for one in verify(ledger, index) if one.kind == "damaged")
-        assert (one.owner, one.entry_id) == (OWNER, "e")
-        assert f"version {2 if table == 'entries' else 1}" in one.what
+        (damage,) = (damage for damage in verify(ledger, index) if damage.kind == "damaged")
+        assert (damage.owner, damage.entry_id) == (OWNER, "e")
+        assert f"version {2 if table == 'entries' else 1}" in damage.what
         index.close()
 
     def test_a_flipped_bit_anywhere_in_the_files_texts_is_found(self, tmp_path: Path):
@@ -216,12 +216,14 @@ class TestDamage:
         content = bytearray(file.read_bytes())
         for bit in (0, 3, 7):
             flipped = bytearray(content)
-            for place in range(len(flipped)):
-                if flipped[place : place + 25] == b"The heron of the harbour.":
-                    flipped[place + 6] ^= 1 << bit
+            for offset in range(len(flipped)):
+                if flipped[offset : offset + 25] == b"The heron of the harbour.":
+                    flipped[offset + 6] ^= 1 << bit
             file.write_bytes(flipped)
             with Ledger(f"sqlite:///{file}") as ledger:
-                assert [one.entry_id for one in verify(ledger, index) if one.kind == "damaged"] == ["e"]
+                assert [damage.entry_id for damage in verify(ledger, index) if damage.kind == "damaged"] == [
+                    "e"
+                ]
         index.close()
 
     def test_every_way_of_writing_seals_what_it_writes(self, either_url: str):
@@ -230,12 +232,12 @@ class TestDamage:
             assert list(ledger.damages()) == []
 
     def write_in_every_way(self, ledger: Ledger) -> None:
-        mine = ledger.for_owner(OWNER)
+        diary = ledger.for_owner(OWNER)
         for n in range(4):
-            mine.add(EntryDraft(text=f"entry {n}", id=f"e{n}"))
-        mine.edit("e0", EntryDraft(text="edited"))
-        mine.remove("e1")
-        mine.remove("e2", purge=True)
-        made = mine.begin_import("file")
-        mine.add_rows(made, [EntryDraft(text="again", id="e1"), EntryDraft(text="new \x00 é", date="1998")])
-        mine.remove_where(EntryFilter(text="entry"))
+            diary.add(EntryDraft(text=f"entry {n}", id=f"e{n}"))
+        diary.edit("e0", EntryDraft(text="edited"))
+        diary.remove("e1")
+        diary.remove("e2", purge=True)
+        made = diary.begin_import("file")
+        diary.add_rows(made, [EntryDraft(text="again", id="e1"), EntryDraft(text="new \x00 é", date="1998")])
+        diary.remove_where(EntryFilter(text="entry"))

@@ -69,10 +69,10 @@ class TestWhatWaitsForTheIndex:
         assert len(ledger.due(10, timedelta(milliseconds=50))) == 1
 
     def test_the_rows_of_an_import_are_due_by_themselves(self, ledger: Ledger):
-        hers = ledger.for_owner("ada")
-        hers.add(draft("by hand"))
-        imported = hers.begin_import("a.jsonl")
-        hers.add_rows(imported, [draft("one"), draft("two"), draft("three")])
+        diary = ledger.for_owner("ada")
+        diary.add(draft("by hand"))
+        imported = diary.begin_import("a.jsonl")
+        diary.add_rows(imported, [draft("one"), draft("two"), draft("three")])
         assert [entry.text for entry in ledger.due_of_import("ada", imported, 2)] == ["one", "two"]
         assert ledger.due_of_import("bríd", imported, 2) == []
         ledger.mark_indexed(ledger.due_of_import("ada", imported, 2))
@@ -89,11 +89,11 @@ class TestWhatWaitsForTheIndex:
         assert ledger.current("ada", old.id) == new
 
     def test_marking_one_owners_entry_leaves_the_others(self, ledger: Ledger):
-        hers = ledger.for_owner("ada").add(draft(id="e"))
+        diary = ledger.for_owner("ada").add(draft(id="e"))
         not_hers = ledger.for_owner("bríd").add(draft(id="e"))
-        ledger.mark_indexed([hers])
-        ledger.defer(hers, "later")
-        ledger.mark_failed(hers, "never")
+        ledger.mark_indexed([diary])
+        ledger.defer(diary, "later")
+        ledger.mark_failed(diary, "never")
         assert ledger.for_owner("bríd").get("e") == not_hers
 
     def test_when_the_index_is_lost_what_was_in_it_waits_again(self, ledger: Ledger):
@@ -111,15 +111,15 @@ class TestWhatWaitsForTheIndex:
         for owner in ("ada", "bríd", "z"):
             rows = [draft(f"{owner} {number}") for number in range(700)]
             ledger.for_owner(owner).add_rows(ledger.for_owner(owner).begin_import("a.jsonl"), rows)
-            gone = ledger.for_owner(owner).add(draft(id="gone"))
+            removed_entry = ledger.for_owner(owner).add(draft(id="gone"))
             edited = ledger.for_owner(owner).add(draft(id="edited"))
             expected += [
-                ledger.for_owner(owner).remove(gone.id),
+                ledger.for_owner(owner).remove(removed_entry.id),
                 ledger.for_owner(owner).edit(edited.id, draft("b")),
             ]
-        told = list(ledger.iter_current())
-        assert len(told) == len({(entry.owner, entry.id) for entry in told}) == 3 * 702
-        assert [entry for entry in told if not entry.import_id] == sorted(
+        entries = list(ledger.iter_current())
+        assert len(entries) == len({(entry.owner, entry.id) for entry in entries}) == 3 * 702
+        assert [entry for entry in entries if not entry.import_id] == sorted(
             expected, key=lambda entry: (entry.owner.encode(), entry.id)
         )
 
@@ -145,14 +145,14 @@ class TestAttempts:
         assert ledger.due(10) == []
 
     def test_a_failed_one_is_listed_and_can_be_retried(self, ledger: Ledger):
-        hers = ledger.for_owner("ada")
-        entry = hers.add(draft())
+        diary = ledger.for_owner("ada")
+        entry = diary.add(draft())
         ledger.mark_failed(entry, "ValueError: no")
-        assert [dead.id for dead in hers.with_state(IndexState.FAILED, 10).entries] == [entry.id]
+        assert [dead.id for dead in diary.with_state(IndexState.FAILED, 10).entries] == [entry.id]
         assert ledger.for_owner("bríd").with_state(IndexState.FAILED, 10).entries == []
-        assert hers.retry(entry.id, 1) == entry
+        assert diary.retry(entry.id, 1) == entry
         assert ledger.due(10) == [entry]
-        assert hers.with_state(IndexState.FAILED, 10).entries == []
+        assert diary.with_state(IndexState.FAILED, 10).entries == []
 
     def test_success_forgets_the_attempts(self, ledger: Ledger):
         entry = ledger.for_owner("ada").add(draft())
@@ -172,10 +172,10 @@ class TestAttempts:
         entry = ledger.for_owner("ada").add(draft())
         ledger.defer(entry, reason)
         ledger.mark_failed(entry, reason)
-        kept = ledger.current("ada", entry.id).reason
-        assert kept is not None
-        assert kept.startswith(reason[:5].encode("utf-8", "backslashreplace").decode())
-        assert len(kept) <= 2010
+        stored_reason = ledger.current("ada", entry.id).reason
+        assert stored_reason is not None
+        assert stored_reason.startswith(reason[:5].encode("utf-8", "backslashreplace").decode())
+        assert len(stored_reason) <= 2010
 
 
 class TestTransactions:
@@ -191,8 +191,8 @@ class TestTransactions:
             connection.execute(conversations.insert().values(**row, id="lost", reflected=False))
             _ = 1 / 0
         with ledger.reading() as connection:
-            (found,) = connection.execute(select(conversations)).all()
-        assert (found.id, found.messages, found.reflected) == ("kept", row["messages"], False)
+            (stored,) = connection.execute(select(conversations)).all()
+        assert (stored.id, stored.messages, stored.reflected) == ("kept", row["messages"], False)
 
     def test_a_reading_transaction_sees_one_moment(self, ledger: Ledger):
         entry = ledger.for_owner("ada").add(draft("a", id="e"))
@@ -206,12 +206,12 @@ class TestTransactions:
 
 class TestTheDatabase:
     def test_it_can_be_opened_again(self, ledger: Ledger, ledger_url: str):
-        hers = ledger.for_owner("ada").add(
+        diary = ledger.for_owner("ada").add(
             draft(id="e"), source=Source.REFLECTION, origin={"turns": ["é\x00"]}
         )
         with Ledger(ledger_url) as again:
-            assert again.for_owner("ada").get("e") == hers
-        assert hers.origin == {"turns": ["é\x00"]}
+            assert again.for_owner("ada").get("e") == diary
+        assert diary.origin == {"turns": ["é\x00"]}
 
     def test_an_accepted_entry_survives_a_killed_process(self, ledger_url: str):
         accept = (
@@ -231,9 +231,9 @@ class TestTheDatabase:
         )
         assert done.returncode == -9
         with Ledger(ledger_url) as reopened:
-            hers = reopened.for_owner("ada")
-            assert hers.get(done.stdout.strip()).text == "Just in time."
-            assert hers.add(draft("Just in time."), "key").id == done.stdout.strip()
+            diary = reopened.for_owner("ada")
+            assert diary.get(done.stdout.strip()).text == "Just in time."
+            assert diary.add(draft("Just in time."), "key").id == done.stdout.strip()
             assert len(reopened.due(10)) == 1
 
     def test_an_entry_nobody_has_is_not_found(self, ledger: Ledger):
@@ -250,13 +250,13 @@ def test_a_nearly_full_disk_is_refused_before_anything_is_accepted(tmp_path: Pat
 
 def test_a_long_diary_is_told_in_the_memory_of_a_few_pages(ledger: Ledger):
     """50 MB, as 100,000 entries of five hundred letters would have."""
-    hers, letters = ledger.for_owner("ada"), "x" * 10_000
-    imported = hers.begin_import("a.jsonl")
+    diary, letters = ledger.for_owner("ada"), "x" * 10_000
+    imported = diary.begin_import("a.jsonl")
     for start in range(0, 5000, 250):
-        hers.add_rows(imported, [draft(f"{start + n} {letters}") for n in range(250)])
+        diary.add_rows(imported, [draft(f"{start + n} {letters}") for n in range(250)])
     tracemalloc.start()
     try:
-        assert sum(len(entry.text) for entry in hers.iter_entries(EntryFilter())) > 50_000_000
+        assert sum(len(entry.text) for entry in diary.iter_entries(EntryFilter())) > 50_000_000
         assert sum(len(entry.text) for entry in ledger.iter_current()) > 50_000_000
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -265,16 +265,16 @@ def test_a_long_diary_is_told_in_the_memory_of_a_few_pages(ledger: Ledger):
 
 
 def test_an_idempotency_key_is_forgotten_after_thirty_days(ledger: Ledger):
-    mine = ledger.for_owner("ada")
-    old, new = mine.add(draft("old"), "old"), mine.add(draft("new"), "new")
+    diary = ledger.for_owner("ada")
+    old, new = diary.add(draft("old"), "old"), diary.add(draft("new"), "new")
     long_ago = utc_timestamp(datetime.now(UTC) - timedelta(days=30, seconds=1))
     with ledger.transaction() as connection:
         aged = update(idempotency_keys).where(idempotency_keys.c.key == "old")
         connection.execute(aged.values(created_at=long_ago))
     assert ledger.delete_old_keys() == 1
-    assert mine.add(draft("new"), "new") == new
-    assert mine.add(draft("another"), "old").id != old.id
-    assert mine.get(old.id) == old
+    assert diary.add(draft("new"), "new") == new
+    assert diary.add(draft("another"), "old").id != old.id
+    assert diary.get(old.id) == old
 
 
 class TestAClockThatWasSetBack:
@@ -285,14 +285,14 @@ class TestAClockThatWasSetBack:
         entry = ledger.for_owner("ada").add(draft())
         with ledger.transaction() as connection:
             connection.execute(update(entries).values(queued_at=tomorrow))
-        assert [one.id for one in ledger.due(10, timedelta(seconds=5))] == [entry.id]
+        assert [due.id for due in ledger.due(10, timedelta(seconds=5))] == [entry.id]
 
     def test_one_that_was_put_off_until_tomorrow_may_be_tried(self, ledger: Ledger):
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="microseconds")
         entry = ledger.for_owner("ada").add(draft())
         with ledger.transaction() as connection:
             connection.execute(update(entries).values(retry_at=tomorrow))
-        assert [one.id for one in ledger.due(10)] == [entry.id]
+        assert [due.id for due in ledger.due(10)] == [entry.id]
 
     def test_one_that_was_put_off_just_now_still_waits(self, ledger: Ledger):
         entry = ledger.for_owner("ada").add(draft())

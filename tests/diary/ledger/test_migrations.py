@@ -145,12 +145,12 @@ class TestAnOldLedger:
                     connection, draft(f"{number}", id=f"e{number}"), owner=f"o{number % 3}", date="2026-01-02"
                 )
         with Ledger(ledger_url) as ledger:
-            told = [
+            texts = [
                 entry.text
                 for owner in ("o0", "o1", "o2")
                 for entry in ledger.for_owner(owner).iter_entries(ALL)
             ]
-        assert sorted(map(int, told)) == list(range(1203))
+        assert sorted(map(int, texts)) == list(range(1203))
 
     def test_the_old_table_is_gone(self, engine: Engine, ledger_url: str):
         with engine.begin() as connection:
@@ -209,8 +209,8 @@ class TestTheSteps:
             Ledger(ledger_url)
         with engine.begin() as connection:
             assert set(inspect(connection).get_table_names()) == {"entries"}
-            kept = connection.execute(text("SELECT text FROM entries ORDER BY id")).scalars().all()
-            assert kept == ["a", "b"]
+            texts = connection.execute(text("SELECT text FROM entries ORDER BY id")).scalars().all()
+            assert texts == ["a", "b"]
             connection.execute(text("UPDATE entries SET tags = '[]'"))
         with Ledger(ledger_url) as ledger:
             assert ledger.for_owner("ada").count(ALL) == 2
@@ -239,18 +239,18 @@ class TestAssumedDates:
 
     def test_rows_without_a_date_are_marked_and_no_others(self, engine: Engine, ledger_url: str):
         with Ledger(ledger_url) as ledger:
-            hers = ledger.for_owner("ada")
+            diary = ledger.for_owner("ada")
             rows = [draft("undated"), draft("dated", date="1998"), draft("given a date", id="row-own")]
-            hers.add_rows(hers.begin_import("a"), [*rows, draft("undated, then edited")])
-            ids = {entry.text: entry.id for entry in hers.iter_entries(ALL)}
-            hers.edit(ids["undated, then edited"], draft("dated by hand", date="2001"))
-            hers.add(draft("written"))
+            diary.add_rows(diary.begin_import("a"), [*rows, draft("undated, then edited")])
+            ids = {entry.text: entry.id for entry in diary.iter_entries(ALL)}
+            diary.edit(ids["undated, then edited"], draft("dated by hand", date="2001"))
+            diary.add(draft("written"))
         with engine.begin() as connection:
             _revert_to_step_five(connection)
         with Ledger(ledger_url) as ledger:
-            hers = ledger.for_owner("ada")
-            assert {entry.text for entry in hers.iter_entries(ALL) if entry.date_assumed} == {"undated"}
-            now, before = hers.history(ids["undated, then edited"])
+            diary = ledger.for_owner("ada")
+            assert {entry.text for entry in diary.iter_entries(ALL) if entry.date_assumed} == {"undated"}
+            now, before = diary.history(ids["undated, then edited"])
             assert (now.date_assumed, before.date_assumed) == (False, True)
 
 

@@ -50,7 +50,7 @@ def ledger_url(either_url: str) -> str:
 
 
 @pytest.fixture
-def hers(ledger: Ledger) -> OwnerLedger:
+def diary(ledger: Ledger) -> OwnerLedger:
     return ledger.for_owner("ada")
 
 
@@ -76,15 +76,15 @@ def conflict(call: Callable[[], object]) -> str | None:
     return raised.value.param
 
 
-def texts(told: list[Entry]) -> list[str]:
-    return [entry.text for entry in told]
+def texts(entries: list[Entry]) -> list[str]:
+    return [entry.text for entry in entries]
 
 
 class TestWhatIsKept:
-    def test_an_entry_comes_back_as_it_was_handed_in(self, hers: OwnerLedger):
+    def test_an_entry_comes_back_as_it_was_handed_in(self, diary: OwnerLedger):
         handed_in = draft("Rain.", date="spring 1998", mood="calm", tags=["sea", "é"], id="e")
-        added = hers.add(handed_in)
-        assert hers.get("e") == added
+        added = diary.add(handed_in)
+        assert diary.get("e") == added
         assert (added.owner, added.id, added.version, added.text) == ("ada", "e", 1, "Rain.")
         assert (added.date, added.first_day, added.last_day) == ("spring 1998", "1998-03-01", "1998-05-31")
         assert (added.mood, added.tags) == ("calm", ("sea", "é"))
@@ -92,19 +92,19 @@ class TestWhatIsKept:
         assert (added.state, added.reason, added.removed) == (IndexState.QUEUED, None, False)
         assert datetime.now(UTC) - datetime.fromisoformat(added.written_at) < timedelta(minutes=1)
 
-    def test_an_entry_without_id_and_date_gets_them(self, hers: OwnerLedger):
-        first, second = hers.add(draft()), hers.add(draft())
+    def test_an_entry_without_id_and_date_gets_them(self, diary: OwnerLedger):
+        first, second = diary.add(draft()), diary.add(draft())
         assert first.id != second.id
         assert first.date == first.first_day == first.last_day == first.written_at[:10]
 
-    def test_what_ada_wrote_herself_says_so_and_where_from_even_when_it_is_edited(self, hers: OwnerLedger):
+    def test_what_ada_wrote_herself_says_so_and_where_from_even_when_it_is_edited(self, diary: OwnerLedger):
         origin = {"turns": [{"role": "user", "content": "NUL \x00 and half a pair \ud800"}]}
-        written = hers.add(draft(id="e"), source=Source.REFLECTION, origin=origin)
+        written = diary.add(draft(id="e"), source=Source.REFLECTION, origin=origin)
         assert (written.source, written.origin) == (Source.REFLECTION, origin)
-        edited = hers.edit("e", draft("b"))
+        edited = diary.edit("e", draft("b"))
         assert (edited.source, edited.origin) == (Source.REFLECTION, origin)
-        assert hers.page(EntryFilter(source=Source.REFLECTION), 10).entries == [edited]
-        assert hers.page(EntryFilter(source=Source.WRITTEN), 10).entries == []
+        assert diary.page(EntryFilter(source=Source.REFLECTION), 10).entries == [edited]
+        assert diary.page(EntryFilter(source=Source.WRITTEN), 10).entries == []
 
     @shared
     @given(text=any_text)
@@ -114,128 +114,130 @@ class TestWhatIsKept:
     @example(hostile[3])
     @example(hostile[4])
     @example(hostile[5])
-    def test_any_text_is_stored_verbatim_now_and_in_the_history(self, hers: OwnerLedger, text: str):
+    def test_any_text_is_stored_verbatim_now_and_in_the_history(self, diary: OwnerLedger, text: str):
         mood, tags = text[:64], [text[:64], "\x00"]
-        added = hers.add(draft(text, mood=mood, tags=tags), text[:255])
-        hers.edit(added.id, draft("other"))
-        kept = hers.history(added.id)[1]
+        added = diary.add(draft(text, mood=mood, tags=tags), text[:255])
+        diary.edit(added.id, draft("other"))
+        previous = diary.history(added.id)[1]
         assert (
-            (kept.text, kept.mood, kept.tags)
+            (previous.text, previous.mood, previous.tags)
             == (text, mood, tuple(tags))
             == ((added.text, added.mood, added.tags))
         )
 
     @pytest.mark.parametrize("start", range(0, 0x110000, 0x22000))
-    def test_every_code_point_is_stored_verbatim(self, hers: OwnerLedger, start: int):
+    def test_every_code_point_is_stored_verbatim(self, diary: OwnerLedger, start: int):
         points = [point for point in range(start, start + 0x22000) if not 0xD800 <= point < 0xE000]
         drafts = [
-            draft("." + "".join(map(chr, points[place : place + 7000])), id=str(place))
-            for place in range(0, len(points), 7000)
+            draft("." + "".join(map(chr, points[start : start + 7000])), id=str(start))
+            for start in range(0, len(points), 7000)
         ]
-        for one in drafts:
-            hers.add(one)
-        assert [hers.get(str(one.id)).text for one in drafts] == [one.text for one in drafts]
+        for entry_draft in drafts:
+            diary.add(entry_draft)
+        assert [diary.get(str(entry_draft.id)).text for entry_draft in drafts] == [
+            entry_draft.text for entry_draft in drafts
+        ]
 
     @pytest.mark.parametrize("entry_id", ["never", "", "\x00", "e\x00", "é" * 5000, "' OR 1=1"])
-    def test_an_unknown_id_is_not_found(self, hers: OwnerLedger, entry_id: str):
-        hers.add(draft(id="e"))
+    def test_an_unknown_id_is_not_found(self, diary: OwnerLedger, entry_id: str):
+        diary.add(draft(id="e"))
         calls: list[Callable[[], object]] = [
-            lambda: hers.get(entry_id),
-            lambda: hers.edit(entry_id, draft("b")),
-            lambda: hers.remove(entry_id),
-            lambda: hers.history(entry_id),
-            lambda: hers.retry(entry_id, 1),
-            lambda: hers.import_report(entry_id),
-            lambda: hers.end_import(entry_id, []),
-            lambda: hers.add_rows(entry_id, [draft()]),
+            lambda: diary.get(entry_id),
+            lambda: diary.edit(entry_id, draft("b")),
+            lambda: diary.remove(entry_id),
+            lambda: diary.history(entry_id),
+            lambda: diary.retry(entry_id, 1),
+            lambda: diary.import_report(entry_id),
+            lambda: diary.end_import(entry_id, []),
+            lambda: diary.add_rows(entry_id, [draft()]),
         ]
         for call in calls:
             with pytest.raises(NotFound) as raised:
                 call()
             assert raised.value.param == "id"
-        assert hers.count(ALL) == 1
+        assert diary.count(ALL) == 1
 
-    def test_many_are_got_at_once_without_those_that_are_not_there(self, hers: OwnerLedger):
-        ids = [hers.add(draft(str(number))).id for number in range(3)]
-        hers.remove(ids[1])
-        found = hers.get_many([*ids, "never", *map(str, range(2000))])
-        assert {entry_id: entry.text for entry_id, entry in found.items()} == {ids[0]: "0", ids[2]: "2"}
+    def test_many_are_got_at_once_without_those_that_are_not_there(self, diary: OwnerLedger):
+        ids = [diary.add(draft(str(number))).id for number in range(3)]
+        diary.remove(ids[1])
+        result = diary.get_many([*ids, "never", *map(str, range(2000))])
+        assert {entry_id: entry.text for entry_id, entry in result.items()} == {ids[0]: "0", ids[2]: "2"}
 
 
 class TestRetry:
     def test_another_version_is_not_retried(self, ledger: Ledger):
-        hers = ledger.for_owner("ada")
-        entry = hers.add(draft(id="e"))
+        diary = ledger.for_owner("ada")
+        entry = diary.add(draft(id="e"))
         ledger.mark_failed(entry, "no")
-        assert conflict(lambda: hers.retry("e", 2)) == "id"
-        assert hers.get("e").state == IndexState.FAILED
+        assert conflict(lambda: diary.retry("e", 2)) == "id"
+        assert diary.get("e").state == IndexState.FAILED
 
     def test_what_has_not_failed_stays_as_it_is(self, ledger: Ledger):
-        hers = ledger.for_owner("ada")
-        ledger.mark_indexed([hers.add(draft(id="e"))])
-        assert hers.retry("e", 1).state == IndexState.INDEXED
+        diary = ledger.for_owner("ada")
+        ledger.mark_indexed([diary.add(draft(id="e"))])
+        assert diary.retry("e", 1).state == IndexState.INDEXED
 
     def test_a_tombstone_that_failed_can_be_retried(self, ledger: Ledger):
-        hers = ledger.for_owner("ada")
-        hers.add(draft(id="e"))
-        tombstone = hers.remove("e")
+        diary = ledger.for_owner("ada")
+        diary.add(draft(id="e"))
+        tombstone = diary.remove("e")
         ledger.mark_failed(tombstone, "no")
-        assert hers.retry("e", 2) == tombstone
+        assert diary.retry("e", 2) == tombstone
 
 
 class TestManyAtOnce:
-    def test_sixteen_threads_with_one_key_make_one_entry(self, hers: OwnerLedger):
-        added = all_at_once(lambda _: hers.add(draft("once"), "key"))
+    def test_sixteen_threads_with_one_key_make_one_entry(self, diary: OwnerLedger):
+        added = all_at_once(lambda _: diary.add(draft("once"), "key"))
         assert len(set(added)) == 1
-        assert hers.page(ALL, 100).entries == added[:1]
+        assert diary.page(ALL, 100).entries == added[:1]
 
-    def test_sixteen_threads_with_one_id_and_as_many_texts_keep_one(self, hers: OwnerLedger):
+    def test_sixteen_threads_with_one_id_and_as_many_texts_keep_one(self, diary: OwnerLedger):
         def add(number: int) -> str | None:
             try:
-                return hers.add(draft(f"text {number}", id="e")).text
+                return diary.add(draft(f"text {number}", id="e")).text
             except EntryConflict as error:
                 return error.param
 
         others = ["id"] * (THREADS - 1)
-        assert sorted(all_at_once(add)) == [*others, hers.get("e").text]
+        assert sorted(all_at_once(add)) == [*others, diary.get("e").text]
 
-    def test_sixteen_threads_with_twenty_entries_each_lose_none(self, hers: OwnerLedger):
+    def test_sixteen_threads_with_twenty_entries_each_lose_none(self, diary: OwnerLedger):
         def write(number: int) -> list[str]:
-            return [hers.add(draft(f"{number} {i}")).id for i in range(20)]
+            return [diary.add(draft(f"{number} {i}")).id for i in range(20)]
 
         ids = {entry_id for written in all_at_once(write) for entry_id in written}
-        assert ids == {entry.id for entry in hers.iter_entries(ALL)}
+        assert ids == {entry.id for entry in diary.iter_entries(ALL)}
         assert len(ids) == 20 * THREADS
 
-    def test_of_sixteen_edits_of_one_version_one_wins(self, hers: OwnerLedger):
-        hers.add(draft("before", id="e"))
+    def test_of_sixteen_edits_of_one_version_one_wins(self, diary: OwnerLedger):
+        diary.add(draft("before", id="e"))
 
         def edit(number: int) -> str | None:
             try:
-                return hers.edit("e", draft(str(number)), if_version=1).text
+                return diary.edit("e", draft(str(number)), if_version=1).text
             except EntryConflict as error:
                 return error.param
 
         others = ["if_version"] * (THREADS - 1)
-        assert sorted(map(str, all_at_once(edit))) == sorted([*others, hers.get("e").text])
-        assert [entry.version for entry in hers.history("e")] == [2, 1]
+        assert sorted(map(str, all_at_once(edit))) == sorted([*others, diary.get("e").text])
+        assert [entry.version for entry in diary.history("e")] == [2, 1]
 
-    def test_edits_and_removals_in_any_order_keep_every_version(self, hers: OwnerLedger):
-        hers.add(draft("before", id="e"))
+    def test_edits_and_removals_in_any_order_keep_every_version(self, diary: OwnerLedger):
+        diary.add(draft("before", id="e"))
 
         def change(number: int) -> None:
             if number % 4 == 0:
-                hers.remove("e")
+                diary.remove("e")
             elif number % 4 == 1:
-                hers.add(draft(f"back {number}", id="e")) if is_gone("e") else None
+                diary.add(draft(f"back {number}", id="e")) if is_gone("e") else None
             else:
                 try:
-                    hers.edit("e", draft(f"edit {number}"))
+                    diary.edit("e", draft(f"edit {number}"))
                 except NotFound:
                     pass
 
         def is_gone(entry_id: str) -> bool:
-            return not hers.get_many([entry_id])
+            return not diary.get_many([entry_id])
 
         def change_again(number: int) -> None:
             for _ in range(5):
@@ -245,12 +247,12 @@ class TestManyAtOnce:
                     pass  # another brought it back in the same moment
 
         all_at_once(change_again, threads=8)
-        history = hers.history("e")
+        history = diary.history("e")
         assert [entry.version for entry in history] == list(range(len(history), 0, -1))
         assert all(earlier.written_at <= later.written_at for later, earlier in pairwise(history))
 
     def test_two_processes_that_edit_one_entry_lose_none_of_their_words(
-        self, ledger_url: str, hers: OwnerLedger
+        self, ledger_url: str, diary: OwnerLedger
     ):
         script = (
             "import sys\n"
@@ -269,15 +271,15 @@ class TestManyAtOnce:
             "        except EntryConflict:\n"
             "            pass\n"
         )
-        hers.add(draft("words:", id="e"))
+        diary.add(draft("words:", id="e"))
         running = [
             subprocess.Popen([sys.executable, "-c", script, ledger_url, name], cwd=ROOT) for name in "ab"
         ]
         assert [process.wait() for process in running] == [0, 0]
-        words = hers.get("e").text.split()[1:]
+        words = diary.get("e").text.split()[1:]
         assert sorted(words) == sorted(f"{name}{number}" for name in "ab" for number in range(60))
-        assert [entry.version for entry in hers.history("e")] == list(range(121, 0, -1))
-        assert hers.count(ALL) == 121
+        assert [entry.version for entry in diary.history("e")] == list(range(121, 0, -1))
+        assert diary.count(ALL) == 121
 
 
 class TestOwners:

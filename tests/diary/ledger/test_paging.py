@@ -29,7 +29,7 @@ def ledger_url(either_url: str) -> str:
 
 
 @pytest.fixture
-def hers(ledger: Ledger) -> OwnerLedger:
+def diary(ledger: Ledger) -> OwnerLedger:
     return ledger.for_owner("ada")
 
 
@@ -37,12 +37,12 @@ def draft(text: str = "a", **fields: object) -> EntryDraft:
     return EntryDraft.model_validate({"text": text, **fields})
 
 
-def texts(told: list[Entry]) -> list[str]:
-    return [entry.text for entry in told]
+def texts(entries: list[Entry]) -> list[str]:
+    return [entry.text for entry in entries]
 
 
 class TestPages:
-    def test_the_newest_day_comes_first_and_within_it_the_latest_hour(self, hers: OwnerLedger):
+    def test_the_newest_day_comes_first_and_within_it_the_latest_hour(self, diary: OwnerLedger):
         for date in (
             "2026-01-02",
             "2026-01-03T20:00",
@@ -50,36 +50,36 @@ class TestPages:
             "spring 2026",
             "2026-01-03",
         ):
-            hers.add(draft(date, date=date))
+            diary.add(draft(date, date=date))
         order = ["spring 2026", "2026-01-03T20:00", "2026-01-03T08:00:00+00:00", "2026-01-03", "2026-01-02"]
-        assert texts(hers.page(ALL, 10).entries) == order
-        assert texts(list(hers.iter_entries(ALL))) == order[::-1]
+        assert texts(diary.page(ALL, 10).entries) == order
+        assert texts(list(diary.iter_entries(ALL))) == order[::-1]
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8, 100])
-    def test_pages_join_to_the_whole(self, hers: OwnerLedger, limit: int):
+    def test_pages_join_to_the_whole(self, diary: OwnerLedger, limit: int):
         for number in range(7):
-            hers.add(draft(str(number), date=("1998", "1998-01-01", "1997-12-31T10:00")[number % 3]))
-        whole = hers.page(ALL, 100)
+            diary.add(draft(str(number), date=("1998", "1998-01-01", "1997-12-31T10:00")[number % 3]))
+        whole = diary.page(ALL, 100)
         assert whole.next_cursor is None
-        told, cursor = [], None
+        entries, cursor = [], None
         while True:
-            page = hers.page(ALL, limit, cursor)
+            page = diary.page(ALL, limit, cursor)
             assert 0 < len(page.entries) <= limit
-            told += page.entries
+            entries += page.entries
             if (cursor := page.next_cursor) is None:
                 break
-        assert told == whole.entries == [*hers.iter_entries(ALL)][::-1]
+        assert entries == whole.entries == [*diary.iter_entries(ALL)][::-1]
 
-    def test_what_is_added_removed_and_edited_meanwhile_moves_no_page(self, hers: OwnerLedger):
+    def test_what_is_added_removed_and_edited_meanwhile_moves_no_page(self, diary: OwnerLedger):
         for number in range(10):
-            hers.add(draft(str(number), date="1998", id=str(number)))
-        first = hers.page(ALL, 4)
-        hers.add(draft("newer", date="1999"))
-        hers.add(draft("of the same day", date="1998"))
-        hers.add(draft("older", date="1997"))
-        hers.remove(first.entries[-1].id)
-        hers.edit("2", draft("two"))
-        second = hers.page(ALL, 100, first.next_cursor)
+            diary.add(draft(str(number), date="1998", id=str(number)))
+        first = diary.page(ALL, 4)
+        diary.add(draft("newer", date="1999"))
+        diary.add(draft("of the same day", date="1998"))
+        diary.add(draft("older", date="1997"))
+        diary.remove(first.entries[-1].id)
+        diary.edit("2", draft("two"))
+        second = diary.page(ALL, 100, first.next_cursor)
         assert texts(first.entries) == ["9", "8", "7", "6"]
         assert texts(second.entries) == ["5", "4", "3", "two", "1", "0", "older"]
 
@@ -98,14 +98,14 @@ class TestPages:
             "W" * 9999,
         ],
     )
-    def test_a_cursor_that_is_none_is_refused_by_name(self, hers: OwnerLedger, cursor: str):
+    def test_a_cursor_that_is_none_is_refused_by_name(self, diary: OwnerLedger, cursor: str):
         with pytest.raises(FieldError, match="is no cursor: take next_cursor of the page before") as raised:
-            hers.page(ALL, 10, cursor)
+            diary.page(ALL, 10, cursor)
         assert raised.value.param == "cursor"
 
-    def test_a_cursor_with_a_nul_in_it_breaks_nothing(self, hers: OwnerLedger):
-        hers.add(draft())
-        assert len(hers.page(ALL, 10, "WyJ-XHUwMDAwIiwiYSIsImIiXQ").entries) == 1  # ["~\0", "a", "b"]
+    def test_a_cursor_with_a_nul_in_it_breaks_nothing(self, diary: OwnerLedger):
+        diary.add(draft())
+        assert len(diary.page(ALL, 10, "WyJ-XHUwMDAwIiwiYSIsImIiXQ").entries) == 1  # ["~\0", "a", "b"]
 
     def test_a_cursor_of_another_owner_shows_nothing_of_theirs(self, ledger: Ledger):
         for _ in range(4):
@@ -115,28 +115,28 @@ class TestPages:
         assert set(texts(ledger.for_owner("ada").page(ALL, 10, cursor).entries)) <= {"hers"}
 
     def test_what_stands_in_a_state_is_paged_too(self, ledger: Ledger):
-        hers = ledger.for_owner("ada")
-        added = [hers.add(draft(str(number))) for number in range(5)]
+        diary = ledger.for_owner("ada")
+        added = [diary.add(draft(str(number))) for number in range(5)]
         ledger.mark_failed(added[3], "no")
-        removed = hers.remove(added[0].id)
-        first = hers.with_state(IndexState.QUEUED, 2)
-        rest = hers.with_state(IndexState.QUEUED, 10, first.next_cursor)
+        removed = diary.remove(added[0].id)
+        first = diary.with_state(IndexState.QUEUED, 2)
+        rest = diary.with_state(IndexState.QUEUED, 10, first.next_cursor)
         assert first.entries == [removed, added[4]]
         assert (rest.entries, rest.next_cursor) == ([added[2], added[1]], None)
 
     def test_sqlite_pages_by_its_index_however_many_entries_there_are(self, tmp_path: Path):
         """So the hundredth page costs what the first does. PostgreSQL chooses by what it has counted."""
-        asked: list[tuple[str, tuple[object, ...]]] = []
+        searched: list[tuple[str, tuple[object, ...]]] = []
         with Ledger(f"sqlite:///{tmp_path}/l.sqlite3") as ledger:
             for number in range(3):
                 ledger.for_owner("ada").add(draft(str(number)))
             cursor = ledger.for_owner("ada").page(ALL, 1).next_cursor
             with ledger.reading() as connection:
                 event.listen(
-                    connection.engine, "before_cursor_execute", lambda *of: asked.append((of[2], of[3]))
+                    connection.engine, "before_cursor_execute", lambda *of: searched.append((of[2], of[3]))
                 )
             ledger.for_owner("ada").page(ALL, 1, cursor)
-            statement, values = asked[-1]
+            statement, values = searched[-1]
             with ledger.reading() as connection:
                 plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
         index = "entries_by_moment (owner=? AND removed=? AND (moment,created_at,id)<(?,?,?))"
@@ -144,14 +144,14 @@ class TestPages:
 
 
 class TestFilters:
-    def test_days_pick_all_that_touches_them(self, hers: OwnerLedger):
+    def test_days_pick_all_that_touches_them(self, diary: OwnerLedger):
         for date in ("1997-12-31", "1998", "spring 1998", "1998-04-01T23:00", "1998-04-02", "1999-01-01"):
-            hers.add(draft(date, date=date))
+            diary.add(draft(date, date=date))
 
         def on(first: str, last: str) -> list[str]:
             picked = EntryFilter(first_day=first, last_day=last)
-            assert hers.count(picked) == len(hers.page(picked, 10).entries)
-            return texts(list(hers.iter_entries(picked)))
+            assert diary.count(picked) == len(diary.page(picked, 10).entries)
+            return texts(list(diary.iter_entries(picked)))
 
         assert on("1998-04-01", "1998-04-01") == ["1998", "spring 1998", "1998-04-01T23:00"]
         assert on("1998-06-01", "1998-12-31") == ["1998"]
@@ -173,44 +173,44 @@ class TestFilters:
         ],
     )
     def test_a_phrase_is_found_whatever_its_case_and_spelling(
-        self, hers: OwnerLedger, text: str, phrase: str
+        self, diary: OwnerLedger, text: str, phrase: str
     ):
-        found = hers.add(draft(text))
-        hers.add(draft("another dog"))
-        assert hers.page(EntryFilter(text=phrase), 10).entries == [found]
+        entry = diary.add(draft(text))
+        diary.add(draft("another dog"))
+        assert diary.page(EntryFilter(text=phrase), 10).entries == [entry]
 
     @pytest.mark.parametrize("phrase", ["%", "_", "dog.*", "rain dog", "'", "\x00", "\x1a", "0"])
-    def test_a_phrase_is_nothing_but_letters(self, hers: OwnerLedger, phrase: str):
-        hers.add(draft("dog and rain"))
-        assert hers.count(EntryFilter(text=phrase)) == 0
+    def test_a_phrase_is_nothing_but_letters(self, diary: OwnerLedger, phrase: str):
+        diary.add(draft("dog and rain"))
+        assert diary.count(EntryFilter(text=phrase)) == 0
 
     @shared
     @given(
-        carried=st.lists(st.text(min_size=1, max_size=8), max_size=4),
-        asked=st.text('",[]\\ \nab', min_size=1, max_size=5),
+        tags=st.lists(st.text(min_size=1, max_size=8), max_size=4),
+        searched=st.text('",[]\\ \nab', min_size=1, max_size=5),
     )
-    @example(carried=["a", "b"], asked=", ")
-    @example(carried=['a"b'], asked="b")
-    @example(carried=["a\n", '"b"'], asked='"')
-    @example(carried=["A"], asked="a")
+    @example(tags=["a", "b"], searched=", ")
+    @example(tags=['a"b'], searched="b")
+    @example(tags=["a\n", '"b"'], searched='"')
+    @example(tags=["A"], searched="a")
     def test_a_tag_picks_those_that_carry_it_to_the_letter(
-        self, ledger: Ledger, carried: list[str], asked: str
+        self, ledger: Ledger, tags: list[str], searched: str
     ):
-        hers = ledger.for_owner(f"owner {next(numbers)}")
-        entry = hers.add(draft(id="e", tags=carried))
-        for tag in [*carried, asked]:
-            assert (hers.page(EntryFilter(tag=tag), 10).entries == [entry]) is (tag in carried)
+        diary = ledger.for_owner(f"owner {next(numbers)}")
+        entry = diary.add(draft(id="e", tags=tags))
+        for tag in [*tags, searched]:
+            assert (diary.page(EntryFilter(tag=tag), 10).entries == [entry]) is (tag in tags)
 
-    def test_what_is_picked_is_picked_by_all_that_is_asked(self, hers: OwnerLedger):
-        wanted = hers.add(draft("a dog", date="1998", tags=["x"]))
-        hers.add(draft("a dog", date="1998"))
-        hers.add(draft("a dog", date="1999", tags=["x"]))
-        hers.add(draft("a cat", date="1998", tags=["x"]))
+    def test_what_is_picked_is_picked_by_all_that_is_asked(self, diary: OwnerLedger):
+        wanted = diary.add(draft("a dog", date="1998", tags=["x"]))
+        diary.add(draft("a dog", date="1998"))
+        diary.add(draft("a dog", date="1999", tags=["x"]))
+        diary.add(draft("a cat", date="1998", tags=["x"]))
         picked = EntryFilter("1998-01-01", "1998-12-31", "dog", "x", Source.WRITTEN)
-        assert hers.page(picked, 10).entries == [wanted]
+        assert diary.page(picked, 10).entries == [wanted]
 
-    def test_tags_are_counted_and_in_order(self, hers: OwnerLedger):
+    def test_tags_are_counted_and_in_order(self, diary: OwnerLedger):
         for tags in (["b", "a"], ["b"], [], ["é", "\x00"]):
-            hers.add(draft(tags=tags))
-        hers.edit(hers.add(draft(tags=["gone"], id="e")).id, draft(tags=["a"]))
-        assert list(hers.tags().items()) == [("\x00", 1), ("a", 2), ("b", 2), ("é", 1)]
+            diary.add(draft(tags=tags))
+        diary.edit(diary.add(draft(tags=["gone"], id="e")).id, draft(tags=["a"]))
+        assert list(diary.tags().items()) == [("\x00", 1), ("a", 2), ("b", 2), ("é", 1)]

@@ -24,12 +24,12 @@ from services.errors import NotFound
 OWNER = "drew"
 
 
-def talk(*said: str) -> list[dict[str, str]]:
+def turns_of(*texts: str) -> list[dict[str, str]]:
     """Turns, the user's first."""
-    return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(said)]
+    return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
 
 
-HELLO = talk("Hello", "Hi, Drew.", "It rained.", "All day.")
+HELLO = turns_of("Hello", "Hi, Drew.", "It rained.", "All day.")
 REQUEST = {"model": "ada"}
 
 
@@ -46,7 +46,7 @@ def reflections(ledger: Ledger) -> Reflections:
 
 def due(reflections: Reflections) -> list[str]:
     """The ids of those that may be tried now."""
-    return [one.id for one in reflections.due(10)]
+    return [attempt.id for attempt in reflections.due(10)]
 
 
 class TestIds:
@@ -59,10 +59,10 @@ class TestIds:
         assert not set(ids) & set(ids_of(OWNER, swapped))
 
     def test_where_a_turn_ends_makes_a_difference(self):
-        assert ids_of(OWNER, talk("ab", "c"))[-1] != ids_of(OWNER, talk("a", "bc"))[-1]
+        assert ids_of(OWNER, turns_of("ab", "c"))[-1] != ids_of(OWNER, turns_of("a", "bc"))[-1]
 
     def test_half_a_character_is_no_obstacle(self):
-        assert len(ids_of(OWNER, talk("\ud800"))[-1]) == 64
+        assert len(ids_of(OWNER, turns_of("\ud800"))[-1]) == 64
 
 
 class TestTheLedgersPart:
@@ -84,59 +84,59 @@ class TestTheLedgersPart:
         assert reflections.get_by_turns(OWNER, HELLO) == rest
 
     def test_one_of_another_owner_is_not_there(self, reflections: Reflections):
-        there = reflections.add(OWNER, HELLO, 4, REQUEST, "2026-11-22")
+        reflection = reflections.add(OWNER, HELLO, 4, REQUEST, "2026-11-22")
         with pytest.raises(NotFound):
-            reflections.get("somebody else", there.id)
+            reflections.get("somebody else", reflection.id)
         assert reflections.with_state("somebody else", QUEUED) == []
-        assert reflections.with_state(OWNER, QUEUED) == [there]
+        assert reflections.with_state(OWNER, QUEUED) == [reflection]
 
     def test_one_that_is_done_stays_so(self, reflections: Reflections):
-        there = reflections.add(OWNER, HELLO, 4, REQUEST, "2026-11-22")
-        reflections.mark_done(there, "reflection-1")
-        reflections.mark_failed(there, "too late")
-        found = reflections.get(OWNER, there.id)
-        assert (found.state, found.entry_id, found.reason) == (DONE, "reflection-1", None)
+        reflection = reflections.add(OWNER, HELLO, 4, REQUEST, "2026-11-22")
+        reflections.mark_done(reflection, "reflection-1")
+        reflections.mark_failed(reflection, "too late")
+        stored = reflections.get(OWNER, reflection.id)
+        assert (stored.state, stored.entry_id, stored.reason) == (DONE, "reflection-1", None)
         assert reflections.due(10) == []
-        assert reflections.retry(OWNER, there.id).state == DONE
+        assert reflections.retry(OWNER, reflection.id).state == DONE
 
     def test_it_is_tried_again_later_and_fails_for_good_after_the_last_time(self, reflections: Reflections):
         retries = len(LedgerOptions().reflection_backoff_s)
-        there = reflections.add(OWNER, HELLO, 4, REQUEST, "2026-11-22")
+        reflection = reflections.add(OWNER, HELLO, 4, REQUEST, "2026-11-22")
         states = []
         for _ in range(retries + 1):
-            states.append(reflections.defer(there, "the model server is away"))
+            states.append(reflections.defer(reflection, "the model server is away"))
             assert reflections.due(10) == []
-            there = reflections.get(OWNER, there.id)
+            reflection = reflections.get(OWNER, reflection.id)
         assert states == [QUEUED] * retries + [FAILED]
-        assert (there.state, there.reason) == (FAILED, "the model server is away")
-        assert reflections.with_state(OWNER, FAILED) == [there]
+        assert (reflection.state, reflection.reason) == (FAILED, "the model server is away")
+        assert reflections.with_state(OWNER, FAILED) == [reflection]
 
     def test_a_clock_that_was_set_back_keeps_none_waiting(self, reflections: Reflections, ledger: Ledger):
-        there = reflections.add(OWNER, HELLO, 4, REQUEST, "2026-11-22")
+        reflection = reflections.add(OWNER, HELLO, 4, REQUEST, "2026-11-22")
         with ledger.transaction() as connection:
             connection.execute(text("UPDATE reflections SET retry_at = '2999-01-01T00:00:00.000000+00:00'"))
-        assert due(reflections) == [there.id]
+        assert due(reflections) == [reflection.id]
 
     def test_a_failed_one_can_be_tried_again_from_the_beginning(self, reflections: Reflections):
-        there = reflections.add(OWNER, HELLO, 4, REQUEST, "2026-11-22")
-        reflections.mark_failed(there, "cut off")
-        again = reflections.retry(OWNER, there.id)
+        reflection = reflections.add(OWNER, HELLO, 4, REQUEST, "2026-11-22")
+        reflections.mark_failed(reflection, "cut off")
+        again = reflections.retry(OWNER, reflection.id)
         assert (again.state, again.reason, again.attempts) == (QUEUED, None, 0)
         assert due(reflections) == [again.id]
         with pytest.raises(NotFound):
             reflections.retry(OWNER, "0" * 64)
 
 
-KNOWN = "On the eighth of June a stray dog followed me home along the prom, and I called him Postscript."
+EXISTING = "On the eighth of June a stray dog followed me home along the prom, and I called him Postscript."
 
 
 class TestWithoutRepetition:
     @pytest.mark.parametrize(
         ("text", "left"),
         [
-            (KNOWN, ""),
-            (KNOWN.upper().replace(",", " –"), ""),
-            (f"Drew called. {KNOWN} We laughed.", "Drew called. We laughed."),
+            (EXISTING, ""),
+            (EXISTING.upper().replace(",", " –"), ""),
+            (f"Drew called. {EXISTING} We laughed.", "Drew called. We laughed."),
             ("I told him how a stray dog followed me home along the prom. He laughed!", "He laughed!"),
             (
                 "A stray dog followed me home, and Drew laughed.",
@@ -162,11 +162,11 @@ class TestWithoutRepetition:
         ],
     )
     def test_sentences_that_the_diary_says_already_are_left_out(self, text: str, left: str):
-        assert without_repetition(text, ["Nothing much.", KNOWN]) == left
+        assert without_repetition(text, ["Nothing much.", EXISTING]) == left
 
     def test_what_is_new_stays_to_the_letter(self):
         text = "I walked.\n\n  Far,  and  far. \u202eX\x00 日本語。"
-        assert without_repetition(text, [KNOWN]) == text
+        assert without_repetition(text, [EXISTING]) == text
 
     @settings(max_examples=200, deadline=None)
     @given(
@@ -184,7 +184,7 @@ class TestWithoutRepetition:
         assert not runs & {tuple(words[n : n + RUN]) for n in range(len(words))}
 
     def test_the_whole_diary_is_looked_through_but_not_somebody_elses(self, ledger: Ledger):
-        ledger.for_owner("somebody else").add(EntryDraft(text=KNOWN))
-        assert entry_text(ledger.for_owner(OWNER), KNOWN) == KNOWN
-        ledger.for_owner(OWNER).add(EntryDraft(text=f"Long ago. {KNOWN}", date="1998"))
-        assert entry_text(ledger.for_owner(OWNER), f"{KNOWN} And so to bed.") == "And so to bed."
+        ledger.for_owner("somebody else").add(EntryDraft(text=EXISTING))
+        assert entry_text(ledger.for_owner(OWNER), EXISTING) == EXISTING
+        ledger.for_owner(OWNER).add(EntryDraft(text=f"Long ago. {EXISTING}", date="1998"))
+        assert entry_text(ledger.for_owner(OWNER), f"{EXISTING} And so to bed.") == "And so to bed."

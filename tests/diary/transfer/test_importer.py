@@ -36,9 +36,9 @@ def count(ledger: Ledger, owner: str = OWNER) -> int:
 
 
 def test_a_file_of_several_batches_is_taken_whole_and_in_its_order(ledger: Ledger):
-    found = import_file(ledger, OWNER, file_of(30), Format.JSONL, "d.jsonl", batch_rows=7)
-    assert (found.accepted, found.duplicates, found.rejected_count) == (30, 0, 0)
-    assert found.ended_at is not None
+    report = import_file(ledger, OWNER, file_of(30), Format.JSONL, "d.jsonl", batch_rows=7)
+    assert (report.accepted, report.duplicates, report.rejected_count) == (30, 0, 0)
+    assert report.ended_at is not None
     assert [entry.text for entry in ledger.for_owner(OWNER).iter_entries(EntryFilter())] == [
         f"Entry {n}\x00" for n in range(30)
     ]
@@ -48,9 +48,9 @@ def test_a_file_of_several_batches_is_taken_whole_and_in_its_order(ledger: Ledge
 def test_rejects_are_told_in_the_order_of_lines_from_reader_and_ledger(ledger: Ledger):
     ledger.for_owner(OWNER).add(EntryDraft(text="mine", id="taken"))
     rows = ['{"text": "a"}', '{"text": "b", "id": "taken"}', "{}", '{"text": "c", "id": "taken"}', "[]"]
-    found = import_file(ledger, OWNER, io.BytesIO("\n".join(rows).encode()), Format.JSONL, "d", batch_rows=2)
-    assert [row["line"] for row in found.rejected] == [2, 3, 4, 5]
-    assert (found.accepted, found.rejected_count, found.undated) == (1, 4, 1)
+    report = import_file(ledger, OWNER, io.BytesIO("\n".join(rows).encode()), Format.JSONL, "d", batch_rows=2)
+    assert [row["line"] for row in report.rejected] == [2, 3, 4, 5]
+    assert (report.accepted, report.rejected_count, report.undated) == (1, 4, 1)
 
 
 def test_the_same_key_reads_the_same_file_once(ledger: Ledger):
@@ -79,9 +79,9 @@ def test_a_reading_that_was_interrupted_goes_on_under_the_same_key(ledger: Ledge
         import_file(ledger, OWNER, file_of(20), Format.JSONL, "d", "k", batch_rows=4)
     assert count(ledger) == 8
     assert ledger.for_owner(OWNER).import_report(calls[0]).ended_at is None
-    found = import_file(ledger, OWNER, file_of(20), Format.JSONL, "d", "k", batch_rows=4)
-    assert (found.id, count(ledger)) == (calls[0], 20)
-    assert (found.accepted, found.duplicates) == (20, 0)
+    report = import_file(ledger, OWNER, file_of(20), Format.JSONL, "d", "k", batch_rows=4)
+    assert (report.id, count(ledger)) == (calls[0], 20)
+    assert (report.accepted, report.duplicates) == (20, 0)
 
 
 def test_one_whose_client_has_gone_ends_and_keeps_what_it_took(ledger: Ledger):
@@ -94,25 +94,25 @@ def test_one_whose_client_has_gone_ends_and_keeps_what_it_took(ledger: Ledger):
     with pytest.raises(InterruptedError):
         import_file(ledger, OWNER, file_of(200), Format.JSONL, "d", "k", check=check, batch_rows=4)
     assert 0 < count(ledger) <= 10
-    found = import_file(ledger, OWNER, file_of(200), Format.JSONL, "d", "k", batch_rows=4)
-    assert (found.accepted, found.duplicates, count(ledger)) == (200, 0, 200)
+    report = import_file(ledger, OWNER, file_of(200), Format.JSONL, "d", "k", batch_rows=4)
+    assert (report.accepted, report.duplicates, count(ledger)) == (200, 0, 200)
 
 
 def test_one_that_goes_on_tells_what_one_without_a_break_does(ledger: Ledger, monkeypatch):
     rows = ['{"text": "a"}', '{"text": "a"}', '{"text": "b", "id": "taken"}', "{}", '{"text": "c"}', "[]"]
     rows.append('{"text": "d"}')
-    content, told = "\n".join(rows).encode(), []
-    for owner, cuts in (("ada", []), ("bríd", [2]), ("cleo", [1, 2])):
+    content, results = "\n".join(rows).encode(), []
+    for owner, failing_calls in (("ada", []), ("bríd", [2]), ("cleo", [1, 2])):
         ledger.for_owner(owner).add(EntryDraft(text="mine", id="taken"))
-        for cut in cuts:
+        for failing_call in failing_calls:
             with monkeypatch.context() as patch:
-                patch.setattr(OwnerLedger, "add_rows", fails_at(cut, OwnerLedger.add_rows))
+                patch.setattr(OwnerLedger, "add_rows", fails_at(failing_call, OwnerLedger.add_rows))
                 with pytest.raises(DiaryUnavailable):
                     import_file(ledger, owner, io.BytesIO(content), Format.JSONL, "d", "k", batch_rows=3)
-        found = import_file(ledger, owner, io.BytesIO(content), Format.JSONL, "d", "k", batch_rows=3)
-        told.append((found.accepted, found.duplicates, found.rejected, found.rejected_count))
-    assert told[0] == told[1] == told[2]
-    assert told[0][:2] == (3, 1)
+        report = import_file(ledger, owner, io.BytesIO(content), Format.JSONL, "d", "k", batch_rows=3)
+        results.append((report.accepted, report.duplicates, report.rejected, report.rejected_count))
+    assert results[0] == results[1] == results[2]
+    assert results[0][:2] == (3, 1)
 
 
 def fails_at(number: int, real):
@@ -132,8 +132,8 @@ def test_what_had_been_removed_is_back_and_told(ledger: Ledger):
     import_file(ledger, OWNER, file_of(3), Format.JSONL, "d")
     for entry in list(ledger.for_owner(OWNER).iter_entries(EntryFilter()))[:2]:
         ledger.for_owner(OWNER).remove(entry.id)
-    found = import_file(ledger, OWNER, file_of(3), Format.JSONL, "d")
-    assert (found.accepted, found.restored, found.duplicates) == (2, 2, 1)
+    report = import_file(ledger, OWNER, file_of(3), Format.JSONL, "d")
+    assert (report.accepted, report.restored, report.duplicates) == (2, 2, 1)
 
 
 def test_a_file_of_no_use_leaves_no_trace_and_its_key_is_free(ledger: Ledger):
@@ -143,6 +143,6 @@ def test_a_file_of_no_use_leaves_no_trace_and_its_key_is_free(ledger: Ledger):
 
 
 def test_an_import_of_another_owner_is_not_there(ledger: Ledger):
-    found = import_file(ledger, OWNER, file_of(1), Format.JSONL, "d")
+    report = import_file(ledger, OWNER, file_of(1), Format.JSONL, "d")
     with pytest.raises(NotFound):
-        ledger.for_owner("somebody else").import_report(found.id)
+        ledger.for_owner("somebody else").import_report(report.id)

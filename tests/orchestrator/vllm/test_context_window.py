@@ -9,7 +9,12 @@ import pytest
 from voice import CHAT, HELLO, PERSONA, FakeVllm, Voice, error_of
 
 from services.model.vllm_command import GENERATION_DEFAULTS
-from services.orchestrator.vllm.context_window import DEFAULT_ANSWER_TOKENS, TokenBudget, answer_tokens
+from services.orchestrator.vllm.context_window import (
+    DEFAULT_ANSWER_TOKENS,
+    ContextWindow,
+    TokenBudget,
+    answer_tokens,
+)
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
 REGRESSION = Path(__file__).parents[2] / "regressions/diary_overflows_context/conversation.py"
@@ -66,7 +71,7 @@ class TestTheDiaryIsShrunk:
         entry_counts = []
         for room in (9000, 6000, 3500, 1800, 700, 60, 1):
             model.max_model_len = alone + 2700 + room
-            voice.state.context_window._read_at = float("-inf")
+            voice.override(context_window=ContextWindow(voice.state.vllm))
             diary = (await ask(client, path, turns, stream=stream, limit=2700))["diary"]
             assert len(model.tokens(model.requests[-1])) + 2700 <= model.max_model_len
             assert diary["status"] == ("used" if diary["entries"] else "no_room")

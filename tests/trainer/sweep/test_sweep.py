@@ -1,7 +1,6 @@
 """A sweep: every combination once, what is done stays done, and a table that holds the runs' own numbers.
 
-.venv/bin/python -m pytest tests/trainer/sweep/test_sweep.py    # with two real runs of a tiny model
-.venv/bin/python -m pytest tests/trainer/sweep/test_sweep.py -m "not model"
+.venv/bin/python -m pytest tests/trainer/sweep/test_sweep.py
 """
 
 import json
@@ -26,7 +25,8 @@ from services.errors import ConfigError
 from services.persona.manifest import check_adapter
 from trainer.log import log, setup_console
 from trainer.sweep.__main__ import sweep
-from trainer.sweep.grid import load_sweep
+from trainer.sweep.grid import Row, load_sweep
+from trainer.sweep.report import Draw, plot
 
 ROOT = Path(__file__).parents[3]
 GRID = {"lora_rank": [8, 32], "num_epochs": [1, 3]}
@@ -43,13 +43,13 @@ from services.persona.manifest import Manifest
 from trainer.runs import folder
 from trainer.config import load_config
 
-room = Path(__file__).parent
+runner = Path(__file__).parent
 config = load_config(Path(sys.argv[-1]), [])
-with (room / "trained").open("a") as file:
+with (runner / "trained").open("a") as file:
     file.write(f"{config.lora_rank} {config.num_epochs:g} {config.seed} {config.publish}\\n")
 part = folder.begin(config.output_dir, folder.new_run_id())
 (part / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
-deed = json.loads((room / "deeds").read_text()).get(str(config.lora_rank))
+deed = json.loads((runner / "deeds").read_text()).get(str(config.lora_rank))
 if deed == "fail":
     print("words before", "trainer: out of memory at 14.2 GiB", sep="\\n", file=sys.stderr)
     sys.exit(2)
@@ -57,7 +57,7 @@ if deed == "die":
     os.kill(os.getpid(), signal.SIGKILL)
 if deed == "nothing":
     sys.exit(0)
-while deed == "wait" and not (room / "go on").exists():
+while deed == "wait" and not (runner / "go on").exists():
     time.sleep(0.02)
 lines = [{"step": step, "tokens_per_s": 90.0 + step} for step in (1, 2, 3)]
 (part / "metrics.jsonl").write_text("".join(json.dumps(line) + "\\n" for line in lines))
@@ -75,30 +75,34 @@ print("complete:", folder.name_run(part))
 """
 
 
-class Room:
+def no_plot(rows: list[Row], path: Path) -> None:
+    """Most tests look at no plot, and drawing one takes longer than all else that they do."""
+
+
+class SweepRunner:
     """A sweep's YAML with its outputs, and what the stand-in for the trainer does and did."""
 
     def __init__(self, folder: Path) -> None:
         self.file, self.outputs = folder / "ranks.yaml", folder / "outputs"
         self.folder, self.runs = self.outputs / "sweeps" / "ranks", self.outputs / "runs"
         self.go_on, self._trained, self._deeds = folder / "go on", folder / "trained", folder / "deeds"
-        self.message, self.complained = folder / "stdout", folder / "stderr"
+        self.stdout, self.stderr = folder / "stdout", folder / "stderr"
         self.script = folder / "stand_in.py"
         self.script.write_text(STAND_IN)
         self.command = (sys.executable, str(self.script))
         self.write(grid=GRID)
-        self.will({})
+        self.script_deeds({})
 
     def write(self, **values: object) -> Path:
         common = {"settings": {"output_dir": str(self.outputs / "ada_model")}}
         self.file.write_text(yaml.safe_dump(common | values, sort_keys=False))
         return self.file
 
-    def will(self, deeds: dict[int, str]) -> None:
+    def script_deeds(self, deeds: dict[int, str]) -> None:
         self._deeds.write_text(json.dumps(deeds))
 
-    def sweep(self, *overrides: str) -> int:
-        return sweep(self.file, list(overrides), self.command)
+    def sweep(self, *overrides: str, draw: Draw = no_plot) -> int:
+        return sweep(self.file, list(overrides), self.command, draw)
 
     def start(self) -> subprocess.Popen[bytes]:
         """The same in a process of its own."""
@@ -108,8 +112,8 @@ class Room:
             "sys.exit(sweep(Path(sys.argv[1]), [], tuple(sys.argv[2:])))"
         )
         command = [sys.executable, "-c", program, str(self.file), *self.command]
-        with self.message.open("w") as message, self.complained.open("w") as complained:
-            return subprocess.Popen(command, cwd=ROOT, stdout=message, stderr=complained, process_group=0)
+        with self.stdout.open("w") as stdout, self.stderr.open("w") as stderr:
+            return subprocess.Popen(command, cwd=ROOT, stdout=stdout, stderr=stderr, process_group=0)
 
     def trained(self) -> list[str]:
         """What the stand-in was started for, in order: rank, epochs, seed, publish."""
@@ -123,9 +127,9 @@ class Room:
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepRunner:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    return Room(tmp_path)
+    return SweepRunner(tmp_path)
 
 
 @pytest.fixture
@@ -147,34 +151,36 @@ def until(holds: Callable[[], bool]) -> None:
 # What is run
 
 
-def test_every_combination_is_trained_once_in_the_order_of_the_grid_and_none_is_published(room: Room):
-    assert room.sweep() == 0
-    assert room.trained() == [f"{rank} {epochs} 3407 False" for rank, epochs in product((8, 32), (1, 3))]
-    assert len(room.complete_runs()) == 4
-    assert not (room.outputs / "ada_model").exists()
+def test_every_combination_is_trained_once_in_the_order_of_the_grid_and_none_is_published(
+    runner: SweepRunner,
+):
+    assert runner.sweep() == 0
+    assert runner.trained() == [f"{rank} {epochs} 3407 False" for rank, epochs in product((8, 32), (1, 3))]
+    assert len(runner.complete_runs()) == 4
+    assert not (runner.outputs / "ada_model").exists()
 
 
-def test_settings_go_over_the_base_the_grid_over_both_and_the_command_line_over_all(room, tmp_path):
+def test_settings_go_over_the_base_the_grid_over_both_and_the_command_line_over_all(runner, tmp_path):
     base = tmp_path / "base.yaml"
     base.write_text("seed: 1\nbatch_size: 2\nmax_seq_length: 128\nlora_rank: 1\npublish: true\n")
-    common = {"seed": 2, "batch_size": 3, "output_dir": str(room.outputs / "ada_model")}
-    room.write(base=str(base), settings=common, grid={"lora_rank": [8, 16]})
-    configs = [point.config for point in load_sweep(room.file, ["seed=4"]).points]
+    common = {"seed": 2, "batch_size": 3, "output_dir": str(runner.outputs / "ada_model")}
+    runner.write(base=str(base), settings=common, grid={"lora_rank": [8, 16]})
+    configs = [point.config for point in load_sweep(runner.file, ["seed=4"]).points]
     assert [config.lora_rank for config in configs] == [8, 16]
     assert {(c.seed, c.batch_size, c.max_seq_length, c.publish) for c in configs} == {(4, 3, 128, False)}
 
 
-def test_a_mixture_sets_the_four_ratios_together(room: Room):
-    room.write(grid={"mixtures": [HALVES, QUARTERS], "seed": [1, 2]})
-    plan = load_sweep(room.file, [])
+def test_a_mixture_sets_the_four_ratios_together(runner: SweepRunner):
+    runner.write(grid={"mixtures": [HALVES, QUARTERS], "seed": [1, 2]})
+    plan = load_sweep(runner.file, [])
     assert [p.config.journal_ratio for p in plan.points] == [0, 0, 0.25, 0.25]
     assert str(plan.points[2]) == "mixtures=0.25/0.25/0.25/0.25, seed=1"
 
 
-def test_the_sweep_has_its_files_name_or_the_one_that_is_written_in_it(room: Room):
-    assert load_sweep(room.file, []).folder == room.folder
-    room.write(name="volume", grid=GRID)
-    assert load_sweep(room.file, []).folder == room.outputs / "sweeps" / "volume"
+def test_the_sweep_has_its_files_name_or_the_one_that_is_written_in_it(runner: SweepRunner):
+    assert load_sweep(runner.file, []).folder == runner.folder
+    runner.write(name="volume", grid=GRID)
+    assert load_sweep(runner.file, []).folder == runner.outputs / "sweeps" / "volume"
 
 
 @settings(max_examples=30, deadline=None)
@@ -233,14 +239,16 @@ def test_the_example_is_a_sweep_of_four_runs():
         ),
     ],
 )
-def test_a_grid_with_a_mistake_is_refused_before_its_first_run(room: Room, terminal, values, message: str):
-    room.write(**values)
-    assert room.sweep() == 2
+def test_a_grid_with_a_mistake_is_refused_before_its_first_run(
+    runner: SweepRunner, terminal, values, message: str
+):
+    runner.write(**values)
+    assert runner.sweep() == 2
     (line,) = terminal.readouterr().err.splitlines()
-    assert line.startswith(f"sweep: {room.file}: ")
+    assert line.startswith(f"sweep: {runner.file}: ")
     assert message in line
-    assert room.trained() == []
-    assert not room.outputs.exists()
+    assert runner.trained() == []
+    assert not runner.outputs.exists()
 
 
 @pytest.mark.parametrize(
@@ -253,16 +261,16 @@ def test_a_grid_with_a_mistake_is_refused_before_its_first_run(room: Room, termi
         ("seed", "argument 'seed': write name=value"),
     ],
 )
-def test_an_override_with_a_mistake_names_the_command_line(room: Room, override: str, message: str):
+def test_an_override_with_a_mistake_names_the_command_line(runner: SweepRunner, override: str, message: str):
     with pytest.raises(ConfigError, match=message):
-        load_sweep(room.file, [override])
+        load_sweep(runner.file, [override])
 
 
-def test_a_setting_may_follow_another_one(room: Room):
-    room.write(
+def test_a_setting_may_follow_another_one(runner: SweepRunner):
+    runner.write(
         grid={"lora_rank": [8, 48]}, ties={"lora_alpha": "2*lora_rank", "warmup_steps": "lora_rank / 4"}
     )
-    points = load_sweep(room.file, ["max_seq_length=512"]).points
+    points = load_sweep(runner.file, ["max_seq_length=512"]).points
     assert [(p.config.lora_rank, p.config.lora_alpha, p.config.warmup_steps) for p in points] == [
         (8, 16, 2),
         (48, 96, 12),
@@ -282,75 +290,77 @@ def test_a_setting_may_follow_another_one(room: Room):
         ({"ties": {"lora_alpha": "lora_rank"}}, "lora_alpha=4", "command line: lora_alpha is tied in"),
     ],
 )
-def test_a_tie_that_cannot_be_followed_is_refused(room: Room, values: dict, override: str, message: str):
-    room.write(grid={"lora_rank": [8]}, **values)
+def test_a_tie_that_cannot_be_followed_is_refused(
+    runner: SweepRunner, values: dict, override: str, message: str
+):
+    runner.write(grid={"lora_rank": [8]}, **values)
     with pytest.raises(ConfigError, match=message):
-        load_sweep(room.file, [override] if override else [])
+        load_sweep(runner.file, [override] if override else [])
 
 
-def test_a_base_that_is_missing_or_wrong_is_named(room: Room, tmp_path: Path):
+def test_a_base_that_is_missing_or_wrong_is_named(runner: SweepRunner, tmp_path: Path):
     base = tmp_path / "base.yaml"
-    room.write(base=str(base), grid=GRID)
+    runner.write(base=str(base), grid=GRID)
     with pytest.raises(ConfigError, match=f"no config at {base}"):
-        load_sweep(room.file, [])
+        load_sweep(runner.file, [])
     base.write_text("lora_rank: 0")
     with pytest.raises(ConfigError, match=f"{base}: lora_rank: Input should be greater"):
-        load_sweep(room.file, [])
+        load_sweep(runner.file, [])
 
 
-def test_an_output_dir_that_is_no_link_is_refused_before_the_first_run(room: Room):
-    (room.outputs / "ada_model").mkdir(parents=True)
+def test_an_output_dir_that_is_no_link_is_refused_before_the_first_run(runner: SweepRunner):
+    (runner.outputs / "ada_model").mkdir(parents=True)
     with pytest.raises(ConfigError, match="is not a link to a run: move it away"):
-        load_sweep(room.file, [])
+        load_sweep(runner.file, [])
 
 
 # Going on
 
 
-def test_a_sweep_that_is_started_again_trains_nothing_twice(room: Room):
-    assert room.sweep() == 0
-    before = room.table()
-    assert room.sweep() == 0
-    assert len(room.trained()) == 4
-    assert room.table() == before
+def test_a_sweep_that_is_started_again_trains_nothing_twice(runner: SweepRunner):
+    assert runner.sweep() == 0
+    before = runner.table()
+    assert runner.sweep() == 0
+    assert len(runner.trained()) == 4
+    assert runner.table() == before
 
 
-def test_a_run_that_was_deleted_and_a_value_that_is_new_are_trained(room: Room):
-    room.sweep()
-    shutil.rmtree(room.runs / room.table()[1]["run"])
-    room.write(grid=GRID | {"lora_rank": [8, 32, 64]})
-    assert room.sweep() == 0
-    assert [line[:4] for line in room.trained()[4:]] == ["8 3 ", "64 1", "64 3"]
+def test_a_run_that_was_deleted_and_a_value_that_is_new_are_trained(runner: SweepRunner):
+    runner.sweep()
+    shutil.rmtree(runner.runs / runner.table()[1]["run"])
+    runner.write(grid=GRID | {"lora_rank": [8, 32, 64]})
+    assert runner.sweep() == 0
+    assert [line[:4] for line in runner.trained()[4:]] == ["8 3 ", "64 1", "64 3"]
 
 
-def test_other_settings_are_other_runs(room: Room):
-    room.sweep()
-    room.sweep("seed=1")
-    assert len(room.trained()) == 8
-    room.sweep()
-    assert len(room.trained()) == 8
+def test_other_settings_are_other_runs(runner: SweepRunner):
+    runner.sweep()
+    runner.sweep("seed=1")
+    assert len(runner.trained()) == 8
+    runner.sweep()
+    assert len(runner.trained()) == 8
 
 
-def test_a_run_whose_settings_were_altered_is_not_taken_for_the_points(room: Room):
-    room.sweep()
-    config = room.runs / room.table()[0]["run"] / "config.yaml"
+def test_a_run_whose_settings_were_altered_is_not_taken_for_the_points(runner: SweepRunner):
+    runner.sweep()
+    config = runner.runs / runner.table()[0]["run"] / "config.yaml"
     config.write_text(config.read_text().replace("seed: 3407", "seed: 3408"))
-    room.sweep()
-    assert len(room.trained()) == 5
+    runner.sweep()
+    assert len(runner.trained()) == 5
 
 
-def test_without_the_sweeps_folder_all_begins_anew(room: Room):
-    room.sweep()
-    shutil.rmtree(room.folder)
-    room.sweep()
-    assert len(room.trained()) == 8
+def test_without_the_sweeps_folder_all_begins_anew(runner: SweepRunner):
+    runner.sweep()
+    shutil.rmtree(runner.folder)
+    runner.sweep()
+    assert len(runner.trained()) == 8
 
 
-def test_a_state_that_somebody_broke_is_named(room: Room, terminal):
-    room.sweep()
-    (room.folder / "state.json").write_text("[]")
-    assert room.sweep() == 2
-    assert f"{room.folder / 'state.json'} is damaged: delete it" in terminal.readouterr().err
+def test_a_state_that_somebody_broke_is_named(runner: SweepRunner, terminal):
+    runner.sweep()
+    (runner.folder / "state.json").write_text("[]")
+    assert runner.sweep() == 2
+    assert f"{runner.folder / 'state.json'} is damaged: delete it" in terminal.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -362,56 +372,56 @@ def test_a_state_that_somebody_broke_is_named(room: Room, terminal):
     ],
 )
 def test_a_run_that_fails_is_recorded_the_others_go_on_and_it_alone_is_trained_again(
-    room: Room, terminal, deed: str, words: str
+    runner: SweepRunner, terminal, deed: str, words: str
 ):
-    room.write(grid={"lora_rank": [8, 16, 32]})
-    room.will({16: deed})
-    assert room.sweep() == 1
-    assert [row["status"] for row in room.table()] == ["complete", "failed", "complete"]
-    assert room.table()[1]["failure"] == words
-    assert f"failed: {words}" in (room.folder / "table.txt").read_text()
+    runner.write(grid={"lora_rank": [8, 16, 32]})
+    runner.script_deeds({16: deed})
+    assert runner.sweep() == 1
+    assert [row["status"] for row in runner.table()] == ["complete", "failed", "complete"]
+    assert runner.table()[1]["failure"] == words
+    assert f"failed: {words}" in (runner.folder / "table.txt").read_text()
     assert "run 2 of 3 failed: lora_rank=16" in terminal.readouterr().err
-    room.will({})
-    assert room.sweep() == 0
-    assert [line.split()[0] for line in room.trained()] == ["8", "16", "32", "16"]
-    assert sorted(room.complete_runs()) == sorted(path.name for path in room.runs.iterdir())
+    runner.script_deeds({})
+    assert runner.sweep() == 0
+    assert [line.split()[0] for line in runner.trained()] == ["8", "16", "32", "16"]
+    assert sorted(runner.complete_runs()) == sorted(path.name for path in runner.runs.iterdir())
 
 
-def test_ctrl_c_is_one_line_ends_the_run_and_keeps_what_is_complete(room: Room):
-    room.will({32: "wait"})
-    process = room.start()
-    until(lambda: any(room.runs.glob("*.part/config.yaml")) and len(room.trained()) == 3)
+def test_ctrl_c_is_one_line_ends_the_run_and_keeps_what_is_complete(runner: SweepRunner):
+    runner.script_deeds({32: "wait"})
+    process = runner.start()
+    until(lambda: any(runner.runs.glob("*.part/config.yaml")) and len(runner.trained()) == 3)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=30) == 130
     assert (
-        room.complained.read_text()
+        runner.stderr.read_text()
         == "sweep: interrupted; runs that are complete stay, the same command goes on\n"
     )
-    room.will({})
-    assert room.sweep() == 0
-    assert len(room.trained()) == 5
-    assert len(list(room.runs.iterdir())) == 4
+    runner.script_deeds({})
+    assert runner.sweep() == 0
+    assert len(runner.trained()) == 5
+    assert len(list(runner.runs.iterdir())) == 4
 
 
-def test_a_sweep_that_was_killed_with_its_run_goes_on_where_it_was(room: Room):
-    room.will({32: "wait"})
-    process = room.start()
-    until(lambda: any(room.runs.glob("*.part/config.yaml")) and len(room.trained()) == 3)
+def test_a_sweep_that_was_killed_with_its_run_goes_on_where_it_was(runner: SweepRunner):
+    runner.script_deeds({32: "wait"})
+    process = runner.start()
+    until(lambda: any(runner.runs.glob("*.part/config.yaml")) and len(runner.trained()) == 3)
     process.kill()
     process.wait()
-    end_the_run_of(room)
-    room.will({})
-    assert room.sweep() == 0
-    assert [line[:4] for line in room.trained()] == ["8 1 ", "8 3 ", "32 1", "32 1", "32 3"]
-    assert len(list(room.runs.iterdir())) == 4
+    end_the_run_of(runner)
+    runner.script_deeds({})
+    assert runner.sweep() == 0
+    assert [line[:4] for line in runner.trained()] == ["8 1 ", "8 3 ", "32 1", "32 1", "32 3"]
+    assert len(list(runner.runs.iterdir())) == 4
 
 
-def end_the_run_of(room: Room) -> None:
+def end_the_run_of(runner: SweepRunner) -> None:
     """Kill the process that trains, which its sweep left behind."""
     processes = [
         int(process.name)
         for process in Path("/proc").iterdir()
-        if process.name.isdigit() and str(room.script).encode() in command_line(process)
+        if process.name.isdigit() and str(runner.script).encode() in command_line(process)
     ]
     for process in processes:
         os.kill(process, signal.SIGKILL)
@@ -425,26 +435,26 @@ def command_line(process: Path) -> bytes:
         return b""
 
 
-def test_a_run_that_outlives_its_killed_sweep_is_waited_for_and_not_trained_again(room: Room):
-    room.will({32: "wait"})
-    first = room.start()
-    until(lambda: len(room.trained()) == 3)
+def test_a_run_that_outlives_its_killed_sweep_is_waited_for_and_not_trained_again(runner: SweepRunner):
+    runner.script_deeds({32: "wait"})
+    first = runner.start()
+    until(lambda: len(runner.trained()) == 3)
     first.kill()
     first.wait()
-    second = room.start()
-    until(lambda: "waiting for it" in room.message.read_text())
-    room.go_on.touch()
+    second = runner.start()
+    until(lambda: "waiting for it" in runner.stdout.read_text())
+    runner.go_on.touch()
     assert second.wait(timeout=60) == 0
-    assert len(room.trained()) == 4
-    assert [row["status"] for row in room.table()] == ["complete"] * 4
+    assert len(runner.trained()) == 4
+    assert [row["status"] for row in runner.table()] == ["complete"] * 4
 
 
 # What is left
 
 
-def test_the_table_holds_the_runs_own_numbers(room: Room, terminal):
-    room.sweep()
-    row = room.table()[3]
+def test_the_table_holds_the_runs_own_numbers(runner: SweepRunner, terminal):
+    runner.sweep()
+    row = runner.table()[3]
     assert row == {
         "settings": {"lora_rank": 32, "num_epochs": 3.0},
         "status": "complete",
@@ -461,7 +471,7 @@ def test_the_table_holds_the_runs_own_numbers(room: Room, terminal):
         "peak_memory_gib": 1.25,
         "minutes": 1.5,
     }
-    text = (room.folder / "table.txt").read_text()
+    text = (runner.folder / "table.txt").read_text()
     head, *lines = text.splitlines()
     assert head.split()[:5] == ["lora_rank", "num_epochs", "samples", "tokens", "steps"]
     assert "3.500 → 2.380" in lines[3]
@@ -469,24 +479,24 @@ def test_the_table_holds_the_runs_own_numbers(room: Room, terminal):
     assert text in terminal.readouterr().out
 
 
-def test_the_table_is_there_while_the_sweep_runs(room: Room):
-    room.will({32: "wait"})
-    process = room.start()
-    until(lambda: len(room.trained()) == 3)
-    assert [row["status"] for row in room.table()] == ["complete"] * 2 + ["not trained yet"] * 2
-    room.go_on.touch()
+def test_the_table_is_there_while_the_sweep_runs(runner: SweepRunner):
+    runner.script_deeds({32: "wait"})
+    process = runner.start()
+    until(lambda: len(runner.trained()) == 3)
+    assert [row["status"] for row in runner.table()] == ["complete"] * 2 + ["not trained yet"] * 2
+    runner.go_on.touch()
     assert process.wait(timeout=60) == 0
-    assert [row["status"] for row in room.table()] == ["complete"] * 4
+    assert [row["status"] for row in runner.table()] == ["complete"] * 4
 
 
-def test_runs_that_were_measured_on_different_samples_are_told(room: Room):
-    room.sweep()
+def test_runs_that_were_measured_on_different_samples_are_told(runner: SweepRunner):
+    runner.sweep()
     caution = "The losses before training differ"
-    assert caution not in (room.folder / "table.txt").read_text()
-    manifest = room.runs / room.table()[0]["run"] / "MANIFEST.json"
+    assert caution not in (runner.folder / "table.txt").read_text()
+    manifest = runner.runs / runner.table()[0]["run"] / "MANIFEST.json"
     manifest.write_text(manifest.read_text().replace('"loss_before": 3.5', '"loss_before": 3.3'))
-    room.sweep()
-    assert caution in (room.folder / "table.txt").read_text()
+    runner.sweep()
+    assert caution in (runner.folder / "table.txt").read_text()
 
 
 @pytest.mark.parametrize(
@@ -499,29 +509,28 @@ def test_runs_that_were_measured_on_different_samples_are_told(room: Room):
     ],
 )
 def test_the_plot_has_one_panel_a_varied_number_and_room_for_its_legend(
-    room: Room, grid: dict, panels: int, lines: int
+    runner: SweepRunner, grid: dict, panels: int, lines: int
 ):
-    room.write(grid=grid)
-    room.sweep()
-    png = (room.folder / "plot.png").read_bytes()
+    runner.write(grid=grid)
+    runner.sweep(draw=plot)
+    png = (runner.folder / "plot.png").read_bytes()
     assert png.startswith(b"\x89PNG")
     width, height = struct.unpack(">II", png[16:24])
     assert (width, height) == (round((0.8 + 5.2 * panels) * 120), round((4.4 + 0.19 * (lines + 2)) * 120))
 
 
-def test_a_sweep_in_which_all_failed_still_has_a_table_and_a_plot(room: Room):
-    room.will({8: "fail", 32: "fail"})
-    assert room.sweep() == 1
-    assert (room.folder / "plot.png").stat().st_size > 0
-    assert [row["status"] for row in room.table()] == ["failed"] * 4
+def test_a_sweep_in_which_all_failed_still_has_a_table_and_a_plot(runner: SweepRunner):
+    runner.script_deeds({8: "fail", 32: "fail"})
+    assert runner.sweep(draw=plot) == 1
+    assert (runner.folder / "plot.png").stat().st_size > 0
+    assert [row["status"] for row in runner.table()] == ["failed"] * 4
 
 
 # For real
 
 
-@pytest.mark.model
 def test_two_points_of_a_tiny_model_are_trained_from_data_to_table(
-    write_sources, smollm2_location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write_sources, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     files = {name: str(path) for name, path in write_sources(tmp_path / "data").items()}
     run = {"dtype": "float32", "max_seq_length": 256, "target_size": 24, "eval_size": 8, "max_steps": 2}
@@ -529,7 +538,9 @@ def test_two_points_of_a_tiny_model_are_trained_from_data_to_table(
         "warmup_steps": 0,
         "evaluations": 1,
         "questions": [],
-        "model_name": str(tiny(smollm2_location, tmp_path)),
+        "model_name": str(tiny_model),
+        "scrub_pii": False,  # what cleans the samples takes seconds to load
+        "language": "",
     }
     run |= {"output_dir": str(tmp_path / "outputs" / "ada_model")}
     file = tmp_path / "tiny.yaml"
@@ -545,17 +556,3 @@ def test_two_points_of_a_tiny_model_are_trained_from_data_to_table(
         assert row["held_out"]["all"] == [manifest.loss_before, manifest.loss_after]
         assert row["tokens_per_s"] > 0
     assert rows[0]["held_out"]["all"][0] == pytest.approx(rows[1]["held_out"]["all"][0], rel=1e-4)
-
-
-def tiny(location: str, folder: Path) -> Path:
-    """A base model of one small layer with random weights and SmolLM2's tokenizer."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from trainer.base_model import load_tokenizer
-
-    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
-    config = AutoConfig.from_pretrained(location, **shape, **heads)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
-    load_tokenizer(location).save_pretrained(folder / "model")
-    return folder / "model"

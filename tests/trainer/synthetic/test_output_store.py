@@ -1,4 +1,4 @@
-"""The manuscript: what was finished is never lost, and what the user had stays as it was.
+"""The store: what was finished is never lost, and what the user had stays as it was.
 
 .venv/bin/python -m pytest tests/trainer/synthetic/test_output_store.py
 """
@@ -27,12 +27,12 @@ def item(number: int) -> Item:
 
 def write(out: Path, *numbers: int, given_up: tuple[int, ...] = ()) -> Path:
     """A run that was ended before it was done."""
-    with OutputStore(out, SEED, PERSONA) as manuscript:
+    with OutputStore(out, SEED, PERSONA) as store:
         for number in numbers:
-            manuscript.keep(number, item(number))
+            store.save(number, item(number))
         for number in given_up:
-            manuscript.give_up(number)
-        return manuscript.path
+            store.give_up(number)
+        return store.path
 
 
 def read(out: Path) -> list[Item]:
@@ -40,8 +40,8 @@ def read(out: Path) -> list[Item]:
 
 
 def publish(out: Path) -> None:
-    with OutputStore(out, SEED, PERSONA) as manuscript:
-        manuscript.publish()
+    with OutputStore(out, SEED, PERSONA) as store:
+        store.publish()
 
 
 def refusal(out: Path, seed: int = SEED, persona: str = PERSONA) -> str:
@@ -52,9 +52,9 @@ def refusal(out: Path, seed: int = SEED, persona: str = PERSONA) -> str:
 
 def test_what_was_finished_is_there_again(tmp_path: Path):
     write(tmp_path / "out.json", 2, 0, given_up=(1,))
-    with OutputStore(tmp_path / "out.json", SEED, PERSONA) as manuscript:
-        assert manuscript.written == {0: item(0), 2: item(2)}
-        assert manuscript.finished == {0, 1, 2}
+    with OutputStore(tmp_path / "out.json", SEED, PERSONA) as store:
+        assert store.completed == {0: item(0), 2: item(2)}
+        assert store.finished == {0, 1, 2}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
@@ -66,11 +66,11 @@ def test_a_file_cut_anywhere_loses_at_most_its_torn_line(tmp_path: Path, end: in
     torn = content[: end % (len(content) + 1)]
     path.write_bytes(torn)
     whole = max(0, torn.count(b"\n") - 1)
-    with OutputStore(out, SEED, PERSONA) as manuscript:
-        assert manuscript.written == {number: item(number) for number in range(whole)}
-        manuscript.keep(7, item(7))
-    with OutputStore(out, SEED, PERSONA) as manuscript:
-        assert set(manuscript.written) == {*range(whole), 7}
+    with OutputStore(out, SEED, PERSONA) as store:
+        assert store.completed == {number: item(number) for number in range(whole)}
+        store.save(7, item(7))
+    with OutputStore(out, SEED, PERSONA) as store:
+        assert set(store.completed) == {*range(whole), 7}
     path.unlink()
 
 
@@ -89,10 +89,10 @@ def test_publishing_adds_to_what_the_user_had_and_leaves_no_part_file(tmp_path: 
 
 def test_what_the_user_adds_during_a_run_is_kept(tmp_path: Path):
     out = tmp_path / "out.json"
-    with OutputStore(out, SEED, PERSONA) as manuscript:
-        manuscript.keep(0, item(0))
+    with OutputStore(out, SEED, PERSONA) as store:
+        store.save(0, item(0))
         out.write_text(json.dumps(OWN))
-        manuscript.publish()
+        store.publish()
     assert read(out) == [*OWN, item(0)]
 
 
@@ -111,10 +111,10 @@ def test_the_next_run_goes_on_behind_what_this_seed_has_published(tmp_path: Path
     out = tmp_path / "out.json"
     write(out, 0, 4)
     publish(out)
-    with OutputStore(out, SEED, PERSONA) as manuscript:
-        assert manuscript.first == 5
-    with OutputStore(out, SEED + 1, PERSONA) as manuscript:
-        assert manuscript.first == 0
+    with OutputStore(out, SEED, PERSONA) as store:
+        assert store.first == 5
+    with OutputStore(out, SEED + 1, PERSONA) as store:
+        assert store.first == 0
 
 
 def test_a_half_surrogate_pair_of_the_users_survives(tmp_path: Path):

@@ -7,7 +7,16 @@ import pytest
 
 from trainer.data.sample import alternating_turns
 from trainer.synthetic.near_duplicates import NearDuplicates
-from trainer.synthetic.rejection_reasons import AI, DUPLICATE, EMPTY, HOLE, LONG, SHORT, Rejected, check_line
+from trainer.synthetic.rejection_reasons import (
+    AI,
+    DUPLICATE,
+    EMPTY,
+    LONG,
+    PLACEHOLDER,
+    SHORT,
+    Rejected,
+    check_line,
+)
 
 STORY = "On Monday I went down to the sea with Marta before work and the water was so cold that neither spoke"
 
@@ -51,7 +60,7 @@ def test_a_line_keeps_to_its_length_within_twice_and_half():
 
 @pytest.mark.parametrize("words", ["Dear [your name], hello.", "Ask {user name} for it.", "Love, <name>"])
 def test_a_placeholder_is_thrown_away(words: str):
-    assert reason(words) == HOLE
+    assert reason(words) == PLACEHOLDER
 
 
 def test_a_near_duplicate_of_what_was_told_is_found():

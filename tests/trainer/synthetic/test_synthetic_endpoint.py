@@ -12,7 +12,7 @@ from trainer.synthetic.endpoint import CompletionRequest, Endpoint
 from trainer.synthetic.rejection_reasons import CUT_OFF, REFUSED, Rejected
 from trainer.synthetic.stats import Stats
 
-WISH = CompletionRequest(max_tokens=50, temperature=0.9, seed=7, stop=("\nDrew:",))
+REQUEST = CompletionRequest(max_tokens=50, temperature=0.9, seed=7, stop=("\nDrew:",))
 HELLO = [{"role": "user", "content": "Hello."}]
 
 
@@ -20,7 +20,7 @@ async def ask(server: ModelServer, answer: str | Response, times: int = 1) -> st
     server.answer = answer if callable(answer) and not isinstance(answer, Response) else lambda _: answer
     async with Endpoint(server.url, "secret", Stats()) as endpoint:
         for _ in range(times):
-            message = await endpoint.ask("novelist", HELLO, WISH)
+            message = await endpoint.complete("novelist", HELLO, REQUEST)
     return message
 
 
@@ -38,12 +38,12 @@ def refusal(message: str, status: int = 400, **more: object) -> Response:
 
 async def test_the_words_come_back_and_their_tokens_are_counted(server: ModelServer):
     server.answer = lambda _: "Hello yourself."
-    tally = Stats()
-    async with Endpoint(server.url, "secret", tally) as endpoint:
+    stats = Stats()
+    async with Endpoint(server.url, "secret", stats) as endpoint:
         assert await endpoint.models() == ["novelist", "other"]
-        assert await endpoint.ask("novelist", HELLO, WISH) == "Hello yourself."
-        assert await endpoint.ask("novelist", HELLO, WISH) == "Hello yourself."
-    assert (tally.prompt_tokens, tally.answer_tokens) == (200, 20)
+        assert await endpoint.complete("novelist", HELLO, REQUEST) == "Hello yourself."
+        assert await endpoint.complete("novelist", HELLO, REQUEST) == "Hello yourself."
+    assert (stats.prompt_tokens, stats.answer_tokens) == (200, 20)
     assert server.keys == {"Bearer secret"}
     bodies = server.requests[0]
     assert (bodies["max_tokens"], bodies["seed"], bodies["stop"]) == (50, 7, ["\nDrew:"])
@@ -70,12 +70,12 @@ async def test_what_a_server_does_not_take_is_not_sent_again(server: ModelServer
 async def test_a_prompt_that_is_too_long_is_one_conversations_trouble(server: ModelServer):
     message = "'max_tokens' is too large: 50. This model's maximum context length is 64 tokens."
     server.answer = lambda _: refusal(message)
-    tally = Stats()
-    async with Endpoint(server.url, "none", tally) as endpoint:
+    stats = Stats()
+    async with Endpoint(server.url, "none", stats) as endpoint:
         with pytest.raises(Rejected) as rejected:
-            await endpoint.ask("novelist", HELLO, WISH)
+            await endpoint.complete("novelist", HELLO, REQUEST)
     assert rejected.value.reason == REFUSED
-    assert message in tally.refusal
+    assert message in stats.refusal
     assert len(server.requests) == 1
 
 

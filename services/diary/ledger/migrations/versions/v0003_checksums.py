@@ -45,7 +45,7 @@ def fill(name: str) -> None:
     columns: list[Any] = [sa.column(column) for column in SEALED]
     table = sa.table(name, *columns, sa.column("checksum"))
     key = sa.tuple_(table.c.owner, table.c.id, table.c.version)
-    place = ("", "", 0)
+    position = ("", "", 0)
     sealing = (
         sa.update(table)
         .where(
@@ -56,7 +56,7 @@ def fill(name: str) -> None:
         .values(checksum=sa.bindparam("sealed"))
     )
     while True:
-        query = sa.select(*columns).select_from(table).where(key > sa.tuple_(*map(sa.literal, place)))
+        query = sa.select(*columns).select_from(table).where(key > sa.tuple_(*map(sa.literal, position)))
         rows = op.get_bind().execute(query.order_by(*key.clauses).limit(AT_ONCE)).mappings().all()
         if not rows:
             return
@@ -64,7 +64,7 @@ def fill(name: str) -> None:
         op.get_bind().execute(
             sealing, [{**{f"its_{n}": row[n] for n in names}, "sealed": checksum(dict(row))} for row in rows]
         )
-        place = tuple(rows[-1][name] for name in names)
+        position = tuple(rows[-1][name] for name in names)
 
 
 def checksum(row: Mapping[str, Any]) -> str:

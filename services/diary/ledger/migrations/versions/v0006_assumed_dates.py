@@ -31,11 +31,11 @@ def upgrade() -> None:
 def first_versions_of_imports(table: sa.TableClause) -> Iterator[Sequence[sa.Row[Any]]]:
     """Rows without an id of the file's own, some at a time."""
     columns = table.c
-    place = sa.tuple_(columns.owner, columns.id)
+    position = sa.tuple_(columns.owner, columns.id)
     last = ("", "")
     query = sa.select(table).where(columns.source == "import", columns.version == 1).order_by("owner", "id")
     while True:
-        after = query.where(columns.id.like("row-%"), place > sa.tuple_(*map(sa.literal, last)))
+        after = query.where(columns.id.like("row-%"), position > sa.tuple_(*map(sa.literal, last)))
         rows = op.get_bind().execute(after.limit(AT_ONCE)).all()
         if not rows:
             return

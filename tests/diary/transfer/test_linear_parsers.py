@@ -2,7 +2,7 @@
 
 The files of attack (redos_heading.md, quadratic.csv) are made here, at one size and at twice that size.
 
-.venv/bin/python -m pytest tests/diary/test_linear_parsers.py
+.venv/bin/python -m pytest tests/diary/transfer/test_linear_parsers.py
 """
 
 import importlib
@@ -83,13 +83,13 @@ def test_each_line_is_looked_at_once_for_the_end_of_a_fence(line: str, monkeypat
 
         def given(number: int = number) -> Iterator[Line]:
             nonlocal read
-            for found in read_lines(io.BytesIO((line * number).encode()), LIMIT):
+            for results in read_lines(io.BytesIO((line * number).encode()), LIMIT):
                 read += 1
-                yield found
+                yield results
 
         ahead = Lookahead(given())
-        for found in ahead:
-            ahead.fence_end(found)
+        for results in ahead:
+            ahead.fence_end(results)
         assert read == number * line.count("\n")
         assert sum(map(len, ahead._closers.values())) <= read
 
@@ -105,8 +105,8 @@ def of_attack(form: Format, size: int) -> bytes:
 @pytest.mark.parametrize("form", [Format.MARKDOWN, Format.CSV])
 def test_the_files_of_the_attack_are_read_to_their_end(form: Format):
     """attack/redos_heading.md and attack/quadratic.csv took minutes."""
-    found = list(read_rows(io.BytesIO(of_attack(form, 200)), form))
-    assert all(isinstance(row, Reject) for row in found) if form is Format.CSV else len(found) == 1
+    results = list(read_rows(io.BytesIO(of_attack(form, 200)), form))
+    assert all(isinstance(row, Reject) for row in results) if form is Format.CSV else len(results) == 1
 
 
 # --- no pattern can match the same characters in two ways ---------------------------------------------------
@@ -122,13 +122,13 @@ def modules() -> list[ModuleType]:
 
 
 def patterns() -> dict[str, re.Pattern[str]]:
-    found: dict[str, re.Pattern[str]] = {}
+    results: dict[str, re.Pattern[str]] = {}
     for module in modules():
         for name, value in vars(module).items():
-            for number, one in enumerate(value if isinstance(value, list | tuple) else [value]):
-                if isinstance(one, re.Pattern) and isinstance(one.pattern, str):
-                    found[f"{module.__name__}.{name}.{number}"] = one
-    return found
+            for number, item in enumerate(value if isinstance(value, list | tuple) else [value]):
+                if isinstance(item, re.Pattern) and isinstance(item.pattern, str):
+                    results[f"{module.__name__}.{name}.{number}"] = item
+    return results
 
 
 def matched_by(item: Any, flags: int) -> set[str]:
@@ -146,11 +146,11 @@ def matched_by(item: Any, flags: int) -> set[str]:
         compiled = re.compile(rebuilt(value), flags & (re.I | re.A))
         return {c for c in ALPHABET if compiled.fullmatch(c)}
     if kind in (kinds.MAX_REPEAT, kinds.MIN_REPEAT, kinds.POSSESSIVE_REPEAT):
-        return set().union(*(matched_by(one, flags) for one in value[2]))
+        return set().union(*(matched_by(value, flags) for value in value[2]))
     if kind is kinds.SUBPATTERN:
-        return set().union(*(matched_by(one, flags) for one in value[-1]))
+        return set().union(*(matched_by(value, flags) for value in value[-1]))
     if kind is kinds.BRANCH:
-        return set().union(*(matched_by(one, flags) for branch in value[1] for one in branch))
+        return set().union(*(matched_by(value, flags) for branch in value[1] for value in branch))
     return set()
 
 
@@ -195,7 +195,7 @@ def may_be_nothing(item: Any) -> bool:
 def ambiguities(items: Any, flags: int) -> Iterator[str]:
     """Two repeats without an end that can take the same characters, with nothing between that must differ."""
     row = flat(items)
-    for place, item in enumerate(row):
+    for index, item in enumerate(row):
         kind, value = item
         if kind is kinds.BRANCH:
             for branch in value[1]:
@@ -207,7 +207,7 @@ def ambiguities(items: Any, flags: int) -> Iterator[str]:
         if not is_unbounded(item):
             continue
         common = matched_by(item, flags)
-        for other in row[place + 1 :]:
+        for other in row[index + 1 :]:
             if is_unbounded(other) and common & matched_by(other, flags):
                 yield f"two repeats take {sorted(common & matched_by(other, flags))[:3]}"
             if not may_be_nothing(other):

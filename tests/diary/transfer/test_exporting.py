@@ -1,6 +1,6 @@
 """The whole diary as a file, and back: nothing of an entry is lost or changed on the way.
 
-.venv/bin/python -m pytest tests/diary/test_exporting.py
+.venv/bin/python -m pytest tests/diary/transfer/test_exporting.py
 """
 
 import io
@@ -63,7 +63,7 @@ def _is_utf8(text: str) -> bool:
 
 def entry(draft: EntryDraft, **fields: object) -> Entry:
     """The draft as the ledger would keep it."""
-    said = {
+    text = {
         "owner": "local",
         "version": 1,
         "first_day": "",
@@ -71,7 +71,7 @@ def entry(draft: EntryDraft, **fields: object) -> Entry:
         "written_at": WRITTEN_AT,
         **fields,
     }
-    return Entry(**{**draft.model_dump(), "tags": tuple(draft.tags), **said})
+    return Entry(**{**draft.model_dump(), "tags": tuple(draft.tags), **text})
 
 
 def file_of(entries: Iterable[Entry], form: Format) -> str:
@@ -88,9 +88,9 @@ def test_what_is_exported_and_imported_again_is_the_same_to_the_letter(
     if not written and form is not Format.JSON:
         assert file == ""
         return
-    found = list(read_rows(io.BytesIO(file.encode()), form))
-    assert [row.draft for row in found if isinstance(row, Row)] == written
-    assert len(found) == len(written)
+    rows_read = list(read_rows(io.BytesIO(file.encode()), form))
+    assert [row.draft for row in rows_read if isinstance(row, Row)] == written
+    assert len(rows_read) == len(written)
 
 
 @pytest.mark.parametrize("form", [Format.JSONL, Format.JSON])
@@ -100,11 +100,11 @@ def test_where_an_entry_came_from_is_told(form: Format):
         source=Source.REFLECTION,
         origin={"turns": [{"role": "user", "content": "Hello"}]},
     )
-    (told,) = [
+    (expected,) = [
         json.loads(line.strip("[],")) for line in file_of([reflection], form).splitlines() if "text" in line
     ]
-    assert (told["source"], told["written_at"]) == ("reflection", WRITTEN_AT)
-    assert told["origin"]["turns"][0]["content"] == "Hello"
+    assert (expected["source"], expected["written_at"]) == ("reflection", WRITTEN_AT)
+    assert expected["origin"]["turns"][0]["content"] == "Hello"
 
 
 def test_markdown_reads_as_a_person_would_write_it():
@@ -129,8 +129,8 @@ def test_markdown_that_an_editor_has_touched_is_still_read(end: str):
 
 
 def test_a_damaged_comment_in_markdown_is_told_and_costs_no_other_entry():
-    one, two = (entry(EntryDraft(text=name, date="2023-05-08", id=name)) for name in ("one", "two"))
-    damaged = file_of([one, two], Format.MARKDOWN).replace('{"id": "one"', '{"id": "one')
+    first, second = (entry(EntryDraft(text=name, date="2023-05-08", id=name)) for name in ("one", "two"))
+    damaged = file_of([first, second], Format.MARKDOWN).replace('{"id": "one"', '{"id": "one')
     refused, row = read_rows(io.BytesIO(damaged.encode()), Format.MARKDOWN)
     assert (refused.line, row.draft.text) == (1, "two")
     assert "comment under this heading is damaged" in refused.reason

@@ -1,6 +1,6 @@
 """Whole diaries handed in: each format, each way in which a row can be broken, and files of any size.
 
-.venv/bin/python -m pytest tests/diary/test_importing.py
+.venv/bin/python -m pytest tests/diary/transfer/test_importing.py
 """
 
 import io
@@ -25,14 +25,14 @@ def rows(text: str | bytes, form: Format) -> list[Row | Reject]:
     return list(read_rows(io.BytesIO(text.encode() if isinstance(text, str) else text), form))
 
 
-def texts(found: list[Row | Reject]) -> list[tuple[int, str]]:
+def texts(results: list[Row | Reject]) -> list[tuple[int, str]]:
     """Line and text of each entry."""
-    return [(row.line, row.draft.text) for row in found if isinstance(row, Row)]
+    return [(row.line, row.draft.text) for row in results if isinstance(row, Row)]
 
 
-def reasons(found: list[Row | Reject]) -> dict[int, str]:
+def reasons(results: list[Row | Reject]) -> dict[int, str]:
     """Why each line was refused."""
-    return {row.line: row.reason for row in found if isinstance(row, Reject)}
+    return {row.line: row.reason for row in results if isinstance(row, Reject)}
 
 
 class TestAnyFormat:
@@ -71,10 +71,10 @@ class TestAnyFormat:
         ],
     )
     def test_a_row_that_is_not_utf8_does_not_stop_the_rest(self, form: Format, text: bytes, line: int):
-        found = rows(text, form)
-        assert [text for _, text in texts(found)] == ["a", "b"]
-        assert list(reasons(found)) == [line]
-        assert "not UTF-8" in reasons(found)[line]
+        results = rows(text, form)
+        assert [text for _, text in texts(results)] == ["a", "b"]
+        assert list(reasons(results)) == [line]
+        assert "not UTF-8" in reasons(results)[line]
 
     @pytest.mark.parametrize(
         ("form", "before", "after"),
@@ -88,11 +88,11 @@ class TestAnyFormat:
     def test_a_row_of_fifty_megabytes_is_refused_and_never_held(self, form: Format, before: str, after: str):
         file = io.BytesIO(before.encode() + b"x" * 50_000_000 + after.encode())
         tracemalloc.start()
-        found = list(read_rows(file, form))
+        results = list(read_rows(file, form))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert [text for _, text in texts(found)] == ["next"]
-        (reason,) = reasons(found).values()
+        assert [text for _, text in texts(results)] == ["next"]
+        (reason,) = reasons(results).values()
         assert "longer than 1 MiB" in reason
         assert peak < 12_000_000
 
@@ -120,10 +120,10 @@ class TestAnyFormat:
     @given(data=st.binary(max_size=400), form=st.sampled_from(list(Format)))
     def test_no_bytes_at_all_break_a_reader(self, data: bytes, form: Format):
         try:
-            found = rows(data, form)
+            results = rows(data, form)
         except EntryRejected:
             return
-        assert all(row.line >= 1 for row in found)
+        assert all(row.line >= 1 for row in results)
 
     @settings(max_examples=300, deadline=None)
     @given(
@@ -133,10 +133,10 @@ class TestAnyFormat:
     )
     def test_nor_do_texts_made_of_their_own_marks(self, text: str, form: Format, piece: int):
         try:
-            found = rows(text, form)
+            results = rows(text, form)
         except EntryRejected:
             return
-        assert all(1 <= row.line <= text.count("\n") + text.count("\r") + 1 for row in found)
+        assert all(1 <= row.line <= text.count("\n") + text.count("\r") + 1 for row in results)
 
 
 class TestJsonLines:
@@ -144,9 +144,9 @@ class TestJsonLines:
         text = (
             '{"text": "a", "date": "2023-05-08", "mood": "calm", "tags": ["t"], "id": "i"}\n\n{"text": "b"}'
         )
-        found = rows(text, JSONL)
-        assert texts(found) == [(1, "a"), (3, "b")]
-        assert found[0].draft.model_dump() == {
+        results = rows(text, JSONL)
+        assert texts(results) == [(1, "a"), (3, "b")]
+        assert results[0].draft.model_dump() == {
             "text": "a", "date": "2023-05-08", "mood": "calm", "tags": ["t"], "id": "i",
         }  # fmt: skip
 
@@ -180,14 +180,14 @@ class TestJsonLines:
         ],
     )
     def test_a_broken_row_says_why_and_does_not_stop_the_rest(self, line: str, reason: str):
-        found = rows('{"text": "before"}\n' + line + '\n{"text": "behind"}\n', JSONL)
-        assert texts(found) == [(1, "before"), (3, "behind")]
-        assert reason in reasons(found)[2]
+        results = rows('{"text": "before"}\n' + line + '\n{"text": "behind"}\n', JSONL)
+        assert texts(results) == [(1, "before"), (3, "behind")]
+        assert reason in reasons(results)[2]
 
     def test_what_looks_like_a_line_end_to_python_is_none(self):
         text = "a\u2028b\x85c\x0bd\x0ce\x1cf"
-        found = rows(json.dumps({"text": text}, ensure_ascii=False), JSONL)
-        assert texts(found) == [(1, text)]
+        results = rows(json.dumps({"text": text}, ensure_ascii=False), JSONL)
+        assert texts(results) == [(1, text)]
 
     def test_fields_that_a_diary_does_not_keep_are_told(self):
         (row,) = rows('{"text": "x", "heading": "h", "written_at": "now", "weather": 1}', JSONL)
@@ -211,9 +211,9 @@ class TestTheSeedsJson:
             {"date": "2024-11-02 21:14:05", "content": "Drew and I worked on the project."},
             {"date": "2024-11-03 08:00:00", "content": "Zoë said: \"{it's [over], 'we' lost}\" 🕮"},
         ]
-        found = rows(json.dumps(seeds, indent=2), JSON)
-        assert texts(found) == [(2, seeds[0]["content"]), (6, seeds[1]["content"])]
-        assert [row.draft.date for row in found] == [seed["date"] for seed in seeds]
+        results = rows(json.dumps(seeds, indent=2), JSON)
+        assert texts(results) == [(2, seeds[0]["content"]), (6, seeds[1]["content"])]
+        assert [row.draft.date for row in results] == [seed["date"] for seed in seeds]
 
     @pytest.mark.parametrize(
         "text",
@@ -257,34 +257,34 @@ class TestTheSeedsJson:
     @pytest.mark.parametrize("between", [",", ",\n", "\n,\n  "])
     def test_a_broken_item_spoils_no_other(self, item: str, reason: str, between: str):
         items = ['{"text": "before"}', item, '{"text": "behind"}']
-        found = rows("[" + between.join(items) + "]", JSON)
-        assert [text for _, text in texts(found)] == ["before", "behind"]
-        (why,) = reasons(found).values()
+        results = rows("[" + between.join(items) + "]", JSON)
+        assert [text for _, text in texts(results)] == ["before", "behind"]
+        (why,) = reasons(results).values()
         assert reason in why
 
     def test_behind_a_quote_that_is_not_closed_reading_goes_on_at_the_next_item(self):
         seeds = [{"date": f"202{n}-01-01", "content": f"number {n}", "tags": ["a", "b"]} for n in range(5)]
         text = json.dumps(seeds, indent=2).replace('"number 2"', '"number 2')
-        found = rows(text, JSON)
-        assert [text for _, text in texts(found)] == ["number 0", "number 1", "number 3", "number 4"]
-        assert reasons(found) == {18: "a quote is not closed in line 20; reading goes on in line 26"}
+        results = rows(text, JSON)
+        assert [text for _, text in texts(results)] == ["number 0", "number 1", "number 3", "number 4"]
+        assert reasons(results) == {18: "a quote is not closed in line 20; reading goes on in line 26"}
 
     def test_so_it_does_in_the_last_item_and_the_list_still_ends(self):
         text = '[\n  {"content": "a"},\n  {\n    "content": "b\n  }\n]\n'
-        found = rows(text, JSON)
-        assert texts(found) == [(2, "a")]
-        assert list(reasons(found)) == [3]
+        results = rows(text, JSON)
+        assert texts(results) == [(2, "a")]
+        assert list(reasons(results)) == [3]
 
     @pytest.mark.parametrize("cut", ['{"text": "b"', '{"text": "b', '{"text": "b\\', '{"text": "b"}', ""])
     def test_a_file_that_was_cut_keeps_what_was_whole_and_says_so(self, cut: str):
-        found = rows('[{"text": "a"},\n' + cut, JSON)
-        assert texts(found)[0] == (1, "a")
-        assert "ends before the list does" in list(reasons(found).values())[-1]
+        results = rows('[{"text": "a"},\n' + cut, JSON)
+        assert texts(results)[0] == (1, "a")
+        assert "ends before the list does" in list(reasons(results).values())[-1]
 
     def test_nothing_behind_the_list_is_lost_in_silence(self):
-        found = rows('[{"text": "a"}]\n[{"text": "b"}]', JSON)
-        assert texts(found) == [(1, "a")]
-        assert "behind the end of the list" in reasons(found)[2]
+        results = rows('[{"text": "a"}]\n[{"text": "b"}]', JSON)
+        assert texts(results) == [(1, "a")]
+        assert "behind the end of the list" in reasons(results)[2]
 
     @settings(max_examples=300, deadline=None)
     @given(
@@ -330,9 +330,9 @@ class TestCsv:
             ["calm", f'"Two{end}lines; ""quoted"", and a comma"', '"a, b|c;d"', "2023-05-08", "fine"],
             ["", "second", "", "", ""],
         ]
-        found = rows(end.join(delimiter.join(record) for record in table) + end, CSV)
-        assert texts(found) == [(2, f'Two{end}lines; "quoted", and a comma'), (4, "second")]
-        first, second = found
+        results = rows(end.join(delimiter.join(record) for record in table) + end, CSV)
+        assert texts(results) == [(2, f'Two{end}lines; "quoted", and a comma'), (4, "second")]
+        first, second = results
         assert (first.draft.mood, first.draft.tags, first.draft.date) == (
             "calm",
             ["a", "b", "c", "d"],
@@ -359,9 +359,9 @@ class TestCsv:
         ],
     )
     def test_a_broken_record_says_why_and_does_not_stop_the_rest(self, record: str, reason: str):
-        found = rows(f"date,text\n2023,before\n{record}\n2023,behind\n2024,last\n", CSV)
-        assert texts(found) == [(2, "before"), (4, "behind"), (5, "last")]
-        assert reason in reasons(found)[3]
+        results = rows(f"date,text\n2023,before\n{record}\n2023,behind\n2024,last\n", CSV)
+        assert texts(results) == [(2, "before"), (4, "behind"), (5, "last")]
+        assert reason in reasons(results)[3]
 
     def test_records_without_any_value_are_passed_over(self):
         assert texts(rows("text,date\n\n,\na,\n,,\n", CSV)) == [(4, "a")]
@@ -380,9 +380,9 @@ class TestMarkdown:
         ],
     )
     def test_a_heading_that_is_a_date_begins_an_entry(self, heading: str, date: str):
-        found = rows(f"{heading}\n\n  I walked.\n\n- far\n\n", MARKDOWN)
-        assert texts(found) == [(1, "  I walked.\n\n- far")]
-        assert found[0].draft.date == date
+        results = rows(f"{heading}\n\n  I walked.\n\n- far\n\n", MARKDOWN)
+        assert texts(results) == [(1, "  I walked.\n\n- far")]
+        assert results[0].draft.date == date
 
     @pytest.mark.parametrize(
         ("heading", "date"),
@@ -395,29 +395,29 @@ class TestMarkdown:
         ],
     )
     def test_a_title_behind_the_date_is_the_first_line_of_the_entry(self, heading: str, date: str):
-        found = rows(f"# {heading}\nI walked.\n", MARKDOWN)
-        assert texts(found) == [(1, "The stray dog\nI walked.")]
-        assert found[0].draft.date == date
+        results = rows(f"# {heading}\nI walked.\n", MARKDOWN)
+        assert texts(results) == [(1, "The stray dog\nI walked.")]
+        assert results[0].draft.date == date
 
     def test_what_stands_before_the_first_date_is_refused_with_its_line(self):
-        found = rows("\n\n# My diary\n\nFor nobody's eyes.\n\n## 2023-05-08\nI walked.\n", MARKDOWN)
-        assert texts(found) == [(7, "I walked.")]
-        assert reasons(found) == {3: "it stands before the first heading with a date: "
+        results = rows("\n\n# My diary\n\nFor nobody's eyes.\n\n## 2023-05-08\nI walked.\n", MARKDOWN)
+        assert texts(results) == [(7, "I walked.")]
+        assert reasons(results) == {3: "it stands before the first heading with a date: "
                                      "write one above it, as # 2023-05-08"}  # fmt: skip
 
     def test_chapters_hold_no_entries_of_their_own(self):
         text = "# 2023\n\n## May 2023\n\n### 2023-05-08\nI walked.\n"
         text += "### 2023-05-09\nI slept.\n# 2024\nWhat a year.\n"
-        found = rows(text, MARKDOWN)
-        assert texts(found) == [(5, "I walked."), (7, "I slept."), (9, "What a year.")]
-        assert reasons(found) == {}
+        results = rows(text, MARKDOWN)
+        assert texts(results) == [(5, "I walked."), (7, "I slept."), (9, "What a year.")]
+        assert reasons(results) == {}
 
     def test_titles_within_a_day_belong_to_its_entry(self):
         text = "# 2023-05-08\nI read.\n## 1984\nA book.\n### Sources\n#hashtag\n####### seven\n\n"
         text += "# 2023-05-09\nb\n"
-        found = rows(text, MARKDOWN)
-        assert [line for line, _ in texts(found)] == [1, 9]
-        assert texts(found)[0][1] == "I read.\n## 1984\nA book.\n### Sources\n#hashtag\n####### seven"
+        results = rows(text, MARKDOWN)
+        assert [line for line, _ in texts(results)] == [1, 9]
+        assert texts(results)[0][1] == "I read.\n## 1984\nA book.\n### Sources\n#hashtag\n####### seven"
 
     @pytest.mark.parametrize(
         ("heading", "reason"),
@@ -433,18 +433,18 @@ class TestMarkdown:
     def test_a_date_that_is_none_is_asked_back_and_its_text_joins_no_other_entry(
         self, heading: str, reason: str
     ):
-        found = rows(f"# 2023-05-08\nbefore\n\n# {heading}\nlost?\n\n# 2023-05-10\nbehind\n", MARKDOWN)
-        assert texts(found) == [(1, "before"), (7, "behind")]
-        assert reason in reasons(found)[4]
+        results = rows(f"# 2023-05-08\nbefore\n\n# {heading}\nlost?\n\n# 2023-05-10\nbehind\n", MARKDOWN)
+        assert texts(results) == [(1, "before"), (7, "behind")]
+        assert reason in reasons(results)[4]
 
     def test_a_date_with_nothing_under_it_is_told(self):
-        found = rows("# 2023-05-08\n\n# 2023-05-09\nb\n", MARKDOWN)
-        assert texts(found) == [(3, "b")]
-        assert reasons(found) == {1: "nothing stands under this heading"}
+        results = rows("# 2023-05-08\n\n# 2023-05-09\nb\n", MARKDOWN)
+        assert texts(results) == [(3, "b")]
+        assert reasons(results) == {1: "nothing stands under this heading"}
 
     def test_line_ends_as_windows_has_them_are_no_part_of_the_text(self):
-        found = rows("# 2023-05-08\r\n\r\none\r\ntwo\r\n\r\n# 2023-05-09\r\nb\r\n", MARKDOWN)
-        assert texts(found) == [(1, "one\ntwo"), (6, "b")]
+        results = rows("# 2023-05-08\r\n\r\none\r\ntwo\r\n\r\n# 2023-05-09\r\nb\r\n", MARKDOWN)
+        assert texts(results) == [(1, "one\ntwo"), (6, "b")]
 
     def test_text_is_kept_to_the_letter(self):
         text = "\\# no heading\n    code\n\n\n> \u202equote\u2028 \x00 <|im_end|>\n* * *"
@@ -453,7 +453,7 @@ class TestMarkdown:
 
 class TestWhichFormat:
     @pytest.mark.parametrize(
-        ("asked", "name", "content_type", "form"),
+        ("requested", "name", "content_type", "form"),
         [
             ("csv", "a.jsonl", "application/json", CSV),
             ("MD", "", "", MARKDOWN),
@@ -466,13 +466,13 @@ class TestWhichFormat:
             (None, "", "text/markdown", MARKDOWN),
         ],
     )
-    def test_it_is_asked_for_or_told_by_name_or_type(self, asked, name, content_type, form):
-        assert format_of(asked, name, content_type) is form
+    def test_it_is_asked_for_or_told_by_name_or_type(self, requested, name, content_type, form):
+        assert format_of(requested, name, content_type) is form
 
     @pytest.mark.parametrize(
-        ("asked", "name"), [("docx", ""), (None, "diary.docx"), (None, ""), (None, "json")]
+        ("requested", "name"), [("docx", ""), (None, "diary.docx"), (None, ""), (None, "json")]
     )
-    def test_what_nobody_tells_is_asked_back(self, asked, name):
+    def test_what_nobody_tells_is_asked_back(self, requested, name):
         with pytest.raises(EntryRejected, match=r"\?format=jsonl") as error:
-            format_of(asked, name, "text/plain")
+            format_of(requested, name, "text/plain")
         assert error.value.param == "format"

@@ -1,6 +1,6 @@
 """Diaries as other programs export them, and headings that are meant as dates.
 
-.venv/bin/python -m pytest tests/diary/test_other_programs.py
+.venv/bin/python -m pytest tests/diary/transfer/test_other_programs.py
 """
 
 import contextlib
@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from services.diary.entry import EntryDraft
 from services.diary.ledger.ledger import Ledger
 from services.diary.ledger.paging import EntryFilter
-from services.diary.transfer import zip_archive as zipped
 from services.diary.transfer.exporting import export
 from services.diary.transfer.formats import Format
 from services.diary.transfer.reading import read_rows
 from services.diary.transfer.row import Reject, Row
+from services.diary.transfer.zip_archive import ZipLimits, read_zip
 from services.errors import EntryRejected
 
-REGRESSIONS = Path(__file__).parents[1] / "regressions"
+REGRESSIONS = Path(__file__).parents[2] / "regressions"
 MARKDOWN, JSON, CSV, JRNL, ZIP, JSONL = (
     Format.MARKDOWN, Format.JSON, Format.CSV, Format.JRNL, Format.ZIP, Format.JSONL,
 )  # fmt: skip
@@ -35,13 +35,17 @@ def rows(content: str | bytes, form: Format, name: str = "") -> list[Row | Rejec
     return list(read_rows(io.BytesIO(data), form, name))
 
 
-def entries(found: list[Row | Reject]) -> list[tuple[str | None, str]]:
+def rows_within(content: bytes, limits: ZipLimits) -> list[Row | Reject]:
+    return list(read_zip(io.BytesIO(content), read_rows, limits))
+
+
+def entries(results: list[Row | Reject]) -> list[tuple[str | None, str]]:
     """Date and text of each entry."""
-    return [(row.draft.date, row.draft.text) for row in found if isinstance(row, Row)]
+    return [(row.draft.date, row.draft.text) for row in results if isinstance(row, Row)]
 
 
-def reasons(found: list[Row | Reject]) -> dict[int, str]:
-    return {row.line: row.reason for row in found if isinstance(row, Reject)}
+def reasons(results: list[Row | Reject]) -> dict[int, str]:
+    return {row.line: row.reason for row in results if isinstance(row, Reject)}
 
 
 def archive(files: dict[str, str | bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -59,18 +63,18 @@ class TestHeadings:
         return rows((REGRESSIONS / "headings_swallowed" / name).read_bytes(), MARKDOWN, "diary.md")
 
     def test_a_heading_that_is_meant_as_a_date_is_read_or_told_and_swallowed_by_no_day(self):
-        found = self.read("m06_mixed_headings.md")
-        assert entries(found) == [
+        results = self.read("m06_mixed_headings.md")
+        assert entries(results) == [
             ("2023-05-08", "The stray dog came back."),
             ("2023-05-09", "It ate my left shoe."),
             ("2023-05-10", "Bought new shoes."),
             ("2023-05-12", "The dog has a collar."),
             ("2023-05-15", "Dog is back."),
         ]
-        assert list(reasons(found)) == [13, 21, 25]
-        assert "not English" in reasons(found)[13]
-        assert "2023-05-13" in reasons(found)[21]
-        assert "no year" in reasons(found)[25]
+        assert list(reasons(results)) == [13, 21, 25]
+        assert "not English" in reasons(results)[13]
+        assert "2023-05-13" in reasons(results)[21]
+        assert "no year" in reasons(results)[25]
 
     def test_bold_and_underlined_dates_are_headings_too(self):
         assert entries(self.read("m07b_atx_then_bold.md")) == [
@@ -98,9 +102,9 @@ class TestHeadings:
         ],
     )  # fmt: skip
     def test_a_date_that_is_not_understood_is_told_with_the_text_under_it(self, heading: str):
-        found = rows(f"# 2023-05-08\nbefore\n\n# {heading}\n\nbehind\n\n# 2023-05-10\nlast\n", MARKDOWN)
-        assert entries(found) == [("2023-05-08", "before"), ("2023-05-10", "last")]
-        assert list(reasons(found)) == [4]
+        results = rows(f"# 2023-05-08\nbefore\n\n# {heading}\n\nbehind\n\n# 2023-05-10\nlast\n", MARKDOWN)
+        assert entries(results) == [("2023-05-08", "before"), ("2023-05-10", "last")]
+        assert list(reasons(results)) == [4]
 
     @pytest.mark.parametrize(
         ("heading", "date"),
@@ -114,8 +118,8 @@ class TestHeadings:
     )  # fmt: skip
     @pytest.mark.parametrize("form", ["# {}", "   ### {}", "{}\n=====", "{}\n---"])
     def test_one_that_is_clear_is_read_however_it_is_marked(self, form: str, heading: str, date: str):
-        found = rows(f"# 2023-05-08\nbefore\n\n{form.format(heading)}\n\nbehind\n", MARKDOWN)
-        assert entries(found) == [("2023-05-08", "before"), (date, "behind")]
+        results = rows(f"# 2023-05-08\nbefore\n\n{form.format(heading)}\n\nbehind\n", MARKDOWN)
+        assert entries(results) == [("2023-05-08", "before"), (date, "behind")]
 
     @pytest.mark.parametrize(
         "words",
@@ -129,8 +133,8 @@ class TestHeadings:
         assert entries(rows(f"# 2023-05-08\n{text}\n", MARKDOWN)) == [("2023-05-08", text)]
 
     def test_a_fence_that_is_never_closed_takes_no_day_along(self):
-        found = rows("# 2023-05-08\n```\ncode\n\n# 2023-05-09\nnext\n", MARKDOWN)
-        assert entries(found) == [("2023-05-08", "```\ncode"), ("2023-05-09", "next")]
+        results = rows("# 2023-05-08\n```\ncode\n\n# 2023-05-09\nnext\n", MARKDOWN)
+        assert entries(results) == [("2023-05-08", "```\ncode"), ("2023-05-09", "next")]
 
     def test_months_and_days_beneath_a_year_are_dates(self):
         text = "# 2023\n\n## May\n\n### 8\na\n\n### 9\nb\n\n## June\n\n### 2023-06-01 09:00 Title\nc\n"
@@ -157,19 +161,19 @@ class TestDayOne:
     """The input is that of tests/regressions/dayone_json."""
 
     def test_each_entry_has_the_day_of_its_own_time_zone(self):
-        found = rows((REGRESSIONS / "dayone_json" / "Journal.json").read_bytes(), JSON)
-        first, second = (row for row in found if isinstance(row, Row))
+        results = rows((REGRESSIONS / "dayone_json" / "Journal.json").read_bytes(), JSON)
+        first, second = (row for row in results if isinstance(row, Row))
         assert first.draft.date == "2019-04-07T18:30:00+12:00"
         assert second.draft.date == "2019-04-10T07:45:10+12:00"
         assert first.draft.text == "# Kite day\n\nThe red kite stuck in the poplar. Ines climbed after it."
         assert (first.draft.tags, first.draft.id) == (["kite", "Ines"], "0A3BFC9847BD4173881DE43749F23B58")
         assert {"location", "weather"} <= first.ignored
-        assert "no text" in reasons(found)[35]
+        assert "no text" in reasons(results)[35]
 
     def test_it_is_read_from_the_zip_that_day_one_makes(self):
         journal = (REGRESSIONS / "dayone_json" / "Journal.json").read_bytes()
-        found = rows(archive({"Journal.json": journal, "photos/x.jpeg": b"\xff"}), ZIP)
-        assert [date for date, _ in entries(found)] == [
+        results = rows(archive({"Journal.json": journal, "photos/x.jpeg": b"\xff"}), ZIP)
+        assert [date for date, _ in entries(results)] == [
             "2019-04-07T18:30:00+12:00",
             "2019-04-10T07:45:10+12:00",
         ]
@@ -186,9 +190,9 @@ class TestDayOne:
             (json.dumps({name: "2019-04-07", "text": "x"}), JSONL),
             (f"{name},text\n2019-04-07,x\n", CSV),
         ):
-            (found,) = rows(content, form)
-            assert isinstance(found, Reject)
-            assert "call it `date`" in found.reason
+            (results,) = rows(content, form)
+            assert isinstance(results, Reject)
+            assert "call it `date`" in results.reason
 
 
 class TestJrnl:
@@ -199,9 +203,9 @@ class TestJrnl:
         ]  # fmt: skip
 
     def test_a_date_in_brackets_that_is_none_is_told(self):
-        found = rows("[2023-05-08 09:14] a\n\n[2023-13-09 09:14] b\n", JRNL)
-        assert entries(found) == [("2023-05-08 09:14", "a")]
-        assert list(reasons(found)) == [3]
+        results = rows("[2023-05-08 09:14] a\n\n[2023-13-09 09:14] b\n", JRNL)
+        assert entries(results) == [("2023-05-08 09:14", "a")]
+        assert list(reasons(results)) == [3]
 
     def test_its_json_is_read(self):
         entry = {
@@ -254,26 +258,26 @@ class TestNotes:
             {"page-name": "may 9th, 2023", "children": blocks},
             {"page-name": "Books", "children": blocks},
         ]
-        found = rows(json.dumps({"version": 1, "blocks": pages}), JSON)
-        assert entries(found) == [("may 9th, 2023", "- woke\n\t- tea\n\t  hot")]
-        assert len(reasons(found)) == 1
+        results = rows(json.dumps({"version": 1, "blocks": pages}), JSON)
+        assert entries(results) == [("may 9th, 2023", "- woke\n\t- tea\n\t  hot")]
+        assert len(reasons(results)) == 1
 
     def test_a_zip_of_notes_is_read_by_their_names_and_tells_the_pages_that_are_no_days(self):
         files = {
             "vault/2023-05-09.md": "b", "vault/2023-05-08.md": "a", "vault/Books.md": "x\n\ny",
             "vault/.obsidian/app.json": "{", "vault/photo.png": b"\x89", "__MACOSX/2023-05-07.md": "z",
         }  # fmt: skip
-        found = rows(archive(files), ZIP)
-        assert entries(found) == [("2023-05-08", "a"), ("2023-05-09", "b")]
-        (page,) = (row for row in found if isinstance(row, Reject))
+        results = rows(archive(files), ZIP)
+        assert entries(results) == [("2023-05-08", "a"), ("2023-05-09", "b")]
+        (page,) = (row for row in results if isinstance(row, Reject))
         assert page.file == "vault/Books.md"
         assert "2023-05-08.md" in page.reason
 
     @pytest.mark.parametrize("flaw", ["a: [", "a: b: c", "[" * 900 + ": x", "a: " + "x" * 5000])
     def test_front_matter_that_can_not_be_read_costs_its_note_and_says_so(self, flaw: str):
-        found = rows(f"---\n{flaw}\n---\ntext\n", MARKDOWN, "2023-05-08.md")
-        assert entries(found) == []
-        assert "front matter" in reasons(found)[1]
+        results = rows(f"---\n{flaw}\n---\ntext\n", MARKDOWN, "2023-05-08.md")
+        assert entries(results) == []
+        assert "front matter" in reasons(results)[1]
 
 
 class TestArchives:
@@ -282,15 +286,20 @@ class TestArchives:
         with pytest.raises(EntryRejected, match="archive"):
             rows(content, ZIP)
 
-    def test_one_that_unpacks_to_far_more_than_it_is_ends_where_the_bound_is(self, monkeypatch):
-        monkeypatch.setattr(zipped, "_FREE_BYTES", 1 << 20)
+    def test_one_that_unpacks_to_far_more_than_it_is_ends_where_the_bound_is(self):
+        packed = archive({f"2023-05-{day:02}.md": b"\n" * (1 << 18) for day in range(1, 20)})
         with pytest.raises(EntryRejected, match="far more"):
-            rows(archive({f"2023-05-{day:02}.md": b"\n" * (5 << 20) for day in range(1, 20)}), ZIP)
+            rows_within(packed, ZipLimits(free_bytes=1 << 16))
 
-    def test_a_list_of_files_that_is_very_long_is_not_read(self, monkeypatch):
-        monkeypatch.setattr(zipped, "_DIRECTORY_BYTES", 1 << 16)
+    def test_a_list_of_files_that_is_very_long_is_not_read(self):
+        packed = archive({f"{n:0200}.md": b"" for n in range(400)})
         with pytest.raises(EntryRejected, match="list of files"):
-            rows(archive({f"{n:0200}.md": b"" for n in range(400)}), ZIP)
+            rows_within(packed, ZipLimits(directory_bytes=1 << 16))
+
+    def test_the_usual_limits_are_those_that_the_documentation_names(self):
+        assert ZipLimits().budget(0) == 8 << 20
+        assert ZipLimits().budget(1 << 20) == 50 << 20
+        assert ZipLimits().budget(1 << 40) == 1 << 30
 
     def test_a_file_that_is_damaged_or_packed_otherwise_stops_no_other(self):
         packed = archive({"2023-05-08.md": "a", "2023-05-09.md": "secret" * 50})
@@ -319,8 +328,8 @@ class TestDaylio:
         assert (row.draft.mood, row.draft.tags, row.ignored) == ("good", ["work", "dog"], frozenset())
 
     def test_a_mood_alone_is_told_to_be_no_entry(self):
-        found = rows(self.HEAD + "2023-05-08,May 8,Monday,21:00,meh,,,\n", CSV)
-        assert "a mood alone is no entry" in reasons(found)[2]
+        results = rows(self.HEAD + "2023-05-08,May 8,Monday,21:00,meh,,,\n", CSV)
+        assert "a mood alone is no entry" in reasons(results)[2]
 
     def test_a_head_without_a_text_is_told_with_its_columns(self):
         with pytest.raises(EntryRejected, match="one of them `text`, and is 'full_date, mood'"):
@@ -351,6 +360,6 @@ class TestCarriageReturns:
         assert list(reasons(rows('{"text": "a"}\r{}\r{"text": "b"}\r', JSONL))) == [2]
 
     def test_one_in_the_middle_of_a_file_with_line_feeds_is_told(self):
-        found = rows("date,text\n2023-05-08,a\rb\n2023-05-09,c\n", CSV)
-        assert entries(found) == [("2023-05-09", "c")]
-        assert "carriage return" in reasons(found)[2]
+        results = rows("date,text\n2023-05-08,a\rb\n2023-05-09,c\n", CSV)
+        assert entries(results) == [("2023-05-09", "c")]
+        assert "carriage return" in reasons(results)[2]
