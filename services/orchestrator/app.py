@@ -15,17 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.errors import AdaError
 from services.orchestrator import health
 from services.orchestrator.dependencies import AppState
-from services.orchestrator.diary import (
-    conflicts,
-    deletion,
-    entries,
-    exports,
-    imports,
-    index,
-    jobs,
-    reflections,
-    search,
-)
+from services.orchestrator.diary import conflicts, entries, index, jobs, reflections, search, transfer
 from services.orchestrator.http.admission import AdmissionQueue
 from services.orchestrator.http.auth import KeyMiddleware
 from services.orchestrator.http.body import DEFAULT_LIMITS, BodyLimits, BodyMiddleware
@@ -44,11 +34,7 @@ from services.orchestrator.reflection.idle_reflection import watch
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.vllm.client import CHAT, COMPLETIONS, RESPONSES
 
-_ROUTES = (
-    models,
-    entries, deletion, imports, exports, search, reflections, conflicts, index, jobs,
-    health,
-)  # fmt: skip
+_ROUTES = (models, entries, transfer, search, reflections, conflicts, index, jobs, health)
 _ENDPOINTS: dict[str, Endpoint[Any]] = {
     CHAT: chat_completions.endpoint, COMPLETIONS: completions.endpoint, RESPONSES: responses.endpoint,
 }  # fmt: skip

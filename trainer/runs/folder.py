@@ -83,8 +83,8 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 def check_disk(output_dir: Path, needed: int) -> None:
     """Refuse a run that has no room for what it will leave; `needed` in bytes."""
-    place = next(p for p in (output_dir, *output_dir.absolute().parents) if p.exists())
-    free = shutil.disk_usage(place).free
+    existing = next(p for p in (output_dir, *output_dir.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
     if free < needed:
         raise ConfigError(
             f"output_dir {output_dir} has {free / 2**30:.1f} GiB free and this run needs "

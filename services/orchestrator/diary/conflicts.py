@@ -1,4 +1,4 @@
-"""/v1/diary/conflicts: entries that disagree, for the researcher to settle."""
+"""/v1/diary/conflicts: entries that contradict each other, for the researcher to resolve."""
 
 import asyncio
 import time
@@ -20,13 +20,13 @@ from services.orchestrator.http.json_body import JsonRoute
 router = APIRouter(
     prefix="/v1/diary/conflicts", tags=["diary"], responses=COMMON_FAILURES, route_class=JsonRoute
 )
-LONGEST_S = 20.0  # one request looks for new conflicts; the next goes on where it ended
-PAIRS = 6  # are judged of one entry, the likest
-AT_ONCE = 8  # entries that are looked at before the clock is looked at again
+MAX_SECONDS = 20.0  # of one request's comparisons; the next request continues where it ended
+PAIRS_PER_ENTRY = 6  # the most similar ones
+BATCH = 8  # entries between two looks at the clock
 
 
 class Settlement(BaseModel):
-    """Which side holds."""
+    """Which side is true."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,18 +38,18 @@ async def list_conflicts(
     state: StateDep,
     owner: OwnerDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 10,
-    settled: Annotated[bool, Query(description="those that were settled already")] = False,
+    settled: Annotated[bool, Query(description="list the resolved ones instead")] = False,
 ) -> Conflicts:
     """Pairs of passages on the same subject, of different days, that contradict each other.
 
     Entries not yet compared with those most like them are compared now, newest first, for 20 seconds or
-    until `limit` is reached; verdicts are kept until an entry is edited. Ask again to go on.
+    until `limit` is reached; verdicts are saved until an entry is edited. Repeat the request to continue.
     """
     conflicts = state.conflicts(owner)
-    stopped_by = None if settled else await _look(state, conflicts, limit)
-    found = await run_in_threadpool(conflicts.newest, limit, settled)
+    stopped_by = None if settled else await _find_conflicts(state, conflicts, limit)
+    newest = await run_in_threadpool(conflicts.newest, limit, settled)
     return Conflicts(
-        data=[ConflictAnswer.of(conflict) for conflict in found],
+        data=[ConflictAnswer.of(conflict) for conflict in newest],
         unexamined=await run_in_threadpool(conflicts.count_unexamined),
         stopped_by=stopped_by,
     )
@@ -57,14 +57,14 @@ async def list_conflicts(
 
 @router.put("/{conflict_id}", responses=failure_responses(*JSON_BODY_STATUSES, 404))
 def settle(conflict_id: str, settlement: Settlement, state: StateDep, owner: OwnerDep) -> ConflictAnswer:
-    """Note which side holds. The entries stay as they are: edit or remove them where that is wanted."""
+    """Record which side is true. The entries stay as they are; edit or remove them yourself."""
     return ConflictAnswer.of(state.conflicts(owner).resolve(conflict_id, settlement.settled))
 
 
-async def _look(state: AppState, conflicts: OwnerConflicts, limit: int) -> str | None:
-    """Compare entries that were not yet compared; why that ended early, if something was wrong.
+async def _find_conflicts(state: AppState, conflicts: OwnerConflicts, limit: int) -> str | None:
+    """Compare entries that have not been compared; returns the error that ended it early, if any.
 
-    Raises what went wrong when there is nothing to show anyway.
+    Raises that error when there are no conflicts to return anyway.
     """
     try:
         failure = await _compare(state, conflicts, limit)
@@ -76,16 +76,16 @@ async def _look(state: AppState, conflicts: OwnerConflicts, limit: int) -> str |
 
 
 async def _compare(state: AppState, conflicts: OwnerConflicts, limit: int) -> AdaError | None:
-    """Compare until time is up or there is enough to show; the last failure of a single entry.
+    """Compare until time is up or `limit` conflicts are known; returns the last failure of a single entry.
 
-    An entry that fails keeps no other from it, and is left after three times. But when entry after entry
-    fails it is the model's fault: then none of it counts, because that would hide every conflict.
+    An entry that fails does not stop the others, and is skipped after three attempts. But when every entry
+    fails, the model is at fault: then no attempt is counted, because that would hide every conflict.
     """
-    until, compared, is_models_fault = time.monotonic() + LONGEST_S, 0, False
+    deadline, compared, is_model_fault = time.monotonic() + MAX_SECONDS, 0, False
     failed: dict[str, tuple[Entry, NoVerdict]] = {}
-    while time.monotonic() < until and len(await run_in_threadpool(conflicts.newest, limit)) < limit:
-        entries = await run_in_threadpool(conflicts.unexamined, AT_ONCE, list(failed))
-        if not entries or (is_models_fault := not compared and len(failed) >= AT_ONCE):
+    while time.monotonic() < deadline and len(await run_in_threadpool(conflicts.newest, limit)) < limit:
+        entries = await run_in_threadpool(conflicts.unexamined, BATCH, list(failed))
+        if not entries or (is_model_fault := not compared and len(failed) >= BATCH):
             break
         for entry in entries:
             try:
@@ -93,14 +93,14 @@ async def _compare(state: AppState, conflicts: OwnerConflicts, limit: int) -> Ad
                 compared += 1
             except NoVerdict as error:
                 failed[entry.id] = (entry, error)
-    if not is_models_fault:
+    if not is_model_fault:
         for entry, _ in failed.values():
             await run_in_threadpool(conflicts.defer, entry)
     return list(failed.values())[-1][1] if failed else None
 
 
 async def _examine(state: AppState, conflicts: OwnerConflicts, entry: Entry) -> None:
-    pairs = (await run_in_threadpool(conflicts.candidates, entry))[:PAIRS]
+    pairs = (await run_in_threadpool(conflicts.candidates, entry))[:PAIRS_PER_ENTRY]
     await asyncio.gather(*(_judge(state, conflicts, pair) for pair in pairs))
     await run_in_threadpool(conflicts.mark_examined, entry)
 

@@ -1,4 +1,4 @@
-"""Whether two passages of a diary contradict each other, as the served base model sees it."""
+"""Classifies whether two passages of a diary contradict each other, with the served base model."""
 
 from services.diary.conflicts import Pair, Verdict
 from services.errors import NoVerdict, UpstreamError
@@ -16,8 +16,8 @@ B, written of {b_date}:
 
 Do A and B contradict each other, so that they can't both be true, their dates considered? Answer with one \
 word: CONTRADICT, AGREE or UNRELATED."""
-_PAIRS_FAULT = (400, 413, 422)  # the passages are too long for the model, or hold what it does not take
-# vLLM is held to one of these words. Left free, SmolLM2 ended each of ten answers before its first word.
+_PAIR_ERRORS = (400, 413, 422)  # the passages are too long for the model, or contain what it rejects
+# Structured output restricts vLLM to these words. Without it, SmolLM2 ended ten of ten answers before a word.
 _VERDICTS = {
     "CONTRADICT": Verdict.CONTRADICTS,
     "AGREE": Verdict.AGREES,
@@ -25,19 +25,19 @@ _VERDICTS = {
 }
 
 
-async def classify(engine: VllmClient, pair: Pair) -> Verdict:
-    """The verdict on a pair. A contradiction is asked for twice, in either order, and must be found twice:
-    small models tend to answer by place.
+async def classify(vllm: VllmClient, pair: Pair) -> Verdict:
+    """The verdict on a pair. A contradiction must be confirmed with the passages in the other order, because
+    small models tend to answer by position.
 
-    Raises NoVerdict where it is the pair's own fault, else ModelUnavailable or ModelRefused.
+    Raises NoVerdict when the pair is at fault, else ModelUnavailable or UpstreamError.
     """
-    verdict = await _ask(engine, pair.a.date, pair.a_passage, pair.b.date, pair.b_passage)
+    verdict = await _ask(vllm, pair.a.date, pair.a_passage, pair.b.date, pair.b_passage)
     if verdict is not Verdict.CONTRADICTS:
         return verdict
-    return await _ask(engine, pair.b.date, pair.b_passage, pair.a.date, pair.a_passage)
+    return await _ask(vllm, pair.b.date, pair.b_passage, pair.a.date, pair.a_passage)
 
 
-async def _ask(engine: VllmClient, a_date: str, a: str, b_date: str, b: str) -> Verdict:
+async def _ask(vllm: VllmClient, a_date: str, a: str, b_date: str, b: str) -> Verdict:
     question = _QUESTION.format(a_date=a_date, a=a, b_date=b_date, b=b)
     body: Json = {
         "model": "base",
@@ -48,15 +48,15 @@ async def _ask(engine: VllmClient, a_date: str, a: str, b_date: str, b: str) -> 
         "chat_template_kwargs": {"enable_thinking": False},
     }
     try:
-        return _read(await engine.complete(CHAT, body))
+        return _verdict(await vllm.complete(CHAT, body))
     except UpstreamError as error:
-        if error.status in _PAIRS_FAULT:
-            raise NoVerdict(f"{error} to a question about a pair of passages") from error
+        if error.status in _PAIR_ERRORS:
+            raise NoVerdict(f"{error} for a question about a pair of passages") from error
         raise
 
 
-def _read(answer: Json) -> Verdict:
+def _verdict(answer: Json) -> Verdict:
     match answer:
-        case {"choices": [{"message": {"content": str(said)}}, *_]} if said in _VERDICTS:
-            return _VERDICTS[said]
-    raise NoVerdict("the model server was asked for a verdict and gave none")
+        case {"choices": [{"message": {"content": str(word)}}, *_]} if word in _VERDICTS:
+            return _VERDICTS[word]
+    raise NoVerdict("the model server returned no verdict")

@@ -1,4 +1,4 @@
-"""Which entries a request is about: days, words, tag and source, in a query as in a body."""
+"""Filters of entries by day, phrase, tag and source, in a query string or in a body."""
 
 from typing import Annotated
 
@@ -15,13 +15,13 @@ from services.orchestrator.timezones import Timezone
 
 _FROM = "only entries of this day or later: YYYY-MM-DD, or any date that an entry may have"
 _TO = "only entries of this day or earlier"
-_Q = "only entries that hold this phrase, whatever its case"
-_TAG = "only entries with this tag, to the letter"
-_SOURCE = "only entries that were written, imported, or the persona's own reflections"
+_Q = "only entries that contain this phrase, ignoring case"
+_TAG = "only entries with exactly this tag"
+_SOURCE = "only entries that were written, that were imported, or that are the persona's reflections"
 
 
 class EntryFilterQuery(BaseModel):
-    """A filter in a body; what is left out picks all."""
+    """A filter in a body; an empty one matches every entry."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -33,11 +33,11 @@ class EntryFilterQuery(BaseModel):
     timezone: Timezone | None = None
 
     def filter(self, local: LocalTime) -> EntryFilter:
-        """As the ledger takes it. Raises FieldError for days that are none."""
+        """The ledger's filter. Raises FieldError for invalid dates."""
         return _filter(local, self.first, self.last, self.q, self.tag, self.source)
 
 
-def _of_query(
+def _query_filter(
     state: StateDep,
     owner: OwnerDep,
     first: Annotated[str | None, Query(alias="from", max_length=40, description=_FROM)] = None,
@@ -56,7 +56,7 @@ def _filter(
     return EntryFilter(first_day(first, "from", local), last_day(last, "to", local), q, tag, source)
 
 
-PickedDep = Annotated[EntryFilter, Depends(_of_query)]
+FilterDep = Annotated[EntryFilter, Depends(_query_filter)]
 
 
 def first_day(date: str | None, param: str, local: LocalTime) -> str:
@@ -70,7 +70,7 @@ def last_day(date: str | None, param: str, local: LocalTime) -> str:
 
 
 def _days(date: str, param: str, local: LocalTime) -> tuple[str, str]:
-    """A bound may lie in any year; else it is read as an entry's date is."""
+    """A bound's ISO date may be of any year; other dates are read as an entry's date is."""
     try:
         day = iso_day(date, local).isoformat()
         return day, day

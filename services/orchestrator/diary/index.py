@@ -1,4 +1,4 @@
-"""/v1/diary/reindex and /v1/diary/verify: the index made anew, and held against the ledger."""
+"""/v1/diary/reindex and /v1/diary/verify: rebuilds the index, and compares it with the ledger."""
 
 from fastapi import APIRouter, Depends
 
@@ -12,17 +12,20 @@ router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=COMMON_FAILURES
 
 @router.post("/reindex", status_code=202, dependencies=[Depends(count_request)])
 def reindex(state: StateDep) -> QueuedJob:
-    """Fill a new index from the ledger and switch to it; Ada answers from the old one meanwhile.
+    """Build a new index from the ledger and switch to it; the old one answers meanwhile.
 
-    There is one index for all owners, so this is one job for all: any key may ask for it, twice is once,
-    and its report tells how many entries there are in all, but nothing of them.
+    All owners share one index, so this is one job for all: any key may start it, a second request while it
+    runs starts no other, and its report holds only how many entries there are in all.
     """
     return QueuedJob(job_id=state.jobs.submit_reindex())
 
 
 @router.get("/verify")
 def verify_diary(state: StateDep, owner: OwnerDep) -> Verification:
-    """Whether the index has what the ledger has, and the ledger what was written; each difference by name."""
-    found = [one for one in verify(state.ledger, state.index) if one.owner in (owner, "")]
-    told = [DifferenceAnswer(entry_id=one.entry_id, kind=one.kind, what=one.what) for one in found]
-    return Verification(equal=not told, data=told)
+    """Whether index and ledger agree, and the ledger is undamaged; with a list of all differences."""
+    differences = [
+        DifferenceAnswer(entry_id=difference.entry_id, kind=difference.kind, what=difference.what)
+        for difference in verify(state.ledger, state.index)
+        if difference.owner in (owner, "")
+    ]
+    return Verification(equal=not differences, data=differences)

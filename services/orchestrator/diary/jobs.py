@@ -1,4 +1,4 @@
-"""/v1/jobs: how indexing, imports and reflections stand, and those that failed once more."""
+"""/v1/jobs: the state of indexing, imports and reflections; failed jobs can be retried."""
 
 from typing import Annotated, Literal
 
@@ -19,7 +19,7 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     cursor: Annotated[str | None, Query(max_length=1000)] = None,
 ) -> JobPage:
-    """The jobs with one status. `failed` is the default: the dead letters, each with its reason."""
+    """The jobs with one status, by default the failed ones, each with its reason."""
     page = state.jobs.list(owner, "queued" if status == "started" else status, limit, cursor)
     jobs = [job for job in page.jobs if status != "started" or job.status == status]
     return JobPage(data=[JobAnswer.of(job) for job in jobs], next_cursor=page.next_cursor)
@@ -27,7 +27,7 @@ def list_jobs(
 
 @router.get("/{name}", responses=failure_responses(404))
 def get_job(name: str, state: StateDep, owner: OwnerDep) -> JobAnswer:
-    """How a job stands: queued, started, finished, or failed with a reason."""
+    """The state of a job: queued, started, finished, or failed with a reason."""
     return JobAnswer.of(state.jobs.report(owner, name))
 
 

@@ -1,4 +1,4 @@
-"""/v1/diary/reflect: Ada is to write an entry of her own from a conversation."""
+"""/v1/diary/reflect: the persona writes an entry of its own from a conversation."""
 
 from datetime import UTC, datetime
 
@@ -27,17 +27,17 @@ router = APIRouter(prefix="/v1/diary", tags=["diary"], responses=COMMON_FAILURES
 
 
 class ReflectionRequest(BaseModel):
-    """A conversation as a chat completion has it; system turns are left out."""
+    """A conversation as in a chat completion; system turns are ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=2000)
-    date: str | None = Field(None, max_length=40, description="of the entry; today if left out")
+    date: str | None = Field(None, max_length=40, description="the date of the entry; by default today")
     timezone: Timezone | None = None
 
     @field_validator("date")
     @classmethod
-    def _is_clear(cls, value: str | None) -> str | None:
+    def _check_date(cls, value: str | None) -> str | None:
         if value is not None:
             parse_date(value, datetime.now(UTC).date())
         return value
@@ -49,17 +49,15 @@ class ReflectionRequest(BaseModel):
     responses=failure_responses(*JSON_BODY_STATUSES, 409, 507),
     dependencies=[may_write],
 )
-async def reflect(wish: ReflectionRequest, state: StateDep, owner: OwnerDep) -> ReflectionAnswer:
-    """Queue a job in which the persona writes an entry from this conversation, and from nothing else.
+async def reflect(request: ReflectionRequest, state: StateDep, owner: OwnerDep) -> ReflectionAnswer:
+    """Queue a job in which the persona writes an entry from this conversation alone.
 
-    The same conversation is written about once; one that has grown since, from what is new in it.
+    The same conversation yields one entry; when it has grown since, another one from its new turns.
     """
-    turns = dialogue_turns(parse_conversation(wish.messages).turns)
+    turns = dialogue_turns(parse_conversation(request.messages).turns)
     if not any(turn["role"] == "user" for turn in turns):
-        raise FieldError(
-            "messages: nothing was said by the user, so there is nothing to write of", "messages"
-        )
-    date = wish.date or state.local_time(owner, wish.timezone).today().isoformat()
+        raise FieldError("messages: there is no user turn, so there is nothing to write about", "messages")
+    date = request.date or state.local_time(owner, request.timezone).today().isoformat()
     reflection = await _reflection(state, owner, turns, date)
     await run_in_threadpool(submit_reflection, state, reflection)
     return ReflectionAnswer(

@@ -1,4 +1,4 @@
-"""What the diary's routes answer, as OpenAPI shows it."""
+"""The responses of the diary's routes, as OpenAPI documents them."""
 
 from typing import Any, Literal, Self
 
@@ -12,7 +12,7 @@ from services.diary.ledger.imports import ImportReport
 
 
 class EntryAccepted(BaseModel):
-    """On disk; the job brings it into the index."""
+    """The entry is on disk; the job indexes it."""
 
     id: str
     version: int
@@ -29,45 +29,47 @@ class EntryAnswer(BaseModel):
 
     id: str
     version: int
-    date: str = Field(description="as it was given")
+    date: str = Field(description="the date as it was sent")
     first_day: str = Field(description="the first of the days that the date spans, YYYY-MM-DD")
     last_day: str
-    date_assumed: bool = Field(description="an import gave no date: it is the day of the import")
+    date_assumed: bool = Field(description="the import had no date, so this is the day of the import")
     text: str
     mood: str | None
     tags: list[str]
     written_at: str = Field(description="when this version was accepted, UTC")
     source: Literal["written", "import", "reflection"]
-    origin: dict[str, Any] | None = Field(description="what a reflection came from: {turns, reflection}")
+    origin: dict[str, Any] | None = Field(description="the source of a reflection: {turns, reflection}")
     import_id: str | None
     removed: bool = Field(description="true for the tombstone that a removed entry leaves in its history")
-    status: Literal["queued", "indexed", "failed"] = Field(description="of this version's way into the index")
+    status: Literal["queued", "indexed", "failed"] = Field(
+        description="the state of this version in the index"
+    )
     reason: str | None = Field(description="why indexing failed")
 
     @classmethod
-    def of(cls, entry: Entry, **more: Any) -> Self:
+    def of(cls, entry: Entry, **fields: Any) -> Self:
         names = set(EntryAnswer.model_fields) - {"tags", "status"}
-        fields = {name: getattr(entry, name) for name in names}
-        return cls(**fields, tags=list(entry.tags), status=entry.state.value, **more)
+        values = {name: getattr(entry, name) for name in names}
+        return cls(**values, tags=list(entry.tags), status=entry.state.value, **fields)
 
 
 class EditedAnswer(EntryAnswer):
-    """The entry as it stands now, and the job that brings the index to it."""
+    """The new version of the entry, and the job that indexes it."""
 
     job_id: str
 
 
 class Erasure(BaseModel):
-    """What of a purged entry is left on disk, and who still has to do something about it."""
+    """What is left of a purged entry on disk."""
 
     complete: bool
     pending: list[Literal["index", "ledger"]] = Field(
-        description="`index`: the job is not done; `ledger`: the file is yet to be written anew. Ask again"
+        description="`index`: the job is not done; `ledger`: the file has yet to be rewritten. Ask again"
     )
 
 
 class RemovedAnswer(EntryAccepted):
-    """The entry is gone from every answer; the job makes the index forget it."""
+    """The entry is removed from every answer; the job removes it from the index."""
 
     deleted: Literal[True] = True
     purged: bool
@@ -75,11 +77,11 @@ class RemovedAnswer(EntryAccepted):
 
 
 class EntryPage(BaseModel):
-    """Some entries, newest day first."""
+    """A page of entries, newest day first."""
 
     object: Literal["list"] = "list"
     data: list[EntryAnswer]
-    next_cursor: str | None = Field(description="for the next page; none on the last one")
+    next_cursor: str | None = Field(description="of the next page; null on the last one")
 
 
 class History(BaseModel):
@@ -90,19 +92,19 @@ class History(BaseModel):
 
 
 class Explanation(BaseModel):
-    """Why an entry was found, as far as numbers don't say."""
+    """Why an entry was found, beyond its score."""
 
-    shown: str = Field(description="what of the entry a prompt would show")
-    why: list[str] = Field(description="how dates in the question were read, and the like")
-    duplicates: list[str] = Field(description="ids of entries that say nearly the same and were left out")
+    shown: str = Field(description="the excerpt that a prompt would show")
+    why: list[str] = Field(description="for example, how dates in the question were read")
+    duplicates: list[str] = Field(description="ids of near-duplicates that were left out")
 
 
 class SearchHit(EntryAnswer):
-    """An entry that was found."""
+    """An entry, with its score."""
 
     score: float
     score_parts: dict[str, float] = Field(
-        description='what the score is the sum of, and, as "raw …", what the index found'
+        description='the parts that add up to the score, and, as "raw …", the scores of the index'
     )
     explanation: Explanation | None = Field(None, description="with `explain`")
 
@@ -129,7 +131,7 @@ class Tags(BaseModel):
 
 
 class Deletion(BaseModel):
-    """What a deletion by filter removed, or, as a dry run, would remove."""
+    """The entries that a deletion by filter removed, or, in a dry run, would remove."""
 
     dry_run: bool
     count: int
@@ -137,33 +139,33 @@ class Deletion(BaseModel):
 
 
 class RejectedRow(BaseModel):
-    """A row of the file that is no entry."""
+    """A row of the file that is not an entry."""
 
     line: int
     reason: str
 
 
 class ImportAnswer(BaseModel):
-    """What became of a file."""
+    """The state of an import."""
 
     import_id: str
     job_id: str
     name: str
     accepted: int
-    duplicates: int = Field(description="rows that the diary had already")
+    duplicates: int = Field(description="rows that the diary already had")
     restored: int = Field(
-        description="of the accepted rows, those that had been removed from the diary and are back in it by "
-        "this file; remove them again if that was not meant"
+        description="accepted rows that had been removed from the diary and that this file restored; "
+        "remove them again if that was not intended"
     )
     rejected: list[RejectedRow] = Field(description="the first 1000")
     rejected_count: int
     undated: int = Field(description="accepted rows without a date, dated with the day of the import")
-    ignored_fields: list[str] = Field(description="of the file, that a diary does not keep")
+    ignored_fields: list[str] = Field(description="fields of the file that a diary does not store")
     indexed: int
     queued: int
     failed: int
     created_at: str
-    ended_at: str | None = Field(description="none while the file is being read")
+    ended_at: str | None = Field(description="null while the file is being read")
 
     @classmethod
     def of(cls, report: ImportReport, job: str) -> "ImportAnswer":
@@ -174,16 +176,16 @@ class ImportAnswer(BaseModel):
 
 
 class JobAnswer(BaseModel):
-    """How a job stands."""
+    """The state of a job."""
 
     id: str
     kind: Literal["entry", "import", "reflection", "reindex"]
     status: Literal["queued", "started", "finished", "failed"]
-    reason: str | None = Field(description="why it failed, or was put off the last time")
-    entry_id: str | None = Field(description="of the entry that is indexed, or that a reflection made")
+    reason: str | None = Field(description="why it failed, or why it was last deferred")
+    entry_id: str | None = Field(description="of the entry that is indexed, or that a reflection wrote")
     version: int | None
     attempts: int
-    done: int | None = Field(description="of an import or a reindexing: entries that are indexed")
+    done: int | None = Field(description="of an import or a reindexing: the number of indexed entries")
     total: int | None
 
     @classmethod
@@ -192,7 +194,7 @@ class JobAnswer(BaseModel):
 
 
 class JobPage(BaseModel):
-    """Some jobs of one status."""
+    """A page of the jobs with one status."""
 
     object: Literal["list"] = "list"
     data: list[JobAnswer]
@@ -207,16 +209,16 @@ class QueuedJob(BaseModel):
 
 
 class ReflectionAnswer(BaseModel):
-    """The wish that the persona writes an entry from a conversation is on disk."""
+    """The request for a reflection is on disk."""
 
     reflection_id: str
     job_id: str
     status: Literal["queued", "done", "failed"]
-    entry_id: str | None = Field(description="of the entry that came of it, when it is done")
+    entry_id: str | None = Field(description="of the entry that it wrote, when it is done")
 
 
 class ConflictSide(BaseModel):
-    """One of two entries that disagree, and the passage that does."""
+    """One of two contradictory entries, and its passage."""
 
     id: str
     version: int
@@ -245,12 +247,14 @@ class Conflicts(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[ConflictAnswer]
-    unexamined: int = Field(description="entries not yet compared with others: ask again to go on with them")
-    stopped_by: str | None = Field(description="why no more of them were compared, if something was wrong")
+    unexamined: int = Field(
+        description="entries not yet compared with others; repeat the request to continue"
+    )
+    stopped_by: str | None = Field(description="the error that ended the comparison early, if any")
 
 
 class DifferenceAnswer(BaseModel):
-    """Something that the index has otherwise than the ledger."""
+    """A difference between index and ledger."""
 
     entry_id: str
     kind: str
@@ -258,7 +262,7 @@ class DifferenceAnswer(BaseModel):
 
 
 class Verification(BaseModel):
-    """Whether ledger and index are equal."""
+    """Whether ledger and index agree."""
 
     equal: bool
     data: list[DifferenceAnswer]

@@ -45,7 +45,7 @@ class Metrics:
         )
         self.queue_jobs = self._gauge("queue_jobs", "Jobs by their state in the queue", "state")
         self.up = self._gauge("up", "1 if the dependency answered this scrape", "name")
-        # A lookup by labels costs 3 µs; routes, methods and statuses are few.
+        # Looking a child up by its labels is slow; routes, methods and statuses are few.
         self._request_labels = lru_cache(maxsize=1024)(self._labelled_request)
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:

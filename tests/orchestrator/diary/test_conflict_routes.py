@@ -124,7 +124,7 @@ async def test_bad_requests_are_told(client, method: str, path: str, body: dict 
 async def test_an_answer_that_is_no_verdict_is_told_and_not_kept_as_one(diary: Voice, answer: str):
     """It can't come from a vLLM that holds to the choice; kept as UNRELATED it would hide every conflict."""
     diary.model.answer = lambda body: answer
-    assert "gave none" in error_of(await diary.client.get(CONFLICTS), 503)["message"]
+    assert "returned no verdict" in error_of(await diary.client.get(CONFLICTS), 503)["message"]
     diary.model.answer = judge
     assert len((await conflicts(diary))["data"]) == 2
 
@@ -140,7 +140,7 @@ async def test_a_pair_without_a_verdict_keeps_no_other_from_being_compared(diary
     for left in (2, 2, 0):
         found = await conflicts(diary)
         assert [one["b"]["id"] for one in found["data"]] == ["galway"]
-        assert "gave none" in found["stopped_by"]
+        assert "returned no verdict" in found["stopped_by"]
         assert found["unexamined"] == left
     number = len(diary.model.requests)
     assert (await conflicts(diary))["stopped_by"] is None

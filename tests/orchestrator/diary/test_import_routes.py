@@ -301,7 +301,7 @@ async def test_an_import_whose_client_has_gone_ends_and_keeps_what_it_took(
     await writer.drain()
     await until(lambda: ledger.for_owner("local").count(EntryFilter()) == 500)
     writer.close()
-    await until(lambda: "went away" in caplog.text)
+    await until(lambda: "client of an import disconnected" in caplog.text)
     (entry,) = ledger.for_owner("local").page(EntryFilter(), 1).entries
     assert entry.import_id
     assert ledger.for_owner("local").import_report(entry.import_id).ended_at is None
