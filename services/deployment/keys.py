@@ -61,7 +61,7 @@ def _list() -> int:
     keys = read_keys(path)
     if keys is None:
         _tell(f"there is no {path}: Ada serves this machine alone, as the one owner `local`")
-    for key_entry in keys or []:
+    for key_entry in keys or []:  # a line each, without tabulate: only the standard library is here
         print(f"{key_entry.id}  {key_entry.owner:<20}  {key_entry.created_at}  {_limits(key_entry)}")
     return 0
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 
-def turn(place: str, speaker: str, text: str, **more: Any) -> dict[str, Any]:
-    return {"dia_id": place, "speaker": speaker, "text": text, **more}
+def turn(turn_id: str, speaker: str, text: str, **more: Any) -> dict[str, Any]:
+    return {"dia_id": turn_id, "speaker": speaker, "text": text, **more}
 
 
 @pytest.fixture

@@ -36,10 +36,10 @@ def test_a_file_gives_a_table_and_a_report(
         "min-max and previous turn",
         "Ada",
     ]
-    for one in report.values():
-        assert one["recall@10"] == 100.0  # there are seven turns
-        assert one["categories"]["single-hop"] == {"recall@5": 100.0, "recall@10": 100.0, "n": 1}
-        assert one["conversations"]["conv-x"]["n"] == 3
+    for retriever in report.values():
+        assert retriever["recall@10"] == 100.0  # there are seven turns
+        assert retriever["categories"]["single-hop"] == {"recall@5": 100.0, "recall@10": 100.0, "n": 1}
+        assert retriever["conversations"]["conv-x"]["n"] == 3
     assert report["Ada"]["categories"]["temporal"]["recall@5"] == 100.0
     assert 0 < report["Ada"]["p50_ms"] <= report["Ada"]["p95_ms"]
     printed = capsys.readouterr().out
@@ -79,11 +79,11 @@ def test_a_file_without_questions_is_refused(file: Path, conversation: dict[str,
 
 
 def test_recall_is_the_part_of_the_evidence_that_is_found(file: Path, conversation: dict[str, Any]):
-    (one,) = read(file, conversation)
-    question = one.questions[2]
-    assert recall._result(one, question, ["D1:1"]).recall == (0.5, 0.5)
+    (loaded,) = read(file, conversation)
+    question = loaded.questions[2]
+    assert recall._result(loaded, question, ["D1:1"]).recall == (0.5, 0.5)
     late = ["D1:2"] * 5 + ["D1:1", "D2:1"]
-    assert recall._result(one, question, late).recall == (0.0, 1.0)
+    assert recall._result(loaded, question, late).recall == (0.0, 1.0)
 
 
 def test_conversations_do_not_see_each_other(file: Path, conversation: dict[str, Any]):
@@ -97,18 +97,18 @@ def test_conversations_do_not_see_each_other(file: Path, conversation: dict[str,
 
 
 def test_falling_below_bm25_is_said():
-    def report(one: float) -> dict[str, Any]:
-        return {"categories": {"temporal": {"recall@5": one, "recall@10": 60.0}}}
+    def report(temporal: float) -> dict[str, Any]:
+        return {"categories": {"temporal": {"recall@5": temporal, "recall@10": 60.0}}}
 
     assert recall._below_bm25({"BM25": report(50), "Ada": report(49)}) == "below BM25: temporal at 5"
     assert recall._below_bm25({"BM25": report(50), "Ada": report(50)}) == "below BM25 in no category"
 
 
 def test_a_turn_that_is_more_than_one_chunk_is_still_one_turn(file: Path, conversation: dict[str, Any]):
-    (one,) = read(file, conversation)
+    (loaded,) = read(file, conversation)
     long = Turn("D1:2", "Piet", "How many? " * 200, "")
-    first, _, *rest = one.sessions[0].turns
-    session = Session(1, "", one.sessions[0].at, [first, long, *rest])
+    first, _, *rest = loaded.sessions[0].turns
+    session = Session(1, "", loaded.sessions[0].at, [first, long, *rest])
     places = [turn.id for turn in locomo_diary._turn_of_each_chunk(session)]
     assert places == ["D1:1", *["D1:2"] * (len(places) - 3), "D1:3", "D1:4"]
     assert len(places) == len(chunks(locomo_diary._text(session.turns))) > 5

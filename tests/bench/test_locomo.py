@@ -20,22 +20,22 @@ def test_one_conversation_is_read_as_a_list_of_one(file: Path, conversation: dic
 
 
 def test_sessions_are_in_their_order_with_their_dates(file: Path, conversation: dict[str, Any]):
-    (one,) = read(file, conversation)
-    assert (one.name, [session.number for session in one.sessions]) == ("conv-x", [1, 2])
-    assert one.sessions[0].at == datetime(2023, 5, 8, 13, 56)
-    assert [turn.id for turn in one.turns] == ["D1:1", "D1:2", "D1:3", "D1:4", "D2:1", "D2:2", "D2:3"]
+    (loaded,) = read(file, conversation)
+    assert (loaded.name, [session.number for session in loaded.sessions]) == ("conv-x", [1, 2])
+    assert loaded.sessions[0].at == datetime(2023, 5, 8, 13, 56)
+    assert [turn.id for turn in loaded.turns] == ["D1:1", "D1:2", "D1:3", "D1:4", "D2:1", "D2:2", "D2:3"]
 
 
 def test_a_turn_is_one_line(file: Path, conversation: dict[str, Any]):
-    (one,) = read(file, conversation)
-    assert one.turns[-1] == locomo.Turn("D2:3", "Nora", "A dentist from Cork.", "a man with a rope")
+    (loaded,) = read(file, conversation)
+    assert loaded.turns[-1] == locomo.Turn("D2:3", "Nora", "A dentist from Cork.", "a man with a rope")
 
 
 def test_questions_without_evidence_are_left_out_and_broken_ids_mended(
     file: Path, conversation: dict[str, Any]
 ):
-    (one,) = read(file, conversation)
-    assert [(q.category, sorted(q.evidence)) for q in one.questions] == [
+    (loaded,) = read(file, conversation)
+    assert [(q.category, sorted(q.evidence)) for q in loaded.questions] == [
         ("single-hop", ["D1:4"]),
         ("temporal", ["D2:3"]),
         ("multi-hop", ["D1:1", "D2:1"]),
@@ -45,17 +45,17 @@ def test_questions_without_evidence_are_left_out_and_broken_ids_mended(
 @pytest.mark.parametrize("evidence", [["D:1:4"], ["D1:04"], ["D1:4"], ["D1:4 D1:4"], ["(D1:4)"]])
 def test_an_id_means_its_turn_however_it_is_written(file: Path, conversation: dict[str, Any], evidence):
     conversation["qa"] = [{"question": "?", "evidence": evidence, "category": 5}]
-    (one,) = read(file, conversation)
-    assert one.questions == [locomo.Question("?", "adversarial", frozenset({"D1:4"}))]
+    (loaded,) = read(file, conversation)
+    assert loaded.questions == [locomo.Question("?", "adversarial", frozenset({"D1:4"}))]
 
 
 def without(row: dict[str, Any], *path: str) -> dict[str, Any]:
     """The same, less what is at the path."""
     copy = json.loads(json.dumps(row))
-    place = copy
+    node = copy
     for key in path[:-1]:
-        place = place[int(key)] if isinstance(place, list) else place[key]
-    del place[path[-1]]
+        node = node[int(key)] if isinstance(node, list) else node[key]
+    del node[path[-1]]
     return copy
 
 
@@ -77,10 +77,10 @@ def without(row: dict[str, Any], *path: str) -> dict[str, Any]:
 def test_what_is_missing_is_named_with_its_place(
     file: Path, conversation: dict[str, Any], path: list[str], complaint: str
 ):
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as error_info:
         read(file, [conversation, without(conversation, *path)])
-    assert f"{file}, conversation 2" in str(refused.value)
-    assert complaint in str(refused.value)
+    assert f"{file}, conversation 2" in str(error_info.value)
+    assert complaint in str(error_info.value)
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_what_is_missing_is_named_with_its_place(
     ],
 )
 def test_what_is_no_locomo_file_is_refused(file: Path, content: Any, complaint: str):
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError) as error_info:
         read(file, content)
-    assert complaint in str(refused.value)
+    assert complaint in str(error_info.value)
 
 
 def test_a_date_in_another_form_is_shown_the_right_one(file: Path, conversation: dict[str, Any]):

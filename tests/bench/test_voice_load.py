@@ -72,8 +72,8 @@ def test_servers_have_a_core_each_and_who_started_them_has_all(port: int):
         pinned(0, running_process(ordinary_stub(port), port)) as first,
         pinned(1, running_process(ordinary_stub(other), other)) as second,
     ):
-        kept = [os.sched_getaffinity(process.pid) for process in (first, second)]
-        assert kept == [{core} for core in sorted(mine)[:2]]
+        affinities = [os.sched_getaffinity(process.pid) for process in (first, second)]
+        assert affinities == [{core} for core in sorted(mine)[:2]]
         assert os.sched_getaffinity(0) == mine
 
 

@@ -25,7 +25,7 @@ def plain_words(text: str) -> SparseVector:
     return SparseVector(indices, [1.0] * len(indices))
 
 
-def asked(text: str) -> IndexQuery:
+def index_query(text: str) -> IndexQuery:
     """A question for an index that was filled with `unit_vector` and `plain_words`."""
     return IndexQuery(unit_vector(text), plain_words(text))
 

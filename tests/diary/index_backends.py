@@ -71,7 +71,7 @@ class Server:
     def left(self) -> set[str]:
         """What lies there, searched or not."""
         index = self.open(ensured=False)
-        names = {one.name for one in index.client.get_collections().collections}
+        names = {collection.name for collection in index.client.get_collections().collections}
         index.close()
         return {name for name in names if "-f" in name}
 

@@ -16,6 +16,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from tabulate import tabulate
+
 from services.errors import AdaError
 from services.process import gpu_lock
 from trainer.bench.recipes import ON_A_SMALL_CARD, OTHERS, SPEED, WARM_UP, Row, measure, on_cuda
@@ -103,16 +105,16 @@ def without_bars(text: str) -> str:
 
 def table(rows: list[Row]) -> str:
     """One line per recipe; a recipe that could not be measured says so."""
-    lines = [f"{'recipe':22} {'tokens/s':>9} {'s/step':>7} {'GiB':>6} {'first loss':>10} {'last loss':>10}"]
-    for row in rows:
-        if "failed" in row:
-            lines.append(f"{row['recipe']:22} not measured: {str(row['failed'])[:70]}")
-            continue
-        lines.append(
-            f"{row['recipe']:22} {row['tokens_per_s']:>9,.0f} {row['s_per_step']:>7.2f} "
-            f"{row['peak_gib']:>6.2f} {row['first_loss']:>10.4f} {row['last_loss']:>10.4f}  {row['plan']}"
-        )
-    return "\n".join(lines)
+    head = ["recipe", "tokens/s", "s/step", "GiB", "first loss", "last loss", "plan"]
+    alignment = ["left", *["right"] * 5, "left"]
+    return tabulate([head, *map(_cells, rows)], tablefmt="plain", disable_numparse=True, colalign=alignment)
+
+
+def _cells(row: Row) -> list[str]:
+    if "failed" in row:
+        return [row["recipe"], *[""] * 5, f"not measured: {str(row['failed'])[:70]}"]
+    costs = [f"{row['tokens_per_s']:,.0f}", f"{row['s_per_step']:.2f}", f"{row['peak_gib']:.2f}"]
+    return [row["recipe"], *costs, f"{row['first_loss']:.4f}", f"{row['last_loss']:.4f}", row["plan"]]
 
 
 if __name__ == "__main__":

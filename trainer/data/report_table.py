@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
+from tabulate import tabulate
+
 from trainer.data.inspection import Lengths, histogram, summary
 from trainer.data.mixture import Mixture
 
@@ -90,12 +92,8 @@ def left_out(mixture: Mixture) -> Iterator[str]:
 
 
 def _aligned(rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, *numbers in rows:
-        right = (number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True))
-        lines.append("  ".join([name.ljust(widths[0]), *right]))
-    return "\n".join(lines)
+    alignment = ["left", *["right"] * (len(rows[0]) - 1)]
+    return tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=alignment)
 
 
 def _shortened(lengths: Lengths) -> str:

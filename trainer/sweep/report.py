@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tabulate import tabulate
+
 from services.files import atomic_file, write_atomic
 from services.persona.manifest import read_manifest
 from trainer.runs.metrics import ALL_SOURCES, METRICS, median_speed, read_lines
@@ -60,10 +62,9 @@ def table(rows: list[Row]) -> str:
     head = [*rows[0]["settings"], "samples", "tokens", "steps", *(f"loss: {source}" for source in sources)]
     head += ["tokens/s", "peak GiB", "minutes"]
     lines = [[*head, "run"], *(_cells(row, sources, len(head)) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*(line[:-1] for line in lines), strict=True)]
-    aligned = [[cell.rjust(width) for cell, width in zip(line, widths, strict=False)] for line in lines]
-    text = ["  ".join([*cells, line[-1]]) for cells, line in zip(aligned, lines, strict=True)]
-    return "\n".join([*text, *_caution(rows)])
+    alignment = [*["right"] * len(head), "left"]
+    text = tabulate(lines, tablefmt="plain", disable_numparse=True, colalign=alignment)
+    return "\n".join([text, *_caution(rows)])
 
 
 def _cells(row: Row, sources: list[str], columns: int) -> list[str]:

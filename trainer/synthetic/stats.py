@@ -4,6 +4,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tabulate import tabulate
+
 
 @dataclass
 class Stats:
@@ -28,6 +30,11 @@ class Stats:
         rows += [("given up", self.given_up)]
         rows += [("tokens read", self.prompt_tokens), ("tokens written", self.answer_tokens)]
         rows += [("seconds", round(time.monotonic() - self.started))]
-        width = max(len(name) for name, _ in rows)
-        table = "\n".join(f"{name:{width}}  {count:>9,}" for name, count in rows)
+        table = tabulate(
+            [(name, f"{count:,}") for name, count in rows],
+            tablefmt="plain",
+            disable_numparse=True,
+            colalign=("left", "right"),
+            preserve_whitespace=True,  # rejections are indented
+        )
         return f"{table}\nthe server's refusal: {self.refusal}" if self.refusal else table

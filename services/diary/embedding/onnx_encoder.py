@@ -1,9 +1,12 @@
 """A model's encoder in ONNX Runtime, with weights of 8 bits.
 
-It is converted from the model itself, so any model of the BERT family will do: exported, its attention fused,
-its weights quantized per channel. With one scale per matrix, cosines with the original fall from 0.99 to 0.94
-(measured on MiniLM). The conversion takes 10 s and a gigabyte, so it has a process of its own, and its result
-is stored:
+sentence-transformers' own `export_dynamic_quantized_onnx_model` is not used: it needs optimum-onnx, all of
+whose versions require transformers below 4.58.
+
+The file is converted from the model itself, so any model of the BERT family will do: exported, its attention
+fused, its weights quantized per channel. With one scale per matrix, cosines with the original fall from 0.99
+to 0.94 (measured on MiniLM). The conversion takes 10 s and a gigabyte, so it has a process of its own, and
+its result is stored:
 
     python -m services.diary.embedding.onnx_encoder MODEL FILE
 """

@@ -34,8 +34,8 @@ SENTENCES = [
 QUESTIONS = ["What happened to your pet's mouth?", "Was the railway on time?", "Do you mend volumes?"]
 
 
-def cosine(one: Vector, other: Vector) -> float:
-    return sum(a * b for a, b in zip(one, other, strict=True))
+def cosine(vector: Vector, other: Vector) -> float:
+    return sum(a * b for a, b in zip(vector, other, strict=True))
 
 
 def nearest(question: Vector, vectors: list[Vector]) -> int:
@@ -81,7 +81,7 @@ class TestEachBackEnd:
         """So that the back end can be changed without a reindexing."""
         texts = [*SENTENCES, *QUESTIONS, " ".join(SENTENCES * 5)]
         pairs = zip(each.embed_documents(texts), exact.embed_documents(texts), strict=True)
-        assert min(cosine(one, other) for one, other in pairs) > 0.97
+        assert min(cosine(vector, other) for vector, other in pairs) > 0.97
 
     @pytest.mark.parametrize(("question", "answer"), list(zip(QUESTIONS, range(3), strict=True)))
     def test_the_nearest_sentence_is_the_one_that_answers(
@@ -94,10 +94,10 @@ class TestEachBackEnd:
     ):
         chance = random.Random(2)
         texts = [" ".join(chance.choices(SENTENCES[0].split(), k=chance.randrange(1, 80))) for _ in range(40)]
-        together = each.embed_documents(texts)
+        batch_vectors = each.embed_documents(texts)
         for number in (0, 7, 39):
             [alone] = each.embed_documents([texts[number]])
-            assert cosine(together[number], alone) > 0.999
+            assert cosine(batch_vectors[number], alone) > 0.999
 
     def test_no_texts_have_no_vectors(self, each: SentenceTransformerEmbedder):
         assert each.embed_documents([]) == []

@@ -15,7 +15,7 @@ TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=200)
 
 
 @pytest.mark.parametrize(
-    ("asked", "written"),
+    ("query", "text_of_entry"),
     [
         ("adopting", "She adopted a dog"),
         ("PAINTINGS", "a painting of the sea"),
@@ -24,8 +24,8 @@ TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=200)
         ("May 2023", "On 8 May 2023 it rained"),
     ],
 )
-def test_a_word_is_found_in_another_form(asked: str, written: str):
-    assert set(bm25.query_vector(asked).indices) <= set(bm25.document_vector(written).indices)
+def test_a_word_is_found_in_another_form(query: str, text_of_entry: str):
+    assert set(bm25.query_vector(query).indices) <= set(bm25.document_vector(text_of_entry).indices)
 
 
 def test_stop_words_ask_for_nothing():
@@ -39,8 +39,8 @@ def test_words_that_differ_are_told_apart():
 
 
 def test_of_a_question_each_word_counts_once():
-    asked = bm25.query_vector("sea sea storm")
-    assert asked.values == [1.0, 1.0]
+    query = bm25.query_vector("sea sea storm")
+    assert query.values == [1.0, 1.0]
 
 
 def test_what_occurs_more_often_weighs_more_but_not_as_much_more():
@@ -68,7 +68,7 @@ def test_a_text_is_found_by_its_own_words(text: str):
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "said"),
+    ("first", "last", "expected"),
     [
         (Date(2026, 5, 3), Date(2026, 5, 3), "3 May 2026"),
         (Date(2024, 2, 1), Date(2024, 2, 29), "February 2024"),
@@ -78,13 +78,13 @@ def test_a_text_is_found_by_its_own_words(text: str):
         (Date(1998, 3, 1), Date(1998, 5, 31), ""),
     ],
 )
-def test_days_are_spelled_out_as_people_ask_for_them(first: Date, last: Date, said: str):
-    assert bm25.spell_out_days(first, last) == said
+def test_days_are_spelled_out_as_people_ask_for_them(first: Date, last: Date, expected: str):
+    assert bm25.spell_out_days(first, last) == expected
 
 
 @pytest.mark.parametrize(
-    ("asked", "written"),
+    ("query", "text_of_entry"),
     [("房子", "我昨天决定不卖房子了"), ("猫が", "昨日、猫が窓のそばで寝ていた。"), ("บ้าน", "ฉันไม่ขายบ้าน")],
 )
-def test_a_word_is_found_in_scripts_without_spaces(asked: str, written: str):
-    assert set(bm25.query_vector(asked).indices) & set(bm25.document_vector(written).indices)
+def test_a_word_is_found_in_scripts_without_spaces(query: str, text_of_entry: str):
+    assert set(bm25.query_vector(query).indices) & set(bm25.document_vector(text_of_entry).indices)

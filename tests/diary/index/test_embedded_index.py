@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from fake_embedder import DIMENSION, asked, plain_words
+from fake_embedder import DIMENSION, index_query, plain_words
 from index_backends import chunk
 
 from services.diary.index.embedded.index import EdgeIndex
@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[3]
 FIRST = f"fake-{DIMENSION}-f3~1"
 
 
-def found(index: EdgeIndex, **days: str) -> set[str]:
-    return {hit.entry_id for hit in index.for_owner("ada").search(asked("any"), 1000, **days)}
+def entry_ids(index: EdgeIndex, **days: str) -> set[str]:
+    return {hit.entry_id for hit in index.for_owner("ada").search(index_query("any"), 1000, **days)}
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_what_was_written_is_there_after_closing(folder: Path):
     first.close()
     second = EdgeIndex(folder, "fake", DIMENSION)
     assert second.count() == 2
-    assert found(second, first_day="2026-01-03") == {"also kept"}
+    assert entry_ids(second, first_day="2026-01-03") == {"also kept"}
     second.upsert([chunk("new")])
     assert second.count() == 3
     second.close()
@@ -78,10 +78,10 @@ def test_what_was_written_is_there_after_the_writer_was_killed(folder: Path, req
     while int(writer.stdout.readline()) < 100:
         pass
     writer.kill()
-    said = 101 + len(writer.communicate()[0].split())
-    kept = found(request.getfixturevalue("reopened"))
-    assert {str(number) for number in range(said)} <= kept
-    assert len(kept) <= said + 1
+    number_written = 101 + len(writer.communicate()[0].split())
+    retained = entry_ids(request.getfixturevalue("reopened"))
+    assert {str(number) for number in range(number_written)} <= retained
+    assert len(retained) <= number_written + 1
 
 
 def test_a_second_index_on_the_same_folder_is_refused(index: EdgeIndex, folder: Path):
@@ -113,7 +113,7 @@ def test_a_half_made_folder_is_made_anew(folder: Path, request: pytest.FixtureRe
     (folder / FIRST / "wal" / "open-1").write_bytes(b"\x00" * 100)
     index = request.getfixturevalue("reopened")
     index.upsert([chunk("new")])
-    assert found(index, first_day="2026-01-01") == {"new"}
+    assert entry_ids(index, first_day="2026-01-01") == {"new"}
 
 
 @pytest.mark.parametrize("name", ["index", f"index/{FIRST}"])
@@ -127,14 +127,14 @@ def test_a_file_in_the_place_of_the_folder_makes_the_diary_unavailable(
     assert (tmp_path / name).read_text() == "a file"
 
 
-@pytest.mark.parametrize("left", [b"", b"{", b"{}"])
-def test_a_damaged_index_makes_the_diary_unavailable(folder: Path, left: bytes):
+@pytest.mark.parametrize("content", [b"", b"{", b"{}"])
+def test_a_damaged_index_makes_the_diary_unavailable(folder: Path, content: bytes):
     first = EdgeIndex(folder, "fake", DIMENSION)
     first.upsert([chunk("a")])
     first.close()
-    (first.path / "edge_config.json").write_bytes(left)
+    (first.path / "edge_config.json").write_bytes(content)
     for segment in (first.path / "segments").iterdir():
-        (segment / "segment.json").write_bytes(left)
+        (segment / "segment.json").write_bytes(content)
     with pytest.raises(DiaryUnavailable):
         EdgeIndex(folder, "fake", DIMENSION)
 
@@ -148,7 +148,7 @@ def test_a_folder_that_can_not_be_looked_into_makes_the_diary_unavailable(folder
 def test_after_closing_it_is_unavailable(folder: Path):
     index = EdgeIndex(folder, "fake", DIMENSION)
     index.close()
-    for call in (index.count, lambda: index.upsert([chunk("a")]), lambda: found(index)):
+    for call in (index.count, lambda: index.upsert([chunk("a")]), lambda: entry_ids(index)):
         with pytest.raises(DiaryUnavailable):
             call()
 
@@ -159,12 +159,12 @@ class TestWhatIsLeftBehind:
     def test_a_twin_is_swept_away(self, folder: Path):
         first = EdgeIndex(folder, "fake", DIMENSION)
         first.upsert([chunk("old")])
-        left = first.shadow()
-        left.upsert([chunk("new")])
+        shadow = first.shadow()
+        shadow.upsert([chunk("new")])
         first.close()
         second = EdgeIndex(folder, "fake", DIMENSION)
-        assert found(second) == {"old"}
-        assert not left.path.exists()
+        assert entry_ids(second) == {"old"}
+        assert not shadow.path.exists()
         second.close()
 
     def test_what_was_named_before_the_end_is_what_is_searched(self, folder: Path):
@@ -177,7 +177,7 @@ class TestWhatIsLeftBehind:
         twin.shard.close()
         first.close()
         second = EdgeIndex(folder, "fake", DIMENSION)
-        assert found(second) == {"new"}
+        assert entry_ids(second) == {"new"}
         assert not first.path.exists()
         second.close()
 

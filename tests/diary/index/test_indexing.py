@@ -16,8 +16,8 @@ from services.diary.index.indexing import build_chunks, spell_out_date
 def entry(
     text: str = "", date: str = "2026-05-03", first: str = "", last: str = "", **fields: object
 ) -> Entry:
-    made = Entry("ada", "one", 2, text, date, first or date, last or first or date, None, (), "2026-06-01")
-    return replace(made, **fields)
+    base = Entry("ada", "one", 2, text, date, first or date, last or first or date, None, (), "2026-06-01")
+    return replace(base, **fields)
 
 
 class CountingEmbedder(FakeEmbedder):
@@ -32,8 +32,8 @@ class CountingEmbedder(FakeEmbedder):
 
 
 def test_each_piece_is_a_chunk_with_its_place_days_and_vector():
-    written = entry("Rain.\nThen sun.", first="2026-05-01", last="2026-05-31")
-    chunks = build_chunks([written], FakeEmbedder())
+    rainy = entry("Rain.\nThen sun.", first="2026-05-01", last="2026-05-31")
+    chunks = build_chunks([rainy], FakeEmbedder())
     assert [(chunk.ordinal, chunk.text) for chunk in chunks] == [(0, "Rain."), (1, "Then sun.")]
     for chunk in chunks:
         assert (chunk.owner, chunk.entry_id, chunk.version) == ("ada", "one", 2)
@@ -69,7 +69,7 @@ def test_a_removed_entry_has_no_chunks_and_nothing_is_embedded_for_it():
 
 
 @pytest.mark.parametrize(
-    ("date", "first", "last", "said"),
+    ("date", "first", "last", "expected"),
     [
         ("2026-05-03", "2026-05-03", "2026-05-03", "3 May 2026"),
         ("2026-05-03T08:30:00+02:00", "2026-05-03", "2026-05-03", "3 May 2026"),
@@ -78,5 +78,5 @@ def test_a_removed_entry_has_no_chunks_and_nothing_is_embedded_for_it():
         ("1660", "1660-01-01", "1660-12-31", "1660"),
     ],
 )
-def test_a_date_is_spelled_out_as_people_ask_for_it(date: str, first: str, last: str, said: str):
-    assert spell_out_date(entry("x", date=date, first=first, last=last)) == said
+def test_a_date_is_spelled_out_as_people_ask_for_it(date: str, first: str, last: str, expected: str):
+    assert spell_out_date(entry("x", date=date, first=first, last=last)) == expected

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_embedder import DIMENSION, asked
+from fake_embedder import DIMENSION, index_query
 from index_backends import Server, chunk, standin
 from qdrant_client import models
 
@@ -50,8 +50,8 @@ def reader(server: Server) -> Iterator[QdrantIndex]:
     engine.close()
 
 
-def found(index: QdrantIndex) -> set[str]:
-    return {hit.entry_id for hit in index.for_owner("ada").search(asked("any"), 1000)}
+def entry_ids(index: QdrantIndex) -> set[str]:
+    return {hit.entry_id for hit in index.for_owner("ada").search(index_query("any"), 1000)}
 
 
 def test_ensuring_twice_keeps_what_is_there(index: QdrantIndex):
@@ -65,14 +65,14 @@ def test_a_making_that_was_cut_short_is_finished(server: Server):
     index.server.create(FIRST, DIMENSION)  # and then the process died, before it was given the alias
     index.create_if_missing()
     index.upsert([chunk("e")])
-    assert found(index) == {"e"}
+    assert entry_ids(index) == {"e"}
     index.close()
 
 
 def test_the_alias_is_named_after_model_dimension_and_format(server: Server):
-    named = QdrantIndex(server.url, "may-write", "sentence-transformers/all-MiniLM-L6-v2", 384)
-    assert named.alias == "sentence-transformers-all-MiniLM-L6-v2-384-f3"
-    named.close()
+    index_of_minilm = QdrantIndex(server.url, "may-write", "sentence-transformers/all-MiniLM-L6-v2", 384)
+    assert index_of_minilm.alias == "sentence-transformers-all-MiniLM-L6-v2-384-f3"
+    index_of_minilm.close()
 
 
 def test_the_first_collection_stands_behind_the_alias(server: Server, index: QdrantIndex):
@@ -86,8 +86,8 @@ def test_the_read_only_key_searches_through_the_alias_and_changes_nothing(
     index.upsert([chunk("hers")])
     reader.check()
     assert reader.count() == 1
-    assert found(reader) == {"hers"}
-    assert len(reader.for_owner("ada").fetch([ChunkRef("hers", 1, 0)], asked("hers"))) == 1
+    assert entry_ids(reader) == {"hers"}
+    assert len(reader.for_owner("ada").fetch([ChunkRef("hers", 1, 0)], index_query("hers"))) == 1
     for change in (
         lambda: reader.upsert([chunk("not hers")]),
         lambda: reader.delete([EntryKey("ada", "hers")]),
@@ -101,11 +101,11 @@ def test_the_read_only_key_searches_through_the_alias_and_changes_nothing(
 
 def test_a_reader_follows_the_switch_without_being_told(index: QdrantIndex, reader: QdrantIndex):
     index.upsert([chunk("old")])
-    assert found(reader) == {"old"}
+    assert entry_ids(reader) == {"old"}
     twin = index.shadow()
     twin.upsert([chunk("new")])
     index.promote(twin)
-    assert found(reader) == {"new"}
+    assert entry_ids(reader) == {"new"}
 
 
 def test_a_reader_of_another_model_finds_nothing_rather_than_nonsense(server: Server, index: QdrantIndex):
@@ -114,7 +114,7 @@ def test_a_reader_of_another_model_finds_nothing_rather_than_nonsense(server: Se
     other = server.open("other", replacing=True)
     other.promote(other.shadow())
     with pytest.raises(DiaryUnavailable, match="404"):
-        found(index)
+        entry_ids(index)
     with pytest.raises(ConfigError, match=r"'fake'.*indexed as other-16-f3"):
         index.check()
     other.close()
@@ -139,8 +139,8 @@ def test_other_collections_on_the_same_server_are_left_alone(server: Server, ind
     alias = models.CreateAlias(alias_name="theirs", collection_name="theirs-v2")
     theirs.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
     index.promote(index.shadow())
-    assert {one.name for one in theirs.get_collections().collections} > {"somebody-elses", "theirs-v2"}
-    assert "theirs" in {one.alias_name for one in theirs.get_aliases().aliases}
+    assert {item.name for item in theirs.get_collections().collections} > {"somebody-elses", "theirs-v2"}
+    assert "theirs" in {item.alias_name for item in theirs.get_aliases().aliases}
     for name in ("somebody-elses", "theirs-v2"):
         index.server.delete(name)
 
@@ -154,23 +154,23 @@ def test_a_wrong_key_is_told(server: Server):
 
 def test_an_index_that_was_never_made_is_no_empty_diary(reader: QdrantIndex):
     with pytest.raises(DiaryUnavailable, match="404"):
-        found(reader)
+        entry_ids(reader)
     with pytest.raises(DiaryUnavailable, match="404"):
         reader.check()
 
 
 def test_a_server_that_is_away_and_comes_back_with_what_it_had(tmp_path: Path, port: int):
     index = Server(f"http://127.0.0.1:{port}").open(ensured=False)
-    with pytest.raises(DiaryUnavailable, match="can't be reached") as told:
+    with pytest.raises(DiaryUnavailable, match="can't be reached") as error_info:
         index.count()
-    assert str(port) not in str(told.value)  # clients are told it
+    assert str(port) not in str(error_info.value)  # clients are told it
     with standin(tmp_path / "qdrant", port):
         index.create_if_missing()
         index.upsert([chunk("e")])
     with pytest.raises(DiaryUnavailable, match="can't be reached"):
-        found(index)
+        entry_ids(index)
     with standin(tmp_path / "qdrant", port):
-        assert found(index) == {"e"}
+        assert entry_ids(index) == {"e"}
     index.close()
 
 

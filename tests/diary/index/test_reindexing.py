@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fake_embedder import FakeEmbedder, asked
+from fake_embedder import FakeEmbedder, index_query
 from index_backends import Folder, Server, chunk, standin
 
 from services.diary.embedding.embedder import Embedder, Vector
@@ -71,10 +71,12 @@ class Diary:
         (index or self.index).delete(keys, except_version=keys)
         self.ledger.mark_indexed(due)
 
-    def found(self, owner: str = "ada") -> set[str]:
-        return {self._said(owner, hit) for hit in self.index.for_owner(owner).search(asked("any"), 1_000)}
+    def texts(self, owner: str = "ada") -> set[str]:
+        return {
+            self._text(owner, hit) for hit in self.index.for_owner(owner).search(index_query("any"), 1_000)
+        }
 
-    def _said(self, owner: str, hit: Hit) -> str:
+    def _text(self, owner: str, hit: Hit) -> str:
         """What a version said; of an entry that the ledger does not know, its id."""
         with suppress(NotFound):
             history = self.ledger.for_owner(owner).history(hit.entry_id)
@@ -83,7 +85,7 @@ class Diary:
 
 
 @pytest.fixture(params=["edge", "server"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder | Server]:
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder | Server]:
     if request.param == "edge":
         yield Folder(tmp_path / "index")
         return
@@ -92,21 +94,21 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder | S
 
 
 @pytest.fixture
-def diary(ledger: Ledger, place: Folder | Server) -> Iterator[Diary]:
-    diary = Diary(ledger, place.open())
+def diary(ledger: Ledger, backend: Folder | Server) -> Iterator[Diary]:
+    diary = Diary(ledger, backend.open())
     yield diary
     diary.index.close()
 
 
-def test_it_holds_all_that_the_ledger_has(diary: Diary, place: Folder | Server):
+def test_it_holds_all_that_the_ledger_has(diary: Diary, backend: Folder | Server):
     diary.write("a", "b", "c")
     diary.write("a", "hers", owner="bríd")
-    before = place.left()
+    before = backend.left()
     assert reindex(diary.ledger, diary.embedder, diary.index) == 5
     assert verify(diary.ledger, diary.index) == []
-    assert (diary.found(), diary.found("bríd")) == ({"a", "b", "c"}, {"a", "hers"})
-    assert place.left() != before
-    assert len(place.left()) == 1
+    assert (diary.texts(), diary.texts("bríd")) == ({"a", "b", "c"}, {"a", "hers"})
+    assert backend.left() != before
+    assert len(backend.left()) == 1
 
 
 def test_an_index_that_holds_nonsense_is_mended_by_it(diary: Diary):
@@ -114,15 +116,15 @@ def test_an_index_that_holds_nonsense_is_mended_by_it(diary: Diary):
     diary.index.delete([EntryKey("ada", "a")])
     diary.index.upsert([chunk("stray"), chunk("b", version=7)])
     reindex(diary.ledger, diary.embedder, diary.index)
-    assert diary.found() == {"a", "b"}
+    assert diary.texts() == {"a", "b"}
     assert verify(diary.ledger, diary.index) == []
 
 
 def test_the_old_one_answers_until_the_switch(diary: Diary):
     diary.write("a", "b", "c")
-    seen: list[set[str]] = []
-    reindex(diary.ledger, Interrupted(lambda: seen.append(diary.found()), at_batch=2), diary.index)
-    assert seen == [{"a", "b", "c"}]
+    results: list[set[str]] = []
+    reindex(diary.ledger, Interrupted(lambda: results.append(diary.texts()), at_batch=2), diary.index)
+    assert results == [{"a", "b", "c"}]
 
 
 @pytest.mark.parametrize("at_batch", [1, 2])
@@ -138,7 +140,7 @@ def test_what_is_written_edited_and_removed_meanwhile_is_caught_up_with(diary: D
         diary.write("e")
 
     reindex(diary.ledger, Interrupted(meanwhile, at_batch), diary.index)
-    assert diary.found() == {"a edited", "d edited", "e"}
+    assert diary.texts() == {"a edited", "d edited", "e"}
     assert verify(diary.ledger, diary.index) == []
 
 
@@ -150,7 +152,7 @@ def test_what_another_worker_wrote_into_the_old_one_before_the_switch_and_marked
     reindex(diary.ledger, diary.embedder, diary.index)
     diary.ledger.mark_indexed([entry])
     assert verify(diary.ledger, diary.index) == []
-    assert diary.found() == {"a", "late"}
+    assert diary.texts() == {"a", "late"}
 
 
 def test_what_changes_after_the_switch_is_not_overwritten_by_what_was_read_before(diary: Diary):
@@ -164,49 +166,49 @@ def test_what_changes_after_the_switch_is_not_overwritten_by_what_was_read_befor
         diary.work()
 
     reindex(diary.ledger, Interrupted(meanwhile, at_batch=2), diary.index)
-    assert diary.found() == {"a", "b", "c edited", "d"}
+    assert diary.texts() == {"a", "b", "c edited", "d"}
     assert verify(diary.ledger, diary.index) == []
 
 
 def test_one_entry_that_can_not_be_read_keeps_no_other_out(diary: Diary):
     diary.write("a", "b", "poison", "c")
     assert reindex(diary.ledger, Picky(), diary.index) == 3
-    assert diary.found() == {"a", "b", "c"}
+    assert diary.texts() == {"a", "b", "c"}
     failed = diary.ledger.for_owner("ada").get("poison")
     assert (failed.state, failed.reason) == (IndexState.FAILED, "ValueError: this model can't read it")
 
 
 def test_progress_counts_entries(diary: Diary):
     diary.write("a", "b", "c")
-    told: list[int] = []
-    reindex(diary.ledger, diary.embedder, diary.index, told.append)
-    assert told == [2, 3]
+    progress: list[int] = []
+    reindex(diary.ledger, diary.embedder, diary.index, progress.append)
+    assert progress == [2, 3]
 
 
-def test_one_that_fails_leaves_the_old_index_and_nothing_else(diary: Diary, place: Folder | Server):
+def test_one_that_fails_leaves_the_old_index_and_nothing_else(diary: Diary, backend: Folder | Server):
     diary.write("a", "b", "c")
-    before = place.left()
+    before = backend.left()
 
     def away() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         reindex(diary.ledger, Interrupted(away, at_batch=2), diary.index)
-    assert diary.found() == {"a", "b", "c"}
-    assert place.left() == before
+    assert diary.texts() == {"a", "b", "c"}
+    assert backend.left() == before
 
 
-def test_another_model_takes_over(diary: Diary, place: Folder | Server):
+def test_another_model_takes_over(diary: Diary, backend: Folder | Server):
     diary.write("a", "b")
     diary.index.close()
-    other = place.open("other", replacing=True)
+    other = backend.open("other", replacing=True)
     reindex(diary.ledger, diary.embedder, other)
     assert verify(diary.ledger, other) == []
     other.close()
     with pytest.raises(ConfigError):
-        place.open()
-    diary.index = place.open("other")
-    assert diary.found() == {"a", "b"}
+        backend.open()
+    diary.index = backend.open("other")
+    assert diary.texts() == {"a", "b"}
 
 
 def test_an_index_that_is_away_fails_no_entry(ledger: Ledger, tmp_path: Path, port: int):

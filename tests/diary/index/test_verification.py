@@ -21,7 +21,7 @@ from services.diary.ledger.ledger import Ledger
 TWO_LINES = "The first line.\nAnd the second."
 
 
-def written(ledger: Ledger, index: EdgeIndex, name: str, text: str = TWO_LINES, owner: str = "ada") -> Entry:
+def write(ledger: Ledger, index: EdgeIndex, name: str, text: str = TWO_LINES, owner: str = "ada") -> Entry:
     """An entry that is in both."""
     entry = ledger.for_owner(owner).add(EntryDraft(text=text, id=name))
     brought(ledger, index, entry)
@@ -36,14 +36,14 @@ def brought(ledger: Ledger, index: EdgeIndex, entry: Entry) -> None:
 
 
 def kinds(ledger: Ledger, index: EdgeIndex) -> list[tuple[str, str, str]]:
-    return [(one.owner, one.entry_id, one.kind) for one in verify(ledger, index)]
+    return [(difference.owner, difference.entry_id, difference.kind) for difference in verify(ledger, index)]
 
 
 def test_two_that_are_equal_do_not_differ(ledger: Ledger, index: EdgeIndex):
     assert verify(ledger, index) == []
     for owner in ("ada", "bríd"):
-        written(ledger, index, "a", owner=owner)
-        written(ledger, index, "b", "one line", owner=owner)
+        write(ledger, index, "a", owner=owner)
+        write(ledger, index, "b", "one line", owner=owner)
     edited = ledger.for_owner("ada").edit("a", EntryDraft(text="edited"))
     brought(ledger, index, edited)
     removed = ledger.for_owner("ada").remove("b")
@@ -53,20 +53,20 @@ def test_two_that_are_equal_do_not_differ(ledger: Ledger, index: EdgeIndex):
 
 
 def test_an_entry_that_is_not_there_is_missing(ledger: Ledger, index: EdgeIndex):
-    written(ledger, index, "a")
+    write(ledger, index, "a")
     index.delete([EntryKey("ada", "a")])
     assert verify(ledger, index) == [Difference("ada", "a", "missing", "version 1 has none of its 2 chunks")]
 
 
 def test_an_entry_of_which_a_part_is_there_is_torn(ledger: Ledger, index: EdgeIndex):
-    entry = written(ledger, index, "a")
+    entry = write(ledger, index, "a")
     index.delete([EntryKey("ada", "a")])
     index.upsert(build_chunks([entry], FakeEmbedder())[:1])
     assert verify(ledger, index) == [Difference("ada", "a", "torn", "version 1 has 1 of its 2 chunks")]
 
 
 def test_an_older_version_beside_the_current_one_is_stale(ledger: Ledger, index: EdgeIndex):
-    first = written(ledger, index, "a")
+    first = write(ledger, index, "a")
     second = ledger.for_owner("ada").edit("a", EntryDraft(text="edited"))
     brought(ledger, index, second)
     index.upsert(build_chunks([first], FakeEmbedder()))
@@ -74,7 +74,7 @@ def test_an_older_version_beside_the_current_one_is_stale(ledger: Ledger, index:
 
 
 def test_what_was_removed_or_never_was_is_surplus(ledger: Ledger, index: EdgeIndex):
-    entry = written(ledger, index, "a")
+    entry = write(ledger, index, "a")
     tombstone = ledger.for_owner("ada").remove("a")
     brought(ledger, index, tombstone)
     index.delete([EntryKey("ada", "a")])
@@ -103,12 +103,12 @@ class Busy(EdgeIndex):
 
 def test_what_is_written_while_it_looks_is_no_difference(ledger: Ledger, tmp_path: Path):
     index = Busy(tmp_path / "busy", "fake", DIMENSION)
-    written(ledger, index, "a")
-    written(ledger, index, "b")
+    write(ledger, index, "a")
+    write(ledger, index, "b")
 
     def edit() -> None:
         brought(ledger, index, ledger.for_owner("ada").edit("a", EntryDraft(text="edited")))
-        written(ledger, index, "c")
+        write(ledger, index, "c")
 
     def remove() -> None:
         brought(ledger, index, ledger.for_owner("ada").remove("b"))
@@ -130,5 +130,5 @@ def test_exactly_what_differs_is_named(ledger: Ledger, index: EdgeIndex, lost: s
     index.delete([EntryKey("ada", str(number)) for number in range(6, 10)])
     index.delete([EntryKey("ada", str(number)) for number in lost])
     index.upsert([chunk(str(number)) for number in stray])
-    named = {(entry_id, kind) for _, entry_id, kind in kinds(ledger, index)}
-    assert named == {(str(n), "missing") for n in lost} | {(str(n), "surplus") for n in stray}
+    actual = {(entry_id, kind) for _, entry_id, kind in kinds(ledger, index)}
+    assert actual == {(str(n), "missing") for n in lost} | {(str(n), "surplus") for n in stray}

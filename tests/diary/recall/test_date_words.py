@@ -91,8 +91,8 @@ def dates() -> QueryDates:
     ],
 )
 def test_a_word_that_only_looks_like_a_date_names_no_day(dates: QueryDates, question: str):
-    found = {days.phrase for days in dates.parse(question, FRIDAY)} - {"last night"}
-    assert found == set()
+    phrases = {days.phrase for days in dates.parse(question, FRIDAY)} - {"last night"}
+    assert phrases == set()
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ def test_a_word_that_only_looks_like_a_date_names_no_day(dates: QueryDates, ques
     ],
 )
 def test_a_date_is_read_as_ever(dates: QueryDates, question: str, first: str, last: str):
-    found = dates.parse(question, FRIDAY)
-    assert [(days.first.isoformat(), days.last.isoformat()) for days in found] == [(first, last)]
+    mentions = dates.parse(question, FRIDAY)
+    assert [(days.first.isoformat(), days.last.isoformat()) for days in mentions] == [(first, last)]
 
 
 _IN_ANOTHER_LOCALE = """

@@ -30,8 +30,8 @@ def test_at_the_beginning_and_at_the_end_nothing_is_marked_as_left_out():
 
 def test_two_places_are_shown_in_the_order_of_the_text_with_the_gap_marked():
     text = "\n".join(f"{number} is a line of some words." for number in range(100))
-    shown = excerpt(text, [70, 10])
-    parts = shown.split(f" {LEFT_OUT}\n{LEFT_OUT} ")
+    visible = excerpt(text, [70, 10])
+    parts = visible.split(f" {LEFT_OUT}\n{LEFT_OUT} ")
     assert [part.strip(f"{LEFT_OUT} ").split()[0] for part in parts] == ["9", "69"]
 
 
@@ -44,18 +44,18 @@ def test_a_word_without_end_is_cut():
     assert excerpt("a" * 32_768, [0]) == f"{'a' * MAX_ENTRY_CHARACTERS} {LEFT_OUT}"
 
 
-@pytest.mark.parametrize("found", [[], [99], [99, 98]])
-def test_a_place_that_the_text_does_not_have_shows_its_beginning(found: list[int]):
-    assert excerpt(LONG, found).startswith("Line 0: ")
+@pytest.mark.parametrize("matching", [[], [99], [99, 98]])
+def test_a_place_that_the_text_does_not_have_shows_its_beginning(matching: list[int]):
+    assert excerpt(LONG, matching).startswith("Line 0: ")
 
 
 @given(st.lists(st.sampled_from([*LINES[:3], "Rain.", "", "x" * 1600]), max_size=30), st.data())
 def test_what_is_shown_stands_in_the_entry_and_fits(lines: list[str], data: st.DataObject):
     text = "\n".join(lines)
     places = st.lists(st.integers(0, max(0, len(chunks(text)) - 1)), min_size=1, max_size=6, unique=True)
-    found = data.draw(places)
-    shown = excerpt(text, found)
-    gaps = shown.count(LEFT_OUT)
-    assert len(shown) <= MAX_ENTRY_CHARACTERS + (len(LEFT_OUT) + 1) * gaps
-    for part in shown.split(LEFT_OUT):
+    matching = data.draw(places)
+    visible = excerpt(text, matching)
+    gaps = visible.count(LEFT_OUT)
+    assert len(visible) <= MAX_ENTRY_CHARACTERS + (len(LEFT_OUT) + 1) * gaps
+    for part in visible.split(LEFT_OUT):
         assert part.strip() in text

@@ -101,24 +101,24 @@ def test_texts_without_words_are_not_alike():
 
 
 @given(SENTENCES, st.integers(0, 10**6), st.integers(0, 10**6), st.data())
-def test_another_number_never_collapses(words: list[str], one: int, other: int, data: st.DataObject):
-    assume(one != other)
-    place = data.draw(st.integers(0, len(words)))
-    a, b = (" ".join([*words[:place], str(number), *words[place:]]) for number in (one, other))
+def test_another_number_never_collapses(words: list[str], first: int, second: int, data: st.DataObject):
+    assume(first != second)
+    position = data.draw(st.integers(0, len(words)))
+    a, b = (" ".join([*words[:position], str(number), *words[position:]]) for number in (first, second))
     assert not is_duplicate(a, b)
 
 
 @given(SENTENCES, NEGATIONS, st.data())
 def test_a_negation_never_collapses(words: list[str], negation: str, data: st.DataObject):
-    place = data.draw(st.integers(0, len(words)))
-    assert not is_duplicate(" ".join(words), " ".join([*words[:place], negation, *words[place:]]))
+    position = data.draw(st.integers(0, len(words)))
+    assert not is_duplicate(" ".join(words), " ".join([*words[:position], negation, *words[position:]]))
 
 
 @given(SENTENCES, NAMES, NAMES, st.data())
-def test_another_name_never_collapses(words: list[str], one: str, other: str, data: st.DataObject):
-    assume(one != other)
-    place = data.draw(st.integers(0, len(words)))
-    a, b = (" ".join([*words[:place], name, *words[place:]]) for name in (one, other))
+def test_another_name_never_collapses(words: list[str], first: str, second: str, data: st.DataObject):
+    assume(first != second)
+    position = data.draw(st.integers(0, len(words)))
+    a, b = (" ".join([*words[:position], name, *words[position:]]) for name in (first, second))
     assert not is_duplicate(a, b)
 
 
@@ -133,6 +133,6 @@ def test_every_thing_is_in_one_group_behind_those_before_it(texts: list[str]):
     groups: Deduplicator[int] = Deduplicator()
     for number, text in enumerate(texts):
         groups.add(number, text)
-    found = [number for group in groups.groups for number in group]
-    assert sorted(found) == list(range(len(texts)))
+    numbers = [number for group in groups.groups for number in group]
+    assert sorted(numbers) == list(range(len(texts)))
     assert all(group == sorted(group) for group in groups.groups)

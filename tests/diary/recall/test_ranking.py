@@ -34,12 +34,12 @@ def hit(
     words: float = 0.0,
     *,
     entry: str = "a",
-    place: int = 0,
+    ordinal: int = 0,
     text: str = "Rain.",
     day: str = "2026-05-01",
     last: str = "",
 ) -> Hit:
-    return Hit(entry, 1, place, ends_in_question(text), day, last or day, {DENSE: dense, SPARSE: words})
+    return Hit(entry, 1, ordinal, ends_in_question(text), day, last or day, {DENSE: dense, SPARSE: words})
 
 
 SCORE = st.floats(-1, 1)
@@ -50,12 +50,12 @@ HITS = st.lists(
         SCORE,
         st.floats(0, 30),
         entry=st.sampled_from("abc"),
-        place=st.integers(0, 6),
+        ordinal=st.integers(0, 6),
         text=st.sampled_from(["Rain.", "Why?", "Why? Because.", ""]),
         day=DAY,
     ),
     max_size=12,
-    unique_by=lambda one: (one.entry_id, one.ordinal),
+    unique_by=lambda chunk: (chunk.entry_id, chunk.ordinal),
 )
 NAMED = st.lists(
     st.tuples(st.dates(), st.dates()).map(lambda days: DateMention("then", min(days), max(days))), max_size=2
@@ -67,17 +67,17 @@ class TestAlways:
     @given(HITS, TIMES)
     def test_every_chunk_comes_once_and_best_first(self, hits: list[Hit], times: TemporalQuery):
         scored = rank(hits, times)
-        assert sorted(map(id, hits)) == sorted(id(one.hit) for one in scored)
-        scores = [one.score for one in scored]
+        assert sorted(map(id, hits)) == sorted(id(chunk.hit) for chunk in scored)
+        scores = [chunk.score for chunk in scored]
         assert scores == sorted(scores, reverse=True)
 
     @given(HITS, TIMES)
     def test_a_score_is_the_sum_of_its_parts_and_no_part_takes_away(
         self, hits: list[Hit], times: TemporalQuery
     ):
-        for one in rank(hits, times):
-            assert one.score == pytest.approx(sum(one.parts.values()))
-            assert all(part >= 0 for part in one.parts.values())
+        for chunk in rank(hits, times):
+            assert chunk.score == pytest.approx(sum(chunk.parts.values()))
+            assert all(part >= 0 for part in chunk.parts.values())
 
     @given(HITS, TIMES)
     def test_the_order_of_the_candidates_changes_nothing(self, hits: list[Hit], times: TemporalQuery):
@@ -88,8 +88,8 @@ class TestAlways:
         assert rank([*hits, *hits], times) == rank(hits, times)
 
     @given(HITS, NAMED)
-    def test_days_that_are_named_leave_nothing_out(self, hits: list[Hit], named: list[DateMention]):
-        assert len(rank(hits, TemporalQuery(TODAY, named))) == len(hits)
+    def test_days_that_are_named_leave_nothing_out(self, hits: list[Hit], mentions: list[DateMention]):
+        assert len(rank(hits, TemporalQuery(TODAY, mentions))) == len(hits)
 
     def test_of_nothing_comes_nothing(self):
         assert rank([], NO_TIMES) == []
@@ -103,26 +103,26 @@ class TestOwnScores:
         assert (other.parts[SPARSE], other.parts[DENSE]) == (0.25, 0.0)
 
     def test_the_best_match_by_words_counts_for_less_when_it_is_a_poor_one(self):
-        (one,) = rank([hit(0.5, BM25_FULL_SCORE / 4)], NO_TIMES)
-        assert one.parts[SPARSE] == 0.25
+        (chunk,) = rank([hit(0.5, BM25_FULL_SCORE / 4)], NO_TIMES)
+        assert chunk.parts[SPARSE] == 0.25
 
     def test_without_a_word_in_common_meaning_decides(self):
         near, far = hit(0.5, entry="a"), hit(0.2, entry="b")
-        assert [one.hit for one in rank([far, near], NO_TIMES)] == [near, far]
+        assert [chunk.hit for chunk in rank([far, near], NO_TIMES)] == [near, far]
 
     def test_of_equals_the_newest_comes_first(self):
         days = ["2026-01-05", "2026-03-01", "2025-12-31"]
         hits = [hit(0.5, entry=f"e{number}", day=day) for number, day in enumerate(days)]
-        assert [one.hit.first_day for one in rank(hits, NO_TIMES)] == sorted(days, reverse=True)
+        assert [chunk.hit.first_day for chunk in rank(hits, NO_TIMES)] == sorted(days, reverse=True)
 
 
 class TestWhatStandsAround:
     def parts(self, *hits: Hit) -> dict[int, dict[str, float]]:
-        return {one.hit.ordinal: one.parts for one in rank(hits, NO_TIMES) if one.hit.entry_id == "a"}
+        return {chunk.hit.ordinal: chunk.parts for chunk in rank(hits, NO_TIMES) if chunk.hit.entry_id == "a"}
 
     def test_an_answer_takes_over_from_the_question_before_it(self):
         parts = self.parts(
-            hit(0, BM25_FULL_SCORE, place=3, text="Where did it rain?"), hit(place=4, text="In Cork.")
+            hit(0, BM25_FULL_SCORE, ordinal=3, text="Where did it rain?"), hit(ordinal=4, text="In Cork.")
         )
         assert parts[4]["neighbours"] == ANSWER_WEIGHT * 1.0
 
@@ -131,38 +131,38 @@ class TestWhatStandsAround:
     )
     def test_a_question_is_one_whatever_closes_it(self, text: str):
         assert (
-            self.parts(hit(0, BM25_FULL_SCORE, place=3, text=text), hit(place=4))[4]["neighbours"]
+            self.parts(hit(0, BM25_FULL_SCORE, ordinal=3, text=text), hit(ordinal=4))[4]["neighbours"]
             == ANSWER_WEIGHT
         )
 
     @pytest.mark.parametrize("text", ["Where? In Cork.", "In Cork", "", "Where? Oh…"])
     def test_a_question_that_goes_on_is_none(self, text: str):
         assert (
-            self.parts(hit(0, BM25_FULL_SCORE, place=3, text=text), hit(place=4))[4]["neighbours"]
+            self.parts(hit(0, BM25_FULL_SCORE, ordinal=3, text=text), hit(ordinal=4))[4]["neighbours"]
             == NEIGHBOUR_WEIGHT
         )
 
     def test_the_question_after_it_is_a_neighbour_like_others(self):
-        parts = self.parts(hit(place=3), hit(0, BM25_FULL_SCORE, place=4, text="Where?"))
+        parts = self.parts(hit(ordinal=3), hit(0, BM25_FULL_SCORE, ordinal=4, text="Where?"))
         assert parts[3]["neighbours"] == NEIGHBOUR_WEIGHT
 
     @pytest.mark.parametrize("distance", range(1, NEIGHBOUR_RADIUS + 3))
     def test_neighbours_count_as_far_as_they_reach(self, distance: int):
-        parts = self.parts(hit(0, BM25_FULL_SCORE, place=5), hit(place=5 + distance))
+        parts = self.parts(hit(0, BM25_FULL_SCORE, ordinal=5), hit(ordinal=5 + distance))
         assert parts[5 + distance]["neighbours"] == (NEIGHBOUR_WEIGHT if distance <= NEIGHBOUR_RADIUS else 0)
 
     def test_another_entry_is_no_neighbour(self):
-        parts = self.parts(hit(place=1), hit(0, BM25_FULL_SCORE, entry="b", place=2))
+        parts = self.parts(hit(ordinal=1), hit(0, BM25_FULL_SCORE, entry="b", ordinal=2))
         assert parts[1]["neighbours"] == 0
         assert parts[1]["entry"] == 0
 
     def test_another_version_is_no_neighbour(self):
         old = Hit("a", 0, 2, False, "2026-05-01", "2026-05-01", {DENSE: 0.0, SPARSE: BM25_FULL_SCORE})
-        new = next(one for one in rank([hit(place=1), old], NO_TIMES) if one.hit.version == 1)
+        new = next(chunk for chunk in rank([hit(ordinal=1), old], NO_TIMES) if chunk.hit.version == 1)
         assert new.parts["neighbours"] == 0
 
     def test_all_chunks_of_an_entry_take_over_from_its_best(self):
-        parts = self.parts(hit(0, BM25_FULL_SCORE, place=0), hit(0, 2, place=50))
+        parts = self.parts(hit(0, BM25_FULL_SCORE, ordinal=0), hit(0, 2, ordinal=50))
         assert parts[0]["entry"] == parts[50]["entry"] == ENTRY_WEIGHT * 1.0
 
 
@@ -170,8 +170,8 @@ class TestTimes:
     MAY = DateMention("in May", Date(2026, 5, 1), Date(2026, 5, 31))
 
     def bonus(self, part: str, times: TemporalQuery, **fields: str) -> float:
-        (one,) = rank([hit(**fields)], times)
-        return one.parts[part]
+        (chunk,) = rank([hit(**fields)], times)
+        return chunk.parts[part]
 
     @pytest.mark.parametrize(
         ("first", "last", "share"),

@@ -71,7 +71,7 @@ class TestByMeaningAndWords:
     def test_a_question_in_other_words_finds_its_entry_among_the_first_three(
         self, her_diary: Recall, question: str, entry_id: str
     ):
-        assert entry_id in [one.entry.id for one in her_diary.search("ada", RecallQuery(question, 3))]
+        assert entry_id in [hit.entry.id for hit in her_diary.search("ada", RecallQuery(question, 3))]
 
     def test_the_stray_dog_comes_first(self, her_diary: Recall):
         question = "What did you call the stray dog that followed you home along the prom?"
@@ -82,8 +82,8 @@ class TestByMeaningAndWords:
     def test_the_days_searched_are_kept_to(self, her_diary: Recall):
         question = "What did you call the stray dog that followed you home along the prom?"
         days = [
-            one.entry.day
-            for one in her_diary.search("ada", RecallQuery(question, 20, "2026-01-01", "2026-06-07"))
+            hit.entry.day
+            for hit in her_diary.search("ada", RecallQuery(question, 20, "2026-01-01", "2026-06-07"))
         ]
         assert len(days) == 8
         assert all("2026-01-01" <= day <= "2026-06-07" for day in days)
@@ -93,9 +93,9 @@ class TestByMeaningAndWords:
         assert her_diary.search_chunks("bríd", RecallQuery("stray dog", 6)) == []
 
     def test_a_month_in_the_question_brings_its_entries_to_the_front(self, her_diary: Recall):
-        found = her_diary.search("ada", RecallQuery("What did you do in January?", 2, as_of=Date(2026, 6, 7)))
-        assert [one.entry.day[:7] for one in found] == ["2026-01"] * len(found)
-        assert found[0].reasons == ("'in January' is read as 2026-01-01 to 2026-01-31",)
+        hits = her_diary.search("ada", RecallQuery("What did you do in January?", 2, as_of=Date(2026, 6, 7)))
+        assert [hit.entry.day[:7] for hit in hits] == ["2026-01"] * len(hits)
+        assert hits[0].reasons == ("'in January' is read as 2026-01-01 to 2026-01-31",)
 
     def test_a_month_without_entries_takes_none_away(self, her_diary: Recall):
         assert len(her_diary.search("ada", RecallQuery("What did you do in March 1850?", 6))) == 6
@@ -119,16 +119,16 @@ def recall(ledger: Ledger, embedder: FakeEmbedder, index: EdgeIndex) -> Recall:
 def keep(ledger: Ledger, index: EdgeIndex):
     """Writes an entry into ledger and index."""
 
-    def kept(text: str, **fields: object) -> Entry:
+    def retained(text: str, **fields: object) -> Entry:
         entry = ledger.for_owner("ada").add(EntryDraft.model_validate({"text": text, **fields}))
         write(index, FakeEmbedder(), entry)
         return entry
 
-    return kept
+    return retained
 
 
-def ids(found: list[RecalledEntry]) -> list[str]:
-    return [one.entry.id for one in found]
+def ids(hits: list[RecalledEntry]) -> list[str]:
+    return [hit.entry.id for hit in hits]
 
 
 class TestWhatIsFound:
@@ -136,7 +136,7 @@ class TestWhatIsFound:
     def test_no_more_than_top_k_come_best_first(self, recall: Recall, keep, top_k: int):
         for number in range(12):
             keep(f"entry number {number}")
-        scores = [one.score for one in recall.search("ada", RecallQuery("question", top_k))]
+        scores = [hit.score for hit in recall.search("ada", RecallQuery("question", top_k))]
         assert len(scores) == min(top_k, 12)
         assert scores == sorted(scores, reverse=True)
 
@@ -156,14 +156,14 @@ class TestWhatIsFound:
                 "ada",
                 long.id,
                 1,
-                place,
+                ordinal,
                 long.first_day,
                 long.last_day,
                 "a piece",
                 near,
                 SparseVector([1], [1.0]),
             )
-            for place in range(2 * CANDIDATES)
+            for ordinal in range(2 * CANDIDATES)
         ]
         index.upsert(pieces)
         others = {keep(f"other {number}").id for number in range(3)}
@@ -195,18 +195,20 @@ class TestTheLedgerHasTheLastWord:
     def test_an_entry_that_the_ledger_does_not_have_is_left_out(
         self, recall: Recall, keep, index: EdgeIndex, embedder: FakeEmbedder
     ):
-        kept = keep("kept")
+        retained = keep("kept")
         ghost = Entry("ada", "ghost", 1, "ghost", "2026-01-02", "2026-01-02", "2026-01-02", None, (), "")
         write(index, embedder, ghost)
-        assert ids(recall.search("ada", RecallQuery("ghost", 2))) == [kept.id]
-        assert {one.hit.entry_id for one in recall.search_chunks("ada", RecallQuery("ghost", 9))} == {kept.id}
+        assert ids(recall.search("ada", RecallQuery("ghost", 2))) == [retained.id]
+        assert {hit.hit.entry_id for hit in recall.search_chunks("ada", RecallQuery("ghost", 9))} == {
+            retained.id
+        }
 
     def test_an_entry_that_was_removed_is_left_out_before_the_index_knows(
         self, recall: Recall, keep, ledger: Ledger
     ):
-        kept, gone = keep("kept"), keep("ghost")
-        ledger.for_owner("ada").remove(gone.id)
-        assert ids(recall.search("ada", RecallQuery("ghost", 2))) == [kept.id]
+        retained, removed = keep("kept"), keep("ghost")
+        ledger.for_owner("ada").remove(removed.id)
+        assert ids(recall.search("ada", RecallQuery("ghost", 2))) == [retained.id]
 
     def test_what_an_entry_said_before_it_was_edited_finds_it_no_more(
         self, recall: Recall, keep, ledger: Ledger, index: EdgeIndex, embedder: FakeEmbedder
@@ -215,38 +217,38 @@ class TestTheLedgerHasTheLastWord:
         edited = ledger.for_owner("ada").edit(entry.id, EntryDraft(text="The boat is blue."))
         assert recall.search("ada", RecallQuery("kite", 2)) == []
         write(index, embedder, edited)  # the old version's chunks are still there
-        (one,) = recall.search("ada", RecallQuery("kite", 2))
-        assert (one.entry.version, one.excerpt) == (2, "The boat is blue.")
+        (hit,) = recall.search("ada", RecallQuery("kite", 2))
+        assert (hit.entry.version, hit.excerpt) == (2, "The boat is blue.")
         index.delete([EntryKey("ada", entry.id)], except_version={EntryKey("ada", entry.id): 2})
         assert ids(recall.search("ada", RecallQuery("boat", 2))) == [entry.id]
 
     def test_removed_entries_do_not_crowd_out_those_that_are_there(
         self, recall: Recall, keep, ledger: Ledger
     ):
-        kept = keep("something else")
+        retained = keep("something else")
         for number in range(CANDIDATES + 20):
-            gone = keep(f"question {number}")
-            ledger.for_owner("ada").remove(gone.id)
-        assert ids(recall.search("ada", RecallQuery("question", 1))) == [kept.id]
+            removed = keep(f"question {number}")
+            ledger.for_owner("ada").remove(removed.id)
+        assert ids(recall.search("ada", RecallQuery("question", 1))) == [retained.id]
 
 
 class TestWhatIsShown:
     def test_a_short_entry_is_shown_whole_to_the_letter(self, recall: Recall, keep):
         text = ("  Morning.\n\n" + "x" * MAX_ENTRY_CHARACTERS)[:MAX_ENTRY_CHARACTERS]
         keep(text)
-        (one,) = recall.search("ada", RecallQuery("question", 1))
-        assert one.excerpt == text
+        (hit,) = recall.search("ada", RecallQuery("question", 1))
+        assert hit.excerpt == text
 
     def test_of_a_long_entry_the_best_piece_is_shown_among_its_neighbours(self, recall: Recall, keep):
         lines = [f"Line {number} " + "word " * 60 + "end." for number in range(12)]
         keep("\n".join(lines))
-        (one,) = recall.search("ada", RecallQuery(lines[5], 3))
-        assert one.excerpt == "[…] " + "\n".join(lines[4:7]) + " […]"
+        (hit,) = recall.search("ada", RecallQuery(lines[5], 3))
+        assert hit.excerpt == "[…] " + "\n".join(lines[4:7]) + " […]"
 
     def test_no_entry_is_shown_longer_than_the_limit(self, recall: Recall, keep):
         keep("a" * 32 * 1024)
-        (one,) = recall.search("ada", RecallQuery("question", 1))
-        assert len(one.excerpt) == MAX_ENTRY_CHARACTERS + len(" […]")
+        (hit,) = recall.search("ada", RecallQuery("question", 1))
+        assert len(hit.excerpt) == MAX_ENTRY_CHARACTERS + len(" […]")
 
     def test_entries_that_say_nearly_the_same_are_shown_once_and_counted(self, recall: Recall, keep):
         text = "We walked along the prom in the rain and saw the grey seal again."
@@ -261,15 +263,15 @@ class TestWhatIsShown:
         for day in range(1, 9):
             keep("question question question", date=f"2026-01-0{day}")
         other = keep("other")
-        found = recall.search("ada", RecallQuery("question", 2))
-        assert other.id in ids(found)
-        assert sum(len(one.duplicate_ids) for one in found) == 7
+        hits = recall.search("ada", RecallQuery("question", 2))
+        assert other.id in ids(hits)
+        assert sum(len(hit.duplicate_ids) for hit in hits) == 7
 
 
 def against(question: str, entry: Entry, by: float = 0.0) -> Chunk:
     """An entry's chunk whose meaning is the opposite of the question's, or not quite."""
     away = zip(unit_vector(question), unit_vector(entry.text), strict=True)
-    vector = [by * own - asked for asked, own in away]
+    vector = [by * own - number for number, own in away]
     return Chunk(
         "ada", entry.id, 1, 0, entry.first_day, entry.last_day, entry.text, vector, SparseVector([], [])
     )
@@ -278,21 +280,21 @@ def against(question: str, entry: Entry, by: float = 0.0) -> Chunk:
 class TestWhatIsPreferred:
     def test_the_score_is_explained_part_by_part(self, recall: Recall, keep):
         keep("The kite is red.\nWhere is the boat?\nIt is here.", mood="glad")
-        for one in recall.search("ada", RecallQuery("kite", 1, mood="glad", recency=10)):
+        for hit in recall.search("ada", RecallQuery("kite", 1, mood="glad", recency=10)):
             rest = {"dense", "words", "neighbours", "entry", "dates", "recency", "mood"}
-            assert set(one.score_parts) == RAW | rest
-            assert one.score == pytest.approx(sum(one.score_parts[name] for name in rest))
-            assert one.score_parts["raw words"] > 0
-            assert -1 <= one.score_parts["raw dense"] <= 1
+            assert set(hit.score_parts) == RAW | rest
+            assert hit.score == pytest.approx(sum(hit.score_parts[name] for name in rest))
+            assert hit.score_parts["raw words"] > 0
+            assert -1 <= hit.score_parts["raw dense"] <= 1
 
     def test_a_mood_is_preferred_and_nothing_left_out(self, recall: Recall, keep):
         keep("question", mood="sad")
         keep("question once more", mood=None)
         best = keep("question again then", mood="Glad")
-        found = recall.search("ada", RecallQuery("again", 3, mood="glad"))
-        assert len(found) == 3
-        assert [one.score_parts["mood"] for one in found] == [MOOD_WEIGHT, 0, 0]
-        assert found[0].entry.id == best.id
+        hits = recall.search("ada", RecallQuery("again", 3, mood="glad"))
+        assert len(hits) == 3
+        assert [hit.score_parts["mood"] for hit in hits] == [MOOD_WEIGHT, 0, 0]
+        assert hits[0].entry.id == best.id
 
     def test_the_newer_of_two_is_preferred_where_recency_is_asked_for(self, recall: Recall, keep):
         keep("one two three", date="2020-01-01")
@@ -314,20 +316,22 @@ class TestWhatIsPreferred:
         for number in range(2 * CANDIDATES):
             other = ledger.for_owner("ada").add(EntryDraft(text=f"entry {number}", date="2020-01-01"))
             index.upsert([against(question, other, by=0.2)])
-        (one,) = recall.search("ada", RecallQuery(question, 1, as_of=Date(2026, 6, 1)))
-        assert (one.entry.id, one.score_parts["dates"]) == (wanted.id, DATE_WEIGHT)
+        (hit,) = recall.search("ada", RecallQuery(question, 1, as_of=Date(2026, 6, 1)))
+        assert (hit.entry.id, hit.score_parts["dates"]) == (wanted.id, DATE_WEIGHT)
 
     def test_days_that_are_named_are_counted_from_the_last_day_that_is_searched(self, recall: Recall, keep):
         keep("entry", date="2020-03-05")
-        (one,) = recall.search("ada", RecallQuery("in March", 1, last_day="2020-06-01"))
-        assert one.score_parts["dates"] == DATE_WEIGHT
+        (hit,) = recall.search("ada", RecallQuery("in March", 1, last_day="2020-06-01"))
+        assert hit.score_parts["dates"] == DATE_WEIGHT
 
     def test_days_that_are_named_never_open_days_that_are_not_searched(self, recall: Recall, keep):
-        kept = keep("entry", date="2020-03-05")
+        retained = keep("entry", date="2020-03-05")
         keep("question", date="2021-03-05")
         keep("question then", date="2019-03-05")
         question = "question of March 2021, March 2019, and March 2020"
-        assert ids(recall.search("ada", RecallQuery(question, 3, "2020-01-01", "2020-12-31"))) == [kept.id]
+        assert ids(recall.search("ada", RecallQuery(question, 3, "2020-01-01", "2020-12-31"))) == [
+            retained.id
+        ]
 
     @given(
         days=st.lists(st.dates(Date(2000, 1, 1), Date(2026, 1, 1)), min_size=2, max_size=2), as_of=st.dates()
@@ -336,9 +340,9 @@ class TestWhatIsPreferred:
     def test_no_date_in_a_question_empties_what_it_finds(self, filled: Recall, days: list[Date], as_of: Date):
         first, second = days
         question = f"What was between {first} and {second}, {first:%d %B %Y}, last spring or 12 years ago?"
-        written = [Date(year, 5, 5) for year in range(2010, 2015)]
-        found = filled.search("ada", RecallQuery(question, 6, as_of=as_of))
-        assert sorted(one.entry.day for one in found) == [str(day) for day in written if day <= as_of]
+        write_all = [Date(year, 5, 5) for year in range(2010, 2015)]
+        hits = filled.search("ada", RecallQuery(question, 6, as_of=as_of))
+        assert sorted(hit.entry.day for hit in hits) == [str(day) for day in write_all if day <= as_of]
 
     @pytest.fixture
     def filled(self, recall: Recall, keep) -> Recall:
@@ -366,29 +370,31 @@ FOUND = st.lists(st.tuples(st.integers(0, MAX_ENTRY_CHARACTERS + 10), st.integer
 
 class TestTheBudget:
     @given(FOUND)
-    def test_what_is_kept_fits_and_is_in_order_of_days(self, found: list[RecalledEntry]):
-        kept = within_budget(found)
-        assert sum(len(one.excerpt) for one in kept) <= BUDGET_CHARACTERS
-        days = [(one.entry.first_day, one.entry.written_at) for one in kept]
+    def test_what_is_kept_fits_and_is_in_order_of_days(self, hits: list[RecalledEntry]):
+        retained = within_budget(hits)
+        assert sum(len(hit.excerpt) for hit in retained) <= BUDGET_CHARACTERS
+        days = [(hit.entry.first_day, hit.entry.written_at) for hit in retained]
         assert days == sorted(days)
 
     @given(FOUND)
-    def test_nothing_is_left_out_for_something_worse(self, found: list[RecalledEntry]):
+    def test_nothing_is_left_out_for_something_worse(self, hits: list[RecalledEntry]):
         """What is missing did not fit beside the better ones that were kept."""
-        kept = within_budget(found)
-        for one in found:
-            if one not in kept:
-                better = sum(len(other.excerpt) for other in kept if other.score > one.score)
-                assert better + len(one.excerpt) > BUDGET_CHARACTERS
+        retained = within_budget(hits)
+        for hit in hits:
+            if hit not in retained:
+                better = sum(len(other.excerpt) for other in retained if other.score > hit.score)
+                assert better + len(hit.excerpt) > BUDGET_CHARACTERS
 
     def test_the_best_is_always_kept(self):
         lengths = [MAX_ENTRY_CHARACTERS + 8] * 20
-        kept = within_budget(recalled(lengths, list(range(20, 0, -1))))
-        assert [one.entry.id for one in kept] == ["2", "1", "0"]
+        retained = within_budget(recalled(lengths, list(range(20, 0, -1))))
+        assert [hit.entry.id for hit in retained] == ["2", "1", "0"]
 
     def test_it_is_counted_in_whatever_unit_the_budget_has(self):
-        kept = within_budget(recalled([100, 50, 10], [1, 2, 3]), budget=12, size=lambda text: len(text) // 10)
-        assert [one.entry.id for one in kept] == ["0", "2"]
+        retained = within_budget(
+            recalled([100, 50, 10], [1, 2, 3]), budget=12, size=lambda text: len(text) // 10
+        )
+        assert [hit.entry.id for hit in retained] == ["0", "2"]
 
     def test_nothing_found_is_nothing_kept(self):
         assert within_budget([]) == []

@@ -27,8 +27,8 @@ OLDER = 3_000
 SPRING = "What did you do last spring?"
 
 
-def days(found: list[RecalledEntry]) -> list[str]:
-    return [one.entry.day for one in found]
+def days(hits: list[RecalledEntry]) -> list[str]:
+    return [hit.entry.day for hit in hits]
 
 
 class House:
@@ -48,8 +48,8 @@ class House:
         self.index.upsert(build_chunks(new, FakeEmbedder()))
         return new
 
-    def search(self, question: str, top_k: int = 6, **asked: object) -> list[RecalledEntry]:
-        return self.recall.search("ada", RecallQuery(question, top_k, **{"as_of": TODAY, **asked}))
+    def search(self, question: str, top_k: int = 6, **fields: object) -> list[RecalledEntry]:
+        return self.recall.search("ada", RecallQuery(question, top_k, **{"as_of": TODAY, **fields}))
 
     def close(self) -> None:
         self.index.close()
@@ -93,11 +93,11 @@ class TestInALargeDiary:
         question = (
             "Who dined abroad at supper with wine, lay by the river, or went to church by coach last spring?"
         )
-        found = large.search(question, top_k)
-        assert len(found) == top_k
-        of_days = [one for one in found if "2026-03-01" <= one.entry.day <= "2026-06-07"]
+        hits = large.search(question, top_k)
+        assert len(hits) == top_k
+        of_days = [hit for hit in hits if "2026-03-01" <= hit.entry.day <= "2026-06-07"]
         assert len(of_days) >= min(3, top_k // 2)
-        assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
     def test_days_without_entries_take_no_places(self, large: House):
         assert len(large.search("What did you do in March 1850?")) == 6
@@ -111,7 +111,7 @@ class TestRowsWithoutADate:
         house.take_in(EntryDraft(text="Bread failed.", date=today.isoformat()))
         best, *rest = house.search("What happened today?", as_of=today, recency=30)
         assert (best.entry.text, best.entry.date_assumed) == ("Bread failed.", False)
-        assert all(one.score_parts["dates"] == one.score_parts["recency"] == 0 for one in rest)
+        assert all(hit.score_parts["dates"] == hit.score_parts["recency"] == 0 for hit in rest)
 
     def test_a_date_that_is_given_later_counts(self, house: House):
         (entry,) = house.take_in(EntryDraft(text="Undated."))
@@ -137,17 +137,17 @@ class TestAsOf:
         return house
 
     def test_nothing_later_is_recalled(self, diary: House):
-        found = diary.search("heron", as_of=Date(2021, 3, 5))
-        assert max(day for one in found for day in (one.entry.day,)) == "2021-03-05"
-        assert {one.entry.day for one in diary.search("heron", as_of=Date(2021, 3, 4))} == {"2020-03-05"}
+        hits = diary.search("heron", as_of=Date(2021, 3, 5))
+        assert max(day for hit in hits for day in (hit.entry.day,)) == "2021-03-05"
+        assert {hit.entry.day for hit in diary.search("heron", as_of=Date(2021, 3, 4))} == {"2020-03-05"}
 
     def test_the_days_that_a_question_names_are_counted_from_it(self, diary: House):
         (best, *_) = diary.search("What of the heron in March?", as_of=Date(2021, 6, 1))
         assert best.entry.day == "2021-03-05"
 
     def test_the_earlier_of_it_and_the_last_day_that_is_searched_counts(self, diary: House):
-        found = diary.search("heron", last_day="2020-12-31", as_of=Date(2021, 6, 1))
-        assert {one.entry.day for one in found} == {"2020-03-05"}
+        hits = diary.search("heron", last_day="2020-12-31", as_of=Date(2021, 6, 1))
+        assert {hit.entry.day for hit in hits} == {"2020-03-05"}
 
     def test_without_it_there_is_no_end(self, diary: House):
         assert diary.search("heron", as_of=None)[0].entry.day == "2022-03-05"
@@ -182,8 +182,8 @@ class TestTimeZones:
     def test_yesterday_is_the_local_one(self, house: House):
         house.take_in(*(EntryDraft(text=f"Number {day}.", date=f"2026-11-{day}") for day in (25, 26, 27, 28)))
         for zone, day in (("Pacific/Auckland", "2026-11-27"), ("UTC", "2026-11-26")):
-            found = house.search("What did you do yesterday?", 1, as_of=None, local=self.in_(zone))
-            assert days(found) == [day]
+            hits = house.search("What did you do yesterday?", 1, as_of=None, local=self.in_(zone))
+            assert days(hits) == [day]
 
     @pytest.mark.parametrize(
         ("moment", "zone", "day"),

@@ -57,10 +57,10 @@ class CountingIndex:
     def for_owner(self, owner: str) -> "CountingIndex":
         return self
 
-    def search(self, asked: IndexQuery, limit: int, first_day: str = "", last_day: str = "") -> list[Hit]:
+    def search(self, query: IndexQuery, limit: int, first_day: str = "", last_day: str = "") -> list[Hit]:
         self.searches += 1
         self._before()
-        return self._index.for_owner("ada").search(asked, limit, first_day, last_day)
+        return self._index.for_owner("ada").search(query, limit, first_day, last_day)
 
 
 @pytest.fixture
@@ -95,10 +95,10 @@ def test_a_longer_question_costs_no_more(ledger: Ledger, filled: EdgeIndex, form
         embedder, index = CountingEmbedder(), CountingIndex(filled)
         recall = Recall(ledger, embedder, index)
         question = form(number)
-        made = steps(lambda: recall.search("ada", RecallQuery(question, 6)))
+        steps_made = steps(lambda: recall.search("ada", RecallQuery(question, 6)))
         assert index.searches <= 1 + MAX_MENTIONS
         assert embedder.longest <= MAX_CHARACTERS
-        return made
+        return steps_made
 
     cost(10)  # what is loaded or compiled at first
     assert cost(20_000) <= 1.2 * cost(2_000) + 500

@@ -51,9 +51,9 @@ def test_near_duplicates_are_all_recalled(
 ):
     """regressions/near_duplicates: entries that differ by "not", a name or a dose."""
     with recalling(tmp_path, minilm, "near_duplicates") as recall:
-        found = recall.search("ada", RecallQuery(question, 6))
-    assert days <= {one.entry.day for one in found}
-    assert not any(one.duplicate_ids for one in found)
+        hits = recall.search("ada", RecallQuery(question, 6))
+    assert days <= {hit.entry.day for hit in hits}
+    assert not any(hit.duplicate_ids for hit in hits)
 
 
 @pytest.mark.parametrize("word", ["may", "could"])
@@ -75,12 +75,12 @@ Keep = Callable[..., Entry]
 
 @pytest.fixture
 def keep(ledger: Ledger, index: EdgeIndex) -> Keep:
-    def kept(text: str, date: str) -> Entry:
+    def entry_of(text: str, date: str) -> Entry:
         entry = ledger.for_owner("ada").add(EntryDraft(text=text, date=date))
         index.upsert(build_chunks([entry], FakeEmbedder()))
         return entry
 
-    return kept
+    return entry_of
 
 
 class TestOfWhatIsSaidTwice:
@@ -89,14 +89,14 @@ class TestOfWhatIsSaidTwice:
         older = [
             keep(text, f"2026-0{n}-01") for n, text in enumerate(["the pill 50 mg", "The PILL: 50 mg!"], 1)
         ]
-        (one,) = recall.search("ada", RecallQuery("pill", 6))
-        assert (one.entry.id, set(one.duplicate_ids)) == (newest.id, {entry.id for entry in older})
+        (hit,) = recall.search("ada", RecallQuery("pill", 6))
+        assert (hit.entry.id, set(hit.duplicate_ids)) == (newest.id, {entry.id for entry in older})
 
     def test_that_of_a_day_which_the_question_names_goes_before(self, recall: Recall, keep: Keep):
         for month in (1, 2, 3):
             keep("The pill, 50 mg.", f"2026-0{month}-01")
-        (one,) = recall.search("ada", RecallQuery("Did you take the pill on 1 February 2026?", 6))
-        assert one.entry.day == "2026-02-01"
+        (hit,) = recall.search("ada", RecallQuery("Did you take the pill on 1 February 2026?", 6))
+        assert hit.entry.day == "2026-02-01"
 
 
 class TestWhatIsSettled:
@@ -128,7 +128,7 @@ class TestWhatIsSettled:
     ):
         a, b = keep("I will sell the house.", "2026-01-01"), keep("I will keep the house.", "2026-02-01")
         settle(a, a.text, b, b.text, how)
-        assert sorted(one.entry.day for one in recall.search("ada", RecallQuery("house", 6))) == days
+        assert sorted(hit.entry.day for hit in recall.search("ada", RecallQuery("house", 6))) == days
         assert (
             sorted(chunk.hit.first_day for chunk in recall.search_chunks("ada", RecallQuery("house", 6)))
             == days
@@ -153,11 +153,11 @@ class TestWhatIsSettled:
         b = keep("I will keep the house.", "2026-02-01")
         assert passage in chunks(a.text)
         settle(a, passage, b, b.text, Resolution.B)
-        shown = {one.entry.id: one for one in recall.search("ada", RecallQuery("sell the house", 6))}
-        assert passage not in shown[a.id].excerpt
-        assert LEFT_OUT in shown[a.id].excerpt
-        assert "Line" in shown[a.id].excerpt
-        assert shown[a.id].reasons[-1] == "passages left out that were settled as superseded: 1"
+        by_id = {hit.entry.id: hit for hit in recall.search("ada", RecallQuery("sell the house", 6))}
+        assert passage not in by_id[a.id].excerpt
+        assert LEFT_OUT in by_id[a.id].excerpt
+        assert "Line" in by_id[a.id].excerpt
+        assert by_id[a.id].reasons[-1] == "passages left out that were settled as superseded: 1"
 
     def test_an_edit_brings_it_back(
         self, recall: Recall, keep: Keep, settle, ledger: Ledger, index: EdgeIndex
@@ -166,4 +166,4 @@ class TestWhatIsSettled:
         a, b = keep("I will sell the house.", "2026-01-01"), keep("I will keep the house.", "2026-02-01")
         settle(a, a.text, b, b.text, Resolution.B)
         ledger.for_owner("ada").edit(b.id, EntryDraft(text="I am in two minds."))
-        assert [one.entry.id for one in recall.search("ada", RecallQuery("sell house", 6))] == [a.id]
+        assert [hit.entry.id for hit in recall.search("ada", RecallQuery("sell house", 6))] == [a.id]

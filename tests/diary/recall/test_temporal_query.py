@@ -113,8 +113,8 @@ def test_what_names_no_day_or_two_is_passed_over(dates: QueryDates, question: st
 
 
 def test_several_times_are_all_read(dates: QueryDates):
-    found = dates.parse("Was it warmer in June or in July 2022, or yesterday?", FRIDAY)
-    assert {(days.phrase, str(days.first)) for days in found} == {
+    mentions = dates.parse("Was it warmer in June or in July 2022, or yesterday?", FRIDAY)
+    assert {(days.phrase, str(days.first)) for days in mentions} == {
         ("in June", "2023-06-01"),
         ("July 2022", "2022-07-01"),
         ("yesterday", "2023-08-31"),
@@ -181,8 +181,8 @@ class TestAlways:
         st.dates(Date(1000, 1, 1), Date(2999, 12, 31)), st.sampled_from(["%d %B %Y", "%B %d, %Y", "%Y-%m-%d"])
     )
     def test_every_day_that_is_written_out_is_that_day(self, dates: QueryDates, day: Date, form: str):
-        said = day.strftime(form.replace("%Y", f"{day.year:04}"))
-        assert read(dates, f"What happened on {said}?", day) == [(day.isoformat(), day.isoformat())]
+        phrase = day.strftime(form.replace("%Y", f"{day.year:04}"))
+        assert read(dates, f"What happened on {phrase}?", day) == [(day.isoformat(), day.isoformat())]
 
     @given(st.integers(1, 400), st.dates(Date(1700, 1, 1), Date(2900, 1, 1)))
     def test_so_many_days_ago_is_that_day(self, dates: QueryDates, number: int, as_of: Date):
@@ -198,6 +198,6 @@ class TestAlways:
             PHRASES | st.sampled_from(["of", "in", "the", "5", "May", "last", "ago", "weeks"]), max_size=8
         )
     )
-    def test_no_heap_of_phrases_breaks_it(self, dates: QueryDates, said: list[str]):
-        for days in dates.parse(" ".join(said), FRIDAY):
+    def test_no_heap_of_phrases_breaks_it(self, dates: QueryDates, phrases: list[str]):
+        for days in dates.parse(" ".join(phrases), FRIDAY):
             assert days.first <= days.last

@@ -1354,7 +1354,7 @@ def test_a_mark_that_is_neither_yes_nor_no_is_refused_by_name(tmp_path: Path, fl
 def test_an_unknown_key_of_a_turn_is_refused_until_a_setting_names_it(tmp_path: Path, key: str):
     path = written(tmp_path, marked({key: [1]}), "a.jsonl")
     message = refusal("conversations", path)
-    assert message.startswith(f"{path}, line 1: turn 1 has the key `{key}`")
+    assert message.startswith(f"{path}, line 1: turn 1 has the unknown key `{key}`")
     assert f"ignored_turn_keys=[{key}]" in message
     assert len(read("conversations", path, ignored_turn_keys=(key,))) == 1
     assert len(read("conversations", written(tmp_path, marked({key: None}), "a.jsonl"))) == 1

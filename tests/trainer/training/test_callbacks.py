@@ -283,7 +283,7 @@ class TestProgress:
         logs = {"loss": 2.71828, "eval_all_loss": 3.14159, "eval_reddit_loss": 9.0, "tokens_per_s": 12345.6}
         progress.on_log(arguments, at(1), CONTROL, logs)
         progress.on_log(arguments, at(2), CONTROL, {"loss": 2.5, "grad_norm": 1.0})
-        assert progress.shown == {"loss": "2.500", "held out": "3.142", "tokens/s": "12,346"}
+        assert progress.postfix == {"loss": "2.500", "held out": "3.142", "tokens/s": "12,346"}
 
     def test_a_process_without_a_bar_says_nothing(
         self, arguments: TrainingArguments, capfd: pytest.CaptureFixture[str]
