@@ -20,7 +20,7 @@ from services.diary.reflection.reflections import Reflections
 from services.orchestrator.adapter import Adapter
 from services.orchestrator.dependencies import AppState
 from services.orchestrator.http.disclosure import DISCLOSURE, HEADER, HEADER_VALUE, disclosure_for
-from services.orchestrator.reflection.idle_reflection import reflect_on_quiet
+from services.orchestrator.reflection.idle_reflection import reflect_on_idle
 from services.orchestrator.settings import OrchestratorSettings
 from services.persona.pronouns import PRONOUNS
 from services.persona.template import template_for, template_sha256
@@ -193,7 +193,7 @@ class TestADiaryOfAnother:
         with_reflections = {"REFLECT_AFTER_S": 0.001}
         async with serving(TOMAS, **with_reflections) as voice:
             await voice.client.post(CHAT, json=HELLO)
-            assert await reflect_on_quiet(voice.state) == 0
+            assert await reflect_on_idle(voice.state) == 0
             assert Reflections(voice.ledger).due(10) == []
             assert PersonaRecord(voice.ledger).refusal().startswith(REFUSED)
         async with serving(ADAPTER) as voice:

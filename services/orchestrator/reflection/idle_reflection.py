@@ -18,7 +18,7 @@ from services.persona.persona import Persona
 
 log = logging.getLogger("ada.orchestrator")
 LOOKED_EVERY_S = 10.0
-AT_ONCE = 20  # talks
+AT_ONCE = 20  # chats
 
 
 @asynccontextmanager
@@ -37,26 +37,26 @@ async def watch(state: AppState) -> AsyncIterator[None]:
 
 async def record(state: AppState, owner: str, turns: Sequence[Turn], answer: str) -> None:
     """Keep what was said, for later. What goes wrong must not spoil an answer that is given already."""
-    if not state.reflect_after_s or not (talk := conversation_in(turns, answer)):
+    if not state.reflect_after_s or not (chat := conversation_in(turns, answer)):
         return
     try:
         if not await state.persona_guard.complaint(state.adapter().persona):
-            await run_in_threadpool(Conversations(state.ledger).record, owner, talk)
+            await run_in_threadpool(Conversations(state.ledger).record, owner, chat)
     except AdaError as error:
         log.warning("a chat was not kept: %s", error)
 
 
-async def reflect_on_quiet(state: AppState) -> int:
+async def reflect_on_idle(state: AppState) -> int:
     """Accept a reflection for each chat that has been quiet long enough; returns how many were looked at.
 
     Two orchestrators over one ledger accept each of them once. Raises AdaError.
     """
     if await state.persona_guard.complaint(state.adapter().persona):
-        return 0  # these talks were another's; they wait
+        return 0  # these chats were another's; they wait
     conversations = Conversations(state.ledger)
     quiet = await run_in_threadpool(conversations.idle, state.reflect_after_s, AT_ONCE)
-    for talk in quiet:
-        await run_in_threadpool(_accept, state, conversations, talk)
+    for chat in quiet:
+        await run_in_threadpool(_accept, state, conversations, chat)
     await run_in_threadpool(conversations.delete_old)
     await prepare_accepted(state)
     return len(quiet)
@@ -78,25 +78,25 @@ async def _look(state: AppState) -> None:
     while True:
         try:
             if state.reflect_after_s:
-                await reflect_on_quiet(state)
+                await reflect_on_idle(state)
             else:
                 await prepare_accepted(state)
-        except AdaError as error:  # no adapter yet, or no ledger: the talks wait
+        except AdaError as error:  # no adapter yet, or no ledger: the chats wait
             log.warning("reflecting on quiet chats is put off: %s", error)
         except Exception:  # the boundary of the task: without it nothing would ever be reflected on
             log.exception("reflecting on quiet chats failed")
         await asyncio.sleep(min(LOOKED_EVERY_S, state.reflect_after_s or LOOKED_EVERY_S))
 
 
-def _accept(state: AppState, conversations: Conversations, talk: Conversation) -> None:
-    known = Reflections(state.ledger).reflected_turns(talk.owner, talk.turns)
-    turns = talk.turns[max(known, talk.written) :]
-    if talk.grown and any(turn["role"] == "user" for turn in turns):
-        last_word = datetime.fromisoformat(talk.changed_at)
-        day = state.local_time(talk.owner).day_of(last_word)
-        conversations.reflect(talk, len(turns), day.isoformat())
+def _accept(state: AppState, conversations: Conversations, chat: Conversation) -> None:
+    known = Reflections(state.ledger).reflected_turns(chat.owner, chat.turns)
+    turns = chat.turns[max(known, chat.written) :]
+    if chat.grown and any(turn["role"] == "user" for turn in turns):
+        last_word = datetime.fromisoformat(chat.changed_at)
+        day = state.local_time(chat.owner).day_of(last_word)
+        conversations.reflect(chat, len(turns), day.isoformat())
     else:
-        conversations.skip(talk)
+        conversations.skip(chat)
 
 
 async def _prepare(state: AppState, persona: Persona, attempt: Attempt) -> None:

@@ -34,11 +34,11 @@ class UpstreamReflectionRequest:
 
 def dialogue_turns(messages: Sequence[Mapping[str, str]]) -> list[Turn]:
     """What the two said to each other. System turns, and so whatever was recalled, are left out."""
-    said = ("user", "assistant")
+    speakers = ("user", "assistant")
     return [
         {"role": message["role"], "content": message["content"]}
         for message in messages
-        if message["role"] in said and message["content"].strip()
+        if message["role"] in speakers and message["content"].strip()
     ]
 
 
@@ -81,8 +81,8 @@ async def _last_that_fit(turns: Sequence[Turn], room: int, tokens: TokenCounter)
     for turn in reversed(turns):
         number = await tokens.count(turn["content"]) + TOKENS_A_TURN
         if number > room and not shown:  # one turn that is too long for the model: its end
-            kept = len(turn["content"]) * max(room, 1) // number
-            return [{**turn, "content": turn["content"][-kept:]}]
+            characters = len(turn["content"]) * max(room, 1) // number
+            return [{**turn, "content": turn["content"][-characters:]}]
         if number > room:
             break
         shown.insert(0, turn)

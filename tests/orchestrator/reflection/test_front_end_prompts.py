@@ -18,7 +18,7 @@ from services.orchestrator.reflection.front_end_prompts import (
     conversation_in,
     is_about_conversation,
 )
-from services.orchestrator.reflection.idle_reflection import reflect_on_quiet
+from services.orchestrator.reflection.idle_reflection import reflect_on_idle
 
 GARLIC, CLOCK = "I planted garlic along the south wall.", "Did you mend the clock?"
 HISTORY = f"""<chat_history>
@@ -152,7 +152,7 @@ class TestRemembered:
     @staticmethod
     async def remembered(voice: Voice) -> list[list[str]]:
         """What Ada is asked to write about when all has gone quiet."""
-        await reflect_on_quiet(replace(voice.state, reflect_after_s=1e-9))
+        await reflect_on_idle(replace(voice.state, reflect_after_s=1e-9))
         kept = Reflections(voice.ledger)
         found: list[Reflection] = [kept.get(one.owner, one.id) for one in kept.due(50)]
         return [[turn["content"] for turn in one.turns] for one in found]

@@ -15,7 +15,7 @@ from voice import CHAT, PERSONA, Voice, asking, error_of
 from services.diary.job_queue import diary_queue
 from services.diary.reflection.conversations import Conversations
 from services.diary.reflection.reflections import Reflection, Reflections
-from services.orchestrator.reflection.idle_reflection import reflect_on_quiet
+from services.orchestrator.reflection.idle_reflection import reflect_on_idle
 from services.orchestrator.reflection.request import ANSWER_TOKENS, INSTRUCTION
 
 REFLECT = "/v1/diary/reflect"
@@ -142,7 +142,7 @@ async def chat(voice: Voice, first: str = TALK[0]["content"], **options: object)
 
 async def test_without_the_switch_no_chat_is_kept(voice: Voice):
     await chat(voice)
-    assert await reflect_on_quiet(replace(voice.state, reflect_after_s=1e-9)) == 0
+    assert await reflect_on_idle(replace(voice.state, reflect_after_s=1e-9)) == 0
 
 
 class TestByHerself:
@@ -153,14 +153,14 @@ class TestByHerself:
     @staticmethod
     async def hour_later(voice: Voice) -> int:
         """Look as if an hour had passed."""
-        return await reflect_on_quiet(replace(voice.state, reflect_after_s=1e-9))
+        return await reflect_on_idle(replace(voice.state, reflect_after_s=1e-9))
 
     @pytest.mark.parametrize("stream", [True, False])
     async def test_a_chat_that_went_quiet_is_one_reflection_with_her_answers(
         self, voice: Voice, stream: bool
     ):
         turns = await chat(voice, stream=stream)
-        assert await reflect_on_quiet(voice.state) == 0
+        assert await reflect_on_idle(voice.state) == 0
         assert await self.hour_later(voice) == 1
         (kept,) = due(voice)
         assert kept.turns == turns
