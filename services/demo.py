@@ -1,4 +1,4 @@
-"""THE OPEN DAY: the whole loop for real on a bare machine, as `make demo`.
+"""The demo: the whole loop on a bare machine, as `make demo`.
 
     python -m services.demo [--keep]
 

@@ -1,10 +1,10 @@
-"""ALL UNDER ONE ROOF: Ada on a bare machine, without Docker, card or any server installed.
+"""Ada all in one: on a bare machine, without Docker, a card or any server installed.
 
     python -m services.embedded
 
-Three processes, each started again when it dies: an embedded Valkey; the house, which is API and worker
-in one process because Qdrant's embedded engine takes only one; and the model, which is vLLM. All of them
-end with this one, even when it is killed with -9.
+Starts three processes and restarts each when it dies: an embedded Valkey; the server, which is API and worker
+in one process, because Qdrant's embedded engine allows only one; and the model, which is vLLM. All of them
+end with this process, even when it is killed with -9.
 """
 
 import logging
@@ -42,17 +42,17 @@ from services.worker.reflection import CompletionClient
 from services.worker.worker import Worker, build_worker
 
 log = logging.getLogger("ada.embedded")
-HOUSE = "--house"
+SERVER = "--server"
 MODEL_LOG = "logs/vllm.log"
 
 
 def main() -> int:
-    """Entry point; a mistake of the user's is one line on stderr and exit code 2."""
+    """Entry point; an error of the user's is one line on stderr and exit code 2."""
     try:
         settings = OrchestratorSettings.load()
         logs.set_up(settings.log_format, settings.log_level, settings.log_errors)
-        if sys.argv[1:] == [HOUSE]:
-            keep_house(settings)
+        if sys.argv[1:] == [SERVER]:
+            run_server(settings)
             return 0
         return supervise(settings)
     except AdaError as error:
@@ -60,23 +60,23 @@ def main() -> int:
     return CONFIG_EXIT
 
 
-# --- the house: API and worker ---------------------------------------------------------------------
+# --- the server: API and worker --------------------------------------------------------------------
 
 
-def keep_house(settings: OrchestratorSettings) -> None:
-    """Serve the API and work through the diary's queue until SIGTERM."""
+def run_server(settings: OrchestratorSettings) -> None:
+    """Serve the API and process the diary's queue until SIGTERM."""
 
-    # Whatever can be wrong with the settings or the disk is found here, before anything is served.
+    # Errors in the settings or on the disk show here, before anything is served.
     tracing.switch_on(settings.otlp_endpoint, "ada")
     ledger = Ledger(settings.ledger_url)
     check_keys(settings, ledger)
     queue = queue_connection(settings.redis_url)
     embedder = open_embedder(settings)
     index = open_index(settings, embedder)
-    author = CompletionClient(
+    model = CompletionClient(
         settings.model_url, settings.connect_timeout_s, settings.whole_timeout_s, settings.model_api_key
     )
-    shift = build_worker(ledger, embedder, index, queue, author)
+    worker = build_worker(ledger, embedder, index, queue, model)
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[AppState]:
@@ -84,9 +84,9 @@ def keep_house(settings: OrchestratorSettings) -> None:
         async with open_vllm_client(
             settings.model_url, settings.deadlines, limiter, metrics, api_key=settings.model_api_key
         ) as engine:
-            with at_work(shift):
+            with running(worker):
                 yield build_state(settings, engine, ledger, queue, embedder, index, metrics)
-        author.close()
+        model.close()
         if isinstance(index, EdgeIndex):
             index.close()
         ledger.close()
@@ -106,12 +106,12 @@ def open_index(settings: OrchestratorSettings, embedder: Embedder) -> IndexEngin
 
 
 @contextmanager
-def at_work(shift: Worker) -> Iterator[None]:
-    """The worker in a thread of its own; if it ever ends by itself, the house ends and is started again."""
+def running(worker: Worker) -> Iterator[None]:
+    """Run the worker in a thread; if it ends by itself, the process ends and is restarted."""
 
     def run() -> None:
         try:
-            shift.run()
+            worker.run()
         except Exception:
             log.exception("the worker ended")
             os.kill(os.getpid(), signal.SIGTERM)
@@ -121,7 +121,7 @@ def at_work(shift: Worker) -> Iterator[None]:
     try:
         yield
     finally:
-        shift.stop()
+        worker.stop()
         thread.join(timeout=15)
 
 
@@ -139,10 +139,10 @@ def supervise(settings: OrchestratorSettings) -> int:
         socket_path = Path(room) / "valkey.sock"  # a short path: sockets take 107 characters
         plan = {
             "valkey": valkey_command(socket_path),
-            "house": [sys.executable, "-m", "services.embedded", HOUSE],
+            "server": [sys.executable, "-m", "services.embedded", SERVER],
             "model": [sys.executable, "-m", "services.model"],
         }
-        # Who moves the model by MODEL_PORT alone means the house to find it there.
+        # MODEL_PORT alone moves the model for the server, too.
         found_at = {"MODEL_URL": f"http://127.0.0.1:{os.environ.get('MODEL_PORT', '8000')}"}
         own = {"REDIS_URL": f"unix://{socket_path}", "MODEL_API_KEY": model_key(os.environ)}
         environment = {**found_at, **os.environ, **own}
@@ -153,12 +153,15 @@ def supervise(settings: OrchestratorSettings) -> int:
 
 
 def model_key(environment: Mapping[str, str]) -> str:
-    """What house and model share, new at each start: others on this machine may ask Ada, not her model."""
+    """Return the API key of the model: MODEL_API_KEY, or a new one at each start.
+
+    Other programs on this machine may use Ada, but not her model directly.
+    """
     return environment.get("MODEL_API_KEY") or secrets.token_urlsafe(32)
 
 
 def _model_log(environment: Mapping[str, str]) -> Path:
-    """The file for the lines of vLLM, begun anew; it prints some hundred while it starts."""
+    """Empty the file for the output of vLLM, which prints some hundred lines while it starts."""
     path = Path(environment.get("MODEL_LOG") or MODEL_LOG)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +173,7 @@ def _model_log(environment: Mapping[str, str]) -> Path:
 
 @contextmanager
 def announced(settings: OrchestratorSettings, model_log: Path, stopping: threading.Event) -> Iterator[None]:
-    """Meanwhile, print one line when the start begins and one when Ada is ready."""
+    """Print one line when the start begins and one when Ada is ready."""
     host = "127.0.0.1" if settings.host in ("", "0.0.0.0", "::") else settings.host
     url = http_url(host, settings.port)
     print(f"starting: about a minute; what vLLM prints is in {model_log}", file=sys.stderr, flush=True)
@@ -211,11 +214,11 @@ def _home(settings: OrchestratorSettings) -> Path:
 
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
-    """Two Adas over one diary would damage its index."""
+    """Hold the diary's lock: two servers would damage its index."""
     try:
         lock = lock_file(home / "lock")
     except BlockingIOError:
-        raise ConfigError(f"an Ada is running over {home} already: end it first") from None
+        raise ConfigError(f"another Ada already runs on {home}: end it first") from None
     try:
         yield
     finally:

@@ -319,10 +319,10 @@ def test_kill_9_of_the_process_that_ingests_loses_nothing(ada: Running):
     for number in range(300):
         entry = {"id": f"kill-{number}", "text": f"On day {number} I counted {number * 7} gulls."}
         if number in (100, 200):
-            before = ada.child("house")
+            before = ada.child("server")
             os.kill(before, signal.SIGKILL)
-            wait(lambda before=before: ada.child("house") != before, 30, "the house was not started again")
-            wait(lambda: answers(f"{ada.url}/healthz"), 60, "the house did not come back")
+            wait(lambda before=before: ada.child("server") != before, 30, "the server was not restarted")
+            wait(lambda: answers(f"{ada.url}/healthz"), 60, "the server did not come back")
         assert httpx.post(f"{ada.url}/v1/diary/entries", json=entry).status_code == 202
         ids.add(entry["id"])
     wait(lambda: indexed(ada, ids), 90, "entries were lost")
@@ -365,7 +365,7 @@ def refusal(module: str, environment: dict[str, str]) -> str:
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({}, "an Ada is running over"),
+        ({}, "another Ada already runs on"),
         ({"INDEX_PATH": "{home}/other/index"}, "ADA_PORT"),
         ({"INDEX_PATH": "{home}/other/index", "ADA_PORT": "x"}, "ADA_PORT"),
         ({"INDEX_PATH": "{home}/other/index", "ADA_ADAPTER": "{home}/none"}, "make train"),

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from services.errors import AdaError, ConfigError
-from services.persona.base_model import DEFAULT_MODEL_CACHE
+from services.persona.base_model import model_cache
 from trainer.config import load_config, origin
 from trainer.log import log, log_to, setup_console
 from trainer.run import resume, run
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="go on with the newest unfinished run")
     parser.add_argument("overrides", nargs="*", metavar="name=value", help="for example lora_rank=32")
     arguments = parser.parse_args()
-    cache = Path(os.environ.get("ADA_MODEL_CACHE", DEFAULT_MODEL_CACHE)).absolute()
+    cache = model_cache(os.environ)
     setup_console()
     config = None
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from services.embedded import HOUSE, valkey_command
+from services.embedded import SERVER, valkey_command
 from services.process.supervisor import end_with_parent
 
 READY_WITHIN_S = 120
@@ -56,7 +56,7 @@ def all_in_one_server(folder: Path, settings: dict[str, str]) -> Iterator[AllInO
     """A server that is ready; it is stopped when the context ends. Raises RuntimeError."""
     commands = {
         "valkey": valkey_command(folder / "valkey.sock"),
-        "ada": [sys.executable, "-m", "services.embedded", HOUSE],
+        "ada": [sys.executable, "-m", "services.embedded", SERVER],
     }
     processes: dict[str, subprocess.Popen[bytes]] = {}
     with (folder / "log").open("ab") as log:

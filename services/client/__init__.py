@@ -1,4 +1,4 @@
-"""THE DOORBELL: AdaChat for programs and a terminal chat for people. Talks HTTP only."""
+"""The client: AdaChat for programs and a terminal chat for people. It uses HTTP only."""
 
 from services.client.ada_chat import AdaChat, InferenceConfig
 

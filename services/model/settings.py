@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.errors import ConfigError
-from services.persona.base_model import DEFAULT_MODEL_CACHE
+from services.persona.base_model import model_cache
 
 HOST, API_KEY = "MODEL_HOST", "MODEL_API_KEY"
 SECRETS = Path("/run/secrets")  # where containers find what no environment may hold
@@ -28,7 +28,7 @@ class ModelSettings:
         """Raises ConfigError naming a variable that is not the number it should be."""
         return cls(
             adapter=Path(environment.get("ADA_ADAPTER", "outputs/ada_model")).absolute(),
-            model_cache=Path(environment.get("ADA_MODEL_CACHE", DEFAULT_MODEL_CACHE)).absolute(),
+            model_cache=model_cache(environment),
             host=environment.get(HOST, "127.0.0.1"),
             port=_whole(environment, "MODEL_PORT", 8000),
             max_model_len=_whole(environment, "MODEL_MAX_LEN", 4096),

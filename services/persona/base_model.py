@@ -1,15 +1,21 @@
-"""Where a base model lies: a hub id, a local folder, or weights that come in a package.
+"""Where to load a base model from: a hub id, a local folder, or weights that come in a package.
 
 `package:NAME` stands for a folder NAME under the model cache, which `trainer/base_model.py` fills once.
 The same name means the same weights to the trainer and to vLLM, on whatever machine each runs.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from services.errors import ConfigError
 
 PACKAGE_PREFIX = "package:"
-DEFAULT_MODEL_CACHE = Path(".cache/models")
+_DEFAULT_CACHE = ".cache/models"
+
+
+def model_cache(environment: Mapping[str, str]) -> Path:
+    """The folder of the weights that come in packages: ADA_MODEL_CACHE, else .cache/models."""
+    return Path(environment.get("ADA_MODEL_CACHE", _DEFAULT_CACHE)).absolute()
 
 
 def locate(base_model: str, cache: Path) -> str:

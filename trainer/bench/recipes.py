@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from services.persona.base_model import DEFAULT_MODEL_CACHE
+from services.persona.base_model import model_cache
 
 WARM_UP = 3  # steps that are not measured: kernels are compiled, memory is reserved
 ON_A_SMALL_CARD = "Ada on a 16 GB card"
@@ -28,7 +28,7 @@ def measure(name: str, arguments: argparse.Namespace) -> Row:
         import unsloth  # noqa: F401  it must be imported before what it replaces
     from trainer.base_model import prepare
 
-    location = prepare(arguments.model, Path(os.environ.get("ADA_MODEL_CACHE", DEFAULT_MODEL_CACHE)))
+    location = prepare(arguments.model, model_cache(os.environ))
     with tempfile.TemporaryDirectory(prefix="ada-bench-") as folder:
         if name in SPEED:
             return _ours(name, location, Path(folder), arguments)

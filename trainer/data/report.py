@@ -17,7 +17,7 @@ from pathlib import Path
 import jinja2
 
 from services.errors import AdaError, ConfigError
-from services.persona.base_model import DEFAULT_MODEL_CACHE
+from services.persona.base_model import model_cache
 from trainer.config import TrainingConfig, load_config, origin
 from trainer.data.inspection import Encoder, Lengths, histogram, measure, summary
 from trainer.data.mixture import Mixture, check_sources, mix
@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--config", type=Path, help="a YAML file, see trainer/configs/")
     parser.add_argument("overrides", nargs="*", metavar="name=value", help="for example target_size=1000")
     arguments = parser.parse_args()
-    cache = Path(os.environ.get("ADA_MODEL_CACHE", DEFAULT_MODEL_CACHE)).absolute()
+    cache = model_cache(os.environ)
     setup_console()
     try:
         config = load_config(arguments.config, arguments.overrides)
