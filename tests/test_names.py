@@ -14,7 +14,7 @@ VAGUE = frozenset({"asked", "found", "kept", "one", "place", "said", "taken", "t
 
 
 def definitions(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """The line and the name of all that a module defines: variables, attributes, arguments, functions and classes."""
+    """The line and name of all that a module defines: variables, attributes, arguments, functions, classes."""
     for node in ast.walk(tree):
         match node:
             case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
@@ -41,7 +41,8 @@ def test_no_name_is_a_bare_participle_or_a_pronoun(folder: str):
 
 def test_the_check_finds_each_kind_of_definition():
     tree = ast.parse(
-        "class Told:\n    def said(self, asked): self.kept = one = 1\ntry: pass\nexcept ValueError as found: pass"
+    source = "class Told:\n    def said(self, asked): self.kept = one = 1\n"
+    tree = ast.parse(source + "try: pass\nexcept ValueError as found: pass")
     )
     assert {name for _, name in definitions(tree)} == {
         "Told",
