@@ -14,7 +14,7 @@ VAGUE = frozenset({"asked", "found", "kept", "one", "place", "said", "taken", "t
 
 
 def definitions(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """The line and name of all that a module defines: variables, attributes, arguments, functions, classes."""
+    """The line and name of each variable, attribute, argument, function and class that a module defines."""
     for node in ast.walk(tree):
         match node:
             case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
@@ -40,16 +40,15 @@ def test_no_name_is_a_bare_participle_or_a_pronoun(folder: str):
 
 
 def test_the_check_finds_each_kind_of_definition():
-    tree = ast.parse(
-    source = "class Told:\n    def said(self, asked): self.kept = one = 1\n"
-    tree = ast.parse(source + "try: pass\nexcept ValueError as found: pass")
-    )
-    assert {name for _, name in definitions(tree)} == {
-        "Told",
-        "said",
-        "self",
-        "asked",
-        "kept",
-        "one",
-        "found",
-    }
+    source = """
+class Told:
+    def said(self, asked):
+        self.kept = one = asked
+
+try:
+    pass
+except ValueError as found:
+    pass
+"""
+    names = {name for _, name in definitions(ast.parse(source))}
+    assert names == {"Told", "said", "self", "asked", "kept", "one", "found"}
