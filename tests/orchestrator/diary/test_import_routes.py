@@ -93,8 +93,8 @@ class TestBrokenRows:
         result = (await voice.client.post(IMPORT, **form(content))).json()
         assert result["accepted"] == 2
         assert [row["line"] for row in result["rejected"]] == [2, 3, 4, 5]
-        reason = ["not JSON", "no text", "28 days", "not UTF-8"]
-        assert all(part in row["reason"] for part, row in zip(reason, result["rejected"], strict=True))
+        reasons = ["not JSON", "no text", "28 days", "not UTF-8"]
+        assert all(part in row["reason"] for part, row in zip(reasons, result["rejected"], strict=True))
         report = (await voice.client.get(f"/v1/diary/imports/{result['import_id']}")).json()
         assert report["rejected"] == result["rejected"]
 
@@ -122,7 +122,7 @@ class TestBrokenRows:
         assert (result["undated"], result["ignored_fields"]) == (1, ["weather"])
 
     @pytest.mark.parametrize(
-        ("sent", "param", "said"),
+        ("sent", "param", "reason"),
         [
             (form(b""), "file", "empty"),
             ({"content": b"", "params": {"format": "csv"}}, "file", "empty"),
@@ -233,13 +233,13 @@ class TestTwice:
 class TestExport:
     @pytest.fixture
     async def written(self, voice: Voice) -> list[dict]:
-        reason = [
+        events = [
             {"id": "a", "text": "# 2023-01-01\r\n\x00 \u202e\\# x\n\n", "date": "spring 1998", "mood": "-->"},
             {"id": "b", "text": "  The heron.  ", "date": "2023-05-08T10:00:00+02:00", "tags": ["t,u", "\n"]},
         ]
-        for entry in reason:
+        for entry in events:
             await voice.client.post(ENTRIES, json=entry)
-        return reason
+        return events
 
     @pytest.mark.parametrize("format_", ["jsonl", "json", "md"])
     async def test_a_diary_exported_purged_and_imported_is_the_same_diary(
