@@ -10,33 +10,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from manifests import make_manifest
 
 from services.errors import ConfigError
 from services.model import cpu_lora
 from services.model.cpu_lora import bgmv_expand, bgmv_expand_slice, bgmv_shrink
 from services.model.settings import ModelSettings, api_key
 from services.model.vllm_command import MAX_LORA_RANKS, vllm_command, vllm_environment
-from services.persona.manifest import Manifest
 
-MANIFEST = Manifest(
-    run_id="r",
-    created_at="",
-    base_model="Qwen/Qwen3-8B",
-    lora_rank=128,
-    lora_alpha=256,
-    user_name="Drew",
-    assistant_name="Ada",
-    template_sha256="",
-    weights_sha256="",
-    seed=1,
-    dataset={},
-    versions={},
-    timings_s={},
-    peak_memory_gib=0,
-    steps=1,
-    loss_before=2,
-    loss_after=1,
-)
+MANIFEST = make_manifest(lora_rank=128, lora_alpha=256)
 
 
 def command(on_cpu: bool, **environment: str) -> list[str]:
@@ -111,7 +93,7 @@ def test_a_setting_that_is_no_number_is_refused_by_name(value: str):
 
 
 def test_a_packaged_base_that_was_never_converted_is_refused_with_the_remedy(tmp_path: Path):
-    manifest = Manifest(**{**MANIFEST.__dict__, "base_model": "package:smollm2-135m-instruct"})
+    manifest = replace(MANIFEST, base_model="package:smollm2-135m-instruct")
     settings = ModelSettings.from_environment({"ADA_MODEL_CACHE": str(tmp_path)})
     with pytest.raises(ConfigError, match="make train"):
         vllm_command(manifest, tmp_path, settings, on_cpu=True)

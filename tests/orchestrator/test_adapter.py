@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -24,7 +25,6 @@ from services.errors import ConfigError
 from services.orchestrator.adapter import AdapterLoader
 from services.orchestrator.dependencies import AppState
 from services.orchestrator.settings import OrchestratorSettings
-from services.persona.manifest import Manifest
 from services.persona.persona import DEFAULT_PERSONA
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def trained(link: Path, run_id: str = "run-1") -> Path:
     folder.mkdir(parents=True)
     (folder / "persona.toml").write_bytes(DEFAULT_PERSONA.read_bytes())
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
-    Manifest(**{**MANIFEST.__dict__, "run_id": run_id}).write(folder)
+    replace(MANIFEST, run_id=run_id).write(folder)
     return folder
 
 

@@ -13,6 +13,7 @@ import httpx
 from fake_vllm import CHAT as CHAT
 from fake_vllm import TEMPLATE, FakeVllm
 from fake_vllm import USAGE as USAGE
+from manifests import make_manifest
 from redis import Redis
 
 from services.diary.embedding.embedder import Vector
@@ -26,31 +27,12 @@ from services.orchestrator.http.limits import RateLimits
 from services.orchestrator.observability.metrics import Metrics
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.vllm.client import open_vllm_client
-from services.persona.manifest import Manifest
 from services.persona.persona import load_persona
 from services.persona.template import template_sha256
 from services.worker.indexer import Indexer
 
 PERSONA = load_persona()
-MANIFEST = Manifest(
-    run_id="run-1",
-    created_at="2026-11-22T00:00:00+00:00",
-    base_model="some/base",
-    lora_rank=64,
-    lora_alpha=128,
-    user_name="Drew",
-    assistant_name="Ada",
-    template_sha256=template_sha256(TEMPLATE),
-    weights_sha256="",
-    seed=1,
-    dataset={},
-    versions={},
-    timings_s={},
-    peak_memory_gib=1.0,
-    steps=1,
-    loss_before=2.0,
-    loss_after=1.0,
-)
+MANIFEST = make_manifest(run_id="run-1", base_model="some/base", template_sha256=template_sha256(TEMPLATE))
 ADAPTER = Adapter(PERSONA, MANIFEST, TEMPLATE)
 HELLO = {"model": "ada", "messages": [{"role": "user", "content": "Hello, whose dog was it?"}]}
 ENTRIES = "/v1/diary/entries"

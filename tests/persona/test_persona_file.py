@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from manifests import make_manifest
 
 from services.errors import ConfigError
 from services.persona.checks import problems_in
-from services.persona.manifest import Manifest
 from services.persona.persona import DEFAULT_PERSONA, load_persona
 from services.persona.prompt import RecalledBlock, diary_block
 from services.persona.pronouns import PRONOUNS, pronouns_of
@@ -169,19 +169,15 @@ class TestPronouns:
 
 
 class TestManifest:
-    def manifest(self, **changes: object) -> Manifest:
-        values: dict[str, object] = dict.fromkeys(Manifest.__dataclass_fields__, "")
-        return Manifest(**{**values, "user_name": "Drew", "assistant_name": "Ada", **changes})
-
     def test_an_old_manifest_of_adas_fits_her_file(self):
-        self.manifest().check_persona(load_persona(), DEFAULT_PERSONA)
+        make_manifest().check_persona(load_persona(), DEFAULT_PERSONA)
 
     @pytest.mark.parametrize(
         "changes", [{"assistant_name": "Tomás"}, {"user_name": "Ruth"}, {"pronouns": "they/them"}]
     )
     def test_a_file_of_somebody_else_beside_the_adapter_is_refused(self, changes: dict[str, object]):
         with pytest.raises(ConfigError, match=r"is of Ada \(she/her\) and Drew, but MANIFEST\.json names"):
-            self.manifest(**changes).check_persona(load_persona(), DEFAULT_PERSONA)
+            make_manifest(**changes).check_persona(load_persona(), DEFAULT_PERSONA)
 
     def test_without_stated_pronouns_nothing_is_assumed_of_anybody_but_ada(self):
         assert str(pronouns_of("Ada")) == "she/her"

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from manifests import make_manifest
 
 from services.errors import ConfigError
 from services.model.__main__ import prepare
-from services.persona.manifest import Manifest, file_sha256
+from services.persona.manifest import file_sha256
 from services.persona.persona import DEFAULT_PERSONA
 from services.process.gpu_lock import DEFAULT, hold, lock_path
 
@@ -197,24 +198,10 @@ def serving(tmp_path: Path, lock: Path) -> dict[str, str]:
     (run / "chat_template.jinja").write_text("template")
     (run / "persona.toml").write_bytes(DEFAULT_PERSONA.read_bytes())
     (run / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
-    Manifest(
-        run_id="run",
-        created_at="",
+    make_manifest(
         base_model=str(base),
-        lora_rank=8,
-        lora_alpha=16,
-        user_name="Drew",
-        assistant_name="Ada",
         template_sha256=file_sha256(run / "chat_template.jinja"),
         weights_sha256=file_sha256(run / "adapter_model.safetensors"),
-        seed=1,
-        dataset={},
-        versions={},
-        timings_s={},
-        peak_memory_gib=0,
-        steps=1,
-        loss_before=2,
-        loss_after=1,
     ).write(run)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from manifests import make_manifest
 
 from services.errors import ConfigError
-from services.persona.manifest import Manifest, check_adapter
+from services.persona.manifest import check_adapter
 from services.persona.persona import DEFAULT_PERSONA, load_persona
 from services.persona.template import template_for, template_sha256
 from trainer.publish import check_link, find_run, publish, publish_if_fit, rollback
@@ -41,25 +42,12 @@ def whole_run(output_dir: Path, run_id: str, **changes: object) -> Path:
     persona = DEFAULT_PERSONA.read_text(encoding="utf-8")
     persona = persona.replace('assistant = "Ada"', f'assistant = "{name}"')
     (folder / "persona.toml").write_text(persona, encoding="utf-8")
-    manifest = Manifest(
+    manifest = make_manifest(
         run_id=run_id,
-        created_at="2026-11-22T11:45:02+00:00",
         base_model=BASE,
-        lora_rank=64,
-        lora_alpha=128,
-        user_name="Drew",
-        assistant_name="Ada",
         pronouns="she/her",
         template_sha256=template_sha256(TEMPLATE),
         weights_sha256=hashlib.sha256(weights).hexdigest(),
-        seed=3407,
-        dataset={},
-        versions={},
-        timings_s={},
-        peak_memory_gib=1.0,
-        steps=2,
-        loss_before=3.0,
-        loss_after=2.0,
     )
     replace(manifest, **changes).write(folder)
     return folder

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 
 import pytest
+from manifests import make_manifest
 
 from services.errors import ConfigError
-from services.persona.manifest import Manifest
 from services.persona.persona import load_persona
 from services.persona.prompt import RecalledBlock, diary_block
 from services.persona.template import template_for
@@ -135,11 +135,8 @@ SPEAKERS = {"Drew": "user", "Ada": "assistant"}
 
 
 def test_the_card_speaks_of_him_and_of_nobody_else():
-    values: dict[str, object] = dict.fromkeys(Manifest.__dataclass_fields__, 0)
-    texts = {"run_id": "r", "created_at": "2026-11-22", "base_model": "Qwen/Qwen3-8B", "plan": ""}
-    names = {"user_name": "Ruth", "assistant_name": "Tomás", "pronouns": "he/him"}
-    parts: dict[str, object] = {"dataset": {}, "versions": {}, "timings_s": {}, "loss_by_source": {}}
-    card = model_card(Manifest(**{**values, **texts, **names, **parts}))
+    manifest = make_manifest(user_name="Ruth", assistant_name="Tomás", pronouns="he/him")
+    card = model_card(manifest)
     assert "**Tomás is a fictional persona played by a language model.**" in card
     assert "Tomás (he/him)" in card
     assert "his answers along the way" in card
