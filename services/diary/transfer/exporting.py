@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from services.diary.entry import Entry
 from services.diary.transfer.formats import Format
-from services.diary.transfer.markdown import END, ESCAPABLE, MARK
+from services.diary.transfer.headings import END, MARK
+from services.diary.transfer.markdown import ESCAPABLE
 
 PIECE = 1 << 16  # characters
 MEDIA_TYPES = {

@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from services.diary.dates import parse_date
+from services.diary.transfer.date_spelling import normalize_date
 from services.diary.transfer.lookahead import Lookahead
-from services.diary.transfer.spelled import spelled
 from services.tabular.lines import Line
 
 _MOST_LINES = 100
@@ -78,7 +78,7 @@ def _dated(fields: Mapping[str, Any]) -> tuple[str, str]:
         value = fields.get(name)
         if isinstance(value, str) and value.strip():
             try:
-                date = spelled(value.strip().strip("[]"))
+                date = normalize_date(value.strip().strip("[]"))
                 parse_date(date, datetime.now(UTC).date())
             except ValueError:
                 continue

@@ -1,21 +1,27 @@
-"""Headings of Markdown that are dates, with or without a title behind the date.
+"""Markdown headings that are dates, with or without a title, and the sections under them: future entries.
 
 A heading is `# …`, a line that is underlined with === or ---, a line in **bold**, or a block of Logseq's that
 is but a date (`- [[May 9th, 2023]]`) with blocks under it. Every pattern reads a line in one pass: none can
 match the same blanks in two ways.
 """
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Any
 
 from services.diary.date_names import FOREIGN_MONTHS, MONTHS
 from services.diary.dates import DateSpan, parse_date
-from services.diary.transfer.likeness import Likeness, likeness
-from services.diary.transfer.spelled import spelled
+from services.diary.transfer.date_spelling import Likeness, likeness, normalize_date
+from services.diary.transfer.row import LIMIT, Reject, Row, row_of
 from services.tabular.lines import Line
 
+MARK = "<!-- ada "  # begins the comment of an export
+END = " -->"
+_ESCAPED = re.compile(r"\\+#")
 _LONGEST_DATE = 80  # characters
 _YEAR = re.compile(r"\d{4}|\d[-/.]\d{1,2}[-/.]\d{2}|'\d\d", re.ASCII)
 LEAST = 7  # the level of what Markdown has no level for
@@ -59,6 +65,69 @@ class Heading:
         return self.span is not None and self.span.first_day == self.span.last_day
 
 
+class Section:
+    """A dated heading and the lines under it; `fields` are those that stand beside its text."""
+
+    def __init__(self, heading: Heading, fields: Mapping[str, Any] | None = None) -> None:
+        self.heading = heading
+        self.fields = dict(fields or {})
+        self.is_export = False  # it begins with the comment of an export
+        self._flaw = heading.flaw
+        self._size = 0
+        self._lines: list[str] = []
+        self._is_blank = True
+
+    def add(self, line: Line) -> None:
+        """One more line; of a section that is no entry none are kept."""
+        self._size += len(line.text)
+        self._flaw = self._flaw or line.flaw or (LIMIT.reason if self._size > LIMIT.size else "")
+        if self._is_blank and line.text.strip():
+            self._is_blank = False
+            self.is_export = line.text.startswith(MARK)
+        if self._flaw:
+            self._lines.clear()
+        elif self.heading.has_cr and line.text.endswith("\r\n"):
+            self._lines.append(line.text[:-2] + "\n")
+        else:
+            self._lines.append(line.text)
+
+    def is_chapter(self, below: Heading) -> bool:
+        """Whether it is but a heading over other dated headings."""
+        return not self._flaw and self.is_empty and below.level > self.heading.level
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing stands in it, nor behind the date of its heading."""
+        return not self.heading.title and self._is_blank
+
+    def row(self) -> Row | Reject:
+        """The entry that the section is."""
+        if self._flaw:
+            return Reject(self.heading.line, self._flaw)
+        if self.is_empty:
+            return Reject(self.heading.line, "nothing stands under this heading")
+        first = next((n for n, line in enumerate(self._lines) if line.rstrip("\n").strip(" \t")), None)
+        text = "".join(self._lines[first:]) if first is not None else ""
+        if text.startswith(MARK):
+            return self._exported(text)
+        text = f"{self.heading.title}\n{text}".removeprefix("\n").rstrip()
+        return row_of(self.heading.line, {**self.fields, "date": self.heading.date, "text": text})
+
+    def _exported(self, text: str) -> Row | Reject:
+        comment, _, text = text.partition("\n")
+        try:
+            fields = json.loads(comment.rstrip("\r").removeprefix(MARK).removesuffix(END))
+        except (ValueError, RecursionError):
+            fields = None
+        if not isinstance(fields, dict):
+            return Reject(
+                self.heading.line, "the comment under this heading is damaged: mend it or delete it"
+            )
+        text = text.removeprefix("\n").removesuffix("\n").removesuffix("\n")
+        text = "\n".join(line[1:] if _ESCAPED.match(line) else line for line in text.split("\n"))
+        return row_of(self.heading.line, {**fields, "date": self.heading.date, "text": text})
+
+
 def heading_of(line: Line, below: Line | None = None, chapter: str = "") -> Heading | None:
     """The dated heading that a line is, with the line below it.
 
@@ -84,6 +153,25 @@ def exported_heading(line: Line) -> Heading | None:
     return heading_of(line) if line.text.startswith("#") else None
 
 
+def heading_of_name(name: str) -> Heading | None:
+    """The heading that a note's file name makes; None when the name is not the date of one day.
+
+    Obsidian names its notes 2023-05-08.md, Logseq 2023_05_08.md or May 8th, 2023.md.
+    """
+    stem = PurePosixPath(name.replace("\\", "/")).stem
+    if len(stem) > _LONGEST_DATE:
+        return None
+    for date in (stem, stem[:10]):  # and 2023-05-08 Monday, 2023-05-08-the-dog
+        try:
+            date_text = normalize_date(date)
+            span = parse_date(date_text, datetime.now(UTC).date())
+        except ValueError:
+            continue
+        if span.first_day == span.last_day:
+            return Heading(1, 0, date_text, span=span)
+    return None
+
+
 def _strict(line: Line, words: str, title: str) -> Heading | None:
     """What stands in bold or in a list is a heading only as one day, or when it can't be anything else."""
     heading = _dated(line.number, LEAST, words, "", line.text.endswith("\r\n"), False)
@@ -101,7 +189,7 @@ def _dated(line: int, level: int, words: str, chapter: str, has_cr: bool, underl
     for date, title in _readings(words, chapter):
         like = likeness(date)
         try:
-            date = spelled(date)
+            date = normalize_date(date)
             span = parse_date(date, today)
             return Heading(line, level, date, title, span, has_cr=has_cr, is_underlined=underlined)
         except ValueError as error:

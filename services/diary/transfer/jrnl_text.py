@@ -11,11 +11,9 @@ from datetime import UTC, datetime
 from typing import BinaryIO
 
 from services.diary.dates import parse_date
-from services.diary.transfer.headings import Heading
-from services.diary.transfer.likeness import Likeness, likeness
+from services.diary.transfer.date_spelling import Likeness, likeness, normalize_date
+from services.diary.transfer.headings import Heading, Section
 from services.diary.transfer.row import LIMIT, Reject, Row
-from services.diary.transfer.section import Section
-from services.diary.transfer.spelled import spelled
 from services.tabular.lines import Line, read_lines
 
 _BRACKETED = re.compile(r"\[([^\[\]\r\n]{4,60})\](?: ([^\r\n]*))?\r?\n?")
@@ -47,7 +45,7 @@ def _heading(line: Line) -> Heading | None:
         return None
     has_cr = line.text.endswith("\r\n")
     try:
-        date = spelled(match[1].strip())
+        date = normalize_date(match[1].strip())
         span = parse_date(date, datetime.now(UTC).date())
     except ValueError as error:
         if likeness(match[1]) is not Likeness.WHOLLY:

@@ -12,13 +12,9 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from services.diary.transfer.front_matter import FrontMatter, front_matter
-from services.diary.transfer.headings import Heading, exported_heading, heading_of
+from services.diary.transfer.headings import Heading, Section, exported_heading, heading_of, heading_of_name
 from services.diary.transfer.lookahead import Lookahead
-from services.diary.transfer.note_name import heading_of_name
 from services.diary.transfer.row import LIMIT, Reject, Row
-from services.diary.transfer.section import END as END
-from services.diary.transfer.section import MARK as MARK
-from services.diary.transfer.section import Section
 from services.tabular.lines import Line, read_lines
 
 ESCAPABLE = re.compile(r"\\*#")  # a line that begins so is exported with one backslash more

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from services.diary.transfer.spelled import spelled
+from services.diary.transfer.date_spelling import normalize_date
 
 Fields = Mapping[str, Any]
 _MOMENT_MARK = re.compile(r"!\[[^\[\]\n]*\]\(dayone-moment:[^()\n]*\)[ \t]*\n?")
@@ -101,7 +101,7 @@ def _outline(blocks: object) -> Iterator[str]:
 
 
 def _spelled(date: object) -> object:
-    return spelled(date.strip()) if isinstance(date, str) else date
+    return normalize_date(date.strip()) if isinstance(date, str) else date
 
 
 DAYLIO = {"full_date", "note", "activities"}  # of the columns that its export has always had
@@ -114,5 +114,5 @@ def daylio(cells: Mapping[str, str]) -> Fields:
     day, time = cells.get("full_date", "").strip(), cells.get("time", "").strip()
     note = [part for name in ("note_title", "note") if (part := cells.get(name, "").strip())]
     tags = [tag.strip() for tag in re.split(r"[|;]", cells.get("activities", "")) if tag.strip()]
-    moment = spelled(f"{day} {time}") if day and time else spelled(day)
+    moment = normalize_date(f"{day} {time}") if day and time else normalize_date(day)
     return {**rest, "date": moment, "text": "\n".join(note).replace("<br>", "\n"), "tags": tags}

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
 from services.diary.transfer.formats import Format, format_of
-from services.diary.transfer.note_name import heading_of_name
+from services.diary.transfer.headings import heading_of_name
 from services.diary.transfer.row import Reject, Row
 from services.errors import EntryRejected
 from services.files import DAMAGED_ZIP
