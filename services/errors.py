@@ -1,16 +1,16 @@
-"""The tree of errors that callers of another room handle; each name says what the caller can do about it.
+"""The errors that cross package boundaries, each with what its caller can do about it.
 
 AdaError
 ├── ConfigError              a setting, file or folder is wrong or missing: fix it
 ├── FieldError               an input is wrong, and `param` names the field
 │   ├── UnknownRole          a conversation has a role that Ada's template does not know
-│   ├── EntryRejected        a diary entry is not acceptable: change the entry
+│   ├── EntryRejected        a diary entry is invalid: change the entry
 │   ├── EntryConflict        an id or Idempotency-Key was used before, or the entry has changed meanwhile
 │   ├── NotFound             there is no such entry, job or model
-│   ├── InvalidRequest       a body can't be read, or a request to OpenAI's routes is not acceptable
-│   └── UnsupportedMediaType a body is of another type than JSON
-├── SearchCancelled          a search was ended because its client has gone: ignore it
-├── DiaryUnavailable         the diary can't be read or written now: Ada answers without it
+│   ├── InvalidRequest       a body can't be read, or a request to OpenAI's routes is invalid
+│   └── UnsupportedMediaType the content type of a body is not JSON
+├── SearchCancelled          a search was ended because its client disconnected: ignore it
+├── DiaryUnavailable         the diary can't be read or written: Ada answers without it
 │   └── LedgerFull           the disk under the ledger is full: free space, then write again
 ├── Unauthorized             the API key is missing, unknown or revoked
 ├── RateLimited              a limit is reached: retry after `retry_after_s`
@@ -20,10 +20,10 @@ AdaError
 │   └── NoVerdict            vLLM answered, but gave no verdict on a pair of passages
 └── UpstreamError            vLLM answered with an error of its own, which is passed on
 
-An error that ends a program, and that only its own entry point reports, is a subclass in the program's room:
-NotReady (deployment), DemoFailed (demo), TrainingFailed and WrongMask (trainer). An exception that steers the
-flow within one module (ClientGone, BadRow, Rejected) is no AdaError: if it escaped, that would be a bug. The
-client is a package of its own and has AdaClientError.
+An error that ends a program, and that only the program's entry point reports, is a subclass in the program's
+package: NotReady (deployment), DemoFailed (demo), TrainingFailed and WrongMask (trainer). An exception that
+controls the flow within one package (ClientGone, NoArray, BadRow, Flaw, Rejected) is not an AdaError, because
+it would be a bug if it escaped. The client is a package of its own and raises AdaClientError.
 """
 
 
@@ -36,7 +36,7 @@ class ConfigError(AdaError):
 
 
 class FieldError(AdaError):
-    """An input is not acceptable; `param` names the field, `code` is OpenAI's word for the reason."""
+    """An input is invalid; `param` names the field, `code` is OpenAI's code for the reason."""
 
     def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class UnknownRole(FieldError):
 
 
 class EntryRejected(FieldError):
-    """A diary entry is not acceptable as it is."""
+    """A diary entry is invalid."""
 
 
 class EntryConflict(FieldError):
@@ -61,15 +61,15 @@ class NotFound(FieldError):
 
 
 class InvalidRequest(FieldError):
-    """A request to OpenAI's routes is not acceptable: 400 and not 422, as OpenAI's API has it."""
+    """A request to OpenAI's routes is invalid: status 400 instead of 422, as in OpenAI's API."""
 
 
 class UnsupportedMediaType(FieldError):
-    """A body is of another type than JSON."""
+    """The content type of a body is not JSON."""
 
 
 class SearchCancelled(AdaError):
-    """A search of the diary was ended because its client has gone."""
+    """A search of the diary was ended because its client disconnected."""
 
 
 class DiaryUnavailable(AdaError):
@@ -109,7 +109,7 @@ class ModelFaulty(ModelUnavailable):
 
 
 class NoVerdict(ModelUnavailable):
-    """The model gave no verdict on a pair of passages; on another pair it may."""
+    """The model gave no verdict on a pair of passages; another pair may get one."""
 
 
 class UpstreamError(AdaError):

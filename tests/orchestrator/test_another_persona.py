@@ -48,8 +48,8 @@ SENTENCE = (
     "Tomás is an AI persona: a language model that plays a fictional person, for research. "
     "You are not talking with a human being."
 )
-TOLD = 'mode=machine-generated, model="ada", persona=%"Tom%c3%a1s"'
-ASKED = {
+DISCLOSURE_HEADER = 'mode=machine-generated, model="ada", persona=%"Tom%c3%a1s"'
+REQUESTS = {
     CHAT: {"messages": HELLO["messages"]},
     "/v1/responses": {"input": "Hello"},
     "/v1/completions": {"prompt": "The dog"},
@@ -89,18 +89,18 @@ class TestDisclosure:
     @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/completions"])
     @pytest.mark.parametrize("stream", [True, False])
     async def test_header_and_field_of_every_answer_name_the_served_persona(self, tomas, path, stream):
-        answer = await tomas.post(path, json={"model": "ada", "stream": stream, **ASKED[path]})
-        assert answer.headers[HEADER] == TOLD
-        said = answer.text.replace("\\u00e1", "á")
-        assert SENTENCE in said.rpartition('"ada":')[2]
-        assert DISCLOSURE not in said
+        answer = await tomas.post(path, json={"model": "ada", "stream": stream, **REQUESTS[path]})
+        assert answer.headers[HEADER] == DISCLOSURE_HEADER
+        content = answer.text.replace("\\u00e1", "á")
+        assert SENTENCE in content.rpartition('"ada":')[2]
+        assert DISCLOSURE not in content
 
     async def test_the_other_routes_name_him_too(self, tomas):
         for path in ("/healthz", "/readyz"):
             assert (await tomas.get(path)).json()["disclosure"] == SENTENCE
         document = (await tomas.get("/openapi.json")).json()
         assert document["info"]["description"] == SENTENCE
-        assert document["components"]["headers"][HEADER]["schema"]["const"] == TOLD
+        assert document["components"]["headers"][HEADER]["schema"]["const"] == DISCLOSURE_HEADER
         ada, base = (await tomas.get("/v1/models")).json()["data"]
         assert ada["ada"]["disclosure"] == base["ada"]["disclosure"] == SENTENCE
         assert ada["ada"]["persona"] == {"name": "Tomás", "user_name": "Ruth", "pronouns": "he/him"}
@@ -112,7 +112,7 @@ class TestDisclosure:
             await tomas.post(CHAT, json={"model": "x"}),
             await tomas.put("/healthz"),
         ]
-        assert [answer.headers.get_list(HEADER) for answer in answers] == [[TOLD]] * 3
+        assert [answer.headers.get_list(HEADER) for answer in answers] == [[DISCLOSURE_HEADER]] * 3
 
     @pytest.mark.parametrize("name", ["Tomás", "O'Brien", "Łucja %22", 'Ada "B"', "李雷", "Kim"])
     def test_the_header_is_ascii_and_one_line_whatever_the_name(self, name: str):
@@ -131,7 +131,7 @@ class TestBroken:
         app.state.ada = replace(app.state.ada, adapter=lambda: TOMAS)
         answer = await spoken(port, b"nonsense\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 400")
-        assert f"{HEADER}: {TOLD}".lower().encode() in answer.lower()
+        assert f"{HEADER}: {DISCLOSURE_HEADER}".lower().encode() in answer.lower()
 
 
 class TestPrompt:

@@ -58,8 +58,8 @@ async def test_an_import_puts_moments_in_utc_on_the_local_day(voice: Voice, time
 async def test_yesterday_in_a_search_is_the_day_before(voice: Voice, timezone, day):
     for number in (25, 26, 27, 28):
         await voice.write(f"Number {number}.", date=f"2026-11-{number}")
-    asked = {"query": "What did you do yesterday?", "top_k": 1, **named(timezone)}
-    (entry,) = (await voice.client.post(SEARCH, json=asked)).json()["data"]
+    request = {"query": "What did you do yesterday?", "top_k": 1, **named(timezone)}
+    (entry,) = (await voice.client.post(SEARCH, json=request)).json()["data"]
     assert entry["date"] == f"2026-11-{int(day[-2:]) - 1}"
 
 
@@ -67,13 +67,13 @@ async def test_yesterday_in_a_search_is_the_day_before(voice: Voice, timezone, d
 async def test_and_in_a_chat(voice: Voice, timezone, day):
     for number in (25, 26, 27, 28):
         await voice.write(f"Number {number}.", date=f"2026-11-{number}")
-    asked = {
+    request = {
         "model": "ada",
         "messages": [{"role": "user", "content": "What did you do yesterday?"}],
         "ada": {"top_k": 1, **named(timezone)},
     }
-    answer = (await voice.client.post(CHAT, json=asked)).json()
-    assert [one["date"] for one in answer["ada"]["diary"]["entries"]] == [f"2026-11-{int(day[-2:]) - 1}"]
+    answer = (await voice.client.post(CHAT, json=request)).json()
+    assert [item["date"] for item in answer["ada"]["diary"]["entries"]] == [f"2026-11-{int(day[-2:]) - 1}"]
 
 
 @WHERE
@@ -99,8 +99,8 @@ async def test_filters_take_a_moment_for_its_local_day(voice: Voice, timezone, d
     "name", ["Auckland", "", "UTC+12", "../etc/passwd", "Pacific", 12, "pacific/auckland\x00"]
 )
 async def test_what_is_no_time_zone_is_named(voice: Voice, name: object):
-    asked = {"messages": [{"role": "user", "content": "Hello."}], "ada": {"timezone": name}}
-    error = error_of(await voice.client.post(CHAT, json=asked), 400)
+    request = {"messages": [{"role": "user", "content": "Hello."}], "ada": {"timezone": name}}
+    error = error_of(await voice.client.post(CHAT, json=request), 400)
     assert error["param"] == "ada.timezone"
     for path, body in ((SEARCH, {"query": "x"}), (ENTRIES, {"text": "x"}), ("/v1/diary/delete", {})):
         error = error_of(await voice.client.post(path, json={**body, "timezone": name}), 422)

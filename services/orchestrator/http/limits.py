@@ -2,7 +2,8 @@
 
 Fixed windows: a key's minute begins with its first request and ends 60 s later, for all that was counted in
 it. The counts are kept in this process's memory: each orchestrator counts for itself, and a restart begins
-anew. Own code in place of the package `limits`: both limits take 4 µs of a request instead of 14.
+anew. The package `limits` counts by the wall clock in memory: it would need a storage class as long as
+FixedWindows, and took 14 µs of a request for both limits instead of 4.
 """
 
 import math

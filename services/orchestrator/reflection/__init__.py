@@ -1,1 +1,1 @@
-"""Reflection on chats that have become idle, and the request that asks Ada for an entry."""
+"""Reflection: finds idle chats and builds the requests that make Ada write diary entries about them."""

@@ -1,9 +1,9 @@
-"""What of a chat request is conversation, and what is a front end's own prompt about it.
+"""Separates the turns of a conversation from the prompts that front ends add to it.
 
 Front ends use the chat route for titles, tags, follow-up questions, summaries and impersonation. Those
 prompts are recognized by their form, and only at the end of a request: a message that names the sections of
-a task, or orders a title, tags or a summary of a transcript that it embeds. A person's message that looks
-like that is not lost: it is part of the history of the next request, and is kept then.
+a task, or that requests a title, tags or a summary of a transcript that it embeds. A person's message that
+has this form is not lost: it is part of the history of the next request, and is recorded then.
 """
 
 import re
@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from services.diary.reflection.reflections import Turn
 
-EXAMINED = 4000  # characters at either end of a text: instructions stand there, and the cost stays bounded
+# Characters at either end of a text that are searched: instructions are there, and the cost stays bounded.
+EXAMINED = 4000
 
 # A heading of a task, and one of its sections.
 _TASK_HEADING = re.compile(r"\A\s*#{1,4}\s*\**(?:task|instructions?|objective)\b", re.I)
@@ -27,7 +28,7 @@ _ELEMENT = re.compile(
 _JSON_TURN = re.compile(r"""["']role["']\s{0,4}:\s{0,4}["'](?:user|assistant|human|ai)["']""", re.I)
 _SPEAKER = re.compile(r"^[>*\- \t]{0,8}(\w[\w .'-]{0,30}?)\*{0,2}[ \t]{0,4}:\*{0,2}[ \t]{0,4}\S", re.M)
 _ROLES = {"user", "human", "assistant", "ai", "bot", "model"}
-# What is ordered of a conversation.
+# A request to derive something from a conversation.
 _ORDER = re.compile(
     r"\b(?:generate|create|write|provide|suggest|give|compose|produce|extract|classify|analy[sz]e|predict|identify"
     r"|propose|return|list|condense|come up with)\b.{0,200}?"
@@ -41,7 +42,7 @@ _OF_CONVERSATION = re.compile(
     r"(?:conversations?|chats?|dialogues?|discussion|exchange|messages|transcript|story so far|roleplay)\b",
     re.I,
 )
-# How an answer has to look for a program to read it.
+# A requirement that makes an answer readable by a program.
 _FORM = re.compile(
     r"\bjson\b|\bno (?:other|extra|additional) (?:text|words|commentary)|\bnothing (?:else|but)\b"
     r"|\bonly (?:the|a|return|respond|output|reply|answer)\b"
@@ -66,22 +67,22 @@ _IGNORE = re.compile(
 
 
 def conversation_in(turns: Sequence[Mapping[str, str]], answer: str) -> list[Turn]:
-    """The turns of a request, and its answer, that belong to a conversation.
+    """Return the turns of a request, and its answer, that belong to a conversation.
 
-    System turns never do, nor does a front end's prompt with what was answered to it.
+    System turns never belong to it. A front end's prompt does not either, nor does the answer to it.
     """
-    spoken = [
+    dialogue = [
         {"role": turn["role"], "content": turn["content"]}
         for turn in turns
         if turn["role"] in ("user", "assistant") and turn["content"].strip() and not _is_nudge(turn)
     ]
     if _is_prompt(turns):
-        return spoken[:-1] if spoken and spoken[-1]["role"] == "user" else spoken
-    return [*spoken, {"role": "assistant", "content": answer}] if answer.strip() else spoken
+        return dialogue[:-1] if dialogue and dialogue[-1]["role"] == "user" else dialogue
+    return [*dialogue, {"role": "assistant", "content": answer}] if answer.strip() else dialogue
 
 
 def _is_prompt(turns: Sequence[Mapping[str, str]]) -> bool:
-    """Whether the answer is one to a program: nobody spoke since the last answer, or the end is a prompt."""
+    """Whether a program wrote the request: it ends with a prompt, or without a user turn to answer."""
     for turn in reversed(turns):
         if turn["role"] == "assistant" and turn["content"].strip():
             return True
@@ -93,12 +94,12 @@ def _is_prompt(turns: Sequence[Mapping[str, str]]) -> bool:
 
 
 def _is_nudge(turn: Mapping[str, str]) -> bool:
-    """Whether a user's turn is an instruction in brackets and nothing else."""
+    """Whether a user's turn consists of one instruction in brackets."""
     return turn["role"] == "user" and _BRACKETED.fullmatch(turn["content"][: 2 * EXAMINED]) is not None
 
 
 def is_about_conversation(text: str) -> bool:
-    """Whether a text is a program's prompt about a conversation, and no message within one."""
+    """Whether a text is a program's prompt about a conversation, rather than a message within one."""
     if len(text) > 2 * EXAMINED:
         text = f"{text[:EXAMINED]}\n{text[-EXAMINED:]}"
     if _TASK_HEADING.search(text) and _SECTION.search(text):
@@ -113,12 +114,12 @@ def is_about_conversation(text: str) -> bool:
 
 
 def _has_transcript(text: str) -> bool:
-    """Whether it embeds a conversation in a form that programs use; people paste theirs with names."""
+    """Whether a text embeds a conversation in a form that programs use; people paste theirs with names."""
     return bool(
         _ELEMENT.search(text) or len(_JSON_TURN.findall(text)) > 1 or len(_ROLES & _speakers(text)) > 1
     )
 
 
 def _speakers(text: str) -> set[str]:
-    """Whose lines a text has, by what stands before their colons."""
+    """Return the case-folded names before the colons of lines such as `User: hello`."""
     return {name.casefold() for name in _SPEAKER.findall(text)}

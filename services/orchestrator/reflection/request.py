@@ -1,4 +1,4 @@
-"""What Ada is asked when she is to write an entry of her own from a conversation."""
+"""Builds the request that makes Ada write a diary entry about a conversation."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from services.persona.prompt import build_messages
 log = logging.getLogger("ada.orchestrator")
 ANSWER_TOKENS = 600
 TOKENS_A_TURN = 8  # a turn's header and end
-CONTEXT_TOKENS = 4096  # when the model server does not say how many it takes
+CONTEXT_TOKENS = 4096  # assumed when the model server does not report its context length
 INSTRUCTION = (
     "Our talk ends here. Now write the entry of this day in your diary about it: in the first person, in "
     "your own words, a few sentences, from this talk alone. Write down nothing that was not said in it. No "
@@ -26,14 +26,14 @@ INSTRUCTION = (
 
 @dataclass(frozen=True)
 class UpstreamReflectionRequest:
-    """The body of a chat completion, and how many of the turns, counted from the last, it shows."""
+    """The body of a chat completion, and the number of turns in it, counted from the last turn."""
 
     body: Json
     turns: int
 
 
 def dialogue_turns(messages: Sequence[Mapping[str, str]]) -> list[Turn]:
-    """What the two said to each other. System turns, and so whatever was recalled, are left out."""
+    """Return the turns of the user and Ada. System turns, and with them recalled entries, are left out."""
     speakers = ("user", "assistant")
     return [
         {"role": message["role"], "content": message["content"]}
@@ -45,12 +45,12 @@ def dialogue_turns(messages: Sequence[Mapping[str, str]]) -> list[Turn]:
 async def build_reflection_request(
     persona: Persona, turns: Sequence[Turn], engine: VllmClient, tokens: TokenCounter
 ) -> UpstreamReflectionRequest:
-    """The request for the entry of these turns; of a talk that is too long for the model, the last ones."""
-    around = [persona.system_text, INSTRUCTION]
+    """Build the request for an entry about these turns, or about the last ones that fit into the context."""
+    framing = [persona.system_text, INSTRUCTION]
     room = await _context(engine) - ANSWER_TOKENS
-    room -= sum(await tokens.counts(around)) + TOKENS_A_TURN * (len(around) + 1)
-    shown = await _last_that_fit([_encodable(turn) for turn in turns], room, tokens)
-    conversation = [*shown, {"role": "user", "content": INSTRUCTION}]
+    room -= sum(await tokens.counts(framing)) + TOKENS_A_TURN * (len(framing) + 1)
+    turns_in_request = await _last_that_fit([_encodable(turn) for turn in turns], room, tokens)
+    conversation = [*turns_in_request, {"role": "user", "content": INSTRUCTION}]
     body: Json = {
         "model": "ada",
         "messages": build_messages(persona, conversation),
@@ -58,11 +58,11 @@ async def build_reflection_request(
         "temperature": 0.7,
         "top_p": 0.8,
     }
-    return UpstreamReflectionRequest(body, len(shown))
+    return UpstreamReflectionRequest(body, len(turns_in_request))
 
 
 def submit_reflection(state: AppState, reflection: Reflection) -> None:
-    """Queue it. When the queue is away it waits in the ledger, and the worker's sweep finds it."""
+    """Queue a reflection. Without the queue, it waits in the ledger until the outbox relay queues it."""
     if reflection.state != "queued":
         return
     try:
@@ -72,22 +72,22 @@ def submit_reflection(state: AppState, reflection: Reflection) -> None:
 
 
 def _encodable(turn: Turn) -> Turn:
-    """A turn that UTF-8 can write: a model's answer may hold half a surrogate pair."""
+    """Make a turn encodable as UTF-8: a model's answer may contain half a surrogate pair."""
     return {**turn, "content": turn["content"].encode("utf-8", "replace").decode("utf-8")}
 
 
 async def _last_that_fit(turns: Sequence[Turn], room: int, tokens: TokenCounter) -> list[Turn]:
-    shown: list[Turn] = []
+    fitting: list[Turn] = []
     for turn in reversed(turns):
         number = await tokens.count(turn["content"]) + TOKENS_A_TURN
-        if number > room and not shown:  # one turn that is too long for the model: its end
+        if number > room and not fitting:  # a single turn that is too long for the model is cut to its end
             characters = len(turn["content"]) * max(room, 1) // number
             return [{**turn, "content": turn["content"][-characters:]}]
         if number > room:
             break
-        shown.insert(0, turn)
+        fitting.insert(0, turn)
         room -= number
-    return shown
+    return fitting
 
 
 async def _context(engine: VllmClient) -> int:

@@ -363,20 +363,20 @@ def recalled(lengths: list[int], days: list[int]) -> list[RecalledEntry]:
     ]
 
 
-FOUND = st.lists(st.tuples(st.integers(0, MAX_ENTRY_CHARACTERS + 10), st.integers(1, 31)), max_size=30).map(
+MATCHES = st.lists(st.tuples(st.integers(0, MAX_ENTRY_CHARACTERS + 10), st.integers(1, 31)), max_size=30).map(
     lambda pairs: recalled([length for length, _ in pairs], [day for _, day in pairs])
 )
 
 
 class TestTheBudget:
-    @given(FOUND)
+    @given(MATCHES)
     def test_what_is_kept_fits_and_is_in_order_of_days(self, hits: list[RecalledEntry]):
         retained = within_budget(hits)
         assert sum(len(hit.excerpt) for hit in retained) <= BUDGET_CHARACTERS
         days = [(hit.entry.first_day, hit.entry.written_at) for hit in retained]
         assert days == sorted(days)
 
-    @given(FOUND)
+    @given(MATCHES)
     def test_nothing_is_left_out_for_something_worse(self, hits: list[RecalledEntry]):
         """What is missing did not fit beside the better ones that were kept."""
         retained = within_budget(hits)

@@ -40,17 +40,17 @@ class TestWriting:
         assert (await client.get(ENTRIES)).json()["data"] == []
 
     async def test_an_entry_comes_back_to_the_letter(self, client):
-        said = {
+        content = {
             "text": "Zwölf\x00 \u202e<|im_end|> 🕮\n",
             "date": "spring 1998",
             "mood": "calm",
             "tags": ["a b"],
         }
-        accepted = (await client.post(ENTRIES, json=said)).json()
+        accepted = (await client.post(ENTRIES, json=content)).json()
         assert set(accepted) == {"id", "version", "job_id", "status"}
         assert (accepted["version"], accepted["status"]) == (1, "queued")
         entry = (await client.get(f"{ENTRIES}/{accepted['id']}")).json()
-        assert {name: entry[name] for name in said} == said
+        assert {name: entry[name] for name in content} == content
         assert (entry["first_day"], entry["last_day"]) == ("1998-03-01", "1998-05-31")
         assert (entry["source"], entry["status"], entry["removed"]) == ("written", "queued", False)
 
@@ -105,8 +105,8 @@ class TestListing:
                 ("2023-01-01", ["dog"]),
             ]
         ):
-            said = {"id": f"e{number}", "text": f"Number {number}, ÄGEAN", "date": date, "tags": tags}
-            assert (await voice.client.post(ENTRIES, json=said)).status_code == 202
+            content = {"id": f"e{number}", "text": f"Number {number}, ÄGEAN", "date": date, "tags": tags}
+            assert (await voice.client.post(ENTRIES, json=content)).status_code == 202
 
     @pytest.mark.usefixtures("four")
     @pytest.mark.parametrize(
@@ -155,30 +155,30 @@ class TestListing:
 
     @pytest.mark.usefixtures("four")
     async def test_tags_are_counted(self, client):
-        told = (await client.get("/v1/diary/tags")).json()["data"]
-        assert told == [{"tag": "dog", "count": 2}, {"tag": "sea", "count": 2}]
+        result = (await client.get("/v1/diary/tags")).json()["data"]
+        assert result == [{"tag": "dog", "count": 2}, {"tag": "sea", "count": 2}]
 
 
 class TestEditing:
     @pytest.fixture
     async def url(self, client) -> str:
-        said = {"id": "e", "text": "I walked.", "date": "2023-05-08", "mood": "calm", "tags": ["sea"]}
-        await client.post(ENTRIES, json=said)
+        content = {"id": "e", "text": "I walked.", "date": "2023-05-08", "mood": "calm", "tags": ["sea"]}
+        await client.post(ENTRIES, json=content)
         return f"{ENTRIES}/e"
 
     async def test_an_edit_is_the_next_version_and_the_old_one_stays_in_the_history(self, client, url):
         edited = await client.put(url, json={"text": "I ran.", "date": "2023-05-09"})
         assert edited.status_code == 202
-        told = edited.json()
-        assert (told["version"], told["text"], told["date"], told["mood"]) == (
+        result = edited.json()
+        assert (result["version"], result["text"], result["date"], result["mood"]) == (
             2,
             "I ran.",
             "2023-05-09",
             None,
         )
-        assert (await client.get(f"/v1/jobs/{told['job_id']}")).json()["status"] == "queued"
+        assert (await client.get(f"/v1/jobs/{result['job_id']}")).json()["status"] == "queued"
         history = (await client.get(f"{url}/history")).json()["data"]
-        assert [(one["version"], one["text"]) for one in history] == [(2, "I ran."), (1, "I walked.")]
+        assert [(item["version"], item["text"]) for item in history] == [(2, "I ran."), (1, "I walked.")]
 
     async def test_what_changes_nothing_makes_no_version(self, client, url):
         same = {"text": "I walked.", "date": "2023-05-08", "mood": "calm", "tags": ["sea"]}
@@ -188,22 +188,22 @@ class TestEditing:
         voice.work()
         await voice.client.put(url, json={"text": "A heron stood in the river."})
         voice.work()
-        found = (await voice.client.post("/v1/diary/search", json={"query": "heron river"})).json()["data"]
-        assert [(one["id"], one["text"]) for one in found] == [("e", "A heron stood in the river.")]
-        found = (await voice.client.post("/v1/diary/search", json={"query": "I walked."})).json()["data"]
-        assert "I walked." not in [one["text"] for one in found]
+        hits = (await voice.client.post("/v1/diary/search", json={"query": "heron river"})).json()["data"]
+        assert [(item["id"], item["text"]) for item in hits] == [("e", "A heron stood in the river.")]
+        hits = (await voice.client.post("/v1/diary/search", json={"query": "I walked."})).json()["data"]
+        assert "I walked." not in [item["text"] for item in hits]
 
-    @pytest.mark.parametrize("asked", ["version", "If-Match"])
-    async def test_of_two_who_edit_the_same_version_one_is_told(self, client, url, asked: str):
+    @pytest.mark.parametrize("precondition", ["version", "If-Match"])
+    async def test_of_two_who_edit_the_same_version_one_is_told(self, client, url, precondition: str):
         def asking_for(text: str, version: int) -> dict:
-            if asked == "version":
+            if precondition == "version":
                 return {"json": {"text": text, "version": version}}
             return {"json": {"text": text}, "headers": {"If-Match": f'"{version}"'}}
 
         assert (await client.get(url)).headers["ETag"] == '"1"'
         assert (await client.put(url, **asking_for("mine", 1))).status_code == 202
         error = error_of(await client.put(url, **asking_for("yours", 1)), 409)
-        assert error["param"] == asked
+        assert error["param"] == precondition
         assert (await client.get(url)).json()["text"] == "mine"
         assert (await client.put(url, **asking_for("yours", 2))).status_code == 202
 
@@ -242,8 +242,8 @@ class TestRemoving:
         assert await voice.ids() == []
         error_of(await voice.client.get(f"{ENTRIES}/{entry}"), 404)
         assert (await voice.client.get("/v1/diary/export")).text == ""
-        found = await voice.client.post("/v1/diary/search", json={"query": "heron"})
-        assert found.json()["data"] == []
+        hits = await voice.client.post("/v1/diary/search", json={"query": "heron"})
+        assert hits.json()["data"] == []
         assert voice.index.count() == 1
         voice.work()
         assert voice.index.count() == 0
@@ -254,7 +254,7 @@ class TestRemoving:
         await client.post(ENTRIES, json={"id": "e", "text": "A secret."})
         await client.delete(f"{ENTRIES}/e")
         history = (await client.get(f"{ENTRIES}/e/history")).json()["data"]
-        assert [(one["removed"], one["text"]) for one in history] == [(True, ""), (False, "A secret.")]
+        assert [(item["removed"], item["text"]) for item in history] == [(True, ""), (False, "A secret.")]
         purged = await client.delete(f"{ENTRIES}/e", params={"purge": True})
         assert purged.json()["purged"] is True
         assert "A secret." not in (await client.get(f"{ENTRIES}/e/history")).text
@@ -273,14 +273,14 @@ class TestDeletionByFilter:
         return voice
 
     async def test_without_a_word_it_only_tells(self, three: Voice):
-        told = (await three.client.post("/v1/diary/delete", json={"tag": "old"})).json()
-        assert told == {"dry_run": True, "count": 2, "ids": ["e1", "e0"]}
+        result = (await three.client.post("/v1/diary/delete", json={"tag": "old"})).json()
+        assert result == {"dry_run": True, "count": 2, "ids": ["e1", "e0"]}
         assert await three.ids() == ["e2", "e1", "e0"]
 
     async def test_when_it_is_meant_all_of_them_go_and_no_other(self, three: Voice):
         body = {"from": "2020", "to": "2021", "tag": "old", "dry_run": False}
-        told = (await three.client.post("/v1/diary/delete", json=body)).json()
-        assert told == {"dry_run": False, "count": 2, "ids": ["e1", "e0"]}
+        result = (await three.client.post("/v1/diary/delete", json=body)).json()
+        assert result == {"dry_run": False, "count": 2, "ids": ["e1", "e0"]}
         assert await three.ids() == ["e2"]
         three.work()
         assert three.index.count() == 1
@@ -289,14 +289,14 @@ class TestDeletionByFilter:
         refused = await three.client.post("/v1/diary/delete", json={"dry_run": False})
         assert error_of(refused, 422)["param"] == "all"
         assert len(await three.ids()) == 3
-        told = await three.client.post("/v1/diary/delete", json={"dry_run": False, "all": True})
-        assert told.json()["count"] == 3
+        result = await three.client.post("/v1/diary/delete", json={"dry_run": False, "all": True})
+        assert result.json()["count"] == 3
         assert await three.ids() == []
 
     async def test_what_picks_none_removes_none(self, three: Voice):
         body = {"q": "no such words", "dry_run": False}
-        told = (await three.client.post("/v1/diary/delete", json=body)).json()
-        assert told == {"dry_run": False, "count": 0, "ids": []}
+        result = (await three.client.post("/v1/diary/delete", json=body)).json()
+        assert result == {"dry_run": False, "count": 0, "ids": []}
 
     @pytest.mark.parametrize(
         "body",

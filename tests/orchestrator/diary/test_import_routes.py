@@ -54,33 +54,33 @@ class TestSending:
     async def test_a_file_as_form_or_body_in_any_format_is_taken(self, voice: Voice, sent: dict):
         answer = await voice.client.post(IMPORT, **sent)
         assert answer.status_code == 202, answer.text
-        told = answer.json()
-        assert (told["accepted"], told["duplicates"], told["rejected"]) == (3, 0, [])
-        assert (told["queued"], told["indexed"]) == (3, 0)
+        result = answer.json()
+        assert (result["accepted"], result["duplicates"], result["rejected"]) == (3, 0, [])
+        assert (result["queued"], result["indexed"]) == (3, 0)
         assert await texts(voice.client) == [row["text"] for row in reversed(ROWS)]
 
     async def test_its_job_and_its_report_tell_how_far_it_is(self, voice: Voice):
-        told = (await voice.client.post(IMPORT, **form(JSONL))).json()
-        job = (await voice.client.get(f"/v1/jobs/{told['job_id']}")).json()
+        result = (await voice.client.post(IMPORT, **form(JSONL))).json()
+        job = (await voice.client.get(f"/v1/jobs/{result['job_id']}")).json()
         assert (job["kind"], job["status"], job["done"], job["total"]) == ("import", "queued", 0, 3)
         voice.work()
-        report = (await voice.client.get(f"/v1/diary/imports/{told['import_id']}")).json()
+        report = (await voice.client.get(f"/v1/diary/imports/{result['import_id']}")).json()
         assert (report["name"], report["indexed"], report["queued"]) == ("diary.jsonl", 3, 0)
-        job = (await voice.client.get(f"/v1/jobs/{told['job_id']}")).json()
+        job = (await voice.client.get(f"/v1/jobs/{result['job_id']}")).json()
         assert (job["status"], job["done"]) == ("finished", 3)
         error_of(await voice.client.get("/v1/diary/imports/none"), 404)
 
     async def test_one_job_is_queued_for_all_of_it(self, voice: Voice, redis: Redis):
-        told = (await voice.client.post(IMPORT, **form(JSONL))).json()
-        assert diary_queue(redis).job_ids == [told["job_id"]]
+        result = (await voice.client.post(IMPORT, **form(JSONL))).json()
+        assert diary_queue(redis).job_ids == [result["job_id"]]
 
     async def test_a_body_that_comes_in_pieces_is_put_together(self, voice: Voice):
         limits = voice.state.import_limits
         voice.override(import_limits=replace(limits, upload=replace(limits.upload, write_bytes=7)))
 
         async def pieces() -> AsyncIterator[bytes]:
-            for place in range(0, len(JSONL), 5):
-                yield JSONL[place : place + 5]
+            for offset in range(0, len(JSONL), 5):
+                yield JSONL[offset : offset + 5]
 
         answer = await voice.client.post(IMPORT, content=pieces(), params={"format": "jsonl"})
         assert answer.json()["accepted"] == 3
@@ -90,35 +90,39 @@ class TestBrokenRows:
     async def test_each_is_told_with_its_line_and_stops_no_other(self, voice: Voice):
         broken = [b'{"text": ', b'{"date": "2023-05-01"}', b'{"text": "x", "date": "1998-02-30"}', b"caf\xe9"]
         content = b"\n".join([JSONL.splitlines()[0], *broken, JSONL.splitlines()[1]])
-        told = (await voice.client.post(IMPORT, **form(content))).json()
-        assert told["accepted"] == 2
-        assert [row["line"] for row in told["rejected"]] == [2, 3, 4, 5]
-        said = ["not JSON", "no text", "28 days", "not UTF-8"]
-        assert all(part in row["reason"] for part, row in zip(said, told["rejected"], strict=True))
-        report = (await voice.client.get(f"/v1/diary/imports/{told['import_id']}")).json()
-        assert report["rejected"] == told["rejected"]
+        result = (await voice.client.post(IMPORT, **form(content))).json()
+        assert result["accepted"] == 2
+        assert [row["line"] for row in result["rejected"]] == [2, 3, 4, 5]
+        reasons = ["not JSON", "no text", "28 days", "not UTF-8"]
+        assert all(part in row["reason"] for part, row in zip(reasons, result["rejected"], strict=True))
+        report = (await voice.client.get(f"/v1/diary/imports/{result['import_id']}")).json()
+        assert report["rejected"] == result["rejected"]
 
     async def test_of_very_many_the_first_thousand_are_told_and_the_rest_counted(self, voice: Voice):
         content = b"{}\n" * (MAX_REJECTS + 50) + JSONL
-        told = (await voice.client.post(IMPORT, **form(content))).json()
-        assert (told["accepted"], told["rejected_count"], len(told["rejected"])) == (3, 1050, MAX_REJECTS)
-        assert told["rejected"][-1]["line"] == MAX_REJECTS
+        result = (await voice.client.post(IMPORT, **form(content))).json()
+        assert (result["accepted"], result["rejected_count"], len(result["rejected"])) == (
+            3,
+            1050,
+            MAX_REJECTS,
+        )
+        assert result["rejected"][-1]["line"] == MAX_REJECTS
 
     async def test_an_id_that_another_entry_has_is_told_in_the_order_of_lines(self, voice: Voice):
         await voice.client.post(ENTRIES, json={"id": "taken", "text": "mine"})
         content = b'{"text": "yours", "id": "taken"}\n{}\n{"text": "new"}\n'
-        told = (await voice.client.post(IMPORT, **form(content))).json()
-        assert told["accepted"] == 1
-        assert [row["line"] for row in told["rejected"]] == [1, 2]
-        assert "id" in told["rejected"][0]["reason"]
+        result = (await voice.client.post(IMPORT, **form(content))).json()
+        assert result["accepted"] == 1
+        assert [row["line"] for row in result["rejected"]] == [1, 2]
+        assert "id" in result["rejected"][0]["reason"]
         assert "mine" in await texts(voice.client)
 
     async def test_what_was_guessed_or_left_out_is_told(self, voice: Voice):
-        told = (await voice.client.post(IMPORT, **form(b'{"text": "x", "weather": "fine"}\n'))).json()
-        assert (told["undated"], told["ignored_fields"]) == (1, ["weather"])
+        result = (await voice.client.post(IMPORT, **form(b'{"text": "x", "weather": "fine"}\n'))).json()
+        assert (result["undated"], result["ignored_fields"]) == (1, ["weather"])
 
     @pytest.mark.parametrize(
-        ("sent", "param", "said"),
+        ("sent", "param", "reason"),
         [
             (form(b""), "file", "empty"),
             ({"content": b"", "params": {"format": "csv"}}, "file", "empty"),
@@ -132,11 +136,11 @@ class TestBrokenRows:
         ],
     )
     async def test_a_file_of_no_use_is_refused_as_a_whole_and_leaves_no_trace(
-        self, voice: Voice, redis: Redis, sent: dict, param: str, said: str
+        self, voice: Voice, redis: Redis, sent: dict, param: str, reason: str
     ):
         error = error_of(await voice.client.post(IMPORT, **sent), 422)
         assert error["param"] == param
-        assert said in error["message"]
+        assert reason in error["message"]
         assert await texts(voice.client) == []
         assert diary_queue(redis).job_ids == []
 
@@ -202,8 +206,8 @@ class TestLimits:
 class TestTwice:
     async def test_the_same_file_adds_nothing(self, voice: Voice):
         for accepted, duplicates in ((3, 0), (0, 3)):
-            told = (await voice.client.post(IMPORT, **form(JSONL))).json()
-            assert (told["accepted"], told["duplicates"]) == (accepted, duplicates)
+            result = (await voice.client.post(IMPORT, **form(JSONL))).json()
+            assert (result["accepted"], result["duplicates"]) == (accepted, duplicates)
         assert len(await texts(voice.client)) == 3
 
     async def test_with_the_same_key_the_first_answer_is_given_again(self, voice: Voice):
@@ -229,13 +233,13 @@ class TestTwice:
 class TestExport:
     @pytest.fixture
     async def written(self, voice: Voice) -> list[dict]:
-        said = [
+        events = [
             {"id": "a", "text": "# 2023-01-01\r\n\x00 \u202e\\# x\n\n", "date": "spring 1998", "mood": "-->"},
             {"id": "b", "text": "  The heron.  ", "date": "2023-05-08T10:00:00+02:00", "tags": ["t,u", "\n"]},
         ]
-        for entry in said:
+        for entry in events:
             await voice.client.post(ENTRIES, json=entry)
-        return said
+        return events
 
     @pytest.mark.parametrize("format_", ["jsonl", "json", "md"])
     async def test_a_diary_exported_purged_and_imported_is_the_same_diary(
@@ -246,8 +250,8 @@ class TestExport:
         before = (await voice.client.get(ENTRIES)).json()["data"]
         for entry in written:
             await voice.client.delete(f"{ENTRIES}/{entry['id']}", params={"purge": True})
-        told = await voice.client.post(IMPORT, **form(exported.content, f"ada_diary.{format_}"))
-        assert (told.json()["accepted"], told.json()["rejected"]) == (2, [])
+        result = await voice.client.post(IMPORT, **form(exported.content, f"ada_diary.{format_}"))
+        assert (result.json()["accepted"], result.json()["rejected"]) == (2, [])
         after = (await voice.client.get(ENTRIES)).json()["data"]
         same = ("id", "text", "date", "first_day", "last_day", "mood", "tags")
         assert [[entry[name] for name in same] for entry in after] == [
@@ -257,8 +261,8 @@ class TestExport:
 
     async def test_what_is_there_already_is_not_imported_again(self, voice: Voice, written: list[dict]):
         exported = (await voice.client.get("/v1/diary/export")).content
-        told = (await voice.client.post(IMPORT, **form(exported))).json()
-        assert (told["accepted"], told["duplicates"]) == (0, 2)
+        result = (await voice.client.post(IMPORT, **form(exported))).json()
+        assert (result["accepted"], result["duplicates"]) == (0, 2)
 
     @pytest.mark.usefixtures("written")
     async def test_a_filter_picks_what_is_exported(self, client):
@@ -279,11 +283,11 @@ class TestPurge:
         await voice.client.post(ENTRIES, json={"id": "e", "text": "A secret."})
         voice.work()
         url = f"{ENTRIES}/e"
-        told = (await voice.client.delete(url, params={"purge": True})).json()
-        assert (told["purged"], told["erasure"]) == (True, {"complete": False, "pending": ["index"]})
+        result = (await voice.client.delete(url, params={"purge": True})).json()
+        assert (result["purged"], result["erasure"]) == (True, {"complete": False, "pending": ["index"]})
         voice.work()
-        told = (await voice.client.delete(url, params={"purge": True})).json()
-        assert told["erasure"] == {"complete": True, "pending": []}
+        result = (await voice.client.delete(url, params={"purge": True})).json()
+        assert result["erasure"] == {"complete": True, "pending": []}
 
     async def test_a_removal_that_is_no_purge_erases_nothing(self, voice: Voice):
         await voice.client.post(ENTRIES, json={"id": "e", "text": "No secret."})

@@ -11,8 +11,8 @@ from services.diary.job_queue import diary_queue
 class TestJobs:
     async def test_a_job_is_queued_then_finished_and_an_unknown_one_is_404(self, voice: Voice):
         job = (await voice.client.post(ENTRIES, json={"text": "x", "id": "e"})).json()["job_id"]
-        told = (await voice.client.get(f"/v1/jobs/{job}")).json()
-        assert (told["id"], told["kind"], told["status"], told["entry_id"]) == (job, "entry", "queued", "e")
+        body = (await voice.client.get(f"/v1/jobs/{job}")).json()
+        assert (body["id"], body["kind"], body["status"], body["entry_id"]) == (job, "entry", "queued", "e")
         voice.work()
         assert (await voice.client.get(f"/v1/jobs/{job}")).json()["status"] == "finished"
         for name in ("none", job.replace("-v1", "-v2"), "x" + job[1:], "0" * 12 + job[12:]):
@@ -73,6 +73,8 @@ class TestTheIndex:
         equal = (await voice.client.get("/v1/diary/verify")).json()
         assert equal == {"equal": True, "data": []}
         voice.index.delete([EntryKey("local", entry)])
-        told = (await voice.client.get("/v1/diary/verify")).json()
-        assert told["equal"] is False
-        assert [(one["entry_id"], one["kind"]) for one in told["data"]] == [(entry, "missing")]
+        body = (await voice.client.get("/v1/diary/verify")).json()
+        assert body["equal"] is False
+        assert [(difference["entry_id"], difference["kind"]) for difference in body["data"]] == [
+            (entry, "missing")
+        ]

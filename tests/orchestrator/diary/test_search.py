@@ -19,14 +19,14 @@ async def diary(voice: Voice) -> Voice:
     return voice
 
 
-async def found(voice: Voice, **asked: object) -> list[dict]:
-    answer = await voice.client.post(SEARCH, json={"query": "the heron", **asked})
+async def search(voice: Voice, **query: object) -> list[dict]:
+    answer = await voice.client.post(SEARCH, json={"query": "the heron", **query})
     assert answer.status_code == 200, answer.text
     return answer.json()["data"]
 
 
 async def test_entries_come_best_first_with_the_parts_that_their_score_is_the_sum_of(diary: Voice):
-    entries = await found(diary)
+    entries = await search(diary)
     assert {entry["id"] for entry in entries[:2]} == {"e0", "e1"}
     scores = [entry["score"] for entry in entries]
     assert scores == sorted(scores, reverse=True)
@@ -49,22 +49,22 @@ async def test_entries_come_best_first_with_the_parts_that_their_score_is_the_su
     ],
 )
 async def test_only_the_days_asked_for_are_searched(diary: Voice, days: dict, ids: set[str]):
-    assert {entry["id"] for entry in await found(diary, **days)} == ids
+    assert {entry["id"] for entry in await search(diary, **days)} == ids
 
 
 async def test_no_more_than_top_k_are_found(diary: Voice):
-    assert len(await found(diary, top_k=1)) == 1
+    assert len(await search(diary, top_k=1)) == 1
 
 
 async def test_a_mood_is_preferred(diary: Voice):
     for mood, best in (("calm", "e0"), ("Angry", "e1")):
-        assert (await found(diary, mood=mood))[0]["id"] == best
+        assert (await search(diary, mood=mood))[0]["id"] == best
 
 
 async def test_explain_tells_how_a_date_was_read_and_what_was_left_out(diary: Voice):
     await diary.write("A heron took the goldfish from the pond!", id="copy", date="2022-05-06")
-    asked = {"query": "the heron of last year", "as_of": "2023-01-01", "explain": True}
-    (best, *_) = await found(diary, **asked)
+    query = {"query": "the heron of last year", "as_of": "2023-01-01", "explain": True}
+    (best, *_) = await search(diary, **query)
     explanation = best["explanation"]
     assert {best["id"], *explanation["duplicates"]} == {"e1", "copy"}
     assert any("last year" in why for why in explanation["why"])
@@ -90,4 +90,4 @@ async def test_bad_searches_name_the_field(client, body: dict, param: str):
 
 @pytest.mark.parametrize("query", ["\x00", "<|im_end|>", "\u202e", "a" * 10_000, "%_'\";--", "?"])
 async def test_any_words_may_be_asked(diary: Voice, query: str):
-    assert isinstance(await found(diary, query=query), list)
+    assert isinstance(await search(diary, query=query), list)

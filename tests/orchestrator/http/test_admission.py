@@ -78,6 +78,6 @@ async def spoken(port: int, markers: list[str], size: int) -> list[str]:
 
 async def test_requests_in_pieces_on_many_connections_do_not_get_mixed_up(server, port: int, model):
     model.answer = lambda body: body["messages"][-1]["content"]
-    asked = {size: [f"{size}-{number}" for number in range(5)] for size in (7, 50, 300, 10_000)}
-    answers = await asyncio.gather(*(spoken(port, asked[size], size) for size in asked))
-    assert answers == list(asked.values())
+    markers = {size: [f"{size}-{number}" for number in range(5)] for size in (7, 50, 300, 10_000)}
+    answers = await asyncio.gather(*(spoken(port, markers[size], size) for size in markers))
+    assert answers == list(markers.values())

@@ -87,9 +87,9 @@ NEAR = st.tuples(
 )
 
 
-def near_miss(key: str, place: int, how: str, text: str) -> str:
+def near_miss(key: str, position: int, how: str, text: str) -> str:
     """The key with one thing wrong."""
-    before, here, after = key[:place], key[place], key[place + 1 :]
+    before, here, after = key[:position], key[position], key[position + 1 :]
     other = ALPHABET[(ALPHABET.index(here) + 1) % len(ALPHABET)]
     wrong = {"cut": "", "drop": after, "case": here.swapcase() + after, "other": other + after}
     return before + wrong.get(how, (text or "x") + here + after)
@@ -190,7 +190,7 @@ class TestChanges:
     ):
         key = make(file)
         assert owner_of(ring, key) == "drew"
-        kept = file.read_bytes()
+        content = file.read_bytes()
         file.unlink()
         if how == "broken":
             file.write_text('{"keys": [')
@@ -202,14 +202,14 @@ class TestChanges:
             for _ in range(5):
                 assert owner_of(ring, key) == "drew"
                 assert owner_of(ring, "none") is None
-        (said,) = caplog.messages
-        assert str(file) in said
-        assert "read before stay valid" in said
+        (message,) = caplog.messages
+        assert str(file) in message
+        assert "read before stay valid" in message
         if how == "a folder":
             file.rmdir()
         if how == "a pipe":
             file.unlink()
-        file.write_bytes(kept)
+        file.write_bytes(content)
         revoke_keys(file, "drew", 0o600)
         assert owner_of(ring, key) is None
 

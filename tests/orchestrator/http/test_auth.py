@@ -130,10 +130,10 @@ class TestTheDoor:
             error_of(await client.post(path, content=body()), 401)
 
     async def test_openapi_tells_which_routes_ask_for_a_key(self, client):
-        told = (await client.get("/openapi.json")).json()
-        (name,) = told["components"]["securitySchemes"]
-        assert told["components"]["securitySchemes"][name]["scheme"] == "bearer"
-        for path, methods in told["paths"].items():
+        document = (await client.get("/openapi.json")).json()
+        (name,) = document["components"]["securitySchemes"]
+        assert document["components"]["securitySchemes"][name]["scheme"] == "bearer"
+        for path, methods in document["paths"].items():
             for route in methods.values():
                 assert route.get("security") == (None if path in PUBLIC_PATHS else [{name: []}]), path
 
@@ -160,8 +160,8 @@ class TestWhileSheRuns:
         written = await write(voice, "Before there were keys.", {})
         others, local = bearer(file, "drew"), bearer(file, "local")
         assert (await voice.client.get(ENTRIES, headers=others)).json()["data"] == []
-        (found,) = (await voice.client.get(ENTRIES, headers=local)).json()["data"]
-        assert found["id"] == written["id"]
+        (hits,) = (await voice.client.get(ENTRIES, headers=local)).json()["data"]
+        assert hits["id"] == written["id"]
 
 
 class TestTwoOwners:
@@ -175,10 +175,10 @@ class TestTwoOwners:
         milas = await write(voice, "A heron in my own garden.", mila)
         for who, entry in ((drew, drews), (mila, milas)):
             listed = (await voice.client.get(ENTRIES, headers=who)).json()["data"]
-            asked = {"query": "Where was the heron?"}
-            found = (await voice.client.post("/v1/diary/search", json=asked, headers=who)).json()["data"]
+            request = {"query": "Where was the heron?"}
+            hits = (await voice.client.post("/v1/diary/search", json=request, headers=who)).json()["data"]
             exported = (await voice.client.get("/v1/diary/export", headers=who)).text.splitlines()
-            assert [one["id"] for one in listed] == [one["id"] for one in found] == [entry["id"]]
+            assert [item["id"] for item in listed] == [item["id"] for item in hits] == [entry["id"]]
             assert len(exported) == 1
 
     @pytest.mark.parametrize(
@@ -197,8 +197,8 @@ class TestTwoOwners:
     ):
         answer = await client.request(method, path.format(**drews), json=body, headers=mila)
         assert error_of(answer, 404)["code"] == "not_found"
-        kept = await client.get(f"{ENTRIES}/{drews['id']}", headers=drew)
-        assert (kept.json()["text"], kept.json()["version"]) == ("The heron stood on the van.", 1)
+        unchanged = await client.get(f"{ENTRIES}/{drews['id']}", headers=drew)
+        assert (unchanged.json()["text"], unchanged.json()["version"]) == ("The heron stood on the van.", 1)
 
     async def test_jobs_are_listed_to_their_owner_alone(self, client, drew, mila):
         accepted = (await client.post(ENTRIES, json={"text": "Not indexed yet."}, headers=drew)).json()
@@ -209,9 +209,9 @@ class TestTwoOwners:
 
     async def test_an_import_is_its_owners(self, client, drew, mila):
         sent = {"content": b'{"date": "2024-05-01", "text": "Garlic."}\n', "params": {"format": "jsonl"}}
-        taken = (await client.post("/v1/diary/import", **sent, headers=drew)).json()
-        assert taken["accepted"] == 1
-        error_of(await client.get(f"/v1/diary/imports/{taken['import_id']}", headers=mila), 404)
+        import_answer = (await client.post("/v1/diary/import", **sent, headers=drew)).json()
+        assert import_answer["accepted"] == 1
+        error_of(await client.get(f"/v1/diary/imports/{import_answer['import_id']}", headers=mila), 404)
         again = (await client.post("/v1/diary/import", **sent, headers=mila)).json()
         assert (again["accepted"], again["duplicates"]) == (1, 0)
 
@@ -237,8 +237,8 @@ class TestTwoOwners:
     async def test_a_difference_is_told_to_its_owner_alone(self, client, drew, mila):
         await client.post(ENTRIES, json={"text": "Not indexed yet."}, headers=drew)
         assert (await client.get("/v1/diary/verify", headers=mila)).json() == {"equal": True, "data": []}
-        (found,) = (await client.get("/v1/diary/verify", headers=drew)).json()["data"]
-        assert found["kind"] == "queued"
+        (hits,) = (await client.get("/v1/diary/verify", headers=drew)).json()["data"]
+        assert hits["kind"] == "queued"
 
     async def test_reindexing_is_everybodys_and_one_job(self, client, drew, mila):
         names = [

@@ -34,9 +34,9 @@ def key(tmp_path: Path) -> dict[str, str]:
 async def preflight(
     client: httpx.AsyncClient, origin: str, method: str = "POST", path: str = CHAT, **more: str
 ):
-    asked = {"Origin": origin, "Access-Control-Request-Method": method, **more}
-    asked.setdefault("Access-Control-Request-Headers", "authorization,content-type,x-stainless-os")
-    return await client.options(path, headers=asked)
+    preflight = {"Origin": origin, "Access-Control-Request-Method": method, **more}
+    preflight.setdefault("Access-Control-Request-Headers", "authorization,content-type,x-stainless-os")
+    return await client.options(path, headers=preflight)
 
 
 class TestPreflights:

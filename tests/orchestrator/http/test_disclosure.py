@@ -10,23 +10,23 @@ from voice import CHAT, HELLO
 from services.orchestrator.http.disclosure import DISCLOSURE, HEADER, HEADER_VALUE
 from services.orchestrator.settings import OrchestratorSettings
 
-ASKED = {
+REQUESTS = {
     CHAT: HELLO,
     "/v1/completions": {"prompt": "The dog"},
     "/v1/responses": {"input": "Hello"},
 }
 
 
-@pytest.mark.parametrize("path", ASKED)
+@pytest.mark.parametrize("path", REQUESTS)
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("name", ["ada", "base"])
 async def test_every_answer_carries_it(client, path: str, stream: bool, name: str):
-    answer = await client.post(path, json={**ASKED[path], "stream": stream, "model": name})
+    answer = await client.post(path, json={**REQUESTS[path], "stream": stream, "model": name})
     assert answer.headers[HEADER] == HEADER_VALUE
     assert DISCLOSURE in answer.text.rpartition('"ada":')[2]
 
 
-@pytest.mark.parametrize("path", ASKED)
+@pytest.mark.parametrize("path", REQUESTS)
 @pytest.mark.parametrize(
     "fields",
     [
@@ -43,7 +43,7 @@ async def test_every_answer_carries_it(client, path: str, stream: bool, name: st
 )
 async def test_no_field_and_no_prompt_removes_it(client, path: str, fields: dict):
     for stream in (True, False):
-        answer = await client.post(path, json={**ASKED[path], **fields, "stream": stream})
+        answer = await client.post(path, json={**REQUESTS[path], **fields, "stream": stream})
         assert DISCLOSURE in answer.text
         assert answer.headers[HEADER] == HEADER_VALUE
 
@@ -84,5 +84,5 @@ async def test_no_header_removes_it(client, sent: dict[str, str]):
 
 
 def test_no_setting_is_about_it():
-    told = json.dumps(OrchestratorSettings.model_json_schema()).casefold()
-    assert "disclos" not in told
+    schema = json.dumps(OrchestratorSettings.model_json_schema()).casefold()
+    assert "disclos" not in schema

@@ -66,10 +66,10 @@ async def client(
 
 @pytest.mark.parametrize(("path", "body"), [(SEARCH, {"query": "x"}), (CHAT, HELLO)])
 async def test_it_ends_when_the_client_goes_away(client, recall: EndlessRecall, path: str, body: dict):
-    said = iter([{"type": "http.request", "body": json.dumps(body).encode()}])
+    messages = iter([{"type": "http.request", "body": json.dumps(body).encode()}])
 
     async def receive() -> dict:
-        if message := next(said, None):
+        if message := next(messages, None):
             return message
         await until(recall.began.is_set)
         return {"type": "http.disconnect"}

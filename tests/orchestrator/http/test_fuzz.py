@@ -41,7 +41,7 @@ def nothing():
 
 
 DOCUMENT = schemathesis.openapi.from_dict(create_app(nothing).openapi())
-OPERATIONS = {found.ok().label: found.ok() for found in DOCUMENT.get_all_operations()}
+OPERATIONS = {operation.ok().label: operation.ok() for operation in DOCUMENT.get_all_operations()}
 
 
 @pytest.fixture

@@ -98,10 +98,10 @@ def test_what_is_as_deep_as_it_may_be_is_read():
 @given(VALUES)
 def test_a_body_is_read_or_refused(value: object):
     try:
-        found = json_object(json.dumps({"a": value}).encode())
+        parsed = json_object(json.dumps({"a": value}).encode())
     except InvalidRequest:
         return
-    json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
+    json.dumps(parsed, allow_nan=False, ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize("number", ["NaN", "inf", "-Infinity", "1e400"])
@@ -150,8 +150,8 @@ class TestContentType:
         headers = {"Content-Type": sent}
         assert (await client.post(CHAT, json=HELLO, headers=headers)).status_code == 200
         assert (await client.post(ENTRIES, json={"text": "x"}, headers=headers)).status_code == 202
-        found = await client.post("/v1/diary/search", json={"query": "x"}, headers=headers)
-        assert found.status_code == 200
+        parsed = await client.post("/v1/diary/search", json={"query": "x"}, headers=headers)
+        assert parsed.status_code == 200
 
 
 class TestFields:
@@ -262,14 +262,14 @@ class TestOverASocket:
             yield client
 
     @pytest.mark.parametrize("path", [CHAT, COMPLETIONS, RESPONSES, ENTRIES, "/v1/diary/search"])
-    @pytest.mark.parametrize("told", [True, False])
-    async def test_a_hundred_megabytes_are_413_and_never_in_memory(self, client, path: str, told: bool):
+    @pytest.mark.parametrize("declared", [True, False])
+    async def test_a_hundred_megabytes_are_413_and_never_in_memory(self, client, path: str, declared: bool):
         async def pieces() -> AsyncIterator[bytes]:
             for _ in range(100):
                 yield b" " * 2**20
 
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        length = {"Content-Length": str(100 * 2**20)} if told else {}
+        length = {"Content-Length": str(100 * 2**20)} if declared else {}
         answer = await client.post(path, content=pieces(), headers=JSON | length)
         assert "MAX_BODY_BYTES" in error_of(answer, 413)["message"]
         grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024

@@ -18,28 +18,32 @@ READS_JSON = [
 
 
 @pytest.fixture
-async def told(client) -> Json:
+async def document(client) -> Json:
     return (await client.get("/openapi.json")).json()
 
 
-def operations(told: Json) -> list[tuple[str, str, Json]]:
+def operations(document: Json) -> list[tuple[str, str, Json]]:
     return [
-        (method, path, route) for path, routes in told["paths"].items() for method, route in routes.items()
+        (method, path, route)
+        for path, routes in document["paths"].items()
+        for method, route in routes.items()
     ]
 
 
-def schema_of(told: Json, content: Json) -> Json:
+def schema_of(document: Json, content: Json) -> Json:
     """The schema of a JSON body, whether it stands there or is referred to."""
     schema = content["application/json"]["schema"]
-    return told["components"]["schemas"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    return (
+        document["components"]["schemas"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    )
 
 
-async def test_it_is_an_openapi_document(told: Json):
-    validate(told)
-    assert told["info"]["description"] == DISCLOSURE
+async def test_it_is_an_openapi_document(document: Json):
+    validate(document)
+    assert document["info"]["description"] == DISCLOSURE
 
 
-async def test_it_tells_every_route_that_the_app_has(voice: Voice, told: Json):
+async def test_it_tells_every_route_that_the_app_has(voice: Voice, document: Json):
     app = voice.client._transport.app
     served = {
         (method.lower(), route.path)
@@ -48,11 +52,11 @@ async def test_it_tells_every_route_that_the_app_has(voice: Voice, told: Json):
         if method != "HEAD"
     }
     not_told = {("get", "/docs"), ("get", "/openapi.json")}
-    assert {(method, path) for method, path, _ in operations(told)} == served - not_told
+    assert {(method, path) for method, path, _ in operations(document)} == served - not_told
 
 
-async def test_it_tells_every_route_of_the_contract(told: Json):
-    assert {(method, path) for method, path, _ in operations(told)} == {
+async def test_it_tells_every_route_of_the_contract(document: Json):
+    assert {(method, path) for method, path, _ in operations(document)} == {
         ("get", "/v1/models"), ("get", "/v1/models/{name}"), ("post", CHAT),
         ("post", "/v1/completions"), ("post", "/v1/responses"),
         ("post", ENTRIES), ("get", ENTRIES), ("get", f"{ENTRIES}/{{entry_id}}"),
@@ -67,54 +71,58 @@ async def test_it_tells_every_route_of_the_contract(told: Json):
     }  # fmt: skip
 
 
-async def test_every_error_has_openais_shape_and_the_frameworks_own_is_nowhere(told: Json):
-    for method, path, route in operations(told):
-        failed = {status: one for status, one in route["responses"].items() if not status.startswith("2")}
+async def test_every_error_has_openais_shape_and_the_frameworks_own_is_nowhere(document: Json):
+    for method, path, route in operations(document):
+        failed = {
+            status: response for status, response in route["responses"].items() if not status.startswith("2")
+        }
         assert {"401", "500"} <= failed.keys() or not path.startswith("/v1"), (method, path)
         for status, response in failed.items():
             if path != "/readyz":
                 schema = response["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/ErrorAnswer"}, (method, path, status)
-    assert "HTTPValidationError" not in str(told)
+    assert "HTTPValidationError" not in str(document)
 
 
 @pytest.mark.parametrize(("method", "path"), READS_JSON)
-async def test_a_route_that_reads_json_tells_how_a_body_can_fail(told: Json, method: str, path: str):
-    assert {"400", "408", "413", "415"} <= told["paths"][path][method]["responses"].keys()
+async def test_a_route_that_reads_json_tells_how_a_body_can_fail(document: Json, method: str, path: str):
+    assert {"400", "408", "413", "415"} <= document["paths"][path][method]["responses"].keys()
 
 
-async def test_the_headers_of_every_response_are_told(told: Json):
-    headers = told["components"]["headers"]
+async def test_the_headers_of_every_response_are_told(document: Json):
+    headers = document["components"]["headers"]
     assert headers["AI-Disclosure"]["schema"]["const"] == HEADER_VALUE
-    for method, path, route in operations(told):
+    for method, path, route in operations(document):
         for status, response in route["responses"].items():
             assert {"AI-Disclosure", "X-Request-Id"} <= response["headers"].keys(), (method, path, status)
-    chat = told["paths"][CHAT]["post"]["responses"]
+    chat = document["paths"][CHAT]["post"]["responses"]
     assert "x-ratelimit-remaining-tokens" in chat["200"]["headers"]
     assert "Retry-After" in chat["429"]["headers"]
     assert "Retry-After" in chat["503"]["headers"]
-    assert "ETag" in told["paths"][f"{ENTRIES}/{{entry_id}}"]["get"]["responses"]["200"]["headers"]
+    assert "ETag" in document["paths"][f"{ENTRIES}/{{entry_id}}"]["get"]["responses"]["200"]["headers"]
 
 
-async def test_bodies_that_are_read_by_hand_are_told_all_the_same(told: Json):
-    entry = schema_of(told, told["paths"][ENTRIES]["post"]["requestBody"]["content"])
+async def test_bodies_that_are_read_by_hand_are_told_all_the_same(document: Json):
+    entry = schema_of(document, document["paths"][ENTRIES]["post"]["requestBody"]["content"])
     assert {"text", "date", "mood", "tags", "id", "timezone"} == entry["properties"].keys()
-    edit = schema_of(told, told["paths"][f"{ENTRIES}/{{entry_id}}"]["put"]["requestBody"]["content"])
+    edit = schema_of(document, document["paths"][f"{ENTRIES}/{{entry_id}}"]["put"]["requestBody"]["content"])
     assert "version" in edit["properties"]
-    sent = told["paths"][f"{DIARY}/import"]["post"]["requestBody"]["content"]
+    sent = document["paths"][f"{DIARY}/import"]["post"]["requestBody"]["content"]
     assert {"multipart/form-data", "text/csv", "application/json"} <= sent.keys()
 
 
 @pytest.mark.parametrize("where", ["request", "answer"])
-async def test_adas_own_fields_of_the_chat_are_told(told: Json, where: str):
-    chat = told["paths"][CHAT]["post"]
+async def test_adas_own_fields_of_the_chat_are_told(document: Json, where: str):
+    chat = document["paths"][CHAT]["post"]
     content = chat["requestBody"] if where == "request" else chat["responses"]["200"]
-    assert "ada" in schema_of(told, content["content"])["properties"]
+    assert "ada" in schema_of(document, content["content"])["properties"]
 
 
-async def test_fields_that_the_model_server_checks_are_told_too(told: Json):
+async def test_fields_that_the_model_server_checks_are_told_too(document: Json):
     fields = {
-        path: schema_of(told, told["paths"][path]["post"]["requestBody"]["content"])["properties"].keys()
+        path: schema_of(document, document["paths"][path]["post"]["requestBody"]["content"])[
+            "properties"
+        ].keys()
         for path in (CHAT, "/v1/completions", "/v1/responses")
     }
     assert {
@@ -126,9 +134,9 @@ async def test_fields_that_the_model_server_checks_are_told_too(told: Json):
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/responses"])
-async def test_an_example_works_as_it_is(client, told: Json, path: str):
-    content = told["paths"][path]["post"]["requestBody"]["content"]
-    answer = await client.post(path, json=schema_of(told, content)["examples"][0])
+async def test_an_example_works_as_it_is(client, document: Json, path: str):
+    content = document["paths"][path]["post"]["requestBody"]["content"]
+    answer = await client.post(path, json=schema_of(document, content)["examples"][0])
     assert answer.status_code == 200, answer.text
 
 

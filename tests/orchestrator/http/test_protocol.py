@@ -43,8 +43,14 @@ def key(tmp_path: Path) -> str:
 def request(
     path: str, body: bytes = b"", *lines: str, method: str = "POST", length: int | None = None
 ) -> bytes:
-    told = [f"Content-Length: {len(body) if length is None else length}"] if method == "POST" else []
-    head = [f"{method} {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *told, *lines]
+    length_header = [f"Content-Length: {len(body) if length is None else length}"] if method == "POST" else []
+    head = [
+        f"{method} {path} HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        *length_header,
+        *lines,
+    ]
     return "\r\n".join([*head, "", ""]).encode() + body
 
 
@@ -137,7 +143,7 @@ class TestMemory:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         floods = [asyncio.create_task(flood()) for _ in range(10)]
         while not all(flood.done() for flood in floods):
-            most = max([most, *(one._unread_bytes for one in connections(server))])
+            most = max([most, *(connection._unread_bytes for connection in connections(server))])
             assert statuses(await spoken(port, last("/healthz"))) == [200]
         await asyncio.gather(*floods)
         assert most <= MAX_UNREAD_BYTES + READ_AT_ONCE
@@ -145,17 +151,17 @@ class TestMemory:
 
     async def test_requests_behind_a_running_one_wait_unread_and_all_are_answered(self, server, port, model):
         model.delay_s, number, most = 0.3, 3_000, [0, 0]
-        asked = asyncio.create_task(
+        pending = asyncio.create_task(
             spoken(port, chat() + request("/healthz", method="GET") * number + last("/healthz"))
         )
         await until(lambda: model.running)
         while model.running:
-            for one in connections(server):
-                most = [max(most[0], len(one.pipeline)), max(most[1], one._unread_bytes)]
+            for connection in connections(server):
+                most = [max(most[0], len(connection.pipeline)), max(most[1], connection._unread_bytes)]
             await asyncio.sleep(0.01)
         assert most[0] <= SLICE_BYTES // len(request("/", method="GET"))
         assert most[1] <= MAX_UNREAD_BYTES + READ_AT_ONCE
-        server_answers = statuses(await asked)
+        server_answers = statuses(await pending)
         assert server_answers == [200] * (number + 2)
 
     async def test_a_closed_connection_leaves_nothing_behind(self, server, port):
@@ -166,8 +172,10 @@ class TestMemory:
                 await spoken(port, last("/healthz"))
             await until(lambda: not list(connections(server)))
             await asyncio.sleep(0)
-            kept = [one for one in gc.get_objects() if isinstance(one, HeaderTimeoutProtocol)]
-            assert len(kept) <= 1  # the loop may still name the last
+            alive = [
+                connection for connection in gc.get_objects() if isinstance(connection, HeaderTimeoutProtocol)
+            ]
+            assert len(alive) <= 1  # the loop may still name the last
         finally:
             gc.enable()
 

@@ -97,14 +97,14 @@ def test_an_answer_without_tokens_begins_no_minute():
 
 
 def test_the_headers_are_openais():
-    told = limits(requests=3, tokens=100).admit(DREW)
-    assert set(told) == {
+    headers = limits(requests=3, tokens=100).admit(DREW)
+    assert set(headers) == {
         f"x-ratelimit-{part}-{what}"
         for part in ("limit", "remaining", "reset")
         for what in ("requests", "tokens")
     }
-    assert (told["x-ratelimit-limit-requests"], told["x-ratelimit-limit-tokens"]) == ("3", "100")
-    assert 0 < float(told["x-ratelimit-reset-requests"].removesuffix("s")) <= 1
+    assert (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-limit-tokens"]) == ("3", "100")
+    assert 0 < float(headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 1
 
 
 def test_what_was_counted_is_forgotten_after_its_minute():

@@ -19,8 +19,8 @@ ACCESS = "ada.access"
 async def test_a_line_tells_route_status_duration_bytes_and_key(client, log):
     sent = await client.get("/v1/jobs/none?status=x", headers={"X-Request-Id": "mine"})
     [line] = log.lines(ACCESS)
-    told = {name: line[name] for name in ("method", "route", "status", "bytes", "key", "end", "request_id")}
-    assert told == {
+    fields = {name: line[name] for name in ("method", "route", "status", "bytes", "key", "end", "request_id")}
+    assert fields == {
         "method": "GET", "route": "/v1/jobs/{name}", "status": 404, "bytes": len(sent.content),
         "key": "local", "end": "whole", "request_id": "mine",
     }  # fmt: skip
@@ -54,10 +54,10 @@ async def test_a_stream_is_told_at_its_end(voice: Voice, log):
 async def test_a_client_who_went_away_is_told(voice: Voice, log, stream: bool, status: int):
     voice.model.chunk_delay_s, voice.model.delay_s = (5, 0) if stream else (0, 5)
     body = json.dumps({**HELLO, "stream": stream}).encode()
-    said, sent = iter([{"type": "http.request", "body": body}]), []
+    messages, sent = iter([{"type": "http.request", "body": body}]), []
 
     async def receive() -> dict:
-        if message := next(said, None):
+        if message := next(messages, None):
             return message
         await asyncio.sleep(0.3)
         return {"type": "http.disconnect"}
@@ -95,13 +95,13 @@ async def test_who_leaves_in_the_middle_of_a_body_is_one_quiet_line(
     voice: Voice, log, method: str, path: str, kind: str
 ):
     form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{'
-    said = iter([
+    messages = iter([
         {"type": "http.request", "body": form if "multipart" in kind else b"{", "more_body": True},
         {"type": "http.disconnect"},
     ])  # fmt: skip
 
     async def receive() -> dict:
-        return next(said)
+        return next(messages)
 
     async def send(message: dict) -> None:
         assert message.get("status", 499) == 499
@@ -130,8 +130,8 @@ async def test_a_probe_is_heard_at_debug_alone_while_all_is_well(voice: Voice, l
     await voice.client.get("/healthz")
     voice.model.is_down = True
     await voice.client.get("/readyz")
-    told = [(line["route"], line["status"], line["level"]) for line in log.lines(ACCESS)]
-    assert told == [("/healthz", 200, "DEBUG"), ("/readyz", 503, "INFO")]
+    fields = [(line["route"], line["status"], line["level"]) for line in log.lines(ACCESS)]
+    assert fields == [("/healthz", 200, "DEBUG"), ("/readyz", 503, "INFO")]
 
 
 def test_uvicorn_logs_as_all_the_others_and_no_path(voice: Voice):
@@ -154,9 +154,9 @@ class TestNoWordIsLogged:
 
     async def test_of_a_chat(self, voice: Voice):
         await voice.write(f"A {MARKER} at the pond.")
-        asked = {"model": "ada", "messages": [{"role": "user", "content": f"Where was the {MARKER}?"}]}
+        request = {"model": "ada", "messages": [{"role": "user", "content": f"Where was the {MARKER}?"}]}
         for stream in (False, True):
-            answer = await voice.client.post(CHAT, json={**asked, "stream": stream})
+            answer = await voice.client.post(CHAT, json={**request, "stream": stream})
             assert answer.status_code == 200
         assert MARKER in json.dumps(voice.model.requests)
         prompt = {"model": "ada", "prompt": MARKER}
@@ -188,10 +188,10 @@ class TestNoWordIsLogged:
         assert (await client.post(path, content=body, headers=JSON)).status_code in (400, 422)
 
     async def test_of_vllms_own_refusals(self, voice: Voice):
-        asked = {"messages": [{"role": "user", "content": MARKER}], "model": "ada", "max_tokens": 0}
-        assert (await voice.client.post(CHAT, json=asked)).status_code == 400
+        request = {"messages": [{"role": "user", "content": MARKER}], "model": "ada", "max_tokens": 0}
+        assert (await voice.client.post(CHAT, json=request)).status_code == 400
         voice.model.is_down = True
-        assert (await voice.client.post(CHAT, json=asked)).status_code == 503
+        assert (await voice.client.post(CHAT, json=request)).status_code == 503
 
     async def test_of_what_nobody_foresaw(self, voice: Voice):
         voice.override(rate_limits=FailingLimits(MARKER))

@@ -10,17 +10,17 @@ from services.orchestrator.observability.metrics import Metrics
 
 DASHBOARD = json.loads((Path(__file__).parents[3] / "docs/grafana/ada.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-ASKED = {target["expr"] for panel in PANELS for target in panel["targets"]}
+QUERIES = {target["expr"] for panel in PANELS for target in panel["targets"]}
 
 
 def metrics() -> dict[str, tuple[str, set[str]]]:
     """Every series' name → its metric, and its labels."""
-    found = {}
+    series = {}
     for metric in Metrics().registry._collector_to_names:
         ends = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(metric._type, [""])
         labels = {*metric._labelnames, *(["le"] if metric._type == "histogram" else [])}
-        found |= {metric._name + end: (metric._name, labels) for end in ends}
-    return found
+        series |= {metric._name + end: (metric._name, labels) for end in ends}
+    return series
 
 
 def named(expression: str) -> set[str]:
@@ -28,15 +28,15 @@ def named(expression: str) -> set[str]:
 
 
 def test_every_metric_it_asks_for_is_one_of_ours():
-    assert set().union(*map(named, ASKED)) <= metrics().keys()
+    assert set().union(*map(named, QUERIES)) <= metrics().keys()
 
 
 def test_every_metric_of_ours_has_a_panel():
-    shown = {metrics()[name][0] for expression in ASKED for name in named(expression)}
+    shown = {metrics()[name][0] for expression in QUERIES for name in named(expression)}
     assert shown == {name for name, _ in metrics().values()}
 
 
-@pytest.mark.parametrize("expression", sorted(ASKED))
+@pytest.mark.parametrize("expression", sorted(QUERIES))
 def test_it_groups_by_labels_that_there_are(expression: str):
     labels = set().union(*(metrics()[name][1] for name in named(expression)))
     grouped = {label for group in re.findall(r"by \(([^)]*)\)", expression) for label in group.split(", ")}
@@ -52,9 +52,9 @@ def test_it_imports_anywhere():
         assert panel["datasource"]["uid"] == "${datasource}"
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
-    taken = [(x, y) for at in places for x in _span(at, "x", "w") for y in _span(at, "y", "h")]
-    assert len(taken) == len(set(taken))
-    assert max(x for x, _ in taken) < 24
+    cells = [(x, y) for at in places for x in _span(at, "x", "w") for y in _span(at, "y", "h")]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
 
 
 def _span(at: dict[str, int], begin: str, length: str) -> range:

@@ -20,10 +20,10 @@ async def scraped(client) -> dict[tuple[str, ...], float]:
     assert answer.status_code == 200
     families = text_string_to_metric_families(answer.text)
     return {
-        (one.name, *one.labels.values()): one.value
+        (sample.name, *sample.labels.values()): sample.value
         for family in families
-        for one in family.samples
-        if "le" not in one.labels
+        for sample in family.samples
+        if "le" not in sample.labels
     }
 
 
@@ -31,36 +31,36 @@ async def test_a_chat_is_measured_on_its_whole_way(voice: Voice):
     await voice.write("The heron was at the pond.")
     await voice.client.post(CHAT, json=HELLO)
     await voice.client.post(CHAT, json={**HELLO, "stream": True})
-    told = await scraped(voice.client)
-    assert told["ada_requests_total", "POST", CHAT, "200"] == 2
-    assert told["ada_request_seconds_count", CHAT] == 2
-    assert told["ada_recall_seconds_count",] == 2
-    assert told["ada_queue_wait_seconds_count",] == 2
-    assert told["ada_upstream_seconds_count",] == 2
-    assert told["ada_first_token_seconds_count",] == 1
-    assert told["ada_token_gap_seconds_count",] > 0
-    assert told["ada_tokens_total", "prompt"] > 0
-    assert told["ada_streams",] == 0
+    metrics = await scraped(voice.client)
+    assert metrics["ada_requests_total", "POST", CHAT, "200"] == 2
+    assert metrics["ada_request_seconds_count", CHAT] == 2
+    assert metrics["ada_recall_seconds_count",] == 2
+    assert metrics["ada_queue_wait_seconds_count",] == 2
+    assert metrics["ada_upstream_seconds_count",] == 2
+    assert metrics["ada_first_token_seconds_count",] == 1
+    assert metrics["ada_token_gap_seconds_count",] > 0
+    assert metrics["ada_tokens_total", "prompt"] > 0
+    assert metrics["ada_streams",] == 0
 
 
 async def test_open_streams_and_what_is_at_vllm_are_counted(voice: Voice):
     voice.model.chunk_delay_s = 0.5
-    asked = asyncio.create_task(voice.client.post(CHAT, json={**HELLO, "stream": True}))
+    pending = asyncio.create_task(voice.client.post(CHAT, json={**HELLO, "stream": True}))
     async with asyncio.timeout(5):
-        while not (told := await scraped(voice.client))["ada_streams",]:
+        while not (metrics := await scraped(voice.client))["ada_streams",]:
             await asyncio.sleep(0.02)
-    assert told["ada_running",] == 1
-    await asked
-    told = await scraped(voice.client)
-    assert (told["ada_streams",], told["ada_running",], told["ada_waiting",]) == (0, 0, 0)
+    assert metrics["ada_running",] == 1
+    await pending
+    metrics = await scraped(voice.client)
+    assert (metrics["ada_streams",], metrics["ada_running",], metrics["ada_waiting",]) == (0, 0, 0)
 
 
 async def test_labels_are_bounded_whatever_is_asked(client):
     for number in range(20):
         await client.request(f"VERB{number}", f"/nowhere/{number}")
         await client.get(f"{ENTRIES}/entry-{number}")
-    told = [sample for sample in await scraped(client) if sample[0] == "ada_requests_total"]
-    assert sorted(told) == [
+    metrics = [sample for sample in await scraped(client) if sample[0] == "ada_requests_total"]
+    assert sorted(metrics) == [
         ("ada_requests_total", "GET", f"{ENTRIES}/{{entry_id}}", "404"),
         ("ada_requests_total", "OTHER", "none", "404"),
     ]
@@ -69,10 +69,10 @@ async def test_labels_are_bounded_whatever_is_asked(client):
 async def test_the_diary_and_its_queue_are_counted(voice: Voice):
     for text in ("one", "two"):
         await voice.client.post(ENTRIES, json={"text": text})
-    told = await scraped(voice.client)
-    assert told["ada_diary_entries", "queued"] == 2
-    assert told["ada_queue_jobs", "queued"] == 2
-    assert told["ada_up", "ledger"] == told["ada_up", "queue"] == 1
+    metrics = await scraped(voice.client)
+    assert metrics["ada_diary_entries", "queued"] == 2
+    assert metrics["ada_queue_jobs", "queued"] == 2
+    assert metrics["ada_up", "ledger"] == metrics["ada_up", "queue"] == 1
     voice.work()
     assert (await scraped(voice.client))["ada_diary_entries", "indexed"] == 2
 
@@ -81,8 +81,8 @@ async def test_breakers_are_told(voice: Voice):
     voice.model.is_down = True
     for _ in range(6):
         await voice.client.post(CHAT, json=HELLO)
-    told = await scraped(voice.client)
-    assert (told["ada_breaker", "model"], told["ada_breaker", "diary"]) == (1, 0)
+    metrics = await scraped(voice.client)
+    assert (metrics["ada_breaker", "model"], metrics["ada_breaker", "diary"]) == (1, 0)
 
 
 async def test_however_many_scrape_at_once_all_have_every_number(voice: Voice):
@@ -97,9 +97,9 @@ async def test_however_many_scrape_at_once_all_have_every_number(voice: Voice):
     state = voice.state
     voice.override(collectors=Collectors(state.metrics, read_slowly, state.jobs.queue.counts))
     for _ in range(3):
-        for told in await asyncio.gather(*(scraped(voice.client) for _ in range(20))):
-            assert told["ada_up", "ledger"] == told["ada_up", "queue"] == 1
-            assert told["ada_diary_entries", "queued"] == 1
+        for metrics in await asyncio.gather(*(scraped(voice.client) for _ in range(20))):
+            assert metrics["ada_up", "ledger"] == metrics["ada_up", "queue"] == 1
+            assert metrics["ada_diary_entries", "queued"] == 1
     assert len(reads) == 3
 
 
@@ -117,17 +117,17 @@ async def test_who_is_away_has_no_numbers_and_the_others_keep_theirs(voice: Voic
         raise RedisAway("away")
 
     monkeypatch.setattr(Redis, "execute_command", away)
-    told = await scraped(voice.client)
-    assert told["ada_up", "queue"] == 0
-    assert not [sample for sample in told if sample[0] == "ada_queue_jobs"]
-    assert told["ada_diary_entries", "queued"] == 1
+    metrics = await scraped(voice.client)
+    assert metrics["ada_up", "queue"] == 0
+    assert not [sample for sample in metrics if sample[0] == "ada_queue_jobs"]
+    assert metrics["ada_diary_entries", "queued"] == 1
 
 
 async def test_who_hangs_holds_up_nobody_and_is_asked_by_one_thread(voice: Voice):
-    asked, free = [], threading.Event()
+    pending, free = [], threading.Event()
 
     def hangs() -> dict[str, int]:
-        asked.append(time.monotonic())
+        pending.append(time.monotonic())
         free.wait(10)
         raise DiaryUnavailable("late")
 
@@ -136,15 +136,15 @@ async def test_who_hangs_holds_up_nobody_and_is_asked_by_one_thread(voice: Voice
     for _ in range(5):
         async with asyncio.timeout(2):
             assert (await scraped(voice.client))["ada_up", "ledger"] == 0
-    assert len(asked) == 1
+    assert len(pending) == 1
     free.set()
 
 
 async def test_nobody_is_named(voice: Voice):
     await voice.write("The heron was at the pond.", id="my-entry")
     await voice.client.post(CHAT, json=HELLO, headers={"X-Request-Id": "mine"})
-    told = (await voice.client.get("/metrics")).text
-    assert not [word for word in ("heron", "my-entry", "local", "mine") if word in told]
+    metrics = (await voice.client.get("/metrics")).text
+    assert not [word for word in ("heron", "my-entry", "local", "mine") if word in metrics]
 
 
 async def test_it_is_told_in_prometheus_own_format(client):

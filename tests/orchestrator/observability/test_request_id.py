@@ -30,12 +30,12 @@ async def test_without_one_each_request_gets_its_own(client):
 
 
 async def test_every_answer_has_it_refusals_and_crashes_too(voice: Voice):
-    asked = {"X-Request-Id": "mine"}
+    headers = {"X-Request-Id": "mine"}
     for method, path, status in (("GET", "/nowhere", 404), ("DELETE", CHAT, 405), ("POST", CHAT, 400)):
-        answer = await voice.client.request(method, path, json={}, headers=asked)
+        answer = await voice.client.request(method, path, json={}, headers=headers)
         assert (answer.status_code, answer.headers["X-Request-Id"]) == (status, "mine")
     voice.override(rate_limits=FailingLimits())
-    crash = await voice.client.post(CHAT, json=HELLO, headers=asked)
+    crash = await voice.client.post(CHAT, json=HELLO, headers=headers)
     assert (crash.status_code, crash.headers["X-Request-Id"]) == (500, "mine")
 
 
@@ -52,6 +52,6 @@ async def test_nothing_is_left_of_it_behind_the_request(client):
 async def test_a_job_takes_it_along_and_no_word_of_the_entry(voice: Voice, redis: Redis):
     sent = await voice.client.post(ENTRIES, json={"text": "heron"}, headers={"X-Request-Id": "mine"})
     assert JobQueue(redis).request_ids([sent.json()["job_id"], "none"]) == ["mine"]
-    kept = [redis.hgetall(key) for key in redis.keys("rq:job:*")]
-    assert kept
-    assert "heron" not in str(kept)
+    jobs = [redis.hgetall(key) for key in redis.keys("rq:job:*")]
+    assert jobs
+    assert "heron" not in str(jobs)

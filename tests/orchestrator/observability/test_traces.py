@@ -31,23 +31,25 @@ class Collector:
         self.paths.add(path)
         for of_one in ExportTraceServiceRequest.FromString(body).resource_spans:
             names = [
-                one.value.string_value for one in of_one.resource.attributes if one.key == "service.name"
+                attribute.value.string_value
+                for attribute in of_one.resource.attributes
+                if attribute.key == "service.name"
             ]
             self.services.update(names)
             self.spans += [span for scope in of_one.scope_spans for span in scope.spans]
 
     def named(self, name: str) -> Span:
-        [found] = [span for span in self.spans if span.name == name]
-        return found
+        [match] = [span for span in self.spans if span.name == name]
+        return match
 
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    taken = Collector()
+    recorded = Collector()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            taken.take(self.path, self.rfile.read(int(self.headers["Content-Length"])))
+            recorded.take(self.path, self.rfile.read(int(self.headers["Content-Length"])))
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -58,8 +60,8 @@ def collector() -> Iterator[Collector]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    taken.url = f"http://127.0.0.1:{server.server_port}"
-    yield taken
+    recorded.url = f"http://127.0.0.1:{server.server_port}"
+    yield recorded
     tracing.switch_off()
     server.shutdown()
     thread.join()
@@ -79,8 +81,11 @@ async def test_a_chat_is_one_story_from_its_client_to_vllm(voice: Voice, collect
     assert {span.trace_id.hex() for span in collector.spans} == {TRACE}
     assert request.parent_span_id.hex() == PARENT
     assert {collector.named("recall").parent_span_id, upstream.parent_span_id} == {request.span_id}
-    told = {one.key: one.value.string_value or one.value.int_value for one in request.attributes}
-    assert (told["ada.request_id"], told["http.response.status_code"]) == ("mine", 200)
+    attributes = {
+        attribute.key: attribute.value.string_value or attribute.value.int_value
+        for attribute in request.attributes
+    }
+    assert (attributes["ada.request_id"], attributes["http.response.status_code"]) == ("mine", 200)
     # vLLM goes on with it.
     assert voice.model.headers[-1]["traceparent"] == f"00-{TRACE}-{upstream.span_id.hex()}-01"
 

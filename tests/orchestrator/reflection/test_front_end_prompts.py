@@ -142,20 +142,22 @@ class TestRemembered:
         return {"REFLECT_AFTER_S": 3600}
 
     @staticmethod
-    async def send(voice: Voice, turns: list[dict], said: str = "It was Postscript.") -> list[dict]:
+    async def send(voice: Voice, turns: list[dict], reply: str = "It was Postscript.") -> list[dict]:
         """One request; the turns with its answer, as a front end keeps them."""
-        voice.model.answer = lambda body: said
+        voice.model.answer = lambda body: reply
         answer = await voice.client.post(CHAT, json={"model": "ada", "messages": turns})
         assert answer.status_code == 200, answer.text
-        return [*turns, ada(said)]
+        return [*turns, ada(reply)]
 
     @staticmethod
     async def remembered(voice: Voice) -> list[list[str]]:
         """What Ada is asked to write about when all has gone quiet."""
         await reflect_on_idle(replace(voice.state, reflect_after_s=1e-9))
-        kept = Reflections(voice.ledger)
-        found: list[Reflection] = [kept.get(one.owner, one.id) for one in kept.due(50)]
-        return [[turn["content"] for turn in one.turns] for one in found]
+        reflections = Reflections(voice.ledger)
+        pending: list[Reflection] = [
+            reflections.get(reflection.owner, reflection.id) for reflection in reflections.due(50)
+        ]
+        return [[turn["content"] for turn in reflection.turns] for reflection in pending]
 
     async def test_a_chat_is_and_the_titles_tags_and_follow_ups_about_it_are_not(self, voice: Voice):
         turns = await self.send(voice, [system("You run in a browser."), user(GARLIC)])
