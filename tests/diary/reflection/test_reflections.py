@@ -35,9 +35,9 @@ REQUEST = {"model": "ada"}
 
 
 @pytest.fixture
-def ledger_url(either_url: str) -> str:
+def ledger_url(either_ledger_url: str) -> str:
     """These tests run over SQLite and over PostgreSQL."""
-    return either_url
+    return either_ledger_url
 
 
 @pytest.fixture
