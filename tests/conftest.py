@@ -24,6 +24,7 @@ MODEL_CACHE = ROOT / ".cache" / "models"
 SMOLLM2 = "package:smollm2-135m-instruct"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps tests that share a module's fixture in one process of pytest-xdist: each is set up once."""
     for item in items:
