@@ -1,4 +1,4 @@
-"""Ada may be trained after the voice has started: until then it says so, and the diary is open already.
+"""Ada may be trained after the API has started: until then it says so, and the diary is open already.
 
 .venv/bin/python -m pytest tests/orchestrator/test_adapter.py
 """
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from api import CHAT, HELLO, MANIFEST, TEMPLATE, FakeVllm, open_client, open_state
 from redis import Redis
-from voice import CHAT, HELLO, MANIFEST, TEMPLATE, FakeVllm, asking, open_state
 
-import services.orchestrator.settings as voice_settings
+import services.orchestrator.settings as orchestrator_settings
 from services.api_keys import add_key
 from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import Ledger
@@ -36,7 +36,7 @@ def link(tmp_path: Path) -> Path:
 
 
 def trained(link: Path, run_id: str = "run-1") -> Path:
-    """A run as the trainer leaves it, as far as the voice reads it."""
+    """A run as the trainer leaves it, as far as the API reads it."""
     folder = link.parent / "runs" / run_id
     folder.mkdir(parents=True)
     (folder / "persona.toml").write_bytes(DEFAULT_PERSONA.read_bytes())
@@ -104,7 +104,8 @@ class TestReach:
     @pytest.fixture(autouse=True, params=[False, True], ids=["by hand", "in a container"])
     def counts(self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         """The name of the setting that counts: a container is where there is a folder of secrets."""
-        monkeypatch.setattr(voice_settings, "SECRETS", tmp_path if request.param else tmp_path / "none")
+        secrets = tmp_path if request.param else tmp_path / "none"
+        monkeypatch.setattr(orchestrator_settings, "SECRETS", secrets)
         return "ADA_PUBLISH" if request.param else "ADA_HOST"
 
     @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "localhost"])
@@ -158,7 +159,7 @@ class TestSettings:
         settings = OrchestratorSettings.load()
         assert (settings.host, settings.port) == ("127.0.0.1", 8080)
 
-    def test_the_voice_itself_refuses_in_one_line(self):
+    def test_a_refused_start_prints_one_line(self):
         answer = subprocess.run(
             [sys.executable, "-m", "services.orchestrator"],
             cwd=ROOT,
@@ -177,15 +178,15 @@ class TestSettings:
 async def client(
     link: Path, redis: Redis, ledger: Ledger, index: IndexEngine
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """The voice as `python -m services.orchestrator` puts it together, before anybody has trained."""
+    """The API as `python -m services.orchestrator` builds it, before anybody has trained."""
     settings = OrchestratorSettings(ADA_ADAPTER=link)
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[AppState]:
+    async def opener() -> AsyncIterator[AppState]:
         async with open_state(FakeVllm(), settings, ledger, redis, index) as state:
             yield state
 
-    async with asking(opened) as client:
+    async with open_client(opener) as client:
         yield client
 
 

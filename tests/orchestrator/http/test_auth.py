@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from api import CHAT, ENTRIES, HELLO, Api, error_of
 from starlette.routing import Route
-from voice import CHAT, ENTRIES, HELLO, Voice, error_of
 
 from services.api_keys import add_key, revoke_keys
 from services.diary.ledger.ledger import Ledger
@@ -70,11 +70,11 @@ def mila(file: Path) -> dict[str, str]:
     return bearer(file, "mila")
 
 
-async def write(voice: Voice, text: str, who: dict[str, str]) -> dict:
+async def write(api: Api, text: str, who: dict[str, str]) -> dict:
     """Somebody's entry, indexed; what they were answered."""
-    answer = await voice.client.post(ENTRIES, json={"text": text}, headers=who)
+    answer = await api.client.post(ENTRIES, json={"text": text}, headers=who)
     assert answer.status_code == 202, answer.text
-    voice.work()
+    api.work()
     return answer.json()
 
 
@@ -154,13 +154,11 @@ class TestWhileSheRuns:
         revoke_keys(file, "mila", 0o600)
         error_of(await client.get(ENTRIES), 401)
 
-    async def test_what_was_written_without_keys_belongs_to_who_gets_the_key_of_local(
-        self, voice, file: Path
-    ):
-        written = await write(voice, "Before there were keys.", {})
+    async def test_what_was_written_without_keys_belongs_to_who_gets_the_key_of_local(self, api, file: Path):
+        written = await write(api, "Before there were keys.", {})
         others, local = bearer(file, "drew"), bearer(file, "local")
-        assert (await voice.client.get(ENTRIES, headers=others)).json()["data"] == []
-        (hits,) = (await voice.client.get(ENTRIES, headers=local)).json()["data"]
+        assert (await api.client.get(ENTRIES, headers=others)).json()["data"] == []
+        (hits,) = (await api.client.get(ENTRIES, headers=local)).json()["data"]
         assert hits["id"] == written["id"]
 
 
@@ -168,16 +166,16 @@ class TestTwoOwners:
     """Drew has written something; Mila looks for it everywhere."""
 
     @pytest.fixture
-    async def drews(self, voice: Voice, drew) -> dict:
-        return await write(voice, "The heron stood on the van.", drew)
+    async def drews(self, api: Api, drew) -> dict:
+        return await write(api, "The heron stood on the van.", drew)
 
-    async def test_each_finds_their_own_entries_alone(self, voice: Voice, drew, mila, drews):
-        milas = await write(voice, "A heron in my own garden.", mila)
+    async def test_each_finds_their_own_entries_alone(self, api: Api, drew, mila, drews):
+        milas = await write(api, "A heron in my own garden.", mila)
         for who, entry in ((drew, drews), (mila, milas)):
-            listed = (await voice.client.get(ENTRIES, headers=who)).json()["data"]
+            listed = (await api.client.get(ENTRIES, headers=who)).json()["data"]
             request = {"query": "Where was the heron?"}
-            hits = (await voice.client.post("/v1/diary/search", json=request, headers=who)).json()["data"]
-            exported = (await voice.client.get("/v1/diary/export", headers=who)).text.splitlines()
+            hits = (await api.client.post("/v1/diary/search", json=request, headers=who)).json()["data"]
+            exported = (await api.client.get("/v1/diary/export", headers=who)).text.splitlines()
             assert [item["id"] for item in listed] == [item["id"] for item in hits] == [entry["id"]]
             assert len(exported) == 1
 
@@ -222,12 +220,12 @@ class TestTwoOwners:
             assert answer.status_code == 202
             assert (await client.get(f"{ENTRIES}/first", headers=who)).json()["text"] == body["text"]
 
-    async def test_ada_remembers_for_whoever_asks(self, voice: Voice, drew, mila, drews):
+    async def test_ada_remembers_for_whoever_asks(self, api: Api, drew, mila, drews):
         question = {"model": "ada", "messages": [{"role": "user", "content": "Where was the heron?"}]}
         for who, status in ((drew, "used"), (mila, "empty")):
-            answer = (await voice.client.post(CHAT, json=question, headers=who)).json()
+            answer = (await api.client.post(CHAT, json=question, headers=who)).json()
             assert answer["ada"]["diary"]["status"] == status
-            assert ("stood on the van" in str(voice.model.requests[-1])) is (who is drew)
+            assert ("stood on the van" in str(api.model.requests[-1])) is (who is drew)
 
     async def test_removing_all_removes_ones_own(self, client, drew, mila, drews):
         everything = {"all": True, "dry_run": False}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from voice import CHAT, ENTRIES, HELLO, JSON, FailingLimits, error_of, spoken
+from api import CHAT, ENTRIES, HELLO, JSON, FailingLimits, error_of, send_raw
 
 from services.api_keys import add_key
 from services.errors import ConfigError
@@ -85,7 +85,7 @@ class TestPreflights:
 
 
 class TestAnswers:
-    async def test_every_kind_of_answer_can_be_read_by_the_page(self, client, key, voice):
+    async def test_every_kind_of_answer_can_be_read_by_the_page(self, client, key, api):
         page, right = {"Origin": PAGE}, {"Origin": PAGE, **key}
         stream = {**HELLO, "stream": True}
         answers = {
@@ -97,7 +97,7 @@ class TestAnswers:
             413: await client.post(CHAT, content=b" " * (DEFAULT_LIMITS.max_bytes + 1), headers=right | JSON),
             415: await client.post(CHAT, content=b"x", headers=right),
         }
-        voice.override(rate_limits=FailingLimits())
+        api.override(rate_limits=FailingLimits())
         answers[500] = await client.post(CHAT, json=HELLO, headers=right)
         for status, answer in answers.items():
             assert answer.status_code == abs(status)
@@ -109,7 +109,7 @@ class TestAnswers:
 
     async def test_what_is_refused_before_there_is_a_request_can_be_read_too(self, server, port):
         head = f"GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: {PAGE}\r\nX-Long: ".encode()
-        answer = (await spoken(port, head + b"a" * 70_000)).lower()
+        answer = (await send_raw(port, head + b"a" * 70_000)).lower()
         assert answer.startswith(b"http/1.1 431 ")
         assert f"\r\n{ALLOWED}: {PAGE}\r\n".encode() in answer
         assert b"\r\nvary: origin\r\n" in answer

@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from api import CHAT, HELLO
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from voice import CHAT, HELLO
 
 from services.orchestrator.http.disclosure import DISCLOSURE, HEADER, HEADER_VALUE
 from services.orchestrator.settings import OrchestratorSettings

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from api import CHAT, ENTRIES, HELLO, JSON, error_of, send_raw
 from hypothesis import given
 from hypothesis import strategies as st
-from voice import CHAT, ENTRIES, HELLO, JSON, error_of, spoken
 
 from services.errors import InvalidRequest
 from services.orchestrator.http.json_body import MAX_DEPTH, json_object
@@ -278,7 +278,7 @@ class TestOverASocket:
     async def test_who_asks_before_sending_so_much_need_not_send_it(self, server, port: int):
         head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         head += "Connection: close\r\nExpect: 100-continue\r\nContent-Length: 104857600\r\n\r\n"
-        assert (await spoken(port, head.encode())).startswith(b"HTTP/1.1 413 ")
+        assert (await send_raw(port, head.encode())).startswith(b"HTTP/1.1 413 ")
 
     @pytest.mark.parametrize(
         "sent",
@@ -293,19 +293,19 @@ class TestOverASocket:
         ],
     )
     async def test_what_is_no_http_is_400_in_openais_shape(self, server, port: int, sent: bytes):
-        answer = await spoken(port, sent)
+        answer = await send_raw(port, sent)
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 400 ")
         assert b"ai-disclosure" in head.lower()
         assert json.loads(body)["error"]["type"] == "invalid_request_error"
 
     async def test_a_head_without_an_end_is_refused(self, server, port: int):
-        answer = await spoken(port, b"GET / HTTP/1.1\r\nX-Long: " + b"a" * 70_000)
+        answer = await send_raw(port, b"GET / HTTP/1.1\r\nX-Long: " + b"a" * 70_000)
         assert answer.startswith(b"HTTP/1.1 431 ")
         assert b"ai-disclosure" in answer.lower()
 
     async def test_bad_requests_do_no_harm_to_the_next_one(self, client, port: int):
-        await asyncio.gather(*(spoken(port, b"nonsense\r\n\r\n") for _ in range(20)))
+        await asyncio.gather(*(send_raw(port, b"nonsense\r\n\r\n") for _ in range(20)))
         assert (await client.post(CHAT, json=HELLO)).status_code == 200
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from voice import open_state
+from api import open_state
 
 from services.api_keys import add_key
 from services.diary.entry import EntryDraft

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from api import ENTRIES, error_of
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
-from voice import ENTRIES, error_of
 
 from services.api_keys import add_key
 from services.errors import Unauthorized

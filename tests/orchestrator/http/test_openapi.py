@@ -3,8 +3,8 @@
 import re
 
 import pytest
+from api import CHAT, ENTRIES, Api
 from openapi_spec_validator import validate
-from voice import CHAT, ENTRIES, Voice
 
 from services.orchestrator.http.disclosure import DISCLOSURE, HEADER_VALUE
 
@@ -43,8 +43,8 @@ async def test_it_is_an_openapi_document(document: Json):
     assert document["info"]["description"] == DISCLOSURE
 
 
-async def test_it_tells_every_route_that_the_app_has(voice: Voice, document: Json):
-    app = voice.client._transport.app
+async def test_it_tells_every_route_that_the_app_has(api: Api, document: Json):
+    app = api.client._transport.app
     served = {
         (method.lower(), route.path)
         for route in app.routes

@@ -1,8 +1,8 @@
 """X-Request-Id: taken or made, on every answer, in the log, at vLLM, and with a job into Redis."""
 
 import pytest
+from api import CHAT, ENTRIES, HELLO, Api, FailingLimits
 from redis import Redis
-from voice import CHAT, ENTRIES, HELLO, FailingLimits, Voice
 
 from services.diary.job_queue import JobQueue
 from services.tracing import request_id
@@ -29,19 +29,19 @@ async def test_without_one_each_request_gets_its_own(client):
     assert len(made) == 3
 
 
-async def test_every_answer_has_it_refusals_and_crashes_too(voice: Voice):
+async def test_every_answer_has_it_refusals_and_crashes_too(api: Api):
     headers = {"X-Request-Id": "mine"}
     for method, path, status in (("GET", "/nowhere", 404), ("DELETE", CHAT, 405), ("POST", CHAT, 400)):
-        answer = await voice.client.request(method, path, json={}, headers=headers)
+        answer = await api.client.request(method, path, json={}, headers=headers)
         assert (answer.status_code, answer.headers["X-Request-Id"]) == (status, "mine")
-    voice.override(rate_limits=FailingLimits())
-    crash = await voice.client.post(CHAT, json=HELLO, headers=headers)
+    api.override(rate_limits=FailingLimits())
+    crash = await api.client.post(CHAT, json=HELLO, headers=headers)
     assert (crash.status_code, crash.headers["X-Request-Id"]) == (500, "mine")
 
 
-async def test_vllm_is_sent_it_with_an_end_of_its_own(voice: Voice):
-    await voice.client.post(CHAT, json=HELLO, headers={"X-Request-Id": "mine"})
-    assert voice.model.headers[-1]["X-Request-Id"].startswith("mine-")
+async def test_vllm_is_sent_it_with_an_end_of_its_own(api: Api):
+    await api.client.post(CHAT, json=HELLO, headers={"X-Request-Id": "mine"})
+    assert api.model.headers[-1]["X-Request-Id"].startswith("mine-")
 
 
 async def test_nothing_is_left_of_it_behind_the_request(client):
@@ -49,8 +49,8 @@ async def test_nothing_is_left_of_it_behind_the_request(client):
     assert request_id.get() == ""
 
 
-async def test_a_job_takes_it_along_and_no_word_of_the_entry(voice: Voice, redis: Redis):
-    sent = await voice.client.post(ENTRIES, json={"text": "heron"}, headers={"X-Request-Id": "mine"})
+async def test_a_job_takes_it_along_and_no_word_of_the_entry(api: Api, redis: Redis):
+    sent = await api.client.post(ENTRIES, json={"text": "heron"}, headers={"X-Request-Id": "mine"})
     assert JobQueue(redis).request_ids([sent.json()["job_id"], "none"]) == ["mine"]
     jobs = [redis.hgetall(key) for key in redis.keys("rq:job:*")]
     assert jobs
