@@ -4,7 +4,7 @@ ARG VLLM_IMAGE
 
 FROM scratch AS code
 WORKDIR /
-COPY --chmod=755 services/__init__.py services/chat_markup.py services/errors.py services/files.py services/loopback.py services/
+COPY --chmod=755 services/__init__.py services/chat_markup.py services/errors.py services/files.py services/urls.py services/
 COPY --chmod=755 services/process services/process
 COPY --chmod=755 services/persona services/persona
 COPY --chmod=755 services/model services/model

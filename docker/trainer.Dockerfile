@@ -24,7 +24,7 @@ RUN if [ "$ACCELERATOR" = cuda ]; then \
 RUN install -d -m 777 /models /run/gpu
 COPY --from=packages /opt/ada /opt/ada
 WORKDIR /app
-COPY --chmod=755 services/__init__.py services/chat_markup.py services/errors.py services/files.py services/loopback.py services/printable.py services/revision.py services/
+COPY --chmod=755 services/__init__.py services/chat_markup.py services/errors.py services/files.py services/printable.py services/revision.py services/urls.py services/
 COPY --chmod=755 services/process services/process
 COPY --chmod=755 services/tabular services/tabular
 COPY --chmod=755 services/persona services/persona

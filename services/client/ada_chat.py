@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -19,6 +18,7 @@ from openai import BadRequestError, DefaultHttpxClient, OpenAI, OpenAIError, Str
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from services.client.local_files import FileMismatch, check_served, import_diary
+from services.urls import is_http_url
 
 TOO_LONG = "context_length_exceeded"  # OpenAI's code for it
 
@@ -261,12 +261,7 @@ def _sendable(text: str) -> str:
 def _server(url: str) -> str:
     """The address without /v1. Raises AdaClientError when it is none."""
     server = url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
-    try:
-        parts = urlsplit(server)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
+    if not is_http_url(server):
         raise AdaClientError(f"{url!r} is no address of Ada: write it like http://127.0.0.1:8080")
     return server
 

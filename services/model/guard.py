@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from pathlib import Path
 from typing import Any
 
-from services.loopback import is_loopback
 from services.model.settings import API_KEY, HOST, SECRETS, api_key
+from services.urls import is_loopback
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

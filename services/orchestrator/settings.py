@@ -9,11 +9,11 @@ from services.api_keys import KEYS_FILE, read_keys
 from services.diary.settings import SECRETS, DiarySettings
 from services.errors import ConfigError
 from services.local_time import IN_UTC, LocalTime, read_zone
-from services.loopback import LOOPBACK
 from services.orchestrator.http.body import DEFAULT_LIMITS
 from services.orchestrator.http.cors import origin_of
 from services.orchestrator.persona_guard import Policy
 from services.orchestrator.vllm.client import Deadlines
+from services.urls import LOOPBACK
 
 
 class OrchestratorSettings(DiarySettings):

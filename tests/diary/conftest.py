@@ -1,5 +1,6 @@
 """Fixtures of the diary's tests: a ledger on disk, the engine on disk, and the real MiniLM."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,8 +35,19 @@ def either_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.empty_url()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either_ledger_url(request: pytest.FixtureRequest, tmp_path: Path, migrated_ledger: Path) -> str:
+    """The URL of a ledger without entries, in SQLite, whose migrations ran before, and in PostgreSQL."""
+    if request.param == "postgresql":
+        server: PostgresqlServer = request.getfixturevalue("postgresql")
+        return server.empty_url()
+    shutil.copy(migrated_ledger, tmp_path / "ledger.sqlite3")
+    return f"sqlite:///{tmp_path}/ledger.sqlite3"
+
+
 @pytest.fixture
-def ledger_url(tmp_path: Path) -> str:
+def ledger_url(tmp_path: Path, migrated_ledger: Path) -> str:
+    shutil.copy(migrated_ledger, tmp_path / "ledger.sqlite3")
     return f"sqlite:///{tmp_path}/ledger.sqlite3"
 
 

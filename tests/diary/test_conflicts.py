@@ -157,8 +157,8 @@ class TestKnown:
 
 class TestBothDatabases:
     @pytest.fixture
-    def ledger_url(self, either_url: str) -> str:
-        return either_url
+    def ledger_url(self, either_ledger_url: str) -> str:
+        return either_ledger_url
 
     def test_the_queries_hold_in_postgresql_as_in_sqlite(self, diary: Diary):
         diary.write("Born in Sligo.", "2021-01-01", id="early")

@@ -1,6 +1,7 @@
 """The API over a real ledger, a real index and a real Valkey; vLLM is a stand-in."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -32,7 +33,8 @@ def model() -> FakeVllm:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def ledger(tmp_path: Path, migrated_ledger: Path) -> Iterator[Ledger]:
+    shutil.copy(migrated_ledger, tmp_path / "ledger.sqlite3")
     with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite3") as ledger:
         yield ledger
 

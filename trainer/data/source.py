@@ -11,6 +11,8 @@ from trainer.data.sample import Sample
 BAD_ROW = "bad row"
 BAD_ROWS_LISTED = 5
 
+Provenance = dict[str, object]  # of a file or data set, as JSON for the manifest
+
 
 class Rejections:
     """Counts the samples of a source that are left out, by reason.
@@ -52,5 +54,5 @@ class Source(Protocol):
     def is_available(self, config: TrainingConfig) -> bool:
         """Whether the source's file exists."""
 
-    def provenance(self, config: TrainingConfig) -> dict[str, object]:
+    def provenance(self, config: TrainingConfig) -> Provenance:
         """Which file or data set was read, for the manifest."""

@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from openai import (
     APIConnectionError,
@@ -21,7 +20,7 @@ from openai import (
 from openai.types.chat import ChatCompletion
 
 from services.errors import AdaError, ConfigError, ModelUnavailable
-from services.loopback import is_loopback
+from services.urls import is_http_url, is_loopback
 from trainer.data.sample import Turn
 from trainer.synthetic.rejection_reasons import CUT_OFF, REFUSED, Rejected
 from trainer.synthetic.stats import Stats
@@ -156,10 +155,5 @@ def _http(url: str) -> DefaultAsyncHttpxClient:
 
 
 def _check_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        fine = False
-    if not fine:
+    if not is_http_url(url):
         raise ConfigError(f"--url {url!r} is no address: write it like http://127.0.0.1:8000/v1")

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +37,18 @@ class TrainingFailed(AdaError):
 class MetricsFile(TrainerCallback):
     """Writes one JSON line per log: step, seconds, loss, tokens per second. A resumed run appends."""
 
-    def __init__(self, path: Path, from_step: int = -1) -> None:
-        self.path = path
+    def __init__(self, path: Path, from_step: int = -1, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path, self.clock = path, clock
         earlier = truncate_lines(path, from_step)
         self.before = earlier[-1]["seconds"] if earlier else 0.0
         self.tokens_before = max((line.get("num_tokens", 0) for line in earlier), default=0)
-        self.started = time.monotonic()
+        self.started = clock()
         self.mark: tuple[float, float] | None = None  # seconds and tokens at the last logged step
 
     @property
     def seconds(self) -> float:
         """Seconds since the run began, without the time between a kill and the resumption."""
-        return self.before + time.monotonic() - self.started
+        return self.before + self.clock() - self.started
 
     def on_log(
         self,

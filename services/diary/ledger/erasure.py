@@ -27,9 +27,9 @@ from services.diary.ledger.tables import (
     utc_timestamp,
     versions,
 )
+from services.diary.word_ngrams import QUOTATION_WORDS, word_ngrams
 
 ERASED = ""  # in place of a request's hash: any request with that key matches
-_QUOTATION_WORDS = 8  # in a row, as in services/diary/reflection/repetition.py
 _QUOTATION_LETTERS = 12  # at least: whoever mentions rain does not quote an entry that says "Rain."
 _WORD = re.compile(r"\w+")
 _DONE = {"state": "done", "reason": "what it was about was erased", "request": {}, "turns": []}
@@ -134,7 +134,7 @@ class _Quotations:
         self._runs: set[tuple[str, ...]] = set()
         self._turns: set[str] = set()
         for text, turns in texts:
-            runs = _word_runs(text, _QUOTATION_WORDS)
+            runs = _quotable_runs(text)
             self._runs.update(run for run in runs if sum(map(len, run)) >= _QUOTATION_LETTERS)
             self._turns.update(_strings(turns))
         self._turns -= {"", "user", "assistant"}
@@ -146,24 +146,17 @@ class _Quotations:
 
     def _is_quoted(self, text: str) -> bool:
         words = _words(text)
-        return any(
-            tuple(words[start : start + length]) in self._runs
-            for length in self._lengths
-            for start in range(len(words) - length + 1)
-        )
+        return any(run in self._runs for length in self._lengths for run in word_ngrams(words, length))
 
 
 def _words(text: str) -> list[str]:
     return [word.casefold() for word in _WORD.findall(text)]
 
 
-def _word_runs(text: str, length: int) -> Iterator[tuple[str, ...]]:
-    """Every run of so many words; for a shorter text, all its words."""
+def _quotable_runs(text: str) -> Iterator[tuple[str, ...]]:
+    """Every run of QUOTATION_WORDS words; for a shorter text, all its words."""
     words = _words(text)
-    if 0 < len(words) < length:
-        yield tuple(words)
-    for start in range(len(words) - length + 1):
-        yield tuple(words[start : start + length])
+    return word_ngrams(words, min(len(words), QUOTATION_WORDS)) if words else iter(())
 
 
 def _strings(value: Any) -> Iterator[str]:

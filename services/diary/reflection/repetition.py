@@ -12,7 +12,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-RUN = 8  # words in a row that nobody writes twice by chance
+from services.diary.word_ngrams import QUOTATION_WORDS, word_ngrams
+
 _WORD = re.compile(r"[^\W_]+")
 _SENTENCE = re.compile(r".+?(?:(?<![.!?…])[.!?…]++[\"'’”)]*(?=\s|$)|$)\s*", re.DOTALL)
 _NEGATIONS = frozenset("not no never none nobody nothing neither nor without cannot t longer hardly".split())  # noqa: SIM905
@@ -21,7 +22,7 @@ Run = tuple[str, ...]
 
 
 def without_repetition(text: str, existing: Iterable[str]) -> str:
-    """The sentences of `text` that repeat no RUN words of the existing texts; they stay unchanged."""
+    """The sentences of `text` that repeat no run of words from the existing texts; they stay unchanged."""
     sentences = _SENTENCE.findall(text)
     repeated = _repeated([_word_list(sentence) for sentence in sentences], existing)
     return "".join(sentence for number, sentence in enumerate(sentences) if number not in repeated).strip()
@@ -31,11 +32,11 @@ def _repeated(sentences: list[list[str]], existing: Iterable[str]) -> set[int]:
     """The numbers of the sentences that contain a repeated run and no news, or only repeated words."""
     words = [(word.casefold(), number) for number, sentence in enumerate(sentences) for word in sentence]
     runs: dict[Run, list[int]] = {}
-    for start in range(len(words) - RUN + 1):
-        runs.setdefault(tuple(word for word, _ in words[start : start + RUN]), []).append(start)
+    for start, run in enumerate(word_ngrams([word for word, _ in words])):
+        runs.setdefault(run, []).append(start)
     starts = [start for run in _runs_in(existing, runs) for start in runs[run]]
-    covered = {position for start in starts for position in range(start, start + RUN)}
-    whole = {words[start][1] for start in starts if words[start][1] == words[start + RUN - 1][1]}
+    covered = {position for start in starts for position in range(start, start + QUOTATION_WORDS)}
+    whole = {words[start][1] for start in starts if words[start][1] == words[start + QUOTATION_WORDS - 1][1]}
     new_words: dict[int, list[str]] = {}
     original = [word for sentence in sentences for word in sentence]
     for position, (_, number) in enumerate(words):
@@ -63,7 +64,7 @@ def _runs_in(texts: Iterable[str], runs: Iterable[Run]) -> set[Run]:
     for text in texts:
         words = _words(text)
         for start, word in enumerate(words):
-            if word in beginnings and (run := tuple(words[start : start + RUN])) in targets:
+            if word in beginnings and (run := tuple(words[start : start + QUOTATION_WORDS])) in targets:
                 result.add(run)
     return result
 

@@ -23,10 +23,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.api_keys import ID_LENGTH, LOCAL, Key, digest, read_keys
 from services.diary.ledger.ledger import Ledger
 from services.errors import AdaError, ConfigError, InvalidRequest, Unauthorized
-from services.loopback import is_loopback
 from services.orchestrator.http.cors import Origins
 from services.orchestrator.http.docs import DOCS_PATHS
 from services.orchestrator.http.errors import error_headers, error_response
+from services.urls import is_loopback
 
 log = logging.getLogger("ada.orchestrator")
 # The only paths that are served without a key. A new route is closed until its path is added here.

@@ -226,8 +226,8 @@ class TestDamage:
                 ]
         index.close()
 
-    def test_every_way_of_writing_seals_what_it_writes(self, either_url: str):
-        with Ledger(either_url) as ledger:
+    def test_every_way_of_writing_seals_what_it_writes(self, either_ledger_url: str):
+        with Ledger(either_ledger_url) as ledger:
             self.write_in_every_way(ledger)
             assert list(ledger.damages()) == []
 

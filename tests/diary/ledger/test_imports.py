@@ -36,8 +36,8 @@ drafts = st.lists(
 
 
 @pytest.fixture
-def ledger_url(either_url: str) -> str:
-    return either_url
+def ledger_url(either_ledger_url: str) -> str:
+    return either_ledger_url
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def ledger_url(either_url: str) -> str:
-    return either_url
+def ledger_url(either_ledger_url: str) -> str:
+    return either_ledger_url
 
 
 def draft(text: str = "a", **fields: object) -> EntryDraft:

@@ -235,17 +235,17 @@ def is_match(entry_filter: EntryFilter, content: Content) -> bool:
     )
 
 
-def test_two_owners_never_meet_whatever_they_do(either_url: str):
-    with Ledger(either_url) as ledger:
+def test_two_owners_never_meet_whatever_they_do(either_ledger_url: str):
+    with Ledger(either_ledger_url) as ledger:
         machine = type("OverThisLedger", (TwoOwners,), {"ledger": ledger})
         run_state_machine_as_test(
             machine, settings=settings(max_examples=20, stateful_step_count=30, deadline=None)
         )
 
 
-def test_a_thousand_searches_edits_and_deletes_of_each_of_two_owners_cross_nowhere(either_url: str):
+def test_a_thousand_searches_edits_and_deletes_of_each_of_two_owners_cross_nowhere(either_ledger_url: str):
     chance = random.Random(1)
-    with Ledger(either_url) as ledger:
+    with Ledger(either_ledger_url) as ledger:
         for _ in range(1000):
             for owner in OWNERS:
                 owner_ledger, entry_id = ledger.for_owner(owner), f"e{chance.randrange(40)}"

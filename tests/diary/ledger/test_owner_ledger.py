@@ -45,8 +45,8 @@ hostile = [
 
 
 @pytest.fixture
-def ledger_url(either_url: str) -> str:
-    return either_url
+def ledger_url(either_ledger_url: str) -> str:
+    return either_ledger_url
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], d
 
 
 @pytest.fixture
-def ledger_url(either_url: str) -> str:
-    return either_url
+def ledger_url(either_ledger_url: str) -> str:
+    return either_ledger_url
 
 
 @pytest.fixture

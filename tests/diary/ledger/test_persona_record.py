@@ -15,8 +15,8 @@ from services.diary.ledger.tables import persona_record
 
 
 @pytest.fixture
-def ledger_url(either_url: str) -> str:
-    return either_url
+def ledger_url(either_ledger_url: str) -> str:
+    return either_ledger_url
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ ALL = EntryFilter()
 
 
 @pytest.fixture
-def ledger_url(either_url: str) -> str:
-    return either_url
+def ledger_url(either_ledger_url: str) -> str:
+    return either_ledger_url
 
 
 @pytest.fixture

@@ -35,9 +35,9 @@ LONG = turns_of(*(f"turn {n}" for n in range(12)))
 
 
 @pytest.fixture
-def ledger_url(either_url: str) -> str:
+def ledger_url(either_ledger_url: str) -> str:
     """These tests run over SQLite and over PostgreSQL."""
-    return either_url
+    return either_ledger_url
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from services.diary.reflection.reflections import (
     entry_text,
     ids_of,
 )
-from services.diary.reflection.repetition import RUN, without_repetition
+from services.diary.reflection.repetition import without_repetition
+from services.diary.word_ngrams import QUOTATION_WORDS
 from services.errors import NotFound
 
 OWNER = "drew"
@@ -34,9 +35,9 @@ REQUEST = {"model": "ada"}
 
 
 @pytest.fixture
-def ledger_url(either_url: str) -> str:
+def ledger_url(either_ledger_url: str) -> str:
     """These tests run over SQLite and over PostgreSQL."""
-    return either_url
+    return either_ledger_url
 
 
 @pytest.fixture
@@ -171,7 +172,7 @@ class TestWithoutRepetition:
     @settings(max_examples=200, deadline=None)
     @given(
         before=st.lists(st.sampled_from("abcdef"), max_size=6),
-        known=st.lists(st.sampled_from("stuvwxyz"), min_size=RUN, max_size=14),
+        known=st.lists(st.sampled_from("stuvwxyz"), min_size=QUOTATION_WORDS, max_size=14),
         after=st.lists(st.sampled_from("abcdef"), max_size=6),
     )
     def test_no_run_of_eight_words_is_ever_written_twice(self, before, known, after):
@@ -180,8 +181,8 @@ class TestWithoutRepetition:
         )
         left = without_repetition(text + ".", [" ".join(["x", *known, "y"])])
         words = left.replace(".", "").split()
-        runs = {tuple(known[n : n + RUN]) for n in range(len(known) - RUN + 1)}
-        assert not runs & {tuple(words[n : n + RUN]) for n in range(len(words))}
+        runs = {tuple(known[n : n + QUOTATION_WORDS]) for n in range(len(known) - QUOTATION_WORDS + 1)}
+        assert not runs & {tuple(words[n : n + QUOTATION_WORDS]) for n in range(len(words))}
 
     def test_the_whole_diary_is_looked_through_but_not_somebody_elses(self, ledger: Ledger):
         ledger.for_owner("somebody else").add(EntryDraft(text=EXISTING))

@@ -20,9 +20,9 @@ OWNER = "drew"
 
 
 @pytest.fixture
-def ledger_url(either_url: str) -> str:
+def ledger_url(either_ledger_url: str) -> str:
     """These tests run over SQLite and over PostgreSQL."""
-    return either_url
+    return either_ledger_url
 
 
 def file_of(number: int, **more: object) -> io.BytesIO:

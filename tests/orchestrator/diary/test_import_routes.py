@@ -231,13 +231,13 @@ class TestTwice:
 class TestExport:
     @pytest.fixture
     async def written(self, api: Api) -> list[dict]:
-        events = [
+        entries = [
             {"id": "a", "text": "# 2023-01-01\r\n\x00 \u202e\\# x\n\n", "date": "spring 1998", "mood": "-->"},
             {"id": "b", "text": "  The heron.  ", "date": "2023-05-08T10:00:00+02:00", "tags": ["t,u", "\n"]},
         ]
-        for entry in events:
+        for entry in entries:
             await api.client.post(ENTRIES, json=entry)
-        return events
+        return entries
 
     @pytest.mark.parametrize("format_", ["jsonl", "json", "md"])
     async def test_a_diary_exported_purged_and_imported_is_the_same_diary(

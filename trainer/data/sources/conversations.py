@@ -15,7 +15,7 @@ from typing import Any
 from services.persona.persona import load_persona
 from trainer.config import TrainingConfig
 from trainer.data.sample import Sample, Turn, alternating_turns
-from trainer.data.source import Rejections
+from trainer.data.source import Provenance, Rejections
 from trainer.data.sources.foreign import ForeignConversations, own_conversations
 from trainer.data.sources.rows import BadRow, Lines, exists, fingerprint, json_items, json_rows, opened
 from trainer.data.sources.turns import (
@@ -50,7 +50,7 @@ def is_available(config: TrainingConfig) -> bool:
     return exists(config.generated_data_path)
 
 
-def provenance(config: TrainingConfig) -> dict[str, object]:
+def provenance(config: TrainingConfig) -> Provenance:
     """The file and its hash."""
     return fingerprint(config.generated_data_path)
 

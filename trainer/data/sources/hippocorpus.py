@@ -16,7 +16,7 @@ from services.errors import ConfigError
 from services.files import DAMAGED_ZIP
 from trainer.config import TrainingConfig
 from trainer.data.sample import Sample, make_sample
-from trainer.data.source import Rejections
+from trainer.data.source import Provenance, Rejections
 from trainer.data.sources.rows import Lines, Table, exists, fingerprint, listed, opened
 
 NAME = "hippocorpus"
@@ -74,7 +74,7 @@ def is_available(config: TrainingConfig) -> bool:
     return exists(config.hippocorpus_path)
 
 
-def provenance(config: TrainingConfig) -> dict[str, object]:
+def provenance(config: TrainingConfig) -> Provenance:
     """The file and its hash."""
     return fingerprint(config.hippocorpus_path)
 

@@ -8,7 +8,7 @@ from itertools import product
 
 from trainer.config import TrainingConfig
 from trainer.data.sample import Sample, make_sample
-from trainer.data.source import Rejections
+from trainer.data.source import Provenance, Rejections
 from trainer.data.sources.rows import Lines, Table, exists, fingerprint, opened
 
 NAME = "journals"
@@ -54,7 +54,7 @@ def is_available(config: TrainingConfig) -> bool:
     return exists(config.journal_path)
 
 
-def provenance(config: TrainingConfig) -> dict[str, object]:
+def provenance(config: TrainingConfig) -> Provenance:
     """The file and its hash."""
     return fingerprint(config.journal_path)
 

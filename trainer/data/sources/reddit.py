@@ -10,7 +10,7 @@ from html import unescape
 
 from trainer.config import TrainingConfig
 from trainer.data.sample import Sample, make_sample
-from trainer.data.source import Rejections
+from trainer.data.source import Provenance, Rejections
 from trainer.data.sources import posts
 from trainer.data.sources.rows import exists, fingerprint
 
@@ -69,11 +69,11 @@ def is_available(config: TrainingConfig) -> bool:
     return config.reddit_path is None or exists(config.reddit_path)
 
 
-def provenance(config: TrainingConfig) -> dict[str, object]:
+def provenance(config: TrainingConfig) -> Provenance:
     """The file and its hash, or the data set, with its revision where the hub reports it."""
     if config.reddit_path:
         return fingerprint(config.reddit_path)
-    data_set: dict[str, object] = {"dataset": config.reddit_dataset, "split": config.reddit_split}
+    data_set: Provenance = {"dataset": config.reddit_dataset, "split": config.reddit_split}
     revision = _revision(config.reddit_dataset)
     return data_set | ({"revision": revision} if revision else {})
 

@@ -22,7 +22,7 @@ from services.tabular.csv_rows import CsvRow, CsvRows
 from services.tabular.json_rows import NoArray, json_array, json_lines
 from services.tabular.lines import AnyLineEnd, Limit, Line, read_lines, returns_as_feeds
 from trainer.data.sample import is_utf8
-from trainer.data.source import Rejections
+from trainer.data.source import Provenance, Rejections
 
 # Far beyond any story, and less than a file in which a quote is not closed.
 LIMIT = Limit(1 << 24, "it is longer than 16 MiB")
@@ -45,7 +45,7 @@ def exists(path: Path) -> bool:
         return True
 
 
-def fingerprint(path: Path) -> dict[str, object]:
+def fingerprint(path: Path) -> Provenance:
     """Which file was read, and its SHA-256."""
     return {"file": str(path), "sha256": file_sha256(path)}
 
