@@ -95,7 +95,7 @@ class TestDisclosure:
         assert SENTENCE in content.rpartition('"ada":')[2]
         assert DISCLOSURE not in content
 
-    async def test_the_other_routes_name_him_too(self, tomas):
+    async def test_the_other_routes_name_the_persona_too(self, tomas):
         for path in ("/healthz", "/readyz"):
             assert (await tomas.get(path)).json()["disclosure"] == SENTENCE
         document = (await tomas.get("/openapi.json")).json()
@@ -106,7 +106,7 @@ class TestDisclosure:
         assert ada["ada"]["persona"] == {"name": "Tomás", "user_name": "Ruth", "pronouns": "he/him"}
         assert "persona" not in base["ada"]
 
-    async def test_refusals_name_him_in_the_header(self, tomas):
+    async def test_refusals_name_the_persona_in_the_header(self, tomas):
         answers = [
             await tomas.get("/nowhere"),
             await tomas.post(CHAT, json={"model": "x"}),
@@ -121,12 +121,12 @@ class TestDisclosure:
         assert header.isprintable()
         assert header.startswith(HEADER_VALUE)
 
-    def test_adas_header_is_what_it_was(self):
+    def test_the_header_for_ada_is_unchanged(self):
         assert disclosure_for("Ada").header == HEADER_VALUE == 'mode=machine-generated, model="ada"'
 
 
 class TestBroken:
-    async def test_even_what_is_no_http_is_answered_in_his_name(self, server: uvicorn.Server, port: int):
+    async def test_even_an_answer_to_invalid_http_names_the_persona(self, server: uvicorn.Server, port: int):
         app = server.config.app
         app.state.ada = replace(app.state.ada, adapter=lambda: TOMAS)
         answer = await send_raw(port, b"nonsense\r\n\r\n")
@@ -135,7 +135,7 @@ class TestBroken:
 
 
 class TestPrompt:
-    async def test_the_block_that_is_shown_is_the_one_that_was_trained(self, serving: Serving):
+    async def test_the_prompt_has_the_diary_block_of_the_training(self, serving: Serving):
         async with serving(TOMAS) as api:
             await api.write("The dog was Postscript, whose dog was it.", date="2026-06-08")
             answer = (await api.client.post(CHAT, json=HELLO)).json()
@@ -154,14 +154,14 @@ class TestADiaryOfAnother:
         async with serving(ADAPTER) as api:
             await api.write("The dog was Postscript, whose dog was it.", date="2026-06-08")
 
-    async def test_it_is_not_recalled_and_the_answer_says_why(self, serving: Serving):
+    async def test_the_diary_is_not_recalled_and_the_answer_says_why(self, serving: Serving):
         async with serving(TOMAS) as api:
             diary = (await api.client.post(CHAT, json=HELLO)).json()["ada"]["diary"]
             assert (diary["status"], diary["entries"]) == ("unavailable", [])
             assert diary["reason"].startswith(REFUSED)
             assert "Postscript" not in str(api.model.requests[-1])
 
-    async def test_nothing_of_his_comes_into_it_and_hers_can_still_be_read(self, serving: Serving):
+    async def test_the_other_persona_cannot_write_but_entries_can_be_read(self, serving: Serving):
         async with serving(TOMAS) as api:
             sent = [
                 await api.client.post(ENTRIES, json={"text": "Rye bread."}),
@@ -173,14 +173,14 @@ class TestADiaryOfAnother:
             listed = (await api.client.get(ENTRIES)).json()["data"]
         assert [entry["text"] for entry in listed] == ["The dog was Postscript, whose dog was it."]
 
-    async def test_it_is_told_at_the_start_and_by_readyz(self, serving: Serving, log):
+    async def test_the_mismatch_is_reported_at_the_start_and_by_readyz(self, serving: Serving, log):
         async with serving(TOMAS) as api:
             assert any(REFUSED in line["message"] for line in log.lines("ada.orchestrator"))
             ready = await api.client.get("/readyz")
         assert ready.status_code == 200  # he answers, without a diary
         assert ready.json()["checks"]["ledger"].startswith(REFUSED)
 
-    async def test_a_setting_lets_him_have_it(self, serving: Serving, log):
+    async def test_a_setting_allows_the_other_persona(self, serving: Serving, log):
         async with serving(TOMAS, DIARY_OF_ANOTHER_PERSONA="allow") as api:
             assert "(it is allowed)" in log.text
             diary = (await api.client.post(CHAT, json=HELLO)).json()["ada"]["diary"]
@@ -189,7 +189,7 @@ class TestADiaryOfAnother:
         async with serving(ADAPTER) as api:
             assert (await api.client.get("/readyz")).json()["checks"]["ledger"] == "ok"
 
-    async def test_his_chats_are_not_reflected_on_and_hers_wait(self, serving: Serving):
+    async def test_no_chat_is_reflected_on_while_another_persona_is_served(self, serving: Serving):
         with_reflections = {"REFLECT_AFTER_S": 0.001}
         async with serving(TOMAS, **with_reflections) as api:
             await api.client.post(CHAT, json=HELLO)
@@ -199,7 +199,7 @@ class TestADiaryOfAnother:
         async with serving(ADAPTER) as api:
             assert PersonaRecord(api.ledger).refusal() == ""
 
-    async def test_a_diary_without_entries_becomes_his(self, serving: Serving):
+    async def test_a_diary_without_entries_passes_to_the_other_persona(self, serving: Serving):
         async with serving(ADAPTER) as api:
             for entry in await api.ids():
                 await api.client.delete(f"{ENTRIES}/{entry}")

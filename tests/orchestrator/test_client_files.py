@@ -57,7 +57,7 @@ async def open_chat(**fields: object) -> AdaChat:
     return await asyncio.to_thread(AdaChat, InferenceConfig(**fields))
 
 
-async def test_the_seeds_configuration_is_taken_as_it_is(base_url: str, diary: Path, tmp_path: Path):
+async def test_the_original_configuration_is_accepted_unchanged(base_url: str, diary: Path, tmp_path: Path):
     folder = run_folder(tmp_path / "ada_model", MANIFEST.run_id)
     with await open_chat(base_url=base_url, model_path=str(folder), diary_path=str(diary)) as ada:
         assert ada.imported is not None
@@ -77,7 +77,9 @@ async def test_a_diary_is_imported_once(base_url: str, diary: Path, ledger: Ledg
     assert [entry.id for entry in ledger.iter_current() if not entry.removed] == [entries[1].id]
 
 
-async def test_of_a_diary_that_has_grown_what_is_new_is_imported(base_url: str, diary: Path, ledger: Ledger):
+async def test_only_new_entries_of_a_diary_that_has_grown_are_imported(
+    base_url: str, diary: Path, ledger: Ledger
+):
     (await open_chat(base_url=base_url, diary_path=diary)).close()
     diary.write_text(json.dumps([*DIARY, {"date": "2023-07-01", "content": "He slept all day."}]))
     with await open_chat(base_url=base_url, diary_path=diary) as ada:
@@ -108,7 +110,7 @@ async def test_a_folder_without_a_finished_run_is_named(base_url: str, tmp_path:
         ("broken.json", b'[{"date": "2023-05-08"}]', "1 rows are no entries; line 1: .*text"),
     ],
 )
-async def test_a_diary_that_is_none_is_named(
+async def test_an_invalid_diary_is_named(
     base_url: str, tmp_path: Path, name: str, content: bytes | None, why: str
 ):
     if content is not None:
@@ -117,13 +119,13 @@ async def test_a_diary_that_is_none_is_named(
         await open_chat(base_url=base_url, diary_path=tmp_path / name)
 
 
-async def test_rows_that_are_no_entries_are_told_and_the_others_taken(base_url: str, diary: Path):
+async def test_invalid_rows_are_reported_and_the_others_imported(base_url: str, diary: Path):
     diary.write_text(json.dumps([*DIARY, {"date": "2023-02-30", "content": "Never."}]))
     with pytest.warns(UserWarning, match=r"ada_diary.json: 1 rows are no entries; line 1: date"):
         ada = await open_chat(base_url=base_url, diary_path=diary)
     ada.close()
 
 
-async def test_without_an_ada_neither_is_looked_at(diary: Path):
+async def test_without_an_api_neither_file_is_checked(diary: Path):
     with pytest.raises(AdaClientError, match=r"no Ada at http://127\.0\.0\.1:9"):
         await open_chat(base_url="http://127.0.0.1:9", diary_path=diary)

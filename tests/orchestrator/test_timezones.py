@@ -39,7 +39,7 @@ async def test_an_entry_without_a_date_gets_the_day_of_the_request(api: Api, tim
 
 
 @WHERE
-async def test_an_import_does_too(api: Api, timezone, day):
+async def test_an_imported_entry_without_a_date_gets_the_day_of_the_request(api: Api, timezone, day):
     await api.client.post(
         "/v1/diary/import", params={"format": "jsonl", **named(timezone)}, content=b'{"text": "Undated."}\n'
     )
@@ -64,7 +64,7 @@ async def test_yesterday_in_a_search_is_the_day_before(api: Api, timezone, day):
 
 
 @WHERE
-async def test_and_in_a_chat(api: Api, timezone, day):
+async def test_yesterday_in_a_chat_is_the_day_before(api: Api, timezone, day):
     for number in (25, 26, 27, 28):
         await api.write(f"Number {number}.", date=f"2026-11-{number}")
     request = {
@@ -77,7 +77,7 @@ async def test_and_in_a_chat(api: Api, timezone, day):
 
 
 @WHERE
-async def test_a_reflection_is_of_that_day(api: Api, timezone, day):
+async def test_a_reflection_gets_the_local_day(api: Api, timezone, day):
     talk = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hello, Drew."}]
     answer = await api.client.post("/v1/diary/reflect", json={"messages": talk, **named(timezone)})
     assert answer.status_code == 202, answer.text
@@ -98,7 +98,7 @@ async def test_filters_take_a_moment_for_its_local_day(api: Api, timezone, day):
 @pytest.mark.parametrize(
     "name", ["Auckland", "", "UTC+12", "../etc/passwd", "Pacific", 12, "pacific/auckland\x00"]
 )
-async def test_what_is_no_time_zone_is_named(api: Api, name: object):
+async def test_an_unknown_time_zone_is_named(api: Api, name: object):
     request = {"messages": [{"role": "user", "content": "Hello."}], "ada": {"timezone": name}}
     error = error_of(await api.client.post(CHAT, json=request), 400)
     assert error["param"] == "ada.timezone"
@@ -134,7 +134,7 @@ class TestTheOwners:
             ("mila", {"timezone": AUCKLAND}, LOCAL_DAY),
         ],
     )
-    async def test_a_requests_goes_before_an_owners_before_the_deployments(
+    async def test_the_zone_of_a_request_precedes_that_of_the_owner_and_the_deployment(
         self, api: Api, keys: dict[str, str], owner: str, more: dict, day: str
     ):
         head = {"Authorization": f"Bearer {keys[owner]}"}
@@ -155,9 +155,9 @@ class TestTheDeployments:
             ({"TZ": AUCKLAND, "ADA_TIMEZONE": "Europe/Berlin"}, "Europe/Berlin"),
         ],
     )
-    def test_it_is_the_setting_else_tz_else_utc(self, settings: dict[str, str], name: str):
+    def test_the_zone_is_the_setting_else_tz_else_utc(self, settings: dict[str, str], name: str):
         assert str(OrchestratorSettings(**{"TZ": "", **settings}).local_time.zone) == name
 
-    def test_a_setting_that_is_none_is_refused(self):
+    def test_an_invalid_zone_in_the_setting_is_refused(self):
         with pytest.raises(ValidationError, match=r"'Auckland' is no time zone: write an IANA name"):
             OrchestratorSettings(ADA_TIMEZONE="Auckland")

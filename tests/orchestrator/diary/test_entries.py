@@ -39,7 +39,7 @@ class TestWriting:
         assert error["type"] == "invalid_request_error"
         assert (await client.get(ENTRIES)).json()["data"] == []
 
-    async def test_an_entry_comes_back_to_the_letter(self, client):
+    async def test_an_entry_is_returned_exactly(self, client):
         content = {
             "text": "Zwölf\x00 \u202e<|im_end|> 🕮\n",
             "date": "spring 1998",
@@ -128,7 +128,7 @@ class TestListing:
             ({"source": "import"}, []),
         ],
     )
-    async def test_filters_pick(self, api: Api, query: dict, ids: list[str]):
+    async def test_filters_select_entries(self, api: Api, query: dict, ids: list[str]):
         assert await api.ids(**query) == ids
 
     @pytest.mark.usefixtures("four")
@@ -180,11 +180,11 @@ class TestEditing:
         history = (await client.get(f"{url}/history")).json()["data"]
         assert [(item["version"], item["text"]) for item in history] == [(2, "I ran."), (1, "I walked.")]
 
-    async def test_what_changes_nothing_makes_no_version(self, client, url):
+    async def test_an_edit_without_a_change_makes_no_version(self, client, url):
         same = {"text": "I walked.", "date": "2023-05-08", "mood": "calm", "tags": ["sea"]}
         assert (await client.put(url, json=same)).json()["version"] == 1
 
-    async def test_an_edit_is_found_and_what_was_is_not(self, api: Api, url):
+    async def test_the_new_text_is_found_and_the_old_one_is_not(self, api: Api, url):
         api.work()
         await api.client.put(url, json={"text": "A heron stood in the river."})
         api.work()
@@ -194,7 +194,7 @@ class TestEditing:
         assert "I walked." not in [item["text"] for item in hits]
 
     @pytest.mark.parametrize("precondition", ["version", "If-Match"])
-    async def test_of_two_who_edit_the_same_version_one_is_told(self, client, url, precondition: str):
+    async def test_one_of_two_edits_of_the_same_version_is_a_conflict(self, client, url, precondition: str):
         def asking_for(text: str, version: int) -> dict:
             if precondition == "version":
                 return {"json": {"text": text, "version": version}}
@@ -224,7 +224,7 @@ class TestEditing:
         assert error_of(await client.put(url, json=body, headers=headers), 422)["param"] == param
         assert (await client.get(url)).json()["version"] == 1
 
-    async def test_what_is_not_there_is_404(self, client):
+    async def test_an_unknown_entry_is_404(self, client):
         for method in ("GET", "DELETE"):
             error_of(await client.request(method, f"{ENTRIES}/none"), 404)
         error_of(await client.put(f"{ENTRIES}/none", json={"text": "x"}), 404)
@@ -250,7 +250,7 @@ class TestRemoving:
         job = (await api.client.get(f"/v1/jobs/{removed.json()['job_id']}")).json()
         assert job["status"] == "finished"
 
-    async def test_its_history_says_what_it_said_unless_it_is_purged(self, client):
+    async def test_the_history_has_a_removed_text_unless_it_is_purged(self, client):
         await client.post(ENTRIES, json={"id": "e", "text": "A secret."})
         await client.delete(f"{ENTRIES}/e")
         history = (await client.get(f"{ENTRIES}/e/history")).json()["data"]
@@ -259,7 +259,7 @@ class TestRemoving:
         assert purged.json()["purged"] is True
         assert "A secret." not in (await client.get(f"{ENTRIES}/e/history")).text
 
-    async def test_twice_is_as_once(self, client):
+    async def test_removing_an_entry_twice_has_no_further_effect(self, client):
         await client.post(ENTRIES, json={"id": "e", "text": "x"})
         first, again = [(await client.delete(f"{ENTRIES}/e")).json() for _ in range(2)]
         assert first == again
@@ -272,12 +272,12 @@ class TestDeletionByFilter:
             await api.write(f"Heron {number}", id=f"e{number}", date=f"202{number}-01-01", tags=tags)
         return api
 
-    async def test_without_a_word_it_only_tells(self, three: Api):
+    async def test_a_deletion_is_a_dry_run_by_default(self, three: Api):
         result = (await three.client.post("/v1/diary/delete", json={"tag": "old"})).json()
         assert result == {"dry_run": True, "count": 2, "ids": ["e1", "e0"]}
         assert await three.ids() == ["e2", "e1", "e0"]
 
-    async def test_when_it_is_meant_all_of_them_go_and_no_other(self, three: Api):
+    async def test_without_dry_run_exactly_the_matches_are_deleted(self, three: Api):
         body = {"from": "2020", "to": "2021", "tag": "old", "dry_run": False}
         result = (await three.client.post("/v1/diary/delete", json=body)).json()
         assert result == {"dry_run": False, "count": 2, "ids": ["e1", "e0"]}
@@ -285,7 +285,7 @@ class TestDeletionByFilter:
         three.work()
         assert three.index.count() == 1
 
-    async def test_the_whole_diary_needs_a_word_more(self, three: Api):
+    async def test_deleting_the_whole_diary_needs_a_confirmation(self, three: Api):
         refused = await three.client.post("/v1/diary/delete", json={"dry_run": False})
         assert error_of(refused, 422)["param"] == "all"
         assert len(await three.ids()) == 3
@@ -293,7 +293,7 @@ class TestDeletionByFilter:
         assert result.json()["count"] == 3
         assert await three.ids() == []
 
-    async def test_what_picks_none_removes_none(self, three: Api):
+    async def test_a_filter_without_matches_removes_nothing(self, three: Api):
         body = {"q": "no such words", "dry_run": False}
         result = (await three.client.post("/v1/diary/delete", json=body)).json()
         assert result == {"dry_run": False, "count": 0, "ids": []}
@@ -309,6 +309,6 @@ class TestDeletionByFilter:
             *({"all": value} for value in ("yes", 1, "true")),
         ],
     )
-    async def test_a_filter_with_a_slip_deletes_nothing(self, three: Api, body: dict):
+    async def test_a_misspelled_filter_deletes_nothing(self, three: Api, body: dict):
         error_of(await three.client.post("/v1/diary/delete", json={"dry_run": False, **body}), 422)
         assert len(await three.ids()) == 3

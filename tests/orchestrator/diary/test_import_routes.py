@@ -51,7 +51,7 @@ class TestSending:
             form("".join(f"# {r['date']}\n{r['text']}\n" for r in ROWS).encode(), "d.md"),
         ],
     )
-    async def test_a_file_as_form_or_body_in_any_format_is_taken(self, api: Api, sent: dict):
+    async def test_a_file_is_accepted_as_form_or_body_in_any_format(self, api: Api, sent: dict):
         answer = await api.client.post(IMPORT, **sent)
         assert answer.status_code == 202, answer.text
         result = answer.json()
@@ -59,7 +59,7 @@ class TestSending:
         assert (result["queued"], result["indexed"]) == (3, 0)
         assert await texts(api.client) == [row["text"] for row in reversed(ROWS)]
 
-    async def test_its_job_and_its_report_tell_how_far_it_is(self, api: Api):
+    async def test_the_job_and_the_report_of_an_import_have_its_progress(self, api: Api):
         result = (await api.client.post(IMPORT, **form(JSONL))).json()
         job = (await api.client.get(f"/v1/jobs/{result['job_id']}")).json()
         assert (job["kind"], job["status"], job["done"], job["total"]) == ("import", "queued", 0, 3)
@@ -70,11 +70,11 @@ class TestSending:
         assert (job["status"], job["done"]) == ("finished", 3)
         error_of(await api.client.get("/v1/diary/imports/none"), 404)
 
-    async def test_one_job_is_queued_for_all_of_it(self, api: Api, redis: Redis):
+    async def test_one_job_is_queued_for_a_whole_import(self, api: Api, redis: Redis):
         result = (await api.client.post(IMPORT, **form(JSONL))).json()
         assert diary_queue(redis).job_ids == [result["job_id"]]
 
-    async def test_a_body_that_comes_in_pieces_is_put_together(self, api: Api):
+    async def test_a_body_in_pieces_is_reassembled(self, api: Api):
         limits = api.state.import_limits
         api.override(import_limits=replace(limits, upload=replace(limits.upload, write_bytes=7)))
 
@@ -87,7 +87,7 @@ class TestSending:
 
 
 class TestBrokenRows:
-    async def test_each_is_told_with_its_line_and_stops_no_other(self, api: Api):
+    async def test_each_broken_row_is_reported_with_its_line_and_stops_no_other(self, api: Api):
         broken = [b'{"text": ', b'{"date": "2023-05-01"}', b'{"text": "x", "date": "1998-02-30"}', b"caf\xe9"]
         content = b"\n".join([JSONL.splitlines()[0], *broken, JSONL.splitlines()[1]])
         result = (await api.client.post(IMPORT, **form(content))).json()
@@ -98,7 +98,7 @@ class TestBrokenRows:
         report = (await api.client.get(f"/v1/diary/imports/{result['import_id']}")).json()
         assert report["rejected"] == result["rejected"]
 
-    async def test_of_very_many_the_first_thousand_are_told_and_the_rest_counted(self, api: Api):
+    async def test_the_first_thousand_broken_rows_are_reported_and_the_rest_counted(self, api: Api):
         content = b"{}\n" * (MAX_REJECTS + 50) + JSONL
         result = (await api.client.post(IMPORT, **form(content))).json()
         assert (result["accepted"], result["rejected_count"], len(result["rejected"])) == (
@@ -108,7 +108,7 @@ class TestBrokenRows:
         )
         assert result["rejected"][-1]["line"] == MAX_REJECTS
 
-    async def test_an_id_that_another_entry_has_is_told_in_the_order_of_lines(self, api: Api):
+    async def test_ids_of_other_entries_are_reported_in_the_order_of_lines(self, api: Api):
         await api.client.post(ENTRIES, json={"id": "taken", "text": "mine"})
         content = b'{"text": "yours", "id": "taken"}\n{}\n{"text": "new"}\n'
         result = (await api.client.post(IMPORT, **form(content))).json()
@@ -117,7 +117,7 @@ class TestBrokenRows:
         assert "id" in result["rejected"][0]["reason"]
         assert "mine" in await texts(api.client)
 
-    async def test_what_was_guessed_or_left_out_is_told(self, api: Api):
+    async def test_guessed_and_omitted_values_are_reported(self, api: Api):
         result = (await api.client.post(IMPORT, **form(b'{"text": "x", "weather": "fine"}\n'))).json()
         assert (result["undated"], result["ignored_fields"]) == (1, ["weather"])
 
@@ -135,7 +135,7 @@ class TestBrokenRows:
             ({"data": {"file": "no file"}, "files": {"x": ("", b"")}}, "file", "no file"),
         ],
     )
-    async def test_a_file_of_no_use_is_refused_as_a_whole_and_leaves_no_trace(
+    async def test_a_useless_file_is_refused_as_a_whole_and_leaves_no_trace(
         self, api: Api, redis: Redis, sent: dict, param: str, reason: str
     ):
         error = error_of(await api.client.post(IMPORT, **sent), 422)
@@ -163,7 +163,7 @@ class TestLimits:
             assert "IMPORT_MAX_BYTES" in error["message"]
         assert await texts(client) == []
 
-    async def test_one_more_than_may_be_read_at_once_is_429_by_owner_and_in_all(self, api: Api):
+    async def test_one_import_too_many_is_a_429_per_owner_and_in_total(self, api: Api):
         slots = api.state.import_limits.slots
         with slots.slot("local"), slots.slot("local"):
             answer = await api.client.post(IMPORT, **form(JSONL))
@@ -173,7 +173,7 @@ class TestLimits:
             assert "IMPORTS_AT_ONCE" in error_of(await api.client.post(IMPORT, **form(JSONL)), 429)["message"]
         assert (await api.client.post(IMPORT, **form(JSONL))).status_code == 202
 
-    async def test_an_upload_that_does_not_end_is_408_and_gives_its_slot_back(self, api: Api):
+    async def test_an_endless_upload_is_a_408_and_releases_its_slot(self, api: Api):
         async def pieces() -> AsyncIterator[bytes]:
             yield JSONL
             await asyncio.Event().wait()
@@ -188,7 +188,7 @@ class TestLimits:
         for sent in (form(JSONL), {"content": JSONL, "params": {"format": "jsonl"}}):
             assert "free some" in error_of(await api.client.post(IMPORT, **sent), 507)["message"]
 
-    async def test_nothing_of_an_upload_has_a_name_on_the_disk(self, api: Api, tmp_path, monkeypatch):
+    async def test_an_upload_has_no_named_file_on_the_disk(self, api: Api, tmp_path, monkeypatch):
         """So nothing of it is left there, however the process ends."""
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         seen = []
@@ -208,7 +208,7 @@ class TestTwice:
             assert (result["accepted"], result["duplicates"]) == (accepted, duplicates)
         assert len(await texts(api.client)) == 3
 
-    async def test_with_the_same_key_the_first_answer_is_given_again(self, api: Api):
+    async def test_the_same_idempotency_key_repeats_the_first_answer(self, api: Api):
         key = {"Idempotency-Key": "k"}
         content = JSONL + b"{}\n"
         first, again = [
@@ -257,13 +257,13 @@ class TestExport:
         ]
         assert {entry["source"] for entry in after} == {"import"}
 
-    async def test_what_is_there_already_is_not_imported_again(self, api: Api, written: list[dict]):
+    async def test_existing_entries_are_not_imported_again(self, api: Api, written: list[dict]):
         exported = (await api.client.get("/v1/diary/export")).content
         result = (await api.client.post(IMPORT, **form(exported))).json()
         assert (result["accepted"], result["duplicates"]) == (0, 2)
 
     @pytest.mark.usefixtures("written")
-    async def test_a_filter_picks_what_is_exported(self, client):
+    async def test_a_filter_selects_the_exported_entries(self, client):
         exported = (await client.get("/v1/diary/export", params={"to": "1999"})).text
         assert [json.loads(line)["id"] for line in exported.splitlines()] == ["a"]
 
@@ -277,7 +277,7 @@ class TestExport:
 
 
 class TestPurge:
-    async def test_the_answer_tells_what_is_left_to_erase(self, api: Api):
+    async def test_the_answer_reports_what_remains_to_be_erased(self, api: Api):
         await api.client.post(ENTRIES, json={"id": "e", "text": "A secret."})
         api.work()
         url = f"{ENTRIES}/e"
@@ -287,12 +287,12 @@ class TestPurge:
         result = (await api.client.delete(url, params={"purge": True})).json()
         assert result["erasure"] == {"complete": True, "pending": []}
 
-    async def test_a_removal_that_is_no_purge_erases_nothing(self, api: Api):
+    async def test_a_removal_without_purge_erases_nothing(self, api: Api):
         await api.client.post(ENTRIES, json={"id": "e", "text": "No secret."})
         assert (await api.client.delete(f"{ENTRIES}/e")).json()["erasure"] is None
 
 
-async def test_an_import_whose_client_has_gone_ends_and_keeps_what_it_took(
+async def test_an_import_ends_when_its_client_disconnects_and_retains_its_entries(
     server: uvicorn.Server, port: int, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level("INFO", "ada.orchestrator")

@@ -18,9 +18,7 @@ class TestJobs:
         for name in ("none", job.replace("-v1", "-v2"), "x" + job[1:], "0" * 12 + job[12:]):
             error_of(await api.client.get(f"/v1/jobs/{name}"), 404)
 
-    async def test_a_dead_letter_is_listed_with_its_reason_and_tried_again_when_asked(
-        self, api: Api, redis: Redis
-    ):
+    async def test_a_failed_job_is_listed_with_its_reason_and_can_be_retried(self, api: Api, redis: Redis):
         job = (await api.client.post(ENTRIES, json={"text": "x"})).json()["job_id"]
         (entry,) = api.ledger.due(1)
         api.ledger.mark_failed(entry, "ValueError: illegible")
@@ -36,7 +34,7 @@ class TestJobs:
         assert (await api.client.get("/v1/jobs")).json()["data"] == []
         error_of(await api.client.post(f"/v1/jobs/{job}/retry"), 409)
 
-    async def test_they_are_listed_by_status_page_by_page(self, api: Api):
+    async def test_jobs_are_listed_by_status_page_by_page(self, api: Api):
         names = [(await api.client.post(ENTRIES, json={"text": f"{n}"})).json()["job_id"] for n in range(3)]
         listed, cursor = [], None
         while True:

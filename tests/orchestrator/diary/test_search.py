@@ -48,7 +48,7 @@ async def test_entries_come_best_first_with_the_parts_that_their_score_is_the_su
         ({"from": "1999", "to": "2000"}, set()),
     ],
 )
-async def test_only_the_days_asked_for_are_searched(diary: Api, days: dict, ids: set[str]):
+async def test_only_the_requested_days_are_searched(diary: Api, days: dict, ids: set[str]):
     assert {entry["id"] for entry in await search(diary, **days)} == ids
 
 
@@ -61,7 +61,7 @@ async def test_a_mood_is_preferred(diary: Api):
         assert (await search(diary, mood=mood))[0]["id"] == best
 
 
-async def test_explain_tells_how_a_date_was_read_and_what_was_left_out(diary: Api):
+async def test_explain_reports_how_a_date_was_parsed_and_which_entries_were_dropped(diary: Api):
     await diary.write("A heron took the goldfish from the pond!", id="copy", date="2022-05-06")
     query = {"query": "the heron of last year", "as_of": "2023-01-01", "explain": True}
     (best, *_) = await search(diary, **query)
@@ -89,5 +89,5 @@ async def test_bad_searches_name_the_field(client, body: dict, param: str):
 
 
 @pytest.mark.parametrize("query", ["\x00", "<|im_end|>", "\u202e", "a" * 10_000, "%_'\";--", "?"])
-async def test_any_words_may_be_asked(diary: Api, query: str):
+async def test_a_query_may_have_any_words(diary: Api, query: str):
     assert isinstance(await search(diary, query=query), list)

@@ -36,13 +36,15 @@ def begun(pieces: int, failing: frozenset[int] = frozenset()) -> list[list[int]]
 
 
 @given(st.integers(1, 30), st.frozensets(st.integers(0, 29)))
-def test_one_begins_in_each_turn_in_order_of_arrival(pieces: int, failing: frozenset[int]):
+def test_one_request_starts_in_each_turn_of_the_loop_in_order_of_arrival(
+    pieces: int, failing: frozenset[int]
+):
     turns = begun(pieces, failing)
     assert [number for turn in turns for number in turn] == list(range(pieces))
     assert max(map(len, turns)) == 1
 
 
-async def test_who_comes_when_nobody_waits_begins_at_once():
+async def test_a_request_starts_at_once_when_none_waits():
     loop, queue, done = asyncio.get_running_loop(), AdmissionQueue(), []
     for number in range(3):
         queue.submit(loop, lambda number=number: done.append(number))

@@ -44,7 +44,7 @@ class TestPreflights:
 
     @pytest.mark.parametrize("origin", [PAGE, APP])
     @pytest.mark.parametrize("path", [CHAT, ENTRIES, f"{ENTRIES}/x", "/v1/models", "/nowhere"])
-    async def test_cors_preflight_one_of_an_allowed_origin_needs_no_key(self, client, key, origin, path: str):
+    async def test_cors_preflight_of_an_allowed_origin_needs_no_key(self, client, key, origin, path: str):
         answer = await preflight(client, origin, path=path)
         assert answer.status_code in (200, 204)
         assert answer.headers[ALLOWED] == origin
@@ -59,7 +59,7 @@ class TestPreflights:
         assert answer.headers["X-Request-Id"]
         assert "access-control-allow-credentials" not in answer.headers
 
-    async def test_without_keys_they_are_answered_too(self, client):
+    async def test_preflights_are_answered_without_keys_too(self, client):
         assert (await preflight(client, PAGE)).headers[ALLOWED] == PAGE
 
     @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ class TestPreflights:
         assert ALLOWED not in answer.headers
         assert answer.headers["AI-Disclosure"]
 
-    async def test_a_page_may_ask_for_a_machine_at_home(self, client):
+    async def test_a_page_may_request_access_to_the_private_network(self, client):
         answer = await preflight(client, PAGE, **{"Access-Control-Request-Private-Network": "true"})
         assert answer.headers["access-control-allow-private-network"] == "true"
 
@@ -107,7 +107,7 @@ class TestAnswers:
             assert {"AI-Disclosure", "X-Request-Id", "x-ratelimit-remaining-tokens"} <= set(shown.split(", "))
             assert answer.headers["AI-Disclosure"]
 
-    async def test_what_is_refused_before_there_is_a_request_can_be_read_too(self, server, port):
+    async def test_a_refusal_of_the_http_parser_can_be_read_by_the_page_too(self, server, port):
         head = f"GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: {PAGE}\r\nX-Long: ".encode()
         answer = (await send_raw(port, head + b"a" * 70_000)).lower()
         assert answer.startswith(b"http/1.1 431 ")
@@ -126,7 +126,7 @@ class TestWithoutKeys:
         assert (await client.post(ENTRIES, json={"text": "x"}, headers=page)).status_code == 202
         assert (await client.get(ENTRIES, headers=page)).status_code == 200
 
-    async def test_no_other_may(self, client):
+    async def test_no_other_page_may_read_or_write(self, client):
         error_of(await client.get(ENTRIES, headers={"Origin": OTHER}), 401)
 
 
@@ -135,13 +135,13 @@ class TestEveryOrigin:
     def settings(self, tmp_path: Path) -> dict[str, object]:
         return {"KEYS_FILE": tmp_path / "keys.json", "ADA_CORS_ORIGINS": "*"}
 
-    async def test_any_page_may_ask_with_a_key(self, client, key):
+    async def test_any_page_may_send_requests_with_a_key(self, client, key):
         assert (await preflight(client, OTHER)).headers[ALLOWED] == "*"
         answer = await client.get(ENTRIES, headers={"Origin": OTHER, **key})
         assert (answer.status_code, answer.headers[ALLOWED]) == (200, "*")
         assert "access-control-allow-credentials" not in answer.headers
 
-    async def test_without_keys_it_lets_no_page_in(self, client):
+    async def test_without_keys_no_page_is_admitted(self, client):
         error_of(await client.get(ENTRIES, headers={"Origin": OTHER}), 401)
 
 
@@ -178,7 +178,7 @@ class TestTheSetting:
         ["chat.example", "localhost:3000", "null", "https://", f"{PAGE}/path", f"{PAGE}?a", "https://*.example",
          "https://drew@chat.example", "https://chat.example:x", "[", '["', "https://a b", "https://b\xfccher.example"],
     )  # fmt: skip
-    def test_what_is_no_origin_is_named(self, monkeypatch, given: str):
+    def test_an_invalid_origin_is_named(self, monkeypatch, given: str):
         monkeypatch.setenv("ADA_CORS_ORIGINS", given)
         with pytest.raises(ConfigError, match="ADA_CORS_ORIGINS"):
             OrchestratorSettings.load()

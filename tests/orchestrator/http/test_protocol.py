@@ -85,12 +85,12 @@ class TestEarlyRefusals:
         writer.close()
 
     @pytest.mark.parametrize("sent", [b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", b"\r\n", b"{}"])
-    async def test_what_comes_as_the_body_is_never_read_as_a_head(self, server, port, key, sent: bytes):
+    async def test_a_body_is_never_parsed_as_a_head(self, server, port, key, sent: bytes):
         sent = (sent * MIB)[:MIB]
         refused = request(IMPORT, sent, "Authorization: Bearer wrong", length=2 * MIB)
         assert statuses(await send_raw(port, refused + b"x" * MIB + last("/healthz"))) == [401, 200]
 
-    async def test_of_one_without_an_end_no_more_than_so_much_is_read(self, server, port, key):
+    async def test_only_a_bounded_part_of_an_endless_body_is_read(self, server, port, key):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request(IMPORT, b"", "Authorization: Bearer wrong", length=10**9))
         assert statuses(await reader.readuntil(b"\r\n\r\n")) == [401]
@@ -111,11 +111,11 @@ class TestEarlyRefusals:
         assert len(statuses(await send_raw(port, wrong + right))) == 2
 
     @pytest.mark.parametrize("connection_limits", [ConnectionLimits(discard_s=0.1)], ids=["impatient"])
-    async def test_one_that_never_ends_is_let_go(self, server, port, key):
+    async def test_a_connection_with_an_endless_body_is_closed(self, server, port, key):
         refused = request(IMPORT, b"x", "Authorization: Bearer wrong", length=1000)
         assert statuses(await send_raw(port, refused)) == [401]
 
-    async def test_who_asked_before_sending_a_body_has_no_other_request_taken_for_it(self, server, port, key):
+    async def test_a_refused_request_that_expects_100_continue_gets_one_answer(self, server, port, key):
         refused = request(IMPORT, b"", "Authorization: Bearer wrong", "Expect: 100-continue", length=1000)
         assert statuses(await send_raw(port, refused)) == [401]
 
@@ -214,7 +214,7 @@ class TestHeadsAndTrailers:
         assert statuses(await send_raw(port, long)) == [200]
 
 
-async def test_who_goes_away_ends_what_runs_though_another_request_waits_behind(server, port, model):
+async def test_a_disconnect_ends_the_running_request_even_when_another_is_pipelined(server, port, model):
     model.delay_s = 30
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(chat() + chat())
@@ -238,7 +238,7 @@ class TestOtherProtocols:
         assert b"ai-disclosure" in answer
         assert errors_logged(caplog) == []
 
-    async def test_without_a_key_it_is_refused_as_everything_is(self, server, port, key):
+    async def test_a_websocket_without_a_key_is_refused_like_any_request(self, server, port, key):
         answer = await send_raw(
             port, request("/v1/models", b"", *self.UPGRADE, "Connection: close", method="GET")
         )

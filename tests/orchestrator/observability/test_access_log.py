@@ -16,7 +16,7 @@ MARKER = "Zwergseeschwalbe"
 ACCESS = "ada.access"
 
 
-async def test_a_line_tells_route_status_duration_bytes_and_key(client, log):
+async def test_a_line_has_route_status_duration_bytes_and_key(client, log):
     sent = await client.get("/v1/jobs/none?status=x", headers={"X-Request-Id": "mine"})
     [line] = log.lines(ACCESS)
     fields = {name: line[name] for name in ("method", "route", "status", "bytes", "key", "end", "request_id")}
@@ -36,14 +36,14 @@ async def test_a_line_tells_route_status_duration_bytes_and_key(client, log):
         (MARKER.upper(), "/healthz", "/healthz"),
     ],
 )
-async def test_a_path_is_told_as_its_routes_template(client, log, method: str, path: str, route: str):
+async def test_a_path_is_logged_as_the_template_of_its_route(client, log, method: str, path: str, route: str):
     await client.request(method, path)
     [line] = log.lines(ACCESS)
     assert line["route"] == route
     assert MARKER.upper() not in log.text.upper()
 
 
-async def test_a_stream_is_told_at_its_end(api: Api, log):
+async def test_a_stream_is_logged_when_it_ends(api: Api, log):
     async with api.client.stream("POST", CHAT, json={**HELLO, "stream": True}) as answer:
         content = await answer.aread()
     [line] = log.lines(ACCESS)
@@ -51,7 +51,7 @@ async def test_a_stream_is_told_at_its_end(api: Api, log):
 
 
 @pytest.mark.parametrize(("stream", "status"), [(False, 499), (True, 200)])
-async def test_a_client_who_went_away_is_told(api: Api, log, stream: bool, status: int):
+async def test_a_disconnected_client_is_logged(api: Api, log, stream: bool, status: int):
     api.model.chunk_delay_s, api.model.delay_s = (5, 0) if stream else (0, 5)
     body = json.dumps({**HELLO, "stream": stream}).encode()
     messages, sent = iter([{"type": "http.request", "body": body}]), []
@@ -91,7 +91,7 @@ async def test_a_client_who_went_away_is_told(api: Api, log, stream: bool, statu
         ("POST", "/v1/diary/import", "multipart/form-data; boundary=b"),
     ],
 )
-async def test_who_leaves_in_the_middle_of_a_body_is_one_quiet_line(
+async def test_a_disconnect_during_a_body_is_one_line_without_a_traceback(
     api: Api, log, method: str, path: str, kind: str
 ):
     form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{'
@@ -116,7 +116,7 @@ async def test_who_leaves_in_the_middle_of_a_body_is_one_quiet_line(
     assert await api.ids() == []
 
 
-async def test_a_crash_is_told_with_its_place_and_its_request(api: Api, log):
+async def test_a_crash_is_logged_with_its_traceback_and_request_id(api: Api, log):
     api.override(rate_limits=FailingLimits())
     await api.client.post(CHAT, json=HELLO, headers={"X-Request-Id": "mine"})
     [line] = log.lines(ACCESS)
@@ -126,7 +126,7 @@ async def test_a_crash_is_told_with_its_place_and_its_request(api: Api, log):
     assert "ValueError" in crash["error"]
 
 
-async def test_a_probe_is_heard_at_debug_alone_while_all_is_well(api: Api, log):
+async def test_a_successful_probe_is_logged_only_at_debug(api: Api, log):
     await api.client.get("/healthz")
     api.model.is_down = True
     await api.client.get("/readyz")
@@ -134,7 +134,7 @@ async def test_a_probe_is_heard_at_debug_alone_while_all_is_well(api: Api, log):
     assert fields == [("/healthz", 200, "DEBUG"), ("/readyz", 503, "INFO")]
 
 
-def test_uvicorn_logs_as_all_the_others_and_no_path(api: Api):
+def test_uvicorn_has_no_logging_of_its_own(api: Api):
     config = server_config(api.client._transport.app, OrchestratorSettings())
     assert (config.log_config, config.access_log) == (None, False)
 
@@ -152,7 +152,7 @@ class TestNoWordIsLogged:
     def settings(self) -> dict[str, object]:
         return {"REFLECT_AFTER_S": 0.01}
 
-    async def test_of_a_chat(self, api: Api):
+    async def test_nothing_of_a_chat_is_logged(self, api: Api):
         await api.write(f"A {MARKER} at the pond.")
         request = {"model": "ada", "messages": [{"role": "user", "content": f"Where was the {MARKER}?"}]}
         for stream in (False, True):
@@ -163,7 +163,7 @@ class TestNoWordIsLogged:
         assert (await api.client.post("/v1/completions", json=prompt)).status_code < 500
         assert (await api.client.post("/v1/responses", json={"model": "ada", "input": MARKER})).status_code
 
-    async def test_of_the_diary(self, api: Api):
+    async def test_nothing_of_the_diary_is_logged(self, api: Api):
         client, entry_id = api.client, await api.write(f"A {MARKER} at the pond.", tags=[MARKER])
         for method, path, body in (
             ("POST", "/v1/diary/search", {"query": MARKER}),
@@ -184,20 +184,20 @@ class TestNoWordIsLogged:
 
     @pytest.mark.parametrize("path", [CHAT, ENTRIES, "/v1/diary/search", "/v1/completions", "/v1/responses"])
     @pytest.mark.parametrize("body", [f'{{"{MARKER}', f'{{"{MARKER}": 1}}', f'["{MARKER}"]', f'"{MARKER}"'])
-    async def test_of_what_is_refused(self, client, path: str, body: str):
+    async def test_nothing_of_a_refused_body_is_logged(self, client, path: str, body: str):
         assert (await client.post(path, content=body, headers=JSON)).status_code in (400, 422)
 
-    async def test_of_vllms_own_refusals(self, api: Api):
+    async def test_nothing_of_a_request_that_vllm_refuses_is_logged(self, api: Api):
         request = {"messages": [{"role": "user", "content": MARKER}], "model": "ada", "max_tokens": 0}
         assert (await api.client.post(CHAT, json=request)).status_code == 400
         api.model.is_down = True
         assert (await api.client.post(CHAT, json=request)).status_code == 503
 
-    async def test_of_what_nobody_foresaw(self, api: Api):
+    async def test_nothing_of_a_request_that_crashes_is_logged(self, api: Api):
         api.override(rate_limits=FailingLimits(MARKER))
         assert (await api.client.post(CHAT, json=HELLO)).status_code == 500
 
-    async def test_of_an_entry_that_cannot_be_indexed(self, api: Api, redis: Redis):
+    async def test_nothing_of_an_entry_that_cannot_be_indexed_is_logged(self, api: Api, redis: Redis):
         await api.client.post(ENTRIES, json={"text": MARKER})
 
         class Illegible(type(api.state.embedder)):
@@ -207,7 +207,7 @@ class TestNoWordIsLogged:
         Indexer(api.ledger, Illegible(), api.index).write(api.ledger.due(1))
         assert api.ledger.counts()["queued"] == 1
 
-    async def test_of_a_ledger_that_fails(self, api: Api, monkeypatch):
+    async def test_nothing_of_an_entry_is_logged_when_the_ledger_fails(self, api: Api, monkeypatch):
         monkeypatch.setattr(type(api.ledger), "for_owner", _unavailable)
         assert (await api.client.post(ENTRIES, json={"text": MARKER})).status_code == 503
 

@@ -27,7 +27,7 @@ async def scraped(client) -> dict[tuple[str, ...], float]:
     }
 
 
-async def test_a_chat_is_measured_on_its_whole_way(api: Api):
+async def test_each_stage_of_a_chat_is_measured(api: Api):
     await api.write("The heron was at the pond.")
     await api.client.post(CHAT, json=HELLO)
     await api.client.post(CHAT, json={**HELLO, "stream": True})
@@ -43,7 +43,7 @@ async def test_a_chat_is_measured_on_its_whole_way(api: Api):
     assert metrics["ada_streams",] == 0
 
 
-async def test_open_streams_and_what_is_at_vllm_are_counted(api: Api):
+async def test_open_streams_and_requests_at_vllm_are_counted(api: Api):
     api.model.chunk_delay_s = 0.5
     pending = asyncio.create_task(api.client.post(CHAT, json={**HELLO, "stream": True}))
     async with asyncio.timeout(5):
@@ -55,7 +55,7 @@ async def test_open_streams_and_what_is_at_vllm_are_counted(api: Api):
     assert (metrics["ada_streams",], metrics["ada_running",], metrics["ada_waiting",]) == (0, 0, 0)
 
 
-async def test_labels_are_bounded_whatever_is_asked(client):
+async def test_labels_are_bounded_for_any_method_and_path(client):
     for number in range(20):
         await client.request(f"VERB{number}", f"/nowhere/{number}")
         await client.get(f"{ENTRIES}/entry-{number}")
@@ -77,7 +77,7 @@ async def test_the_diary_and_its_queue_are_counted(api: Api):
     assert (await scraped(api.client))["ada_diary_entries", "indexed"] == 2
 
 
-async def test_breakers_are_told(api: Api):
+async def test_the_states_of_the_circuit_breakers_are_reported(api: Api):
     api.model.is_down = True
     for _ in range(6):
         await api.client.post(CHAT, json=HELLO)
@@ -85,7 +85,7 @@ async def test_breakers_are_told(api: Api):
     assert (metrics["ada_breaker", "model"], metrics["ada_breaker", "diary"]) == (1, 0)
 
 
-async def test_however_many_scrape_at_once_all_have_every_number(api: Api):
+async def test_concurrent_scrapes_share_one_reading_and_are_complete(api: Api):
     await api.client.post(ENTRIES, json={"text": "one"})
     reads = []
 
@@ -103,13 +103,13 @@ async def test_however_many_scrape_at_once_all_have_every_number(api: Api):
     assert len(reads) == 3
 
 
-async def test_however_many_ask_whether_she_is_ready_it_is_found_out_once(api: Api):
+async def test_concurrent_readiness_probes_share_one_check(api: Api):
     answers = await asyncio.gather(*(api.client.get("/readyz") for _ in range(20)))
     assert {answer.status_code for answer in answers} == {200}
     assert len(api.model.tokenized) == 2  # the template, rendered here and there
 
 
-async def test_who_is_away_has_no_numbers_and_the_others_keep_theirs(api: Api, monkeypatch):
+async def test_an_unreachable_service_has_no_numbers_and_the_others_keep_theirs(api: Api, monkeypatch):
     await api.client.post(ENTRIES, json={"text": "one"})
     await scraped(api.client)
 
@@ -123,7 +123,7 @@ async def test_who_is_away_has_no_numbers_and_the_others_keep_theirs(api: Api, m
     assert metrics["ada_diary_entries", "queued"] == 1
 
 
-async def test_who_hangs_holds_up_nobody_and_is_asked_by_one_thread(api: Api):
+async def test_a_hanging_collector_delays_no_scrape_and_occupies_one_thread(api: Api):
     pending, free = [], threading.Event()
 
     def hangs() -> dict[str, int]:
@@ -140,12 +140,12 @@ async def test_who_hangs_holds_up_nobody_and_is_asked_by_one_thread(api: Api):
     free.set()
 
 
-async def test_nobody_is_named(api: Api):
+async def test_metrics_name_no_owner_entry_or_request(api: Api):
     await api.write("The heron was at the pond.", id="my-entry")
     await api.client.post(CHAT, json=HELLO, headers={"X-Request-Id": "mine"})
     metrics = (await api.client.get("/metrics")).text
     assert not [word for word in ("heron", "my-entry", "local", "mine") if word in metrics]
 
 
-async def test_it_is_told_in_prometheus_own_format(client):
+async def test_metrics_have_the_content_type_of_prometheus(client):
     assert (await client.get("/metrics")).headers["Content-Type"] == CONTENT_TYPE_LATEST

@@ -12,24 +12,24 @@ BAD = ["", "x" * 129, "a b", "a\tb", "ä".encode(), "a;b", '{"a":1}']
 
 
 @pytest.mark.parametrize("given", GOOD)
-async def test_a_clients_own_id_comes_back(client, given: str):
+async def test_the_request_id_of_a_client_is_returned(client, given: str):
     answer = await client.get("/healthz", headers={"X-Request-Id": given})
     assert answer.headers.get_list("X-Request-Id") == [given]
 
 
 @pytest.mark.parametrize("given", BAD)
-async def test_what_may_not_stand_in_a_log_is_replaced(client, given: str | bytes):
+async def test_a_request_id_that_is_unsafe_in_a_log_is_replaced(client, given: str | bytes):
     answer = await client.get("/healthz", headers={"X-Request-Id": given})
     assert answer.headers["X-Request-Id"].startswith("req-")
     assert len(answer.headers["X-Request-Id"]) == 36
 
 
-async def test_without_one_each_request_gets_its_own(client):
+async def test_a_request_without_an_id_gets_a_new_one(client):
     made = {(await client.get("/healthz")).headers["X-Request-Id"] for _ in range(3)}
     assert len(made) == 3
 
 
-async def test_every_answer_has_it_refusals_and_crashes_too(api: Api):
+async def test_every_answer_has_a_request_id_even_a_refusal_or_a_crash(api: Api):
     headers = {"X-Request-Id": "mine"}
     for method, path, status in (("GET", "/nowhere", 404), ("DELETE", CHAT, 405), ("POST", CHAT, 400)):
         answer = await api.client.request(method, path, json={}, headers=headers)
@@ -39,17 +39,17 @@ async def test_every_answer_has_it_refusals_and_crashes_too(api: Api):
     assert (crash.status_code, crash.headers["X-Request-Id"]) == (500, "mine")
 
 
-async def test_vllm_is_sent_it_with_an_end_of_its_own(api: Api):
+async def test_vllm_gets_the_request_id_with_a_suffix(api: Api):
     await api.client.post(CHAT, json=HELLO, headers={"X-Request-Id": "mine"})
     assert api.model.headers[-1]["X-Request-Id"].startswith("mine-")
 
 
-async def test_nothing_is_left_of_it_behind_the_request(client):
+async def test_the_request_id_is_reset_after_the_request(client):
     await client.get("/healthz", headers={"X-Request-Id": "mine"})
     assert request_id.get() == ""
 
 
-async def test_a_job_takes_it_along_and_no_word_of_the_entry(api: Api, redis: Redis):
+async def test_a_job_has_the_request_id_and_no_text_of_the_entry(api: Api, redis: Redis):
     sent = await api.client.post(ENTRIES, json={"text": "heron"}, headers={"X-Request-Id": "mine"})
     assert JobQueue(redis).request_ids([sent.json()["job_id"], "none"]) == ["mine"]
     jobs = [redis.hgetall(key) for key in redis.keys("rq:job:*")]

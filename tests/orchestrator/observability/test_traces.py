@@ -69,7 +69,7 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_chat_is_one_story_from_its_client_to_vllm(api: Api, collector: Collector, stream: bool):
+async def test_a_chat_is_one_trace_from_the_client_to_vllm(api: Api, collector: Collector, stream: bool):
     await api.write("The heron was at the pond.")
     tracing.switch_on(collector.url, "ada-orchestrator")
     sent = {"X-Request-Id": "mine", "traceparent": f"00-{TRACE}-{PARENT}-01"}
@@ -90,7 +90,7 @@ async def test_a_chat_is_one_story_from_its_client_to_vllm(api: Api, collector: 
     assert api.model.headers[-1]["traceparent"] == f"00-{TRACE}-{upstream.span_id.hex()}-01"
 
 
-async def test_no_span_quotes_anybody(api: Api, collector: Collector):
+async def test_no_span_contains_text_of_a_request(api: Api, collector: Collector):
     tracing.switch_on(collector.url, "ada-orchestrator")
     chat = {"model": "ada", "messages": [{"role": "user", "content": MARKER}]}
     await api.client.post(f"{CHAT}?q={MARKER}", json=chat)
@@ -103,7 +103,7 @@ async def test_no_span_quotes_anybody(api: Api, collector: Collector):
     assert "ValueError" in str(collector.spans)
 
 
-async def test_a_job_takes_the_story_along(collector: Collector):
+async def test_a_job_continues_the_trace_of_its_request(collector: Collector):
     tracing.switch_on(collector.url, "ada")
     with tracing.span("request"):
         meta = tracing.carried()
@@ -114,7 +114,7 @@ async def test_a_job_takes_the_story_along(collector: Collector):
     assert (job.trace_id, job.parent_span_id) == (request.trace_id, request.span_id)
 
 
-async def test_off_there_is_nothing_of_it(api: Api):
+async def test_without_an_endpoint_nothing_is_traced(api: Api):
     tracing.switch_on("", "ada")
     await api.client.post(CHAT, json=HELLO)
     assert "traceparent" not in api.model.headers[-1]
@@ -123,13 +123,13 @@ async def test_off_there_is_nothing_of_it(api: Api):
         assert span is None
 
 
-def test_without_opentelemetry_the_extra_is_named(monkeypatch):
+def test_without_opentelemetry_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="`tracing`"):
         tracing.switch_on("http://127.0.0.1:4318", "ada")
 
 
-async def test_a_collector_that_is_away_costs_an_answer_nothing(api: Api, port: int):
+async def test_an_unreachable_collector_does_not_affect_an_answer(api: Api, port: int):
     tracing.switch_on(f"http://127.0.0.1:{port}", "ada")
     assert (await api.client.post(CHAT, json=HELLO)).status_code == 200
     tracing.switch_off()

@@ -111,10 +111,10 @@ class TestForm:
         assert is_about_conversation(prompt)
 
     @pytest.mark.parametrize("text", PEOPLE)
-    def test_what_people_write_is_not(self, text: str):
+    def test_a_message_of_a_person_is_not_recognized_as_a_prompt(self, text: str):
         assert not is_about_conversation(text)
 
-    def test_in_a_long_text_both_ends_are_looked_at(self):
+    def test_both_ends_of_a_long_text_are_examined(self):
         long = "It rained again, and the bees stayed in. " * 2000
         assert is_about_conversation(
             f"{long}\n\nGenerate a title for the conversation. Only return the title."
@@ -125,7 +125,7 @@ class TestForm:
     @pytest.mark.parametrize(
         "unit", ["<chat>", "*", "> ", '"role": ', "Summarize ", "title ", "a: ", "### Task\n", "\n- "]
     )
-    def test_its_cost_does_not_grow_with_the_text(self, unit: str):
+    def test_the_cost_does_not_grow_with_the_text(self, unit: str):
         """Patterns see no more than EXAMINED characters of either end; none of them backtracks at length."""
         is_about_conversation(unit * (4_000_000 // len(unit)))
         assert 2 * EXAMINED < 10_000
@@ -159,7 +159,7 @@ class TestRemembered:
         ]
         return [[turn["content"] for turn in reflection.turns] for reflection in pending]
 
-    async def test_a_chat_is_and_the_titles_tags_and_follow_ups_about_it_are_not(self, api: Api):
+    async def test_a_chat_is_recorded_without_the_titles_tags_and_follow_ups_about_it(self, api: Api):
         turns = await self.send(api, [system("You run in a browser."), user(GARLIC)])
         for prompt in OPEN_WEBUI.values():
             await self.send(api, [user(prompt)], '{"title": "Garlic"}')
@@ -169,14 +169,14 @@ class TestRemembered:
         assert await self.remembered(api) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
 
     @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS.keys())
-    async def test_a_prompt_at_the_end_of_the_history_is_not(self, api: Api, prompt: str):
+    async def test_a_prompt_at_the_end_of_the_history_is_not_recorded(self, api: Api, prompt: str):
         turns = await self.send(api, [user(GARLIC)])
         turns = await self.send(api, [*turns, user(CLOCK)], "Yes.")
         await self.send(api, [*turns, user(prompt)], "Garlic and clocks")
         assert await self.remembered(api) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
 
     @pytest.mark.parametrize("prompt", [SUMMARY, IMPERSONATION, "[Go on without saying it again.]"])
-    async def test_nor_is_a_quiet_one_in_a_system_turn(self, api: Api, prompt: str):
+    async def test_a_prompt_in_a_system_turn_is_not_recorded(self, api: Api, prompt: str):
         turns = await self.send(api, [system("A chat."), user(GARLIC)])
         turns = await self.send(api, [*turns, user(CLOCK), system("[Only as Ada.]")], "Yes.")
         await self.send(api, [*turns, system(prompt)], "They spoke of garlic.")
@@ -184,7 +184,7 @@ class TestRemembered:
             await self.send(api, [*turns, user("And the bees?"), system(prompt)], "They spoke of garlic.")
         assert await self.remembered(api) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
 
-    async def test_nor_is_a_nudge_in_brackets_in_a_users_turn(self, api: Api):
+    async def test_an_instruction_in_brackets_is_not_recorded(self, api: Api):
         turns = await self.send(api, [user(GARLIC)])
         turns = await self.send(api, [*turns, user(CLOCK)], "Yes.")
         await self.send(
@@ -192,19 +192,19 @@ class TestRemembered:
         )
         assert await self.remembered(api) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
 
-    async def test_an_unknown_prompt_that_was_appended_is_not_when_the_chat_goes_on(self, api: Api):
+    async def test_an_unknown_appended_prompt_is_not_recorded_when_the_chat_continues(self, api: Api):
         turns = await self.send(api, [user(GARLIC)])
         await self.send(api, [*turns, user("Rate the mood from 1 to 5.")], "4")
         await self.send(api, [*turns, user(CLOCK)], "Yes.")
         assert await self.remembered(api) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
 
-    async def test_an_answer_that_was_asked_for_again_is_not(self, api: Api):
+    async def test_a_regenerated_answer_replaces_the_first_one(self, api: Api):
         await self.send(api, [user(GARLIC)], "In this rain?")
         turns = await self.send(api, [user(GARLIC)], "Good.")
         await self.send(api, [*turns, user(CLOCK)], "Yes.")
         assert await self.remembered(api) == [[GARLIC, "Good.", CLOCK, "Yes."]]
 
-    async def test_questions_that_are_asked_once_are_not(self, api: Api):
+    async def test_single_questions_are_not_recorded(self, api: Api):
         """An evaluation harness: a system text, worked examples, one question after the other, and again."""
         examples = [system("You are Ada, a bookbinder."), user("2 + 2?"), ada("4"), user("3 + 3?"), ada("6")]
         for number in (4, 5, 5, 6):
@@ -217,7 +217,7 @@ class TestRemembered:
         await self.send(api, [*turns, user(CLOCK)], "Yes.")
         assert await self.remembered(api) == [[PEOPLE[4], "Hm.", CLOCK, "Yes."]]
 
-    async def test_even_what_has_the_form_of_a_prompt_is_a_persons_when_the_chat_goes_on(self, api: Api):
+    async def test_a_message_in_the_form_of_a_prompt_is_recorded_when_the_chat_continues(self, api: Api):
         turns = await self.send(api, [user(PROMPTS["labels"])], "Garlic, rain, walls.")
         turns = await self.send(api, [*turns, user(GARLIC)], "Yes.")
         turns = await self.send(api, [*turns, user(CLOCK)], "No.")

@@ -41,7 +41,7 @@ def shown(reflection: Reflection) -> list[str]:
 
 
 class TestAsked:
-    async def test_the_request_is_kept_whole_and_its_job_queued(self, api: Api, redis: Redis):
+    async def test_the_request_is_saved_whole_and_its_job_queued(self, api: Api, redis: Redis):
         answer = await api.client.post(REFLECT, json={"messages": TALK, "date": "2026-11-22"})
         assert answer.status_code == 202
         result = answer.json()
@@ -54,7 +54,7 @@ class TestAsked:
         job = (await api.client.get(f"/v1/jobs/{result['job_id']}")).json()
         assert (job["kind"], job["status"]) == ("reflection", "queued")
 
-    async def test_system_turns_and_so_whatever_was_recalled_are_left_out(self, api: Api):
+    async def test_system_turns_and_recalled_entries_are_left_out(self, api: Api):
         await api.write("The heron is a secret.", date="2023-01-01")
         recalled = {"role": "system", "content": "From Ada's own diary. [2023-01-01] The heron is a secret."}
         await api.client.post(REFLECT, json={"messages": [recalled, *TALK[:2], recalled, *TALK[2:]]})
@@ -79,13 +79,13 @@ class TestAsked:
         assert (done["status"], done["entry_id"]) == ("done", "reflection-1")
         assert len(diary_queue(redis).job_ids) == 1
 
-    async def test_of_one_that_has_grown_only_what_is_new_is_written(self, api: Api):
+    async def test_only_the_new_turns_of_a_conversation_that_has_grown_are_written_about(self, api: Api):
         await api.client.post(REFLECT, json={"messages": TALK[:2]})
         await api.client.post(REFLECT, json={"messages": TALK})
         assert [saved.turns for saved in due(api)] == [TALK[:2], TALK[2:]]
         assert shown(due(api)[1]) == [turn["content"] for turn in TALK[2:]]
 
-    async def test_of_one_that_is_too_long_for_the_model_the_last_turns_are_shown(self, api: Api):
+    async def test_the_last_turns_of_a_conversation_that_is_too_long_are_in_the_request(self, api: Api):
         long = [{**TALK[n % 2], "content": f"{n} " + "x" * 498} for n in range(20)]
         await api.client.post(REFLECT, json={"messages": long})
         (saved,) = due(api)
@@ -94,7 +94,7 @@ class TestAsked:
         prompt = sum(len(message["content"].encode()) + 8 for message in saved.request["messages"])
         assert prompt + ANSWER_TOKENS <= api.model.max_model_len
 
-    async def test_of_one_turn_that_is_too_long_the_end_is_shown(self, api: Api):
+    async def test_the_end_of_a_turn_that_is_too_long_is_in_the_request(self, api: Api):
         await api.client.post(
             REFLECT, json={"messages": [{"role": "user", "content": "y" * 9000 + " the end"}]}
         )
@@ -103,7 +103,7 @@ class TestAsked:
         assert only.endswith(" the end")
         assert 1000 < len(only) < 4000
 
-    async def test_while_the_model_is_away_its_tokens_are_estimated(self, api: Api):
+    async def test_tokens_of_a_reflection_are_estimated_while_the_model_is_unreachable(self, api: Api):
         api.model.is_down = True
         assert (await api.client.post(REFLECT, json={"messages": TALK})).status_code == 202
         assert shown(due(api)[0]) == [turn["content"] for turn in TALK]
@@ -120,7 +120,7 @@ class TestAsked:
             ({"messages": TALK, "when": "today"}, "when"),
         ],
     )
-    async def test_bad_wishes_name_the_field(self, api: Api, body: dict, param: str):
+    async def test_bad_reflection_requests_name_the_field(self, api: Api, body: dict, param: str):
         assert error_of(await api.client.post(REFLECT, json=body), 422)["param"] == param
         assert due(api) == []
 
@@ -140,7 +140,7 @@ async def chat(api: Api, first: str = TALK[0]["content"], **options: object) -> 
     return await say(api, [*turns, TALK[2]], **options)
 
 
-async def test_without_the_switch_no_chat_is_kept(api: Api):
+async def test_without_the_setting_no_chat_is_recorded(api: Api):
     await chat(api)
     assert await reflect_on_idle(replace(api.state, reflect_after_s=1e-9)) == 0
 
@@ -156,7 +156,7 @@ class TestByHerself:
         return await reflect_on_idle(replace(api.state, reflect_after_s=1e-9))
 
     @pytest.mark.parametrize("stream", [True, False])
-    async def test_a_chat_that_went_quiet_is_one_reflection_with_her_answers(self, api: Api, stream: bool):
+    async def test_an_idle_chat_is_one_reflection_with_the_answers_of_ada(self, api: Api, stream: bool):
         turns = await chat(api, stream=stream)
         assert await reflect_on_idle(api.state) == 0
         assert await self.hour_later(api) == 1
@@ -164,7 +164,7 @@ class TestByHerself:
         assert saved.turns == turns
         assert await self.hour_later(api) == 0
 
-    async def test_what_was_recalled_into_the_chat_is_not_in_it(self, api: Api):
+    async def test_recalled_entries_are_not_in_a_reflection(self, api: Api):
         await api.write("I planted garlic, said the heron.", date="2023-01-01")
         turns = await say(api, TALK[:1])
         answer = await api.client.post(CHAT, json={"messages": [*turns, TALK[0]]})
@@ -182,33 +182,33 @@ class TestByHerself:
             {"headers": {"x-ada-reflect": " OFF "}, "ada": {"reflect": True}},
         ],
     )
-    async def test_a_chat_for_which_it_is_switched_off_is_not_kept(self, api: Api, options: dict):
+    async def test_a_chat_with_reflection_switched_off_is_not_recorded(self, api: Api, options: dict):
         await chat(api, **options)
         assert await self.hour_later(api) == 0
 
-    async def test_nor_is_a_response(self, api: Api):
+    async def test_a_response_with_reflection_switched_off_is_not_recorded(self, api: Api):
         body = {"model": "ada", "input": TALK[:1], "ada": {"reflect": False}}
         assert (await api.client.post("/v1/responses", json=body)).status_code == 200
         assert await self.hour_later(api) == 0
 
-    async def test_one_that_failed_is_not_kept(self, api: Api):
+    async def test_a_failed_chat_is_not_recorded(self, api: Api):
         api.model.is_down = True
         await api.client.post(CHAT, json={"messages": TALK[:1]})
         assert await self.hour_later(api) == 0
 
-    async def test_one_that_was_cut_in_the_middle_is_not_kept(self, api: Api):
+    async def test_an_interrupted_chat_is_not_recorded(self, api: Api):
         api.model.disconnect_after = 1
         await api.client.post(CHAT, json={"messages": TALK[:1], "stream": True})
         assert await self.hour_later(api) == 0
 
-    async def test_two_orchestrators_over_one_ledger_do_it_once(self, api: Api, redis: Redis):
+    async def test_two_orchestrators_over_one_ledger_reflect_once(self, api: Api, redis: Redis):
         for number in range(5):
             await chat(api, f"Talk {number}")
         await asyncio.gather(*(self.hour_later(api) for _ in range(4)))
         assert len(due(api)) == 5
         assert len(diary_queue(redis).job_ids) == 5
 
-    async def test_it_survives_a_restart(self, api: Api):
+    async def test_a_recorded_chat_survives_a_restart(self, api: Api):
         await chat(api)
 
         @asynccontextmanager
@@ -223,14 +223,14 @@ class TestByHerself:
         (saved,) = due(api)
         assert saved.turns[0] == TALK[0]
 
-    async def test_when_it_was_asked_for_already_it_is_not_done_again(self, api: Api):
+    async def test_a_requested_reflection_is_not_repeated(self, api: Api):
         turns = await chat(api)
         await api.client.post(REFLECT, json={"messages": turns})
         await self.hour_later(api)
         assert len(due(api)) == 1
         assert await self.hour_later(api) == 0
 
-    async def test_of_one_that_was_asked_for_and_has_grown_she_writes_what_is_new(self, api: Api):
+    async def test_only_the_turns_after_a_requested_reflection_are_written_about(self, api: Api):
         turns = await say(api, TALK[:1])
         await api.client.post(REFLECT, json={"messages": turns})
         grown = await say(api, [*turns, TALK[2]])
@@ -238,7 +238,7 @@ class TestByHerself:
         assert [saved.turns for saved in due(api)] == [turns, grown[2:]]
 
 
-async def test_a_header_that_says_neither_on_nor_off_is_refused_by_name(api: Api):
+async def test_a_header_other_than_on_or_off_is_refused_by_name(api: Api):
     answer = await api.client.post(CHAT, json={"messages": TALK[:1]}, headers={"X-Ada-Reflect": "never"})
     error = error_of(answer, 400)
     assert error["param"] == "X-Ada-Reflect"
@@ -272,7 +272,7 @@ class TestWhenItFails:
     async def jobs(api: Api, status: str) -> list[dict]:
         return (await api.client.get("/v1/jobs", params={"status": status})).json()["data"]
 
-    async def test_others_are_written_about_and_its_attempts_are_counted(self, api: Api, bad, log):
+    async def test_a_failing_chat_does_not_stop_others_and_its_attempts_are_counted(self, api: Api, bad, log):
         await TestByHerself.hour_later(api)
         (saved,) = due(api)
         assert saved.turns[0]["content"] == "It rained."
@@ -282,7 +282,7 @@ class TestWhenItFails:
         assert "could not be built" in log.text
         assert "heron" not in log.text
 
-    async def test_after_six_attempts_it_has_failed_and_can_be_retried(
+    async def test_after_six_attempts_a_reflection_has_failed_and_can_be_retried(
         self, api: Api, bad, monkeypatch: pytest.MonkeyPatch
     ):
         for _ in range(8):
@@ -296,7 +296,7 @@ class TestWhenItFails:
         await TestByHerself.hour_later(api)
         assert due(api)[0].turns == bad
 
-    async def test_half_a_character_in_an_answer_is_no_obstacle(self, api: Api):
+    async def test_half_a_surrogate_pair_in_an_answer_is_accepted(self, api: Api):
         turns = [TALK[0], {"role": "assistant", "content": "It was \ud800 Postscript."}, TALK[2], TALK[3]]
         for length in (2, 4):
             Conversations(api.ledger).record("local", turns[:length])
