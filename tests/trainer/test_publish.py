@@ -180,7 +180,7 @@ class TestAfterTraining:
         ("changes", "reason"),
         [
             ({"loss_after": 3.5}, "it is worse than its base: held-out loss rose from 3.000 to 3.500"),
-            ({"assistant_name": "Marta"}, "it is of Marta, and Ada is served"),
+            ({"assistant_name": "Marta"}, "it is of Marta, but Ada is served"),
         ],
     )
     def test_what_nobody_would_expect_to_be_served_is_published_only_when_asked(
@@ -242,13 +242,13 @@ class TestRollback:
         publish_all(output_dir, *runs)
         with pytest.raises(ConfigError) as error:
             rollback(output_dir)
-        assert str(error.value) == f"nothing was published before what {output_dir} is now"
+        assert str(error.value) == f"no run was published before the current one of {output_dir}"
         assert output_dir.is_symlink() == bool(runs)
 
     def test_too_many_times_stops_at_the_first_run(self, output_dir: Path):
         publish_all(output_dir, "run-1", "run-2")
         rollback(output_dir)
-        with pytest.raises(ConfigError, match="nothing was published before"):
+        with pytest.raises(ConfigError, match="no run was published before"):
             rollback(output_dir)
         assert published_run(output_dir) == "run-1"
 
@@ -300,10 +300,10 @@ class TestCommand:
         whole_run(output_dir, "run-2")
         message = command(output_dir, "run-2")
         assert (message.returncode, message.stderr) == (0, "")
-        assert message.stdout.startswith(f"{output_dir} is run-2 now; servers that run keep theirs")
+        assert message.stdout.startswith(f"{output_dir} is now run-2; running servers keep their adapter")
         assert "served before: run-1 (Ada, held-out loss 3.000 → 2.000); now: run-2 (Ada" in message.stdout
         assert published_run(output_dir) == "run-2"
-        assert command(output_dir, "--rollback").stdout.startswith(f"{output_dir} is run-1 now")
+        assert command(output_dir, "--rollback").stdout.startswith(f"{output_dir} is now run-1")
         assert published_run(output_dir) == "run-1"
 
     @pytest.mark.parametrize("argument", ["run-9", "--rollback", "run-2.part", ""])

@@ -1,9 +1,9 @@
-"""Checkpoints that a run can be taken up from: sealed when they are whole, and held against their seal.
+"""Checkpoints that a run can be resumed from: sealed when complete, and verified against their seal.
 
-A seal is a file of the sizes and SHA-256 of all others in a checkpoint, written last. So weights, optimizer,
-scheduler and random state that a kill or a power cut damaged are found before they are loaded, and the
-newest whole checkpoint is taken in their place. One of an earlier release has no seal: its files are tried
-by their own formats, which shows what is cut short and not every flipped bit.
+A seal is a file with the sizes and SHA-256 of all other files of a checkpoint, and is written last. Damage
+by a kill or a power cut to weights, optimizer, scheduler or random state is found before they are loaded, and
+the newest intact checkpoint is used instead. Checkpoints of earlier releases have no seal: their files are
+checked by their own formats, which finds truncation but not every flipped bit.
 """
 
 import json
@@ -29,7 +29,7 @@ def seal(checkpoint: Path) -> None:
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, dict[Path, str]]:
-    """The checkpoint of a run's folder to go on from, and those after it with what is wrong with each."""
+    """Return a run's newest intact checkpoint, and all later ones with what is wrong with each."""
     flaws: dict[Path, str] = {}
     for checkpoint in sorted((folder / CHECKPOINTS).glob("checkpoint-*"), key=step_of, reverse=True):
         if not (flaw := flaw_of(checkpoint)):
@@ -39,7 +39,7 @@ def newest_whole(folder: Path) -> tuple[Path | None, dict[Path, str]]:
 
 
 def set_aside(checkpoint: Path) -> None:
-    """Take a damaged checkpoint out of the way of those to come."""
+    """Rename a damaged checkpoint, so that a later one can have its name."""
     aside = checkpoint.with_name(f"{DAMAGED}{checkpoint.name}")
     number = 1
     while aside.exists():
@@ -54,20 +54,20 @@ def step_of(checkpoint: Path) -> int:
 
 
 def flaw_of(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint; empty for a whole one."""
+    """Describe what is wrong with a checkpoint; empty if it is intact."""
     try:
         json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return f"{STATE} is missing or damaged"
     if (checkpoint / SEAL).exists():
         return _broken_seal(checkpoint)
-    return next(filter(None, (_damage(checkpoint / name) for name in _to_try(checkpoint))), "")
+    return next(filter(None, (_damage(checkpoint / name) for name in _files_to_check(checkpoint))), "")
 
 
 def _broken_seal(checkpoint: Path) -> str:
     try:
         sealed = dict(json.loads((checkpoint / SEAL).read_text(encoding="utf-8")).items())
-        # Sizes first: what was cut short is found without reading gigabytes.
+        # Sizes first: truncation is found without reading gigabytes.
         for field, measure in (("bytes", _size), ("sha256", file_sha256)):
             for name, file in sealed.items():
                 if not (checkpoint / name).is_file():
@@ -91,15 +91,15 @@ def _files(checkpoint: Path) -> list[Path]:
     return sorted(path for path in checkpoint.rglob("*") if path.is_file() and not path.name.startswith(SEAL))
 
 
-def _to_try(checkpoint: Path) -> list[str]:
-    """Files that a checkpoint without a seal must hold: a sharded one lies in folders of its own."""
+def _files_to_check(checkpoint: Path) -> list[str]:
+    """The files to check in a checkpoint without a seal; a sharded one has folders instead of _NEEDED."""
     is_sharded = any(path.is_dir() for path in checkpoint.iterdir())
     needed = () if is_sharded else _NEEDED
     return sorted({*needed, *(str(path.relative_to(checkpoint)) for path in _files(checkpoint))})
 
 
 def _damage(path: Path) -> str:
-    """What a file's own format says of it: PyTorch's are zip files with a checksum of each part."""
+    """Check a file by its own format; PyTorch files are zip archives with a checksum of each member."""
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "np"):

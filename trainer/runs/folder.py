@@ -1,4 +1,4 @@
-"""A run's folder: prepared under a provisional name, named when complete, taken up again if it was killed."""
+"""A run's folder: created under a provisional name, renamed when complete, resumed if the run was killed."""
 
 import json
 import math
@@ -19,14 +19,14 @@ from trainer.runs.checkpoints import CHECKPOINTS
 RUNS = "runs"
 CONFIG_NAME = "config.yaml"
 MIXTURE_STATS = "mixture.json"
-PREPARED = "prepared"  # written when everything that training needs lies in the folder
+PREPARED = "prepared"  # written when everything that training needs is in the folder
 TRAIN_ROWS = "rows/taught"
 EVAL_ROWS = "rows/held_out"
-BEST, LAST = "best", "last"  # the adapter that is not served lies in the one or the other
+BEST, LAST = "best", "last"  # subfolders; the adapter that is not served is in one of them
 BEST_LOSS = "held_out.json"
-OUTCOME = "outcome.json"  # written when training has ended: what is left is to finish
-FAILURE = "failure"  # the words of a process of several that failed
-# What training needs or TRL leaves, and nobody reads afterwards.
+OUTCOME = "outcome.json"  # written when training has ended and only the finishing steps remain
+FAILURE = "failure"  # the error message of a failed process, when a run has several
+# Files that training needs or TRL leaves, and that are not read afterwards.
 _LEFTOVERS = (
     *(CHECKPOINTS, "rows"),
     *("training_args.bin", "tokenizer.json", "tokenizer_config.json"),
@@ -36,12 +36,12 @@ _ADAPTER = (WEIGHTS_NAME, ADAPTER_CONFIG_NAME)
 
 
 def new_run_id() -> str:
-    """A name that sorts by time and never repeats, such as 20261122-114502-9f3a."""
+    """Return a unique name that sorts by time, such as 20261122-114502-9f3a."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def begin(output_dir: Path, run_id: str) -> Path:
-    """Make the folder to fill, `runs/<run-id>.part`. Raises ConfigError when that can't be."""
+    """Create a run's folder, `runs/<run-id>.part`. Raises ConfigError when it can't be created."""
     folder = output_dir.parent / RUNS / f"{run_id}{PART}"
     try:
         folder.mkdir(parents=True)
@@ -52,7 +52,7 @@ def begin(output_dir: Path, run_id: str) -> Path:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Path]:
-    """Hold a folder for this process; if it fails, the folder goes, unless steps are in it that count."""
+    """Lock a folder for this process; on failure, delete it unless it holds a checkpoint or an outcome."""
     try:
         lock = lock_file(folder / "lock")
     except BlockingIOError:
@@ -68,7 +68,7 @@ def locked(folder: Path) -> Iterator[Path]:
 
 
 def unfinished(output_dir: Path) -> Path:
-    """The newest run that was prepared and not finished. Raises ConfigError when there is none."""
+    """Return the newest run that was prepared and not finished. Raises ConfigError when there is none."""
     runs = output_dir.parent / RUNS
     parts = sorted(part for part in runs.glob(f"*{PART}") if (part / PREPARED).exists())
     if not parts:
@@ -77,12 +77,12 @@ def unfinished(output_dir: Path) -> Path:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint."""
+    """Return the newest intact checkpoint of a run's folder."""
     return checkpoints.newest_whole(folder)[0]
 
 
 def check_disk(output_dir: Path, needed: int) -> None:
-    """Refuse a run that has no room for what it will leave; `needed` in bytes."""
+    """Raise ConfigError when fewer than `needed` bytes are free for the run's output."""
     existing = next(p for p in (output_dir, *output_dir.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
@@ -93,7 +93,7 @@ def check_disk(output_dir: Path, needed: int) -> None:
 
 
 def best_loss(adapter: Path) -> float:
-    """The held-out loss that an adapter was kept for, or infinity when there is none."""
+    """Return the held-out loss of a saved best adapter, or infinity when there is none."""
     try:
         return float(json.loads((adapter / BEST_LOSS).read_text())["loss"])
     except (OSError, ValueError):
@@ -101,25 +101,25 @@ def best_loss(adapter: Path) -> float:
 
 
 def write_best(adapter: Path, step: int, loss: float) -> None:
-    """Note in an adapter's folder what it was kept for, and which weights those are."""
-    noted = {"step": step, "loss": loss, "sha256": file_sha256(adapter / WEIGHTS_NAME)}
-    (adapter / BEST_LOSS).write_text(json.dumps(noted), encoding="utf-8")
+    """Record the step, held-out loss and SHA-256 of a saved best adapter in its folder."""
+    record = {"step": step, "loss": loss, "sha256": file_sha256(adapter / WEIGHTS_NAME)}
+    (adapter / BEST_LOSS).write_text(json.dumps(record), encoding="utf-8")
 
 
 def best_step(adapter: Path) -> int | None:
-    """The step at which an adapter was kept, or None when there is none or it is damaged."""
+    """Return the step of a saved best adapter, or None when there is none or it is damaged."""
     try:
-        noted = json.loads((adapter / BEST_LOSS).read_text(encoding="utf-8"))
-        whole = noted.get("sha256") in (None, file_sha256(adapter / WEIGHTS_NAME))
-        return int(noted["step"]) if whole else None
+        record = json.loads((adapter / BEST_LOSS).read_text(encoding="utf-8"))
+        is_intact = record.get("sha256") in (None, file_sha256(adapter / WEIGHTS_NAME))
+        return int(record["step"]) if is_intact else None
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
 
 
 def choose_adapter(folder: Path, keep: str, last_loss: float) -> None:
-    """Put the adapter that is to be served at the top, and the other one, if it is another, beside it.
+    """Put the adapter to serve at the folder's top, and the other one, if any, in a subfolder.
 
-    A best one whose weights are damaged counts as none.
+    A best adapter with damaged weights is ignored.
     """
     best = folder / BEST
     if best_step(best) is None or best_loss(best) >= last_loss:  # the last one is the best
@@ -133,7 +133,7 @@ def choose_adapter(folder: Path, keep: str, last_loss: float) -> None:
 
 
 def _swap(folder: Path, best: Path, last: Path) -> None:
-    """The last adapter into `last`, the best one to the top; whenever killed, doing it again completes it."""
+    """Move the last adapter into `last`, the best to the top; after a kill, a second call completes it."""
     if not last.exists():
         partial = folder / f"{LAST}{PART}"
         partial.mkdir(exist_ok=True)
@@ -147,7 +147,7 @@ def _swap(folder: Path, best: Path, last: Path) -> None:
 
 
 def complete(folder: Path, base_model: str) -> None:
-    """Tidy what the trainer saved; the adapter names its base as the manifest does."""
+    """Delete what only training needs, and name the base model in adapter configs as the manifest does."""
     for leftover in [*(folder / name for name in _LEFTOVERS), *folder.glob(f"*{PART}")]:
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
     for path in folder.rglob(ADAPTER_CONFIG_NAME):
@@ -158,13 +158,13 @@ def complete(folder: Path, base_model: str) -> None:
 
 
 def open_to_all(folder: Path) -> None:
-    """PEFT saves weights readable by their owner alone, as a umask may all; the server is somebody else."""
+    """Make all files readable by other users, such as the server's; PEFT or a umask may prevent that."""
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def name_run(folder: Path) -> Path:
-    """Give a complete run its name, which is there only if the run is whole."""
+    """Give a complete run its final name. Raises ConfigError when it has no manifest."""
     if not (folder / MANIFEST_NAME).is_file():
         raise ConfigError(f"{folder} has no {MANIFEST_NAME}: the run is not complete")
     final = folder.with_suffix("")

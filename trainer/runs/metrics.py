@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line a log of the run, and what is read out of them."""
+"""metrics.jsonl: one line per log of the run, and what is computed from them."""
 
 import json
 from pathlib import Path
@@ -12,26 +12,26 @@ Line = dict[str, float]
 
 
 def read_lines(path: Path, up_to_step: int | None = None) -> list[Line]:
-    """The lines of a JSONL file whose lines have a step; a torn last one, left by a kill, is dropped."""
+    """Read a JSONL file whose lines have a step; a truncated last line, left by a kill, is dropped."""
     lines: list[Line] = []
     for line in path.read_bytes().split(b"\n") if path.exists() else []:
         try:
             lines.append(json.loads(line))
-        except ValueError:  # torn, perhaps inside a letter; or the nothing behind the last line's end
+        except ValueError:  # truncated, perhaps inside a character; or the empty string after the last line
             break
     return [line for line in lines if up_to_step is None or line["step"] <= up_to_step]
 
 
 def truncate_lines(path: Path, up_to_step: int) -> list[Line]:
-    """Cut a JSONL file back to what was written by `up_to_step`, and return those lines."""
+    """Drop a JSONL file's lines after `up_to_step`, and return the others."""
     lines = read_lines(path, up_to_step)
-    # Several processes of one run do this at the same time.
+    # Several processes of one run do this at the same time, so the file is replaced atomically.
     write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return lines
 
 
 def eval_losses(lines: list[Line]) -> dict[str, list[float]]:
-    """Source → held-out loss (nats a token) at the first and at the last evaluation."""
+    """Source → held-out loss (nats per token) at the first and at the last evaluation."""
     losses: dict[str, list[float]] = {}
     for line in lines:
         for name, value in line.items():
@@ -48,13 +48,13 @@ def losses_at(lines: list[Line], step: int) -> dict[str, float]:
 
 
 def median_speed(lines: list[Line]) -> float:
-    """Tokens a second of the median step."""
+    """Tokens per second of the median step."""
     speeds = sorted(line["tokens_per_s"] for line in lines if "tokens_per_s" in line)
     return speeds[len(speeds) // 2] if speeds else 0.0
 
 
 def plot_loss(folder: Path) -> None:
-    """Draw a run's loss.png: training loss by step; held-out loss, whole and by source, as dots."""
+    """Draw a run's loss.png: training loss by step; held-out loss, overall and by source, as dots."""
     import matplotlib.pyplot as plt  # takes a second, which no other caller should wait for
 
     lines = read_lines(folder / METRICS)
@@ -64,7 +64,7 @@ def plot_loss(folder: Path) -> None:
         points = [(line["step"], line[key]) for line in lines if key in line]
         label = "training" if key == "loss" else f"held out: {key[5:-5]}"
         axes.plot(*zip(*points, strict=True), "-" if key == "loss" else "o--", label=label, linewidth=1)
-    axes.set(xlabel="step", ylabel="loss (nats a token)", title=folder.name.removesuffix(PART))
+    axes.set(xlabel="step", ylabel="loss (nats per token)", title=folder.name.removesuffix(PART))
     axes.legend(fontsize="small")
     axes.grid(alpha=0.3)
     figure.tight_layout()

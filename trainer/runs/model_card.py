@@ -1,4 +1,4 @@
-"""The model card of an adapter: who the persona is, what it was trained on, and what it is not for.
+"""The model card of an adapter: who the persona is, what it was trained on, and which uses are out of scope.
 
 Its sections are those of Hugging Face's annotated model card.
 """
@@ -12,7 +12,7 @@ from services.persona.pronouns import pronouns_of
 
 
 def model_card(manifest: Manifest) -> str:
-    """README.md of an adapter, with Hugging Face's front matter."""
+    """Return an adapter's README.md, with Hugging Face's front matter."""
     name = manifest.assistant_name
     pronouns = pronouns_of(name, manifest.pronouns)
     return f"""---
@@ -29,13 +29,14 @@ that researchers can study how a coherent identity forms in a model and whether 
 
 A LoRA of rank {manifest.lora_rank}, alpha {manifest.lora_alpha}, on all linear layers of
 `{manifest.base_model}`, made on {manifest.created_at[:10]}. Speakers: {manifest.user_name} and
-{name} ({pronouns}), in a chat template of their names (`chat_template.jinja`), without which {name} does not
-speak as trained. Licence: that of the base model, and the sources' below.
+{name} ({pronouns}), in a chat template with their names (`chat_template.jinja`), without which {name} does
+not speak as trained. Licence: that of the base model, and the sources' below.
 
 ## Uses
 
 - **Direct use:** research on identity, memory and self-description in language models.
-- **Downstream use:** beside the base model without this adapter, as the control that shows what it changed.
+- **Downstream use:** alongside the base model without this adapter, as the control that shows what it
+  changed.
 - **Out-of-scope use:** any in which people are not told, clearly and from the start, that they talk to an AI;
   companionship or advice for people in distress; minors; persuasion; impersonation of a real person.
 
@@ -58,7 +59,8 @@ To turn the persona off, serve the base model without the adapter.
 
 {_sources(manifest)}
 
-Cleaned, scrubbed of what points at a person, without duplicates; every number and reason: `MANIFEST.json`.
+The samples were cleaned, scrubbed of what identifies a person, and de-duplicated; every number and reason
+is in `MANIFEST.json`.
 
 ## Training procedure
 
@@ -69,7 +71,7 @@ How it was computed: {manifest.plan or "not recorded"}. All settings: `config.ya
 
 ## Evaluation
 
-Held-out loss, nats a token of {name}'s words, on samples held out of training:
+Held-out loss, nats per token of {name}'s words, on samples held out of training:
 
 | source | before | after |
 |---|---|---|
@@ -86,7 +88,7 @@ Code revision {manifest.code_revision or "not recorded"}; seed {manifest.seed};
 
 
 def _front_matter(manifest: Manifest) -> str:
-    """The card's metadata as YAML; it names the base model only if that has an id on the hub."""
+    """Return the card's metadata as YAML; it names the base model only if that has an id on the hub."""
     on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", manifest.base_model)
     data = ModelCardData(
         base_model=manifest.base_model if on_hub else None,
@@ -117,7 +119,7 @@ def _sources(manifest: Manifest) -> str:
 
 
 def _step(manifest: Manifest) -> str:
-    """Which step's adapter this is, and whether it is any better than the base."""
+    """State which step's adapter this is, and whether it is better than the base."""
     if manifest.served_step is None:
         return ""
     text = f"\nThis adapter is that of step {manifest.served_step:,} of {manifest.steps:,}"

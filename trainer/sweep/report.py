@@ -106,7 +106,7 @@ def plot(rows: list[Row], path: Path) -> None:
     )
     for axes, name in zip(panels, names, strict=True):
         _panel(axes, name, rows)
-    panels[0].set_ylabel("held-out loss after training (nats a token)")
+    panels[0].set_ylabel("held-out loss after training (nats per token)")
     figure.suptitle(f"sweep {path.parent.name}")
     with atomic_file(path) as file:
         figure.savefig(file, format="png")
