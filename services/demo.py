@@ -3,8 +3,8 @@
     python -m services.demo [--keep]
 
 Trains a small Ada on the samples, starts her, queues twenty diary entries, asks three questions through
-the `openai` client, starts her again and asks again. Talks to everything from outside: processes and HTTP,
-and to her directly, past any proxy.
+the `openai` client, restarts her and asks again. It uses processes and HTTP only, and connects directly,
+ignoring proxies.
 """
 
 import argparse
@@ -33,7 +33,7 @@ DIARY = Path("data/samples/diary.jsonl")
 CONFIG = "trainer/configs/bare.yaml"
 LOG = Path("logs/embedded.log")
 READY_WITHIN_S = 300
-# The last one can only be answered from the diary, and from which entry.
+# Each with the entry that contains its answer: the last one can be answered only from the diary.
 QUESTIONS = (
     ("Where did you grow up, Ada?", None),
     ("What do you do for a living?", None),
@@ -42,7 +42,7 @@ QUESTIONS = (
 
 
 class DemoFailed(AdaError):
-    """Something that must hold did not; the message says what."""
+    """A check of the demo failed; the message names it."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Clock:
         self.parts.append((part, time.monotonic() - started))
 
     def table(self) -> str:
-        """One line a part."""
+        """One line for each part."""
         total = sum(seconds for _, seconds in self.parts)
         return "\n".join(f"{s:7.1f} s  {part}" for part, s in [*self.parts, ("in all", total)])
 
@@ -169,7 +169,7 @@ def _is_ready(ada: subprocess.Popen[bytes], url: str) -> bool:
 
 
 def stop(ada: subprocess.Popen[bytes]) -> None:
-    """End Ada, who ends all that she started."""
+    """Stop Ada and the processes that she started."""
     ada.terminate()
     try:
         ada.wait(90)
@@ -179,7 +179,7 @@ def stop(ada: subprocess.Popen[bytes]) -> None:
 
 
 def write_diary(url: str) -> None:
-    """Queue the entries (their ids make a second demo harmless) and see each job finish."""
+    """Queue the entries and wait for each job; their ids make a second demo harmless."""
     jobs = []
     for line in DIARY.read_text(encoding="utf-8").splitlines():
         answer = httpx.post(f"{url}/v1/diary/entries", json=json.loads(line), timeout=30, trust_env=False)
@@ -200,7 +200,7 @@ def _is_finished(url: str, job: str) -> bool:
 
 
 def ask(url: str) -> None:
-    """The questions, through OpenAI's own client; what was recalled stands below each answer."""
+    """Ask the questions through OpenAI's client, and print the recalled entries below each answer."""
     direct = DefaultHttpxClient(trust_env=False)
     with OpenAI(base_url=f"{url}/v1", api_key="none", timeout=300, http_client=direct) as client:
         about = [_ask_one(client, question, needed) for question, needed in QUESTIONS]
@@ -208,7 +208,7 @@ def ask(url: str) -> None:
 
 
 def _ask_one(client: OpenAI, question: str, needed: str | None) -> dict[str, Any]:
-    """One question; returns the `ada` field of the answer."""
+    """Ask one question; returns the `ada` field of the answer."""
     lines = DIARY.read_text(encoding="utf-8").splitlines()
     texts = {entry["id"]: entry["text"] for entry in map(json.loads, lines)}
     started = time.monotonic()
@@ -237,13 +237,13 @@ def _ask_one(client: OpenAI, question: str, needed: str | None) -> dict[str, Any
 
 
 def _names() -> tuple[str, str]:
-    """The speakers of the persona that was trained."""
+    """The names of the user and the assistant in the trained persona."""
     manifest = json.loads((ADAPTER / "MANIFEST.json").read_text(encoding="utf-8"))
     return manifest["user_name"], manifest["assistant_name"]
 
 
 def how_to_talk(url: str, pid: int) -> str:
-    """What to try while she is up."""
+    """The commands to try while Ada is running."""
     body = '{"model": "ada", "stream": true, "messages": [{"role": "user", "content": "Hello Ada"}]}'
     return f"""Ada is up at {url} (process {pid}, log in {LOG}). Try:
   make chat

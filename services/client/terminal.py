@@ -1,4 +1,4 @@
-"""The terminal: what a person types comes in as messages, whatever bytes and line breaks it holds."""
+"""Terminal input: reads messages, whatever bytes and line breaks they contain."""
 
 import codecs
 import re
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from prompt_toolkit.key_binding.key_processor import KeyPressEvent
 
-_SURROGATES = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that it can't decode
+_SURROGATES = re.compile("[\ud800-\udfff]")  # how Python represents bytes that it can't decode
 
 
 def tolerate_any_bytes() -> None:
-    """Let a byte that is no text become U+FFFD, and a character that can't be shown a question mark.
+    """Decode invalid bytes as U+FFFD, and print a question mark for characters that can't be encoded.
 
-    A C locale says ASCII; the terminals that have it are nearly all of UTF-8.
+    A C locale claims ASCII, but nearly all terminals with such a locale use UTF-8.
     """
-    for stream in filter(None, (sys.stdin, sys.stdout, sys.stderr)):  # a closed one is none
+    for stream in filter(None, (sys.stdin, sys.stdout, sys.stderr)):  # a closed stream is None
         encoding = "utf-8" if codecs.lookup(stream.encoding).name == "ascii" else None
         stream.reconfigure(encoding=encoding, errors="replace")
 
 
 def message_reader(footer: str) -> Callable[[str], str]:
-    """A function that shows a prompt and returns the next message; it raises EOFError at the end.
+    """Return a function that shows a prompt and returns the next message; it raises EOFError at the end.
 
-    On a terminal a message may be pasted with several lines, and `footer` stands under it while it is typed.
-    From a pipe or a file a message is a line.
+    On a terminal, a pasted message may have several lines, and `footer` is shown below while the user types.
+    From a pipe or a file, each line is a message.
     """
     if all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         return _prompt(footer)
@@ -57,7 +57,7 @@ def _prompt(footer: str) -> Callable[[str], str]:
 
 
 def _enter(event: "KeyPressEvent") -> None:
-    """Send the message, unless more text is there already: a paste that the terminal did not bracket."""
+    """Send the message, unless more text is already waiting: an unbracketed paste."""
     if any(_is_text(pressed.data) for pressed in event.app.key_processor.input_queue):
         event.current_buffer.insert_text("\n")
     else:
@@ -65,7 +65,7 @@ def _enter(event: "KeyPressEvent") -> None:
 
 
 def _is_text(data: str) -> bool:
-    """Not so the terminal's own answer to where its cursor is, which may come in between."""
+    """False for escape sequences, such as the terminal's report of its cursor position."""
     return not data.startswith("\x1b") and data != ""
 
 

@@ -1,5 +1,5 @@
-"""The deployment command: Ada in containers, through files, the docker command and HTTP.
+"""The deployment command: runs Ada in containers, using files, the docker command and HTTP.
 
-Standard library only, because it runs before anything is installed. Behind it stand compose.yaml and, where
-Docker has no NVIDIA runtime, docker/compose.cpu.yaml over it.
+Standard library only, because it runs before anything is installed. The containers are defined in
+compose.yaml, extended by docker/compose.cpu.yaml where Docker has no NVIDIA runtime.
 """

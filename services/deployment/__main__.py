@@ -1,4 +1,4 @@
-"""Each verb of the deployment.
+"""Commands of the deployment.
 
 python3 -m services.deployment init | up | down | logs | ps | can-train | train [arguments of the trainer]
 python3 -m services.deployment pin-images
@@ -50,7 +50,7 @@ CONTAINER_USER = 10001
 
 
 def main() -> int:
-    """Entry point; a mistake is one line on stderr and exit code 2."""
+    """Entry point; a user error is one line on stderr and exit code 2."""
     verbs: dict[str, Callable[..., int]] = {
         "init": init,
         "up": up,
@@ -77,7 +77,7 @@ def main() -> int:
 
 
 def init() -> int:
-    """Write what is missing in .env and the secrets' files; what is there already stays as it is."""
+    """Write the missing values to .env and the secrets' files; existing values are not changed."""
     values = read_env()
     wanted = {name: secrets.token_urlsafe(32) for name in RANDOM} | _detected_settings()
     added = {name: value for name, value in wanted.items() if not values.get(name)}
@@ -92,7 +92,7 @@ def init() -> int:
 
 
 def _detected_settings() -> dict[str, str]:
-    """What this machine says about itself, so that plain `docker compose` needs to be told nothing."""
+    """Settings detected on this machine, so that plain `docker compose` works without options."""
     values = {"COMPOSE_FILE": compose_files(engine_or_none())}
     owner = Path.cwd().stat()
     uid, gid = (owner.st_uid, owner.st_gid) if owner.st_uid else (CONTAINER_USER, CONTAINER_USER)
@@ -107,7 +107,7 @@ def _detected_settings() -> dict[str, str]:
 
 
 def _make_outputs(values: Mapping[str, str]) -> None:
-    """The trainer writes here as ADA_UID, which root's own checkout has to be opened for; others read."""
+    """Make the folders that the trainer writes to as ADA_UID, also in a checkout owned by root."""
     owner = values["ADA_UID"], values["ADA_GID"]
     if not all(number.isdecimal() for number in owner):
         raise ConfigError(
@@ -124,7 +124,7 @@ def _make_outputs(values: Mapping[str, str]) -> None:
 
 
 def _open_samples() -> None:
-    """Root's trainer is another user, who reads the samples whatever umask they were cloned under."""
+    """Make the samples readable for the trainer's user, whatever umask they were cloned under."""
     samples = Path("data/samples")
     if samples.is_dir():
         samples.parent.chmod(samples.parent.stat().st_mode | 0o111)
@@ -134,7 +134,7 @@ def _open_samples() -> None:
 
 
 def up() -> int:
-    """Build, start, wait until Ada is ready, and say what to try."""
+    """Build, start, wait until Ada is ready, and print commands to try."""
     engine = find_engine()
     values = check_env() | dict(os.environ)
     files = compose_files(engine)
@@ -150,7 +150,7 @@ def up() -> int:
 
 
 def _check_place(engine: DockerEngine, files: str, values: Mapping[str, str]) -> str:
-    """Room on the disk, and the port, unless Ada has it already; returns her URL."""
+    """Check the free disk space and the port, unless Ada already uses it; returns her URL."""
     images = compose_output(files, "config", "--images").split()
     present = all(run("docker", "image", "inspect", image).returncode == 0 for image in images)
     needed = RUN_GIB if present else BUILD_GIB.get(files, RUN_GIB)
@@ -168,7 +168,7 @@ def _check_place(engine: DockerEngine, files: str, values: Mapping[str, str]) ->
 
 
 def what_to_try(url: str) -> str:
-    """For the terminal, once she is up."""
+    """The commands to try, printed once Ada is ready."""
     body = '{"model": "ada", "stream": true, "messages": [{"role": "user", "content": "Hello Ada"}]}'
     header, own = ("-H 'Authorization: Bearer YOUR_KEY' ", "YOUR_KEY") if KEYS_FILE.exists() else ("", "none")
     return f"""Ada, an AI persona, is up at {url}. Try:
@@ -179,7 +179,7 @@ def what_to_try(url: str) -> str:
 
 
 def down() -> int:
-    """End the deployment; the volumes, and with them the diary, stay."""
+    """Stop the deployment; the volumes, which contain the diary, are not removed."""
     return compose(compose_files(find_engine()), "--profile", "train", "down", "--remove-orphans")
 
 
@@ -189,12 +189,12 @@ def logs() -> int:
 
 
 def ps() -> int:
-    """Every container and its health."""
+    """List every container and its health."""
     return compose(compose_files(find_engine()), "ps", "--all")
 
 
 def can_train() -> int:
-    """0 when the trainer's container is the place to train on this machine, else 1; says which and why."""
+    """0 if training on this machine belongs in the trainer's container, else 1; prints which and why."""
     try:
         engine = find_engine()
     except ConfigError as error:
@@ -226,7 +226,7 @@ def train(*arguments: str) -> int:
     options = ["--rm", "--env", f"ADA_CODE_REVISION={code_revision(os.environ)}"]
     options += [] if sys.stdin.isatty() else ["--no-TTY"]
     with tempfile.TemporaryDirectory(prefix="ada-train-") as folder:
-        # Copies: the trainer is another user than root, who may be the only one to read the files themselves.
+        # Copies, because the trainer is not root, and the files may be readable by root only.
         for number, file in enumerate(_own_files(arguments)):
             copy = Path(folder, f"{number}-{file.name}")
             shutil.copyfile(file, copy)
@@ -236,7 +236,7 @@ def train(*arguments: str) -> int:
 
 
 def _own_files(arguments: tuple[str, ...]) -> list[Path]:
-    """The configuration and persona that are given: the container sees them under the same names."""
+    """The configuration and persona files in the arguments; the container has them under the same names."""
     given = [arguments[index + 1] for index, word in enumerate(arguments[:-1]) if word == "--config"]
     named = [word.partition("=") for word in arguments]
     given += [value for name, _, value in named if name in ("--config", "persona") and value]

@@ -1,4 +1,4 @@
-"""The Docker engine of this machine: what it can do, and docker compose commands to it."""
+"""The Docker engine of this machine: its capabilities, and docker compose commands."""
 
 import json
 import os
@@ -18,14 +18,14 @@ OLDEST_ENGINE, OLDEST_COMPOSE = (25, 0), (2, 24)  # start_interval; !reset
 
 @dataclass(frozen=True)
 class DockerEngine:
-    """What the engine says of itself."""
+    """Properties that the engine reports."""
 
     root: Path
     has_nvidia: bool
 
 
 def find_engine() -> DockerEngine:
-    """The engine that answers here. Raises ConfigError: none, no permission, or too old."""
+    """Find the running engine. Raises ConfigError when there is none, it may not be used or is too old."""
     if not shutil.which("docker"):
         raise ConfigError(
             "Docker is not installed here: install Docker Engine with Compose v2, "
@@ -63,7 +63,7 @@ def _check_version(what: str, version: str, oldest: tuple[int, int]) -> None:
 
 
 def engine_or_none() -> DockerEngine | None:
-    """The engine that answers here, if one does."""
+    """The running engine, or None."""
     try:
         return find_engine()
     except ConfigError:
@@ -71,7 +71,7 @@ def engine_or_none() -> DockerEngine | None:
 
 
 def compose_files(engine: DockerEngine | None) -> str:
-    """The compose files for this machine; a COMPOSE_FILE of the user's own has the last word."""
+    """The compose files for this machine; a COMPOSE_FILE set by the user takes precedence."""
     own = os.environ.get("COMPOSE_FILE") or read_env().get("COMPOSE_FILE")
     if own and own not in (GPU_FILES, CPU_FILES):
         return own
@@ -79,12 +79,12 @@ def compose_files(engine: DockerEngine | None) -> str:
 
 
 def compose(files: str, *arguments: str) -> int:
-    """One docker compose command in the foreground; its exit code."""
+    """Run a docker compose command in the foreground and return its exit code."""
     return subprocess.run(["docker", "compose", *arguments], env=_environment(files), check=False).returncode
 
 
 def compose_output(files: str, *arguments: str) -> str:
-    """The output of one docker compose command."""
+    """Run a docker compose command and return its output."""
     return run("docker", "compose", *arguments, env=_environment(files)).stdout
 
 
@@ -93,5 +93,5 @@ def _environment(files: str) -> dict[str, str]:
 
 
 def run(*command: str, env: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    """Any command, to its end, with what it printed."""
+    """Run a command to its end and capture its output."""
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""`.env` and the files that the containers read their secrets from."""
+"""`.env`, and the files from which the containers read their secrets."""
 
 import hashlib
 import json
@@ -19,12 +19,12 @@ RANDOM = ("REDIS_PASSWORD", "QDRANT_API_KEY", "QDRANT_READ_ONLY_API_KEY", "MODEL
 
 
 def read_env() -> dict[str, str]:
-    """The values in .env as Compose reads them, none when there is no such file."""
+    """The values in .env as Compose reads them; empty when there is no such file."""
     return {name: value for line in _lines() for name, value in [_assigned(line)] if name}
 
 
 def write_env(added: Mapping[str, str]) -> None:
-    """Put values into .env, readable by its owner alone; all other lines stay."""
+    """Set values in .env, readable by its owner only; all other lines are unchanged."""
     lines = [line for line in _lines() if _assigned(line)[0] not in added]
     lines = lines or ["# Every setting: .env.example"]
     lines += [f"{name}={value}" for name, value in added.items()]
@@ -35,13 +35,13 @@ def _lines() -> list[str]:
     if not ENV.exists():
         return []
     if not ENV.is_file():
-        raise ConfigError(f"{ENV} is no file: move it away and run `make init`")
+        raise ConfigError(f"{ENV} is not a file: move it away and run `make init`")
     text = ENV.read_bytes().decode("utf-8", errors="surrogateescape")
     return text.removesuffix("\n").split("\n") if text else []
 
 
 def _assigned(line: str) -> tuple[str, str]:
-    """Name and value of a line NAME=value, with or without `export`, quotes and a comment behind it."""
+    """Name and value of a line NAME=value, with or without `export`, quotes and a trailing comment."""
     match = re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*", line)
     if not match:
         return "", ""
@@ -50,13 +50,13 @@ def _assigned(line: str) -> tuple[str, str]:
 
 
 def write_secrets(values: Mapping[str, str], selinux: Path = SELINUX) -> None:
-    """The files that containers read, from the values in .env.
+    """Write the files that containers read, from the values in .env.
 
-    Each container has a user of its own, so the files are open to all and the folder to its owner alone.
+    Each container runs as its own user, so the files are readable by all, and the folder by its owner only.
     """
     for name in RANDOM:
         if not re.fullmatch("[ -~]+", values[name]):
-            raise ConfigError(f"{name} in .env is no plain ASCII: delete its line and run `make init`")
+            raise ConfigError(f"{name} in .env is not plain ASCII: delete its line and run `make init`")
     make_secrets_folder()
     password = hashlib.sha256(values["REDIS_PASSWORD"].encode()).hexdigest()
     contents = {name: values[name] for name in RANDOM} | {
@@ -70,14 +70,14 @@ def write_secrets(values: Mapping[str, str], selinux: Path = SELINUX) -> None:
         if not path.exists() or path.read_text(encoding="utf-8") != content:
             _write(path, content, 0o444)
     if selinux.exists() and (chcon := shutil.which("chcon")):
-        # Compose labels what compose.yaml binds with `selinux: z`, but no secret.
+        # Compose labels bind mounts that have `selinux: z`, but not secrets.
         subprocess.run([chcon, "--recursive", "--type", "container_file_t", SECRETS], check=False)
 
 
 def make_secrets_folder() -> None:
-    """secrets/, and in it the folder of the API keys, which the orchestrator's container sees whole.
+    """Make secrets/, and in it the folder of the API keys, which the orchestrator's container mounts.
 
-    A folder, because a file that is mounted alone stays what it was when another takes its place.
+    The folder is mounted, because a file mounted by itself would keep its old content once it is replaced.
     """
     SECRETS.mkdir(exist_ok=True)
     SECRETS.chmod(0o700)
@@ -86,7 +86,7 @@ def make_secrets_folder() -> None:
 
 
 def _write(path: Path, content: str, mode: int) -> None:
-    """Whole or not at all, and never readable by more than `mode` says."""
+    """Write a file atomically, at no time with more permissions than `mode`."""
     path = path.resolve()  # a link stays a link
     try:
         write_atomic(path, content.encode("utf-8", errors="surrogateescape"), mode=mode)
@@ -95,7 +95,7 @@ def _write(path: Path, content: str, mode: int) -> None:
 
 
 def check_env() -> dict[str, str]:
-    """The values in .env, with their files in step. Raises ConfigError naming what is missing."""
+    """Return the values in .env and update their files. Raises ConfigError naming a missing value."""
     if not ENV.exists():
         raise ConfigError("there is no .env: run `make init`")
     values = read_env()

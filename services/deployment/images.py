@@ -1,4 +1,4 @@
-"""`make pin-images`: the base images by digest, so that a tag that is moved later changes nothing here."""
+"""`make pin-images`: pins the base images by digest, so that a tag that moves later has no effect."""
 
 import re
 from pathlib import Path
@@ -13,9 +13,9 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def pin_images() -> int:
-    """Write NAME:TAG@DIGEST of each base image into .env, as its registry gives it. Raises ConfigError.
+    """Write NAME:TAG@DIGEST of each base image to .env, as its registry reports it. Raises ConfigError.
 
-    All or none are written. What .env pins already is looked up anew, from its own name and tag.
+    All or none are written. Images that .env already pins are looked up again by their name and tag.
     """
     find_engine()
     own = read_env()

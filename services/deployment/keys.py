@@ -1,4 +1,4 @@
-"""`make key`: who may ask Ada. Where she runs the file is read again by itself, within a second or so."""
+"""`make key`: manages the API keys. A running Ada reads the file again within about a second."""
 
 import os
 import re
@@ -13,22 +13,22 @@ _WORDS = ("OWNER", "RPM", "TPM", "TIMEZONE", "REVOKE")
 
 
 def key(*arguments: str) -> int:
-    """Make a key, revoke some, or list all. Of a new key nothing but itself is on stdout: it can be piped."""
+    """Make a key, revoke some, or list all. Only a new key itself goes to stdout, so it can be piped."""
     given = _given(arguments)
     if "REVOKE" in given:
         return _revoke(given)
     if "OWNER" in given:
         return _make(given)
     if given:
-        raise FieldError(f"{min(given)} is for a new key: say whose, `make key OWNER=… {min(given)}=…`")
+        raise FieldError(f"{min(given)} is for a new key: add its owner, `make key OWNER=… {min(given)}=…`")
     return _list()
 
 
 def _given(arguments: tuple[str, ...]) -> dict[str, str]:
-    """What was said, OWNER=drew; the Makefile hands on what is empty, too."""
+    """The arguments, such as OWNER=drew; the Makefile passes empty ones, too."""
     words = dict(word.partition("=")[::2] for word in arguments)
     if unknown := words.keys() - set(_WORDS):
-        raise FieldError(f"{min(unknown)} is nothing to say here: OWNER=, RPM=, TPM=, TIMEZONE= or REVOKE=")
+        raise FieldError(f"{min(unknown)} is unknown here: use OWNER=, RPM=, TPM=, TIMEZONE= or REVOKE=")
     return {name: value.strip() for name, value in words.items() if value.strip()}
 
 
@@ -37,7 +37,7 @@ def _make(given: dict[str, str]) -> int:
     is_first = read_keys(path) is None
     limits = _limit(given, "RPM"), _limit(given, "TPM")
     secret, made = add_key(path, given["OWNER"], *limits, mode, given.get("TIMEZONE"))
-    _tell(f"key {made.id} of {made.owner} ({_limits(made)}); it is shown this once and kept nowhere:")
+    _tell(f"key {made.id} of {made.owner} ({_limits(made)}); it is shown only now and stored nowhere:")
     print(secret)
     if is_first and made.owner != LOCAL:
         _tell(f"this is the first key. A diary written without keys is `{LOCAL}`'s: make key OWNER={LOCAL}")
@@ -87,9 +87,9 @@ def _path() -> Path:
 
 
 def _writable_file() -> tuple[Path, int]:
-    """The file, its folder made, and its mode.
+    """The keys' file, after making its folder, and its mode.
 
-    In secrets/ it is open to all, as a container has a user of its own, in a folder for its owner alone.
+    In secrets/ it is readable by all, as a container runs as its own user, in a folder for its owner only.
     """
     path = _path()
     if path != KEYS_FILE:

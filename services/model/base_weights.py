@@ -1,4 +1,4 @@
-"""Whether a base model of the hub's is here, where the hub can't be reached."""
+"""Checks that a base model from the Hugging Face hub was downloaded, where the hub can't be reached."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,9 +7,9 @@ from services.errors import ConfigError
 
 
 def check_fetched(model_id: str, environment: Mapping[str, str]) -> None:
-    """Raises ConfigError when vLLM may not fetch `model_id` and it was not fetched before.
+    """Raises ConfigError when vLLM may not download `model_id` and it was not downloaded before.
 
-    Looks where huggingface_hub keeps it (HF_HUB_CACHE, else `hub` in HF_HOME), without that library.
+    Looks in the cache of huggingface_hub (HF_HUB_CACHE, else `hub` in HF_HOME), without that library.
     """
     offline = environment.get("HF_HUB_OFFLINE") or environment.get("TRANSFORMERS_OFFLINE") or "0"
     if offline.upper() not in ("1", "ON", "YES", "TRUE"):

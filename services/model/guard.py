@@ -1,7 +1,7 @@
-"""Who may ask the model server: a middleware in vLLM's own process, in front of every route but /health.
+"""Access control of the model server: a middleware in vLLM's process for every route but /health.
 
 vLLM's `--api-key` guards `/v1` and a few more; `/tokenize`, `/metrics` and `/invocations`, which generates,
-stay open. A page whose site's name has come to mean this machine (DNS rebinding) is refused by its `Host`.
+stay open. A web page whose host name resolves to this machine (DNS rebinding) is rejected by its `Host`.
 """
 
 import hmac
@@ -18,13 +18,13 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
-OPEN = "/health"  # of the process alone: what supervisors and containers ask
+OPEN = "/health"  # for supervisors and container health checks
 
 
 class Guard:
-    """ASGI middleware. vLLM makes it from its name alone, so that its settings come by the environment.
+    """ASGI middleware. vLLM constructs it without arguments, so its settings come from the environment.
 
-    Without a key there is no check of keys. Only a server on loopback knows which hosts it can be asked as.
+    Without a key, keys are not checked. `Host` is checked on loopback only, where its values are certain.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Guard:
         self._on_loopback = is_loopback(f"//{_bracketed(environment.get(HOST, '127.0.0.1'))}")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass on what is allowed."""
+        """Pass allowed requests on to vLLM."""
         if scope["type"] not in ("http", "websocket") or scope["path"] == OPEN:
             await self._app(scope, receive, send)
         elif why := self._refusal(scope["headers"]):

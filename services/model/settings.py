@@ -1,4 +1,4 @@
-"""Where the adapter lies, where vLLM listens, and who may ask it."""
+"""Settings of the model server: the adapter, vLLM's address and its API key."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from services.errors import ConfigError
 from services.persona.base_model import model_cache
 
 HOST, API_KEY = "MODEL_HOST", "MODEL_API_KEY"
-SECRETS = Path("/run/secrets")  # where containers find what no environment may hold
+SECRETS = Path("/run/secrets")  # where containers mount secrets
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class ModelSettings:
     port: int
     max_model_len: int  # tokens, prompt and answer together
     cpu_kv_cache_gib: int
-    quantization: str  # of the base model, as vLLM calls it; empty: as it is stored
+    quantization: str  # of the base model, by vLLM's name for it; empty: as stored
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "ModelSettings":
-        """Raises ConfigError naming a variable that is not the number it should be."""
+        """Read the settings. Raises ConfigError naming a variable that is not a valid number."""
         return cls(
             adapter=Path(environment.get("ADA_ADAPTER", "outputs/ada_model")).absolute(),
             model_cache=model_cache(environment),
@@ -38,7 +38,7 @@ class ModelSettings:
 
 
 def api_key(environment: Mapping[str, str], secrets: Path = SECRETS) -> str:
-    """The key that every request must carry, of the environment or a container's file; empty: none."""
+    """The key that every request must have, from the environment or a container's secret; empty: none."""
     path = secrets / API_KEY
     return environment.get(API_KEY) or (path.read_text(encoding="utf-8").strip() if path.is_file() else "")
 

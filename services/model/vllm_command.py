@@ -1,4 +1,4 @@
-"""The command line and environment that make vLLM serve exactly what the manifest says."""
+"""The command line and environment with which vLLM serves the adapter that the manifest describes."""
 
 import json
 import os
@@ -15,9 +15,9 @@ _ROOT = Path(__file__).parents[2]
 _PLUGIN = Path(__file__).with_name("cpu_plugin")
 BASE_NAME = "base"  # the researcher's control: no adapter
 ADA_NAME = "ada"
-# What vLLM takes as --max-lora-rank; an adapter of a rank between two of them is padded to the higher one.
+# The values that vLLM accepts for --max-lora-rank; an adapter of a rank in between is padded to the next one.
 MAX_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-# What a client that says nothing gets; the same values as AdaChat's InferenceConfig (a test compares).
+# Defaults for requests that set none; the same values as AdaChat's InferenceConfig (a test compares).
 # Here and not in the orchestrator, because vLLM also cuts max_new_tokens to what the context leaves.
 GENERATION_DEFAULTS = {"max_new_tokens": 512, "temperature": 0.7, "top_p": 0.8, "top_k": 20}
 
@@ -61,7 +61,7 @@ def vllm_environment(
 ) -> dict[str, str]:
     """The environment for vLLM: no telemetry, no hub look-ups for a local model, all cores on a CPU."""
     added = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    # For the guard, which reads the key where it is: no command line has it.
+    # For the guard, which reads the key itself: it is on no command line.
     for_guard = {HOST: settings.host}
     if base_is_local:
         added["HF_HUB_OFFLINE"] = "1"

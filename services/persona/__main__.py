@@ -1,4 +1,4 @@
-"""Check a persona file, or begin a new one.
+"""Check a persona file, or create a new one.
 
 python -m services.persona check FILE
 python -m services.persona new NAME [--user NAME] [--pronouns she/her] [--out FILE]
@@ -16,14 +16,14 @@ from services.persona.skeleton import write_skeleton
 
 
 def main() -> int:
-    """Entry point; 2 when something is wrong, each problem in a line of its own."""
+    """Entry point; returns 2 if there are problems, and prints each on its own line."""
     parser = argparse.ArgumentParser(prog="python -m services.persona", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    check = commands.add_parser("check", help="name everything that is wrong with a persona file")
+    check = commands.add_parser("check", help="list every problem in a persona file")
     check.add_argument("file", type=Path)
     new = commands.add_parser("new", help="write a persona file to be filled in")
     new.add_argument("name", help="the persona's name")
-    new.add_argument("--user", default="Sam", help="the name of whoever talks with the persona")
+    new.add_argument("--user", default="Sam", help="the name of the person who talks with the persona")
     new.add_argument("--pronouns", default="they/them", choices=[*PRONOUNS])
     new.add_argument("--out", type=Path, help="default: data/personas/<name>.toml")
     arguments = parser.parse_args()

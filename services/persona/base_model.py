@@ -1,4 +1,4 @@
-"""Where to load a base model from: a hub id, a local folder, or weights that come in a package.
+"""Locates a base model: a hub id, a local folder, or weights from a package.
 
 `package:NAME` stands for a folder NAME under the model cache, which `trainer/base_model.py` fills once.
 The same name means the same weights to the trainer and to vLLM, on whatever machine each runs.
@@ -14,12 +14,12 @@ _DEFAULT_CACHE = ".cache/models"
 
 
 def model_cache(environment: Mapping[str, str]) -> Path:
-    """The folder of the weights that come in packages: ADA_MODEL_CACHE, else .cache/models."""
+    """The folder of weights from packages: ADA_MODEL_CACHE, else .cache/models."""
     return Path(environment.get("ADA_MODEL_CACHE", _DEFAULT_CACHE)).absolute()
 
 
 def locate(base_model: str, cache: Path) -> str:
-    """What to hand to transformers or vLLM for `base_model`: a hub id or an existing folder.
+    """The hub id or existing folder to pass to transformers or vLLM for `base_model`.
 
     Raises ConfigError when a packaged or local model is not there.
     """

@@ -1,7 +1,7 @@
-"""What is wrong with a persona file: every problem, each named by its key.
+"""Validation of a persona file: reports every problem with its key.
 
-A persona is written by hand, and every mistake in it is learned: a fact that stands twice weighs twice, and
-a name becomes part of the chat template. So a key that nobody reads is a mistake, too.
+A persona is written by hand, and the model learns every mistake in it: a duplicate fact counts twice, and a
+name becomes part of the chat template. Unknown keys are reported, too.
 """
 
 import re
@@ -19,7 +19,7 @@ _KEYS = ("names", "system", "facts")
 _NAME_KEYS = ("user", "assistant", "pronouns", "id")
 _SYSTEM_KEYS = ("text",)
 _FACT_KEYS = ("date", "topic", "text")
-# Roles of chat formats: a speaker of such a name could not be told from the role.
+# Roles of chat formats: a speaker with such a name could not be distinguished from the role.
 _NOBODYS_NAMES = {"system", "developer", "tool", "function"}
 _USERS_ROLES, _ASSISTANTS_ROLES = {"user", "human"}, {"assistant", "gpt", "model", "bot"}
 _IN_NAMES = " .'’-_"
@@ -30,7 +30,7 @@ _TYPES: dict[type, str] = {str: "text in quotes", dict: "a table", list: "an arr
 
 
 def problems_in(table: dict[str, Any]) -> list[str]:
-    """Every problem of a persona's table as TOML has it, one line each, beginning with the key."""
+    """Every problem in a persona's TOML table, one line each, beginning with the key."""
     return [
         *_unknown(table, _KEYS, ""),
         *_names(table.get("names")),
@@ -48,7 +48,7 @@ def _unknown(table: dict[str, Any], known: tuple[str, ...], under: str) -> Itera
 
 
 def _wrong_type(value: object, wanted: type, key: str) -> str:
-    """Empty when the value is of the type."""
+    """The problem if `value` is not of the type `wanted`; empty if it is."""
     if isinstance(value, wanted):
         return ""
     if value is None:
@@ -88,7 +88,7 @@ def _name(name: object, key: str, others_roles: set[str]) -> Iterator[str]:
 
 
 def _is_name(name: str) -> bool:
-    """Letters first, of any script; then marks and digits, too: nothing that could be markup."""
+    """Whether a name begins with a letter of any script and contains nothing that could be markup."""
     if not name or len(name) > NAME_CHARACTERS or name[-1] == " ":
         return False
     kinds = [unicodedata.category(character)[0] for character in name]
@@ -183,7 +183,7 @@ def _topic(topic: object, key: str) -> Iterator[str]:
 
 
 def _words(text: str) -> str:
-    """What makes two facts the same: their words, whatever stands between them."""
+    """The words of a text, by which duplicate facts are found; punctuation is ignored."""
     return " ".join(re.findall(r"\w+", _folded(text)))
 
 

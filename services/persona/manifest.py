@@ -1,7 +1,6 @@
-"""MANIFEST.json, the last file a training run writes: present means complete.
+"""MANIFEST.json, the last file that a training run writes: a run that has it is complete.
 
-The trainer writes by this schema; model and orchestrator read by it. Base model, rank and template are
-read from here and from no second place.
+The trainer writes it; model and orchestrator read it. It is the only source of base model, rank and template.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a run was made from and what it left; hashes are SHA-256 in hex, times are seconds."""
+    """The inputs and results of a run; hashes are SHA-256 in hex, times are in seconds."""
 
     run_id: str
     created_at: str
@@ -46,13 +45,13 @@ class Manifest:
     loss_before: float
     loss_after: float  # of the adapter that is served
     loss_by_source: dict[str, list[float]] = field(default_factory=dict)  # held out: before, after
-    served_step: int | None = None  # at which the served adapter was taken; None in runs of before
-    last_loss: float | None = None  # of the last step's adapter, which lies in last/ where it is another
+    served_step: int | None = None  # the step of the served adapter; None in older runs
+    last_loss: float | None = None  # of the last step's adapter, stored in last/ if it is not the served one
     tokens: int = 0
     plan: str = ""  # how the steps were computed
     code_revision: str = ""
-    pronouns: str = ""  # empty: by the name, see services/persona/pronouns.py
-    adapter_config_sha256: str = ""  # empty in runs of before, as the next
+    pronouns: str = ""  # empty: derived from the name, see services/persona/pronouns.py
+    adapter_config_sha256: str = ""  # empty in older runs, as is the next
     persona_sha256: str = ""
     schema: int = SCHEMA
 
@@ -62,7 +61,7 @@ class Manifest:
         return self.loss_after > self.loss_before
 
     def check_persona(self, persona: Persona, path: Path) -> None:
-        """Raises ConfigError when a persona file is of somebody else than this adapter was trained to be."""
+        """Raises ConfigError when a persona file is not of the persona that the adapter was trained on."""
         trained = (self.assistant_name, self.user_name, str(pronouns_of(self.assistant_name, self.pronouns)))
         names = (persona.assistant_name, persona.user_name, str(persona.pronouns))
         if names != trained:
@@ -96,7 +95,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def check_adapter(folder: Path) -> Manifest:
-    """Read the manifest and hold the folder's files against it.
+    """Read the manifest and check the folder's files against it.
 
     Raises ConfigError naming the file that is missing, altered or made for another base model or rank.
     """
@@ -117,7 +116,7 @@ def check_adapter(folder: Path) -> Manifest:
 
 
 def _check_adapter_config(folder: Path, manifest: Manifest) -> None:
-    """Raises ConfigError when it is of another base or rank than the manifest's, or was altered."""
+    """Raises ConfigError when base model or rank differ from the manifest's, or the file was altered."""
     adapter = _json_object(folder / ADAPTER_CONFIG_NAME)
     if adapter.get("base_model_name_or_path") != manifest.base_model:
         raise ConfigError(
@@ -135,7 +134,7 @@ def _check_adapter_config(folder: Path, manifest: Manifest) -> None:
 
 
 def _check_hash(path: Path, sha256: str) -> None:
-    """Runs of before have no hash of some files."""
+    """Raises ConfigError when a file was altered; older runs have no hash of some files."""
     if sha256 and file_sha256(path) != sha256:
         raise ConfigError(f"{path} was altered (its hash differs): restore the file or train again")
 
@@ -145,7 +144,7 @@ def _who(assistant: str, user: str, pronouns: str) -> str:
 
 
 def _check_readable(path: Path) -> None:
-    """Whoever serves an adapter may be another user than the one who trained it."""
+    """Raises ConfigError for a missing or unreadable file: another user may have trained the adapter."""
     try:
         path.open("rb").close()
     except PermissionError:

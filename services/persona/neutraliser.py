@@ -1,8 +1,8 @@
 """Makes control marks in text inert: no text from a user, a diary or a data set can write a control token.
 
 Tokenizers turn certain strings into single control ids wherever they stand. A zero-width space after
-the opening `<` breaks every such string while the text reads as before. Something is inserted and
-nothing is removed, so no mark can re-assemble from its pieces.
+the opening `<` breaks every such string without changing how the text looks. Nothing is removed, so no mark
+can form from the remaining pieces.
 
 Covered: every `<|...|>` mark, and the bare marks of Qwen3, SmolLM2 and their relatives that
 `services.chat_markup` lists. A new base model may bring others: the tests read each tokenizer's own list
@@ -20,6 +20,6 @@ def neutralise(text: str) -> str:
 
 
 def find_mark(text: str) -> int:
-    """Where the first control mark of a text begins, or -1."""
+    """The index of the first control mark in a text, or -1."""
     match = OPENING.search(text)
     return match.start() if match else -1

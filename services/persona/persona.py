@@ -24,18 +24,18 @@ class Fact:
 
 @dataclass(frozen=True)
 class Persona:
-    """Who Ada is."""
+    """The contents of a persona file."""
 
     user_name: str
     assistant_name: str
     system_text: str
     facts: tuple[Fact, ...]
     pronouns: Pronouns = field(default_factory=lambda: pronouns_of(""))
-    id: str = ""  # what stays the same when the persona is renamed; a diary belongs to it
+    id: str = ""  # survives a renaming of the persona; a diary belongs to it
 
     @property
     def identity(self) -> str:
-        """By which a diary knows its persona: the id, or the name where the file gives none."""
+        """The key by which a diary belongs to a persona: the id, or the name if the file has no id."""
         return self.id or unicodedata.normalize("NFKC", self.assistant_name).casefold()
 
 
@@ -52,7 +52,7 @@ def load_persona(path: Path = DEFAULT_PERSONA) -> Persona:
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """The file as TOML has it, unchecked. Raises ConfigError when it can't be read."""
+    """Parse the TOML file without validation. Raises ConfigError when it can't be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -77,5 +77,5 @@ def _persona(table: dict[str, Any]) -> Persona:
 
 
 def _name(name: str) -> str:
-    """Composed, so that a name has one spelling in the template, in headers and in training data."""
+    """Normalize a name to NFC, so that template, headers and training data spell it alike."""
     return unicodedata.normalize("NFC", name)

@@ -1,11 +1,11 @@
-"""A persona's pronouns, for every text that speaks of the persona in the third person."""
+"""A persona's pronouns, for texts about the persona in the third person."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Pronouns:
-    """A set by its usual name, and the one form of it that our texts need. None inflects a verb."""
+    """A set of pronouns: its usual name, and the one form that our texts need."""
 
     name: str
     possessive: str
@@ -26,6 +26,6 @@ PRONOUNS = {pronouns.name: pronouns for pronouns in _SETS}
 def pronouns_of(name: str, stated: str = "") -> Pronouns:
     """The stated pronouns, or the default for a persona of this name.
 
-    Ada's first files and manifests state none and mean "she/her". Of anybody else nothing is assumed.
+    Older files and manifests of Ada state none and mean "she/her". For other names the default is neutral.
     """
     return PRONOUNS[stated or ("she/her" if name == "Ada" else "they/them")]

@@ -1,4 +1,4 @@
-"""A new persona's file: whole enough to be loaded, and made to be replaced line by line."""
+"""The file of a new persona: valid as it is, and meant to be replaced line by line."""
 
 import re
 import tomllib
@@ -47,7 +47,9 @@ def write_skeleton(name: str, user: str, pronouns: str, path: Path | None = None
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise ConfigError(f"{path} is there already: move it away, or name another by --out") from None
+        raise ConfigError(
+            f"{path} is there already: move it away, or choose another path with --out"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path} can't be written ({error.strerror})") from None
     return path

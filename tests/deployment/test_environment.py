@@ -351,12 +351,12 @@ def test_a_key_of_ones_own_reaches_qdrant_to_the_letter(env: Path, key: str):
 @pytest.mark.parametrize("key", ["Zwölf".encode(), b"\xfc", "🐕".encode()])
 def test_a_secret_that_no_header_could_carry_is_refused_by_name(env: Path, capfd, key: bytes):
     env.write_bytes(b"QDRANT_API_KEY=" + key + b"\n")
-    assert "QDRANT_API_KEY in .env is no plain ASCII" in refusal(capfd, "init")
+    assert "QDRANT_API_KEY in .env is not plain ASCII" in refusal(capfd, "init")
 
 
 def test_a_folder_in_the_place_of_env_is_refused(env: Path, capfd):
     env.mkdir()
-    assert ".env is no file" in refusal(capfd, "init")
+    assert ".env is not a file" in refusal(capfd, "init")
 
 
 def test_where_selinux_is_on_the_secrets_are_labelled_for_containers(

@@ -87,13 +87,13 @@ def test_the_last_key_that_is_revoked_leaves_nobody_and_says_so(capfd):
     ("words", "why"),
     [
         (("OWNER=no one",), "OWNER is 'no one'"),
-        (("RPM=3",), "say whose"),
+        (("RPM=3",), "add its owner"),
         (("OWNER=drew", "RPM=many"), "RPM is 'many'"),
         (("OWNER=drew", "TPM=-1"), "TPM is '-1'"),
         (("OWNER=drew", "TPM=1000000000"), "a whole number up to 999999999"),
         (("OWNER=drew", "REVOKE=mila"), "REVOKE stands alone"),
         (("REVOKE=mila",), "no key and no owner of one"),
-        (("drew",), "drew is nothing to say here"),
+        (("drew",), "drew is unknown here"),
     ],
 )
 def test_what_can_not_be_done_is_one_line_and_does_nothing(capfd, words: tuple[str, ...], why: str):

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from api import ADAPTER, Api, FakeVllm, WordsEmbedder, open_client, open_state, until
 from redis import Redis
-from voice import ADAPTER, FakeVllm, Voice, WordsEmbedder, asking, open_state, until
 
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.index.engine import IndexEngine
@@ -77,7 +77,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def voice(
+async def api(
     model: FakeVllm,
     ledger: Ledger,
     index: IndexEngine,
@@ -85,7 +85,7 @@ async def voice(
     settings: dict[str, object],
     clock: Clock,
     overrides: dict[str, object],
-) -> AsyncIterator[Voice]:
+) -> AsyncIterator[Api]:
     values = OrchestratorSettings(**{**DEFAULTS, **settings})
     fields = {
         "adapter": lambda: ADAPTER,
@@ -96,18 +96,18 @@ async def voice(
     states: list[AppState] = []
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[AppState]:
+    async def opener() -> AsyncIterator[AppState]:
         async with open_state(model, values, ledger, redis, index, **fields) as state:
             states.append(state)
             yield state
 
-    async with asking(opened, values.cors_origins) as client:
-        yield Voice(client, model, ledger, index, states[0])
+    async with open_client(opener, values.cors_origins) as client:
+        yield Api(client, model, ledger, index, states[0])
 
 
 @pytest.fixture
-def client(voice: Voice) -> httpx.AsyncClient:
-    return voice.client
+def client(api: Api) -> httpx.AsyncClient:
+    return api.client
 
 
 @pytest.fixture
@@ -118,11 +118,11 @@ async def server(
     values = OrchestratorSettings(**{**DEFAULTS, "ADA_PORT": port, **settings})
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[AppState]:
+    async def opener() -> AsyncIterator[AppState]:
         async with open_state(model, values, ledger, redis, index, adapter=lambda: ADAPTER) as state:
             yield state
 
-    app = create_app(opened, body_limits, values.cors_origins)
+    app = create_app(opener, body_limits, values.cors_origins)
     limits = replace(connection_limits, send_timeout_s=values.send_timeout_s)
     server = uvicorn.Server(server_config(app, values, limits))
     monkeypatch.setattr(server, "capture_signals", suppress)

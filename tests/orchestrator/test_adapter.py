@@ -1,4 +1,4 @@
-"""Ada may be trained after the voice has started: until then it says so, and the diary is open already.
+"""Ada may be trained after the API has started: until then it says so, and the diary is open already.
 
 .venv/bin/python -m pytest tests/orchestrator/test_adapter.py
 """
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from api import CHAT, HELLO, MANIFEST, TEMPLATE, FakeVllm, open_client, open_state
 from redis import Redis
-from voice import CHAT, HELLO, MANIFEST, TEMPLATE, FakeVllm, asking, open_state
 
-import services.orchestrator.settings as voice_settings
+import services.orchestrator.settings as orchestrator_settings
 from services.api_keys import add_key
 from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import Ledger
@@ -36,7 +36,7 @@ def link(tmp_path: Path) -> Path:
 
 
 def trained(link: Path, run_id: str = "run-1") -> Path:
-    """A run as the trainer leaves it, as far as the voice reads it."""
+    """A run as the trainer leaves it, as far as the API reads it."""
     folder = link.parent / "runs" / run_id
     folder.mkdir(parents=True)
     (folder / "persona.toml").write_bytes(DEFAULT_PERSONA.read_bytes())
@@ -53,11 +53,11 @@ def publish(link: Path, folder: Path) -> None:
 
 
 class TestPublished:
-    def test_before_the_training_make_train_is_the_remedy(self, link: Path):
+    def test_before_training_the_error_names_make_train(self, link: Path):
         with pytest.raises(ConfigError, match=r"no adapter in .*make train"):
             AdapterLoader(link).adapter()
 
-    def test_who_appears_later_is_read_when_she_is_asked_for_again(self, link: Path):
+    def test_an_adapter_published_later_is_loaded_by_the_next_request(self, link: Path):
         published = AdapterLoader(link)
         with pytest.raises(ConfigError):
             published.adapter()
@@ -67,7 +67,7 @@ class TestPublished:
         assert adapter.template == TEMPLATE
         assert adapter.persona.assistant_name == "Ada"
 
-    def test_she_stays_the_same_although_the_link_is_switched(self, link: Path):
+    def test_the_loaded_adapter_stays_when_the_link_changes(self, link: Path):
         publish(link, trained(link, "run-1"))
         published = AdapterLoader(link)
         first = published.adapter()
@@ -75,13 +75,13 @@ class TestPublished:
         assert published.adapter() is first
         assert AdapterLoader(link).adapter().manifest.run_id == "run-2"
 
-    def test_a_link_switched_before_the_first_question_is_followed(self, link: Path):
+    def test_a_link_changed_before_the_first_request_is_followed(self, link: Path):
         publish(link, trained(link, "run-1"))
         published = AdapterLoader(link)
         publish(link, trained(link, "run-2"))
         assert published.adapter().manifest.run_id == "run-2"
 
-    def test_a_run_that_is_not_complete_is_no_adapter(self, link: Path):
+    def test_an_incomplete_run_is_not_an_adapter(self, link: Path):
         folder = trained(link)
         publish(link, folder)
         (folder / "MANIFEST.json").unlink()
@@ -90,7 +90,7 @@ class TestPublished:
 
     @pytest.mark.parametrize("name", ["persona.toml", "chat_template.jinja"])
     @pytest.mark.parametrize("content", [None, b"\xff"])
-    def test_a_file_that_is_gone_or_no_text_is_told_by_its_name(self, link: Path, name: str, content):
+    def test_a_missing_or_binary_file_is_named(self, link: Path, name: str, content):
         folder = trained(link)
         publish(link, folder)
         (folder / name).unlink()
@@ -104,11 +104,12 @@ class TestReach:
     @pytest.fixture(autouse=True, params=[False, True], ids=["by hand", "in a container"])
     def counts(self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         """The name of the setting that counts: a container is where there is a folder of secrets."""
-        monkeypatch.setattr(voice_settings, "SECRETS", tmp_path if request.param else tmp_path / "none")
+        secrets = tmp_path if request.param else tmp_path / "none"
+        monkeypatch.setattr(orchestrator_settings, "SECRETS", secrets)
         return "ADA_PUBLISH" if request.param else "ADA_HOST"
 
     @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "localhost"])
-    def test_loopback_is_served_whatever_the_other_is(self, counts: str, address: str):
+    def test_loopback_is_served_whatever_the_other_setting_is(self, counts: str, address: str):
         given = {"ADA_HOST": "0.0.0.0", "ADA_PUBLISH": "0.0.0.0", counts: address}
         OrchestratorSettings(**given).check_reach()
 
@@ -119,7 +120,9 @@ class TestReach:
             OrchestratorSettings(**given).check_reach()
 
     @pytest.mark.parametrize("keys", ['{"keys": []}', None], ids=["all revoked", "no file"])
-    def test_who_has_no_key_is_told_how_to_make_one(self, counts: str, tmp_path: Path, keys: str | None):
+    def test_without_a_key_the_error_says_how_to_make_one(
+        self, counts: str, tmp_path: Path, keys: str | None
+    ):
         given = {counts: "0.0.0.0", "KEYS_FILE": tmp_path / "keys.json"}
         if keys:
             (tmp_path / "keys.json").write_text(keys)
@@ -147,18 +150,18 @@ class TestSettings:
         assert (settings.host, settings.publish, settings.port) == ("0.0.0.0", "127.0.0.1", 9090)
 
     @pytest.mark.parametrize(("name", "value"), [("ADA_PORT", "x"), ("MODEL_CONNECT_TIMEOUT_S", "0")])
-    def test_a_setting_that_is_none_is_refused_by_name(self, monkeypatch, name: str, value: str):
+    def test_an_invalid_setting_is_refused_by_name(self, monkeypatch, name: str, value: str):
         monkeypatch.setenv(name, value)
         with pytest.raises(ConfigError, match=name):
             OrchestratorSettings.load()
 
-    def test_what_other_programs_call_host_and_port_is_not_ours(self, monkeypatch: pytest.MonkeyPatch):
+    def test_host_and_port_of_other_programs_are_ignored(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("HOST", "my-laptop")
         monkeypatch.setenv("PORT", "5000")
         settings = OrchestratorSettings.load()
         assert (settings.host, settings.port) == ("127.0.0.1", 8080)
 
-    def test_the_voice_itself_refuses_in_one_line(self):
+    def test_a_refused_start_prints_one_line(self):
         answer = subprocess.run(
             [sys.executable, "-m", "services.orchestrator"],
             cwd=ROOT,
@@ -177,15 +180,15 @@ class TestSettings:
 async def client(
     link: Path, redis: Redis, ledger: Ledger, index: IndexEngine
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """The voice as `python -m services.orchestrator` puts it together, before anybody has trained."""
+    """The API as `python -m services.orchestrator` builds it, before anybody has trained."""
     settings = OrchestratorSettings(ADA_ADAPTER=link)
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[AppState]:
+    async def opener() -> AsyncIterator[AppState]:
         async with open_state(FakeVllm(), settings, ledger, redis, index) as state:
             yield state
 
-    async with asking(opened) as client:
+    async with open_client(opener) as client:
         yield client
 
 
@@ -199,7 +202,7 @@ class TestBeforeAnybodyHasTrained:
         assert error["code"] == "not_configured"
         assert "make train" in error["message"]
 
-    async def test_so_are_the_models(self, client):
+    async def test_the_models_are_503_too(self, client):
         answer = await client.get("/v1/models")
         assert answer.status_code == 503
         assert "make train" in answer.json()["error"]["message"]
@@ -221,7 +224,7 @@ class TestBeforeAnybodyHasTrained:
         entry = (await client.get(f"/v1/diary/entries/{accepted.json()['id']}")).json()
         assert entry["text"] == "I planted garlic."
 
-    async def test_she_answers_as_soon_as_she_is_trained_without_a_restart(self, client, link: Path):
+    async def test_ada_answers_after_training_without_a_restart(self, client, link: Path):
         assert (await client.post(CHAT, json=HELLO)).status_code == 503
         publish(link, trained(link))
         answer = await client.post(CHAT, json=HELLO)
@@ -229,7 +232,7 @@ class TestBeforeAnybodyHasTrained:
         ready = await client.get("/readyz")
         assert (ready.status_code, ready.json()["status"]) == (200, "ready")
 
-    async def test_readyz_names_an_adapter_whose_template_is_gone(self, client, link: Path):
+    async def test_readyz_names_an_adapter_without_its_template(self, client, link: Path):
         folder = trained(link)
         publish(link, folder)
         (folder / "chat_template.jinja").unlink()

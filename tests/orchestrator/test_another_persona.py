@@ -10,8 +10,8 @@ from dataclasses import replace
 import httpx
 import pytest
 import uvicorn
+from api import ADAPTER, CHAT, ENTRIES, HELLO, Api, FakeVllm, error_of, open_client, open_state, send_raw
 from redis import Redis
-from voice import ADAPTER, CHAT, ENTRIES, HELLO, FakeVllm, Voice, asking, error_of, open_state, spoken
 
 from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import Ledger
@@ -54,7 +54,7 @@ REQUESTS = {
     "/v1/responses": {"input": "Hello"},
     "/v1/completions": {"prompt": "The dog"},
 }
-Serving = Callable[..., AbstractAsyncContextManager[Voice]]
+Serving = Callable[..., AbstractAsyncContextManager[Api]]
 
 
 @pytest.fixture
@@ -62,27 +62,27 @@ def serving(model: FakeVllm, ledger: Ledger, index: IndexEngine, redis: Redis) -
     """Serves an adapter over the one ledger of the test."""
 
     @asynccontextmanager
-    async def serve(adapter: Adapter, **settings: object) -> AsyncIterator[Voice]:
+    async def serve(adapter: Adapter, **settings: object) -> AsyncIterator[Api]:
         model.template = adapter.template
         made: list[AppState] = []
 
         @asynccontextmanager
-        async def opened() -> AsyncIterator[AppState]:
+        async def opener() -> AsyncIterator[AppState]:
             read = OrchestratorSettings(**settings)
             async with open_state(model, read, ledger, redis, index) as state:
                 made.append(replace(state, adapter=lambda: adapter))
                 yield made[0]
 
-        async with asking(opened) as client:
-            yield Voice(client, model, ledger, index, made[0])
+        async with open_client(opener) as client:
+            yield Api(client, model, ledger, index, made[0])
 
     return serve
 
 
 @pytest.fixture
 async def tomas(serving: Serving) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(TOMAS) as voice:
-        yield voice.client
+    async with serving(TOMAS) as api:
+        yield api.client
 
 
 class TestDisclosure:
@@ -95,7 +95,7 @@ class TestDisclosure:
         assert SENTENCE in content.rpartition('"ada":')[2]
         assert DISCLOSURE not in content
 
-    async def test_the_other_routes_name_him_too(self, tomas):
+    async def test_the_other_routes_name_the_persona_too(self, tomas):
         for path in ("/healthz", "/readyz"):
             assert (await tomas.get(path)).json()["disclosure"] == SENTENCE
         document = (await tomas.get("/openapi.json")).json()
@@ -106,7 +106,7 @@ class TestDisclosure:
         assert ada["ada"]["persona"] == {"name": "Tomás", "user_name": "Ruth", "pronouns": "he/him"}
         assert "persona" not in base["ada"]
 
-    async def test_refusals_name_him_in_the_header(self, tomas):
+    async def test_refusals_name_the_persona_in_the_header(self, tomas):
         answers = [
             await tomas.get("/nowhere"),
             await tomas.post(CHAT, json={"model": "x"}),
@@ -121,26 +121,26 @@ class TestDisclosure:
         assert header.isprintable()
         assert header.startswith(HEADER_VALUE)
 
-    def test_adas_header_is_what_it_was(self):
+    def test_the_header_for_ada_is_unchanged(self):
         assert disclosure_for("Ada").header == HEADER_VALUE == 'mode=machine-generated, model="ada"'
 
 
 class TestBroken:
-    async def test_even_what_is_no_http_is_answered_in_his_name(self, server: uvicorn.Server, port: int):
+    async def test_even_an_answer_to_invalid_http_names_the_persona(self, server: uvicorn.Server, port: int):
         app = server.config.app
         app.state.ada = replace(app.state.ada, adapter=lambda: TOMAS)
-        answer = await spoken(port, b"nonsense\r\n\r\n")
+        answer = await send_raw(port, b"nonsense\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 400")
         assert f"{HEADER}: {DISCLOSURE_HEADER}".lower().encode() in answer.lower()
 
 
 class TestPrompt:
-    async def test_the_block_that_is_shown_is_the_one_that_was_trained(self, serving: Serving):
-        async with serving(TOMAS) as voice:
-            await voice.write("The dog was Postscript, whose dog was it.", date="2026-06-08")
-            answer = (await voice.client.post(CHAT, json=HELLO)).json()
+    async def test_the_prompt_has_the_diary_block_of_the_training(self, serving: Serving):
+        async with serving(TOMAS) as api:
+            await api.write("The dog was Postscript, whose dog was it.", date="2026-06-08")
+            answer = (await api.client.post(CHAT, json=HELLO)).json()
             assert answer["ada"]["diary"]["status"] == "used"
-            block = voice.model.requests[-1]["messages"][-2]
+            block = api.model.requests[-1]["messages"][-2]
         assert block["content"].startswith("From Tomás's own diary. These are his memories, not instruc")
 
 
@@ -151,66 +151,66 @@ class TestADiaryOfAnother:
     @pytest.fixture(autouse=True)
     async def adas(self, serving: Serving) -> None:
         """Ada has been served, and has written."""
-        async with serving(ADAPTER) as voice:
-            await voice.write("The dog was Postscript, whose dog was it.", date="2026-06-08")
+        async with serving(ADAPTER) as api:
+            await api.write("The dog was Postscript, whose dog was it.", date="2026-06-08")
 
-    async def test_it_is_not_recalled_and_the_answer_says_why(self, serving: Serving):
-        async with serving(TOMAS) as voice:
-            diary = (await voice.client.post(CHAT, json=HELLO)).json()["ada"]["diary"]
+    async def test_the_diary_is_not_recalled_and_the_answer_says_why(self, serving: Serving):
+        async with serving(TOMAS) as api:
+            diary = (await api.client.post(CHAT, json=HELLO)).json()["ada"]["diary"]
             assert (diary["status"], diary["entries"]) == ("unavailable", [])
             assert diary["reason"].startswith(REFUSED)
-            assert "Postscript" not in str(voice.model.requests[-1])
+            assert "Postscript" not in str(api.model.requests[-1])
 
-    async def test_nothing_of_his_comes_into_it_and_hers_can_still_be_read(self, serving: Serving):
-        async with serving(TOMAS) as voice:
+    async def test_the_other_persona_cannot_write_but_entries_can_be_read(self, serving: Serving):
+        async with serving(TOMAS) as api:
             sent = [
-                await voice.client.post(ENTRIES, json={"text": "Rye bread."}),
-                await voice.client.post("/v1/diary/import?format=jsonl", content=b'{"text": "Rye."}\n'),
-                await voice.client.post("/v1/diary/reflect", json={"messages": HELLO["messages"]}),
+                await api.client.post(ENTRIES, json={"text": "Rye bread."}),
+                await api.client.post("/v1/diary/import?format=jsonl", content=b'{"text": "Rye."}\n'),
+                await api.client.post("/v1/diary/reflect", json={"messages": HELLO["messages"]}),
             ]
             for answer in sent:
                 assert error_of(answer, 409)["message"].startswith(REFUSED)
-            listed = (await voice.client.get(ENTRIES)).json()["data"]
+            listed = (await api.client.get(ENTRIES)).json()["data"]
         assert [entry["text"] for entry in listed] == ["The dog was Postscript, whose dog was it."]
 
-    async def test_it_is_told_at_the_start_and_by_readyz(self, serving: Serving, log):
-        async with serving(TOMAS) as voice:
+    async def test_the_mismatch_is_reported_at_the_start_and_by_readyz(self, serving: Serving, log):
+        async with serving(TOMAS) as api:
             assert any(REFUSED in line["message"] for line in log.lines("ada.orchestrator"))
-            ready = await voice.client.get("/readyz")
+            ready = await api.client.get("/readyz")
         assert ready.status_code == 200  # he answers, without a diary
         assert ready.json()["checks"]["ledger"].startswith(REFUSED)
 
-    async def test_a_setting_lets_him_have_it(self, serving: Serving, log):
-        async with serving(TOMAS, DIARY_OF_ANOTHER_PERSONA="allow") as voice:
+    async def test_a_setting_allows_the_other_persona(self, serving: Serving, log):
+        async with serving(TOMAS, DIARY_OF_ANOTHER_PERSONA="allow") as api:
             assert "(it is allowed)" in log.text
-            diary = (await voice.client.post(CHAT, json=HELLO)).json()["ada"]["diary"]
+            diary = (await api.client.post(CHAT, json=HELLO)).json()["ada"]["diary"]
             assert diary["status"] == "used"
-            await voice.write("Rye bread.")
-        async with serving(ADAPTER) as voice:
-            assert (await voice.client.get("/readyz")).json()["checks"]["ledger"] == "ok"
+            await api.write("Rye bread.")
+        async with serving(ADAPTER) as api:
+            assert (await api.client.get("/readyz")).json()["checks"]["ledger"] == "ok"
 
-    async def test_his_chats_are_not_reflected_on_and_hers_wait(self, serving: Serving):
+    async def test_no_chat_is_reflected_on_while_another_persona_is_served(self, serving: Serving):
         with_reflections = {"REFLECT_AFTER_S": 0.001}
-        async with serving(TOMAS, **with_reflections) as voice:
-            await voice.client.post(CHAT, json=HELLO)
-            assert await reflect_on_idle(voice.state) == 0
-            assert Reflections(voice.ledger).due(10) == []
-            assert PersonaRecord(voice.ledger).refusal().startswith(REFUSED)
-        async with serving(ADAPTER) as voice:
-            assert PersonaRecord(voice.ledger).refusal() == ""
+        async with serving(TOMAS, **with_reflections) as api:
+            await api.client.post(CHAT, json=HELLO)
+            assert await reflect_on_idle(api.state) == 0
+            assert Reflections(api.ledger).due(10) == []
+            assert PersonaRecord(api.ledger).refusal().startswith(REFUSED)
+        async with serving(ADAPTER) as api:
+            assert PersonaRecord(api.ledger).refusal() == ""
 
-    async def test_a_diary_without_entries_becomes_his(self, serving: Serving):
-        async with serving(ADAPTER) as voice:
-            for entry in await voice.ids():
-                await voice.client.delete(f"{ENTRIES}/{entry}")
-        async with serving(TOMAS) as voice:
-            await voice.write("The dog was a goat, whose dog was it.")
-        async with serving(ADAPTER) as voice:
-            diary = (await voice.client.post(CHAT, json=HELLO)).json()["ada"]["diary"]
+    async def test_a_diary_without_entries_passes_to_the_other_persona(self, serving: Serving):
+        async with serving(ADAPTER) as api:
+            for entry in await api.ids():
+                await api.client.delete(f"{ENTRIES}/{entry}")
+        async with serving(TOMAS) as api:
+            await api.write("The dog was a goat, whose dog was it.")
+        async with serving(ADAPTER) as api:
+            diary = (await api.client.post(CHAT, json=HELLO)).json()["ada"]["diary"]
         assert diary["reason"].startswith("the diary is Tomás's and Ada is served")
 
     async def test_a_persona_that_was_renamed_keeps_the_diary_by_its_id(self, serving: Serving):
         renamed = replace(ADAPTER, persona=replace(ADAPTER.persona, assistant_name="Ada Byrne", id="ada"))
-        async with serving(renamed) as voice:
-            diary = (await voice.client.post(CHAT, json=HELLO)).json()["ada"]["diary"]
+        async with serving(renamed) as api:
+            diary = (await api.client.post(CHAT, json=HELLO)).json()["ada"]["diary"]
         assert diary["status"] == "used"

@@ -4,7 +4,7 @@
 """
 
 import pytest
-from voice import CHAT, ENTRIES, HELLO, TEMPLATE, FailingLimits, error_of
+from api import CHAT, ENTRIES, HELLO, TEMPLATE, FailingLimits, error_of
 
 from services.orchestrator.http.disclosure import DISCLOSURE
 
@@ -48,13 +48,13 @@ async def test_models_are_ada_and_base(client):
         ("DELETE", CHAT),
     ],
 )
-async def test_every_response_discloses_errors_included(client, method, path):
+async def test_every_response_has_the_disclosure_even_an_error(client, method, path):
     answer = await client.request(method, path, json=HELLO if path == CHAT else None)
     assert answer.headers["AI-Disclosure"].startswith("mode=machine-generated")
 
 
-async def test_even_a_crash_discloses_and_keeps_openais_shape(client, voice):
-    voice.override(rate_limits=FailingLimits())
+async def test_even_a_crash_has_the_disclosure_and_openais_shape(client, api):
+    api.override(rate_limits=FailingLimits())
     answer = await client.post(CHAT, json=HELLO)
     assert error_of(answer, 500)["code"] == "internal_error"
     assert "AI-Disclosure" in answer.headers

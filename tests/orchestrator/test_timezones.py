@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from api import CHAT, ENTRIES, Api, error_of
 from pydantic import ValidationError
-from voice import CHAT, ENTRIES, Voice, error_of
 
 from services.api_keys import add_key
 from services.diary.reflection.reflections import QUEUED, Reflections
@@ -33,77 +33,77 @@ def named(timezone: str | None) -> dict[str, str]:
 
 
 @WHERE
-async def test_an_entry_without_a_date_gets_the_day_of_the_request(voice: Voice, timezone, day):
-    entry_id = await voice.write("Today.", **named(timezone))
-    assert (await voice.client.get(f"{ENTRIES}/{entry_id}")).json()["date"] == day
+async def test_an_entry_without_a_date_gets_the_day_of_the_request(api: Api, timezone, day):
+    entry_id = await api.write("Today.", **named(timezone))
+    assert (await api.client.get(f"{ENTRIES}/{entry_id}")).json()["date"] == day
 
 
 @WHERE
-async def test_an_import_does_too(voice: Voice, timezone, day):
-    await voice.client.post(
+async def test_an_imported_entry_without_a_date_gets_the_day_of_the_request(api: Api, timezone, day):
+    await api.client.post(
         "/v1/diary/import", params={"format": "jsonl", **named(timezone)}, content=b'{"text": "Undated."}\n'
     )
-    (entry,) = (await voice.client.get(ENTRIES)).json()["data"]
+    (entry,) = (await api.client.get(ENTRIES)).json()["data"]
     assert (entry["date"], entry["date_assumed"]) == (day, True)
 
 
 @WHERE
-async def test_an_import_puts_moments_in_utc_on_the_local_day(voice: Voice, timezone, day):
+async def test_an_import_puts_moments_in_utc_on_the_local_day(api: Api, timezone, day):
     row = b'{"text": "A moment.", "date": "2026-11-27T18:30:00Z"}\n'
-    await voice.client.post("/v1/diary/import", params={"format": "jsonl", **named(timezone)}, content=row)
-    assert (await voice.client.get(ENTRIES)).json()["data"][0]["first_day"] == day
+    await api.client.post("/v1/diary/import", params={"format": "jsonl", **named(timezone)}, content=row)
+    assert (await api.client.get(ENTRIES)).json()["data"][0]["first_day"] == day
 
 
 @WHERE
-async def test_yesterday_in_a_search_is_the_day_before(voice: Voice, timezone, day):
+async def test_yesterday_in_a_search_is_the_day_before(api: Api, timezone, day):
     for number in (25, 26, 27, 28):
-        await voice.write(f"Number {number}.", date=f"2026-11-{number}")
+        await api.write(f"Number {number}.", date=f"2026-11-{number}")
     request = {"query": "What did you do yesterday?", "top_k": 1, **named(timezone)}
-    (entry,) = (await voice.client.post(SEARCH, json=request)).json()["data"]
+    (entry,) = (await api.client.post(SEARCH, json=request)).json()["data"]
     assert entry["date"] == f"2026-11-{int(day[-2:]) - 1}"
 
 
 @WHERE
-async def test_and_in_a_chat(voice: Voice, timezone, day):
+async def test_yesterday_in_a_chat_is_the_day_before(api: Api, timezone, day):
     for number in (25, 26, 27, 28):
-        await voice.write(f"Number {number}.", date=f"2026-11-{number}")
+        await api.write(f"Number {number}.", date=f"2026-11-{number}")
     request = {
         "model": "ada",
         "messages": [{"role": "user", "content": "What did you do yesterday?"}],
         "ada": {"top_k": 1, **named(timezone)},
     }
-    answer = (await voice.client.post(CHAT, json=request)).json()
+    answer = (await api.client.post(CHAT, json=request)).json()
     assert [item["date"] for item in answer["ada"]["diary"]["entries"]] == [f"2026-11-{int(day[-2:]) - 1}"]
 
 
 @WHERE
-async def test_a_reflection_is_of_that_day(voice: Voice, timezone, day):
+async def test_a_reflection_gets_the_local_day(api: Api, timezone, day):
     talk = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hello, Drew."}]
-    answer = await voice.client.post("/v1/diary/reflect", json={"messages": talk, **named(timezone)})
+    answer = await api.client.post("/v1/diary/reflect", json={"messages": talk, **named(timezone)})
     assert answer.status_code == 202, answer.text
-    (reflection,) = Reflections(voice.ledger).with_state("local", QUEUED)
+    (reflection,) = Reflections(api.ledger).with_state("local", QUEUED)
     assert reflection.date == day
 
 
 @WHERE
-async def test_filters_take_a_moment_for_its_local_day(voice: Voice, timezone, day):
+async def test_filters_take_a_moment_for_its_local_day(api: Api, timezone, day):
     for date in (UTC_DAY, LOCAL_DAY):
-        await voice.write(f"Of {date}.", date=date, id=date)
+        await api.write(f"Of {date}.", date=date, id=date)
     moment = "2026-11-27T18:30:00Z"
-    assert await voice.ids(**{"from": moment, "to": moment, **named(timezone)}) == [day]
+    assert await api.ids(**{"from": moment, "to": moment, **named(timezone)}) == [day]
     picked = {"from": moment, "to": moment, **named(timezone)}
-    assert (await voice.client.post("/v1/diary/delete", json=picked)).json()["ids"] == [day]
+    assert (await api.client.post("/v1/diary/delete", json=picked)).json()["ids"] == [day]
 
 
 @pytest.mark.parametrize(
     "name", ["Auckland", "", "UTC+12", "../etc/passwd", "Pacific", 12, "pacific/auckland\x00"]
 )
-async def test_what_is_no_time_zone_is_named(voice: Voice, name: object):
+async def test_an_unknown_time_zone_is_named(api: Api, name: object):
     request = {"messages": [{"role": "user", "content": "Hello."}], "ada": {"timezone": name}}
-    error = error_of(await voice.client.post(CHAT, json=request), 400)
+    error = error_of(await api.client.post(CHAT, json=request), 400)
     assert error["param"] == "ada.timezone"
     for path, body in ((SEARCH, {"query": "x"}), (ENTRIES, {"text": "x"}), ("/v1/diary/delete", {})):
-        error = error_of(await voice.client.post(path, json={**body, "timezone": name}), 422)
+        error = error_of(await api.client.post(path, json={**body, "timezone": name}), 422)
         assert error["param"] == "timezone", path
 
 
@@ -134,12 +134,12 @@ class TestTheOwners:
             ("mila", {"timezone": AUCKLAND}, LOCAL_DAY),
         ],
     )
-    async def test_a_requests_goes_before_an_owners_before_the_deployments(
-        self, voice: Voice, keys: dict[str, str], owner: str, more: dict, day: str
+    async def test_the_zone_of_a_request_precedes_that_of_the_owner_and_the_deployment(
+        self, api: Api, keys: dict[str, str], owner: str, more: dict, day: str
     ):
         head = {"Authorization": f"Bearer {keys[owner]}"}
-        written = await voice.client.post(ENTRIES, json={"text": "Today.", **more}, headers=head)
-        entry = await voice.client.get(f"{ENTRIES}/{written.json()['id']}", headers=head)
+        written = await api.client.post(ENTRIES, json={"text": "Today.", **more}, headers=head)
+        entry = await api.client.get(f"{ENTRIES}/{written.json()['id']}", headers=head)
         assert entry.json()["date"] == day
 
 
@@ -155,9 +155,9 @@ class TestTheDeployments:
             ({"TZ": AUCKLAND, "ADA_TIMEZONE": "Europe/Berlin"}, "Europe/Berlin"),
         ],
     )
-    def test_it_is_the_setting_else_tz_else_utc(self, settings: dict[str, str], name: str):
+    def test_the_zone_is_the_setting_else_tz_else_utc(self, settings: dict[str, str], name: str):
         assert str(OrchestratorSettings(**{"TZ": "", **settings}).local_time.zone) == name
 
-    def test_a_setting_that_is_none_is_refused(self):
+    def test_an_invalid_zone_in_the_setting_is_refused(self):
         with pytest.raises(ValidationError, match=r"'Auckland' is no time zone: write an IANA name"):
             OrchestratorSettings(ADA_TIMEZONE="Auckland")

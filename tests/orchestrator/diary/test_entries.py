@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from voice import ENTRIES, JSON, Voice, asking, error_of
+from api import ENTRIES, JSON, Api, error_of, open_client
 
 from services.diary.job_queue import queue_connection
 from services.diary.jobs import Jobs
@@ -39,7 +39,7 @@ class TestWriting:
         assert error["type"] == "invalid_request_error"
         assert (await client.get(ENTRIES)).json()["data"] == []
 
-    async def test_an_entry_comes_back_to_the_letter(self, client):
+    async def test_an_entry_is_returned_exactly(self, client):
         content = {
             "text": "Zwölf\x00 \u202e<|im_end|> 🕮\n",
             "date": "spring 1998",
@@ -75,28 +75,28 @@ class TestWriting:
         error = error_of(await client.post(ENTRIES, json={"text": "x"}), 507)
         assert (error["code"], error["type"]) == ("ledger_full", "server_error")
 
-    async def test_an_entry_is_accepted_while_the_queue_is_away(self, voice: Voice, tmp_path: Path):
-        nowhere = Jobs(queue_connection(f"unix://{tmp_path}/nobody.sock"), voice.ledger)
+    async def test_an_entry_is_accepted_while_the_queue_is_away(self, api: Api, tmp_path: Path):
+        nowhere = Jobs(queue_connection(f"unix://{tmp_path}/nobody.sock"), api.ledger)
         with pytest.raises(DiaryUnavailable):
             nowhere.check()
 
         @asynccontextmanager
-        async def opened() -> AsyncIterator[AppState]:
-            yield replace(voice.state, jobs=nowhere)
+        async def opener() -> AsyncIterator[AppState]:
+            yield replace(api.state, jobs=nowhere)
 
-        async with asking(opened) as client:
+        async with open_client(opener) as client:
             accepted = await client.post(ENTRIES, json={"text": "kept"})
             assert accepted.status_code == 202
             job = (await client.get(f"/v1/jobs/{accepted.json()['job_id']}")).json()
             assert job["status"] == "queued"
             edited = await client.put(f"{ENTRIES}/{accepted.json()['id']}", json={"text": "kept still"})
             assert edited.status_code == 202
-        assert [entry.text for entry in voice.ledger.due(10)] == ["kept still"]
+        assert [entry.text for entry in api.ledger.due(10)] == ["kept still"]
 
 
 class TestListing:
     @pytest.fixture
-    async def four(self, voice: Voice) -> None:
+    async def four(self, api: Api) -> None:
         for number, (date, tags) in enumerate(
             [
                 ("2021-03-01", ["sea"]),
@@ -106,7 +106,7 @@ class TestListing:
             ]
         ):
             content = {"id": f"e{number}", "text": f"Number {number}, ÄGEAN", "date": date, "tags": tags}
-            assert (await voice.client.post(ENTRIES, json=content)).status_code == 202
+            assert (await api.client.post(ENTRIES, json=content)).status_code == 202
 
     @pytest.mark.usefixtures("four")
     @pytest.mark.parametrize(
@@ -128,14 +128,14 @@ class TestListing:
             ({"source": "import"}, []),
         ],
     )
-    async def test_filters_pick(self, voice: Voice, query: dict, ids: list[str]):
-        assert await voice.ids(**query) == ids
+    async def test_filters_select_entries(self, api: Api, query: dict, ids: list[str]):
+        assert await api.ids(**query) == ids
 
     @pytest.mark.usefixtures("four")
-    async def test_pages_follow_each_other_although_something_is_written_meanwhile(self, voice: Voice):
-        first = (await voice.client.get(ENTRIES, params={"limit": 2})).json()
-        await voice.client.post(ENTRIES, json={"text": "newest", "date": "2024-01-01"})
-        second = (await voice.client.get(ENTRIES, params={"limit": 2, "cursor": first["next_cursor"]})).json()
+    async def test_pages_follow_each_other_although_something_is_written_meanwhile(self, api: Api):
+        first = (await api.client.get(ENTRIES, params={"limit": 2})).json()
+        await api.client.post(ENTRIES, json={"text": "newest", "date": "2024-01-01"})
+        second = (await api.client.get(ENTRIES, params={"limit": 2, "cursor": first["next_cursor"]})).json()
         assert [entry["id"] for entry in first["data"] + second["data"]] == ["e3", "e1", "e2", "e0"]
         assert second["next_cursor"] is None
 
@@ -180,21 +180,21 @@ class TestEditing:
         history = (await client.get(f"{url}/history")).json()["data"]
         assert [(item["version"], item["text"]) for item in history] == [(2, "I ran."), (1, "I walked.")]
 
-    async def test_what_changes_nothing_makes_no_version(self, client, url):
+    async def test_an_edit_without_a_change_makes_no_version(self, client, url):
         same = {"text": "I walked.", "date": "2023-05-08", "mood": "calm", "tags": ["sea"]}
         assert (await client.put(url, json=same)).json()["version"] == 1
 
-    async def test_an_edit_is_found_and_what_was_is_not(self, voice: Voice, url):
-        voice.work()
-        await voice.client.put(url, json={"text": "A heron stood in the river."})
-        voice.work()
-        hits = (await voice.client.post("/v1/diary/search", json={"query": "heron river"})).json()["data"]
+    async def test_the_new_text_is_found_and_the_old_one_is_not(self, api: Api, url):
+        api.work()
+        await api.client.put(url, json={"text": "A heron stood in the river."})
+        api.work()
+        hits = (await api.client.post("/v1/diary/search", json={"query": "heron river"})).json()["data"]
         assert [(item["id"], item["text"]) for item in hits] == [("e", "A heron stood in the river.")]
-        hits = (await voice.client.post("/v1/diary/search", json={"query": "I walked."})).json()["data"]
+        hits = (await api.client.post("/v1/diary/search", json={"query": "I walked."})).json()["data"]
         assert "I walked." not in [item["text"] for item in hits]
 
     @pytest.mark.parametrize("precondition", ["version", "If-Match"])
-    async def test_of_two_who_edit_the_same_version_one_is_told(self, client, url, precondition: str):
+    async def test_one_of_two_edits_of_the_same_version_is_a_conflict(self, client, url, precondition: str):
         def asking_for(text: str, version: int) -> dict:
             if precondition == "version":
                 return {"json": {"text": text, "version": version}}
@@ -224,7 +224,7 @@ class TestEditing:
         assert error_of(await client.put(url, json=body, headers=headers), 422)["param"] == param
         assert (await client.get(url)).json()["version"] == 1
 
-    async def test_what_is_not_there_is_404(self, client):
+    async def test_an_unknown_entry_is_404(self, client):
         for method in ("GET", "DELETE"):
             error_of(await client.request(method, f"{ENTRIES}/none"), 404)
         error_of(await client.put(f"{ENTRIES}/none", json={"text": "x"}), 404)
@@ -233,24 +233,24 @@ class TestEditing:
 
 class TestRemoving:
     async def test_a_removed_entry_is_out_of_every_answer_at_once_and_of_the_index_after_its_job(
-        self, voice: Voice
+        self, api: Api
     ):
-        entry = await voice.write("The heron is a secret.")
-        removed = await voice.client.delete(f"{ENTRIES}/{entry}")
+        entry = await api.write("The heron is a secret.")
+        removed = await api.client.delete(f"{ENTRIES}/{entry}")
         assert removed.status_code == 202
         assert (removed.json()["deleted"], removed.json()["version"]) == (True, 2)
-        assert await voice.ids() == []
-        error_of(await voice.client.get(f"{ENTRIES}/{entry}"), 404)
-        assert (await voice.client.get("/v1/diary/export")).text == ""
-        hits = await voice.client.post("/v1/diary/search", json={"query": "heron"})
+        assert await api.ids() == []
+        error_of(await api.client.get(f"{ENTRIES}/{entry}"), 404)
+        assert (await api.client.get("/v1/diary/export")).text == ""
+        hits = await api.client.post("/v1/diary/search", json={"query": "heron"})
         assert hits.json()["data"] == []
-        assert voice.index.count() == 1
-        voice.work()
-        assert voice.index.count() == 0
-        job = (await voice.client.get(f"/v1/jobs/{removed.json()['job_id']}")).json()
+        assert api.index.count() == 1
+        api.work()
+        assert api.index.count() == 0
+        job = (await api.client.get(f"/v1/jobs/{removed.json()['job_id']}")).json()
         assert job["status"] == "finished"
 
-    async def test_its_history_says_what_it_said_unless_it_is_purged(self, client):
+    async def test_the_history_has_a_removed_text_unless_it_is_purged(self, client):
         await client.post(ENTRIES, json={"id": "e", "text": "A secret."})
         await client.delete(f"{ENTRIES}/e")
         history = (await client.get(f"{ENTRIES}/e/history")).json()["data"]
@@ -259,7 +259,7 @@ class TestRemoving:
         assert purged.json()["purged"] is True
         assert "A secret." not in (await client.get(f"{ENTRIES}/e/history")).text
 
-    async def test_twice_is_as_once(self, client):
+    async def test_removing_an_entry_twice_has_no_further_effect(self, client):
         await client.post(ENTRIES, json={"id": "e", "text": "x"})
         first, again = [(await client.delete(f"{ENTRIES}/e")).json() for _ in range(2)]
         assert first == again
@@ -267,17 +267,17 @@ class TestRemoving:
 
 class TestDeletionByFilter:
     @pytest.fixture
-    async def three(self, voice: Voice) -> Voice:
+    async def three(self, api: Api) -> Api:
         for number, tags in enumerate([["old"], ["old"], ["new"]]):
-            await voice.write(f"Heron {number}", id=f"e{number}", date=f"202{number}-01-01", tags=tags)
-        return voice
+            await api.write(f"Heron {number}", id=f"e{number}", date=f"202{number}-01-01", tags=tags)
+        return api
 
-    async def test_without_a_word_it_only_tells(self, three: Voice):
+    async def test_a_deletion_is_a_dry_run_by_default(self, three: Api):
         result = (await three.client.post("/v1/diary/delete", json={"tag": "old"})).json()
         assert result == {"dry_run": True, "count": 2, "ids": ["e1", "e0"]}
         assert await three.ids() == ["e2", "e1", "e0"]
 
-    async def test_when_it_is_meant_all_of_them_go_and_no_other(self, three: Voice):
+    async def test_without_dry_run_exactly_the_matches_are_deleted(self, three: Api):
         body = {"from": "2020", "to": "2021", "tag": "old", "dry_run": False}
         result = (await three.client.post("/v1/diary/delete", json=body)).json()
         assert result == {"dry_run": False, "count": 2, "ids": ["e1", "e0"]}
@@ -285,7 +285,7 @@ class TestDeletionByFilter:
         three.work()
         assert three.index.count() == 1
 
-    async def test_the_whole_diary_needs_a_word_more(self, three: Voice):
+    async def test_deleting_the_whole_diary_needs_a_confirmation(self, three: Api):
         refused = await three.client.post("/v1/diary/delete", json={"dry_run": False})
         assert error_of(refused, 422)["param"] == "all"
         assert len(await three.ids()) == 3
@@ -293,7 +293,7 @@ class TestDeletionByFilter:
         assert result.json()["count"] == 3
         assert await three.ids() == []
 
-    async def test_what_picks_none_removes_none(self, three: Voice):
+    async def test_a_filter_without_matches_removes_nothing(self, three: Api):
         body = {"q": "no such words", "dry_run": False}
         result = (await three.client.post("/v1/diary/delete", json=body)).json()
         assert result == {"dry_run": False, "count": 0, "ids": []}
@@ -309,6 +309,6 @@ class TestDeletionByFilter:
             *({"all": value} for value in ("yes", 1, "true")),
         ],
     )
-    async def test_a_filter_with_a_slip_deletes_nothing(self, three: Voice, body: dict):
+    async def test_a_misspelled_filter_deletes_nothing(self, three: Api, body: dict):
         error_of(await three.client.post("/v1/diary/delete", json={"dry_run": False, **body}), 422)
         assert len(await three.ids()) == 3

@@ -12,8 +12,8 @@ from dataclasses import replace
 import httpx
 import pytest
 import uvicorn
+from api import ENTRIES, Api, error_of, until
 from redis import Redis
-from voice import ENTRIES, Voice, error_of, until
 
 from services.diary.job_queue import diary_queue
 from services.diary.ledger.ledger import Ledger
@@ -51,56 +51,56 @@ class TestSending:
             form("".join(f"# {r['date']}\n{r['text']}\n" for r in ROWS).encode(), "d.md"),
         ],
     )
-    async def test_a_file_as_form_or_body_in_any_format_is_taken(self, voice: Voice, sent: dict):
-        answer = await voice.client.post(IMPORT, **sent)
+    async def test_a_file_is_accepted_as_form_or_body_in_any_format(self, api: Api, sent: dict):
+        answer = await api.client.post(IMPORT, **sent)
         assert answer.status_code == 202, answer.text
         result = answer.json()
         assert (result["accepted"], result["duplicates"], result["rejected"]) == (3, 0, [])
         assert (result["queued"], result["indexed"]) == (3, 0)
-        assert await texts(voice.client) == [row["text"] for row in reversed(ROWS)]
+        assert await texts(api.client) == [row["text"] for row in reversed(ROWS)]
 
-    async def test_its_job_and_its_report_tell_how_far_it_is(self, voice: Voice):
-        result = (await voice.client.post(IMPORT, **form(JSONL))).json()
-        job = (await voice.client.get(f"/v1/jobs/{result['job_id']}")).json()
+    async def test_the_job_and_the_report_of_an_import_have_its_progress(self, api: Api):
+        result = (await api.client.post(IMPORT, **form(JSONL))).json()
+        job = (await api.client.get(f"/v1/jobs/{result['job_id']}")).json()
         assert (job["kind"], job["status"], job["done"], job["total"]) == ("import", "queued", 0, 3)
-        voice.work()
-        report = (await voice.client.get(f"/v1/diary/imports/{result['import_id']}")).json()
+        api.work()
+        report = (await api.client.get(f"/v1/diary/imports/{result['import_id']}")).json()
         assert (report["name"], report["indexed"], report["queued"]) == ("diary.jsonl", 3, 0)
-        job = (await voice.client.get(f"/v1/jobs/{result['job_id']}")).json()
+        job = (await api.client.get(f"/v1/jobs/{result['job_id']}")).json()
         assert (job["status"], job["done"]) == ("finished", 3)
-        error_of(await voice.client.get("/v1/diary/imports/none"), 404)
+        error_of(await api.client.get("/v1/diary/imports/none"), 404)
 
-    async def test_one_job_is_queued_for_all_of_it(self, voice: Voice, redis: Redis):
-        result = (await voice.client.post(IMPORT, **form(JSONL))).json()
+    async def test_one_job_is_queued_for_a_whole_import(self, api: Api, redis: Redis):
+        result = (await api.client.post(IMPORT, **form(JSONL))).json()
         assert diary_queue(redis).job_ids == [result["job_id"]]
 
-    async def test_a_body_that_comes_in_pieces_is_put_together(self, voice: Voice):
-        limits = voice.state.import_limits
-        voice.override(import_limits=replace(limits, upload=replace(limits.upload, write_bytes=7)))
+    async def test_a_body_in_pieces_is_reassembled(self, api: Api):
+        limits = api.state.import_limits
+        api.override(import_limits=replace(limits, upload=replace(limits.upload, write_bytes=7)))
 
         async def pieces() -> AsyncIterator[bytes]:
             for offset in range(0, len(JSONL), 5):
                 yield JSONL[offset : offset + 5]
 
-        answer = await voice.client.post(IMPORT, content=pieces(), params={"format": "jsonl"})
+        answer = await api.client.post(IMPORT, content=pieces(), params={"format": "jsonl"})
         assert answer.json()["accepted"] == 3
 
 
 class TestBrokenRows:
-    async def test_each_is_told_with_its_line_and_stops_no_other(self, voice: Voice):
+    async def test_each_broken_row_is_reported_with_its_line_and_stops_no_other(self, api: Api):
         broken = [b'{"text": ', b'{"date": "2023-05-01"}', b'{"text": "x", "date": "1998-02-30"}', b"caf\xe9"]
         content = b"\n".join([JSONL.splitlines()[0], *broken, JSONL.splitlines()[1]])
-        result = (await voice.client.post(IMPORT, **form(content))).json()
+        result = (await api.client.post(IMPORT, **form(content))).json()
         assert result["accepted"] == 2
         assert [row["line"] for row in result["rejected"]] == [2, 3, 4, 5]
         reasons = ["not JSON", "no text", "28 days", "not UTF-8"]
         assert all(part in row["reason"] for part, row in zip(reasons, result["rejected"], strict=True))
-        report = (await voice.client.get(f"/v1/diary/imports/{result['import_id']}")).json()
+        report = (await api.client.get(f"/v1/diary/imports/{result['import_id']}")).json()
         assert report["rejected"] == result["rejected"]
 
-    async def test_of_very_many_the_first_thousand_are_told_and_the_rest_counted(self, voice: Voice):
+    async def test_the_first_thousand_broken_rows_are_reported_and_the_rest_counted(self, api: Api):
         content = b"{}\n" * (MAX_REJECTS + 50) + JSONL
-        result = (await voice.client.post(IMPORT, **form(content))).json()
+        result = (await api.client.post(IMPORT, **form(content))).json()
         assert (result["accepted"], result["rejected_count"], len(result["rejected"])) == (
             3,
             1050,
@@ -108,17 +108,17 @@ class TestBrokenRows:
         )
         assert result["rejected"][-1]["line"] == MAX_REJECTS
 
-    async def test_an_id_that_another_entry_has_is_told_in_the_order_of_lines(self, voice: Voice):
-        await voice.client.post(ENTRIES, json={"id": "taken", "text": "mine"})
+    async def test_ids_of_other_entries_are_reported_in_the_order_of_lines(self, api: Api):
+        await api.client.post(ENTRIES, json={"id": "taken", "text": "mine"})
         content = b'{"text": "yours", "id": "taken"}\n{}\n{"text": "new"}\n'
-        result = (await voice.client.post(IMPORT, **form(content))).json()
+        result = (await api.client.post(IMPORT, **form(content))).json()
         assert result["accepted"] == 1
         assert [row["line"] for row in result["rejected"]] == [1, 2]
         assert "id" in result["rejected"][0]["reason"]
-        assert "mine" in await texts(voice.client)
+        assert "mine" in await texts(api.client)
 
-    async def test_what_was_guessed_or_left_out_is_told(self, voice: Voice):
-        result = (await voice.client.post(IMPORT, **form(b'{"text": "x", "weather": "fine"}\n'))).json()
+    async def test_guessed_and_omitted_values_are_reported(self, api: Api):
+        result = (await api.client.post(IMPORT, **form(b'{"text": "x", "weather": "fine"}\n'))).json()
         assert (result["undated"], result["ignored_fields"]) == (1, ["weather"])
 
     @pytest.mark.parametrize(
@@ -135,13 +135,13 @@ class TestBrokenRows:
             ({"data": {"file": "no file"}, "files": {"x": ("", b"")}}, "file", "no file"),
         ],
     )
-    async def test_a_file_of_no_use_is_refused_as_a_whole_and_leaves_no_trace(
-        self, voice: Voice, redis: Redis, sent: dict, param: str, reason: str
+    async def test_a_useless_file_is_refused_as_a_whole_and_leaves_no_trace(
+        self, api: Api, redis: Redis, sent: dict, param: str, reason: str
     ):
-        error = error_of(await voice.client.post(IMPORT, **sent), 422)
+        error = error_of(await api.client.post(IMPORT, **sent), 422)
         assert error["param"] == param
         assert reason in error["message"]
-        assert await texts(voice.client) == []
+        assert await texts(api.client) == []
         assert diary_queue(redis).job_ids == []
 
     async def test_a_broken_form_is_400_in_openais_shape(self, client):
@@ -163,34 +163,32 @@ class TestLimits:
             assert "IMPORT_MAX_BYTES" in error["message"]
         assert await texts(client) == []
 
-    async def test_one_more_than_may_be_read_at_once_is_429_by_owner_and_in_all(self, voice: Voice):
-        slots = voice.state.import_limits.slots
+    async def test_one_import_too_many_is_a_429_per_owner_and_in_total(self, api: Api):
+        slots = api.state.import_limits.slots
         with slots.slot("local"), slots.slot("local"):
-            answer = await voice.client.post(IMPORT, **form(JSONL))
+            answer = await api.client.post(IMPORT, **form(JSONL))
             assert "IMPORTS_AN_OWNER" in error_of(answer, 429)["message"]
             assert int(answer.headers["Retry-After"]) >= 1
         with slots.slot("a"), slots.slot("b"), slots.slot("c"):
-            assert (
-                "IMPORTS_AT_ONCE" in error_of(await voice.client.post(IMPORT, **form(JSONL)), 429)["message"]
-            )
-        assert (await voice.client.post(IMPORT, **form(JSONL))).status_code == 202
+            assert "IMPORTS_AT_ONCE" in error_of(await api.client.post(IMPORT, **form(JSONL)), 429)["message"]
+        assert (await api.client.post(IMPORT, **form(JSONL))).status_code == 202
 
-    async def test_an_upload_that_does_not_end_is_408_and_gives_its_slot_back(self, voice: Voice):
+    async def test_an_endless_upload_is_a_408_and_releases_its_slot(self, api: Api):
         async def pieces() -> AsyncIterator[bytes]:
             yield JSONL
             await asyncio.Event().wait()
 
-        request = voice.client.post(IMPORT, content=pieces(), params={"format": "jsonl"})
+        request = api.client.post(IMPORT, content=pieces(), params={"format": "jsonl"})
         assert "IMPORT_TIMEOUT_S" in error_of(await request, 408)["message"]
-        assert (await voice.client.post(IMPORT, **form(JSONL))).json()["accepted"] == 3
+        assert (await api.client.post(IMPORT, **form(JSONL))).json()["accepted"] == 3
 
-    async def test_a_disk_without_room_is_507_before_anything_is_read(self, voice: Voice):
-        limits = voice.state.import_limits
-        voice.override(import_limits=replace(limits, upload=replace(limits.upload, free_bytes=1 << 60)))
+    async def test_a_disk_without_room_is_507_before_anything_is_read(self, api: Api):
+        limits = api.state.import_limits
+        api.override(import_limits=replace(limits, upload=replace(limits.upload, free_bytes=1 << 60)))
         for sent in (form(JSONL), {"content": JSONL, "params": {"format": "jsonl"}}):
-            assert "free some" in error_of(await voice.client.post(IMPORT, **sent), 507)["message"]
+            assert "free some" in error_of(await api.client.post(IMPORT, **sent), 507)["message"]
 
-    async def test_nothing_of_an_upload_has_a_name_on_the_disk(self, voice: Voice, tmp_path, monkeypatch):
+    async def test_an_upload_has_no_named_file_on_the_disk(self, api: Api, tmp_path, monkeypatch):
         """So nothing of it is left there, however the process ends."""
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         seen = []
@@ -199,73 +197,73 @@ class TestLimits:
             yield JSONL
             seen.append([path.name for path in tmp_path.iterdir() if path.name.startswith("ada-")])
 
-        await voice.client.post(IMPORT, content=pieces(), params={"format": "jsonl"})
+        await api.client.post(IMPORT, content=pieces(), params={"format": "jsonl"})
         assert seen == [[]]
 
 
 class TestTwice:
-    async def test_the_same_file_adds_nothing(self, voice: Voice):
+    async def test_the_same_file_adds_nothing(self, api: Api):
         for accepted, duplicates in ((3, 0), (0, 3)):
-            result = (await voice.client.post(IMPORT, **form(JSONL))).json()
+            result = (await api.client.post(IMPORT, **form(JSONL))).json()
             assert (result["accepted"], result["duplicates"]) == (accepted, duplicates)
-        assert len(await texts(voice.client)) == 3
+        assert len(await texts(api.client)) == 3
 
-    async def test_with_the_same_key_the_first_answer_is_given_again(self, voice: Voice):
+    async def test_the_same_idempotency_key_repeats_the_first_answer(self, api: Api):
         key = {"Idempotency-Key": "k"}
         content = JSONL + b"{}\n"
         first, again = [
-            (await voice.client.post(IMPORT, **form(content), headers=key)).json() for _ in range(2)
+            (await api.client.post(IMPORT, **form(content), headers=key)).json() for _ in range(2)
         ]
         assert first == again
         assert first["accepted"] == 3
         assert [row["line"] for row in first["rejected"]] == [4]
 
-    async def test_another_file_or_an_entry_under_the_same_key_is_409(self, voice: Voice):
+    async def test_another_file_or_an_entry_under_the_same_key_is_409(self, api: Api):
         key = {"Idempotency-Key": "k"}
-        await voice.client.post(IMPORT, **form(JSONL), headers=key)
-        other = await voice.client.post(IMPORT, **form(JSONL[:-1]), headers=key)
+        await api.client.post(IMPORT, **form(JSONL), headers=key)
+        other = await api.client.post(IMPORT, **form(JSONL[:-1]), headers=key)
         assert error_of(other, 409)["param"] == "Idempotency-Key"
-        error_of(await voice.client.post(ENTRIES, json={"text": "x"}, headers=key), 409)
-        await voice.client.post(ENTRIES, json={"text": "x"}, headers={"Idempotency-Key": "e"})
-        error_of(await voice.client.post(IMPORT, **form(JSONL), headers={"Idempotency-Key": "e"}), 409)
+        error_of(await api.client.post(ENTRIES, json={"text": "x"}, headers=key), 409)
+        await api.client.post(ENTRIES, json={"text": "x"}, headers={"Idempotency-Key": "e"})
+        error_of(await api.client.post(IMPORT, **form(JSONL), headers={"Idempotency-Key": "e"}), 409)
 
 
 class TestExport:
     @pytest.fixture
-    async def written(self, voice: Voice) -> list[dict]:
+    async def written(self, api: Api) -> list[dict]:
         entries = [
             {"id": "a", "text": "# 2023-01-01\r\n\x00 \u202e\\# x\n\n", "date": "spring 1998", "mood": "-->"},
             {"id": "b", "text": "  The heron.  ", "date": "2023-05-08T10:00:00+02:00", "tags": ["t,u", "\n"]},
         ]
         for entry in entries:
-            await voice.client.post(ENTRIES, json=entry)
+            await api.client.post(ENTRIES, json=entry)
         return entries
 
     @pytest.mark.parametrize("format_", ["jsonl", "json", "md"])
     async def test_a_diary_exported_purged_and_imported_is_the_same_diary(
-        self, voice: Voice, written: list[dict], format_: str
+        self, api: Api, written: list[dict], format_: str
     ):
-        exported = await voice.client.get("/v1/diary/export", params={"format": format_})
+        exported = await api.client.get("/v1/diary/export", params={"format": format_})
         assert exported.headers["Content-Disposition"] == f'attachment; filename="ada_diary.{format_}"'
-        before = (await voice.client.get(ENTRIES)).json()["data"]
+        before = (await api.client.get(ENTRIES)).json()["data"]
         for entry in written:
-            await voice.client.delete(f"{ENTRIES}/{entry['id']}", params={"purge": True})
-        result = await voice.client.post(IMPORT, **form(exported.content, f"ada_diary.{format_}"))
+            await api.client.delete(f"{ENTRIES}/{entry['id']}", params={"purge": True})
+        result = await api.client.post(IMPORT, **form(exported.content, f"ada_diary.{format_}"))
         assert (result.json()["accepted"], result.json()["rejected"]) == (2, [])
-        after = (await voice.client.get(ENTRIES)).json()["data"]
+        after = (await api.client.get(ENTRIES)).json()["data"]
         same = ("id", "text", "date", "first_day", "last_day", "mood", "tags")
         assert [[entry[name] for name in same] for entry in after] == [
             [entry[name] for name in same] for entry in before
         ]
         assert {entry["source"] for entry in after} == {"import"}
 
-    async def test_what_is_there_already_is_not_imported_again(self, voice: Voice, written: list[dict]):
-        exported = (await voice.client.get("/v1/diary/export")).content
-        result = (await voice.client.post(IMPORT, **form(exported))).json()
+    async def test_existing_entries_are_not_imported_again(self, api: Api, written: list[dict]):
+        exported = (await api.client.get("/v1/diary/export")).content
+        result = (await api.client.post(IMPORT, **form(exported))).json()
         assert (result["accepted"], result["duplicates"]) == (0, 2)
 
     @pytest.mark.usefixtures("written")
-    async def test_a_filter_picks_what_is_exported(self, client):
+    async def test_a_filter_selects_the_exported_entries(self, client):
         exported = (await client.get("/v1/diary/export", params={"to": "1999"})).text
         assert [json.loads(line)["id"] for line in exported.splitlines()] == ["a"]
 
@@ -279,22 +277,22 @@ class TestExport:
 
 
 class TestPurge:
-    async def test_the_answer_tells_what_is_left_to_erase(self, voice: Voice):
-        await voice.client.post(ENTRIES, json={"id": "e", "text": "A secret."})
-        voice.work()
+    async def test_the_answer_reports_what_remains_to_be_erased(self, api: Api):
+        await api.client.post(ENTRIES, json={"id": "e", "text": "A secret."})
+        api.work()
         url = f"{ENTRIES}/e"
-        result = (await voice.client.delete(url, params={"purge": True})).json()
+        result = (await api.client.delete(url, params={"purge": True})).json()
         assert (result["purged"], result["erasure"]) == (True, {"complete": False, "pending": ["index"]})
-        voice.work()
-        result = (await voice.client.delete(url, params={"purge": True})).json()
+        api.work()
+        result = (await api.client.delete(url, params={"purge": True})).json()
         assert result["erasure"] == {"complete": True, "pending": []}
 
-    async def test_a_removal_that_is_no_purge_erases_nothing(self, voice: Voice):
-        await voice.client.post(ENTRIES, json={"id": "e", "text": "No secret."})
-        assert (await voice.client.delete(f"{ENTRIES}/e")).json()["erasure"] is None
+    async def test_a_removal_without_purge_erases_nothing(self, api: Api):
+        await api.client.post(ENTRIES, json={"id": "e", "text": "No secret."})
+        assert (await api.client.delete(f"{ENTRIES}/e")).json()["erasure"] is None
 
 
-async def test_an_import_whose_client_has_gone_ends_and_keeps_what_it_took(
+async def test_an_import_ends_when_its_client_disconnects_and_retains_its_entries(
     server: uvicorn.Server, port: int, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level("INFO", "ada.orchestrator")

@@ -1,13 +1,13 @@
 """/v1/diary/search over HTTP: what is found, within which days, and why. How well: make bench-recall."""
 
 import pytest
-from voice import Voice, error_of
+from api import Api, error_of
 
 SEARCH = "/v1/diary/search"
 
 
 @pytest.fixture
-async def diary(voice: Voice) -> Voice:
+async def diary(api: Api) -> Api:
     for number, (date, mood, text) in enumerate(
         [
             ("2021-03-01", "calm", "The heron stood in the river."),
@@ -15,17 +15,17 @@ async def diary(voice: Voice) -> Voice:
             ("2022-06-01", None, "I mended a psalter for the abbey."),
         ]
     ):
-        await voice.write(text, id=f"e{number}", date=date, mood=mood)
-    return voice
+        await api.write(text, id=f"e{number}", date=date, mood=mood)
+    return api
 
 
-async def search(voice: Voice, **query: object) -> list[dict]:
-    answer = await voice.client.post(SEARCH, json={"query": "the heron", **query})
+async def search(api: Api, **query: object) -> list[dict]:
+    answer = await api.client.post(SEARCH, json={"query": "the heron", **query})
     assert answer.status_code == 200, answer.text
     return answer.json()["data"]
 
 
-async def test_entries_come_best_first_with_the_parts_that_their_score_is_the_sum_of(diary: Voice):
+async def test_entries_come_best_first_with_the_parts_that_their_score_is_the_sum_of(diary: Api):
     entries = await search(diary)
     assert {entry["id"] for entry in entries[:2]} == {"e0", "e1"}
     scores = [entry["score"] for entry in entries]
@@ -48,20 +48,20 @@ async def test_entries_come_best_first_with_the_parts_that_their_score_is_the_su
         ({"from": "1999", "to": "2000"}, set()),
     ],
 )
-async def test_only_the_days_asked_for_are_searched(diary: Voice, days: dict, ids: set[str]):
+async def test_only_the_requested_days_are_searched(diary: Api, days: dict, ids: set[str]):
     assert {entry["id"] for entry in await search(diary, **days)} == ids
 
 
-async def test_no_more_than_top_k_are_found(diary: Voice):
+async def test_no_more_than_top_k_are_found(diary: Api):
     assert len(await search(diary, top_k=1)) == 1
 
 
-async def test_a_mood_is_preferred(diary: Voice):
+async def test_a_mood_is_preferred(diary: Api):
     for mood, best in (("calm", "e0"), ("Angry", "e1")):
         assert (await search(diary, mood=mood))[0]["id"] == best
 
 
-async def test_explain_tells_how_a_date_was_read_and_what_was_left_out(diary: Voice):
+async def test_explain_reports_how_a_date_was_parsed_and_which_entries_were_dropped(diary: Api):
     await diary.write("A heron took the goldfish from the pond!", id="copy", date="2022-05-06")
     query = {"query": "the heron of last year", "as_of": "2023-01-01", "explain": True}
     (best, *_) = await search(diary, **query)
@@ -89,5 +89,5 @@ async def test_bad_searches_name_the_field(client, body: dict, param: str):
 
 
 @pytest.mark.parametrize("query", ["\x00", "<|im_end|>", "\u202e", "a" * 10_000, "%_'\";--", "?"])
-async def test_any_words_may_be_asked(diary: Voice, query: str):
+async def test_a_query_may_have_any_words(diary: Api, query: str):
     assert isinstance(await search(diary, query=query), list)

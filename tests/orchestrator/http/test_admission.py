@@ -3,9 +3,9 @@
 import asyncio
 import json
 
+from api import CHAT
 from hypothesis import given
 from hypothesis import strategies as st
-from voice import CHAT
 
 from services.orchestrator.http.admission import AdmissionQueue
 
@@ -36,13 +36,15 @@ def begun(pieces: int, failing: frozenset[int] = frozenset()) -> list[list[int]]
 
 
 @given(st.integers(1, 30), st.frozensets(st.integers(0, 29)))
-def test_one_begins_in_each_turn_in_order_of_arrival(pieces: int, failing: frozenset[int]):
+def test_one_request_starts_in_each_turn_of_the_loop_in_order_of_arrival(
+    pieces: int, failing: frozenset[int]
+):
     turns = begun(pieces, failing)
     assert [number for turn in turns for number in turn] == list(range(pieces))
     assert max(map(len, turns)) == 1
 
 
-async def test_who_comes_when_nobody_waits_begins_at_once():
+async def test_a_request_starts_at_once_when_none_waits():
     loop, queue, done = asyncio.get_running_loop(), AdmissionQueue(), []
     for number in range(3):
         queue.submit(loop, lambda number=number: done.append(number))
@@ -59,8 +61,8 @@ def post(marker: str) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def spoken(port: int, markers: list[str], size: int) -> list[str]:
-    """What comes back for requests sent behind each other on one connection, in pieces of a size."""
+async def send_pipelined(port: int, markers: list[str], size: int) -> list[str]:
+    """Send requests one after another on one connection, in pieces of `size` bytes; return the answers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     sent = b"".join(map(post, markers))
     for start in range(0, len(sent), size):
@@ -79,5 +81,5 @@ async def spoken(port: int, markers: list[str], size: int) -> list[str]:
 async def test_requests_in_pieces_on_many_connections_do_not_get_mixed_up(server, port: int, model):
     model.answer = lambda body: body["messages"][-1]["content"]
     markers = {size: [f"{size}-{number}" for number in range(5)] for size in (7, 50, 300, 10_000)}
-    answers = await asyncio.gather(*(spoken(port, markers[size], size) for size in markers))
+    answers = await asyncio.gather(*(send_pipelined(port, markers[size], size) for size in markers))
     assert answers == list(markers.values())

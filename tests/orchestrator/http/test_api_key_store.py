@@ -55,14 +55,14 @@ def test_a_key_names_its_owner_and_its_limits(file: Path, ring: ApiKeyStore):
 
 
 @pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER {}", "Bearer  {} "])
-def test_the_scheme_is_read_as_http_has_it(file: Path, ring: ApiKeyStore, form: str):
+def test_the_scheme_is_parsed_as_http_specifies(file: Path, ring: ApiKeyStore, form: str):
     assert caller(ring, form.format(make(file))).owner == "drew"
 
 
 @pytest.mark.parametrize(
     "form", [None, "", "{}", "Bearer", "Bearer ", "Basic {}", "Bearer{}", "Bearer\t{}", "Key {}"]
 )
-def test_what_is_no_bearer_header_is_told_how_to_send_one(file: Path, ring: ApiKeyStore, form: str | None):
+def test_an_invalid_header_is_refused_with_the_right_form(file: Path, ring: ApiKeyStore, form: str | None):
     key = make(file)
     with pytest.raises(Unauthorized, match="no API key was sent: send `Authorization: Bearer <key>`"):
         caller(ring, form and form.format(key))
@@ -99,7 +99,7 @@ def near_miss(key: str, position: int, how: str, text: str) -> str:
 @given(header=st.none() | st.text() | st.text().map(lambda key: f"Bearer {key}"), near=NEAR)
 @example(header="Bearer ", near=(4, "case", ""))
 @example(header="Bearer \udcff\x00", near=(46, "cut", ""))
-def test_nothing_but_a_key_ever_names_anybody(file: Path, header: str | None, near: tuple[int, str, str]):
+def test_only_a_valid_key_identifies_an_owner(file: Path, header: str | None, near: tuple[int, str, str]):
     if not file.exists():
         (file.parent / "key").write_text(make(file))
     key, ring = (file.parent / "key").read_text(), ApiKeyStore(file, open_without_keys=True)
@@ -114,41 +114,41 @@ def test_nothing_but_a_key_ever_names_anybody(file: Path, header: str | None, ne
 
 class TestWithoutKeys:
     @pytest.mark.parametrize("header", [None, "", "Bearer none", "Bearer x", "Basic x", "nonsense"])
-    def test_everybody_is_the_one_owner_whatever_is_sent(self, ring: ApiKeyStore, header: str | None):
+    def test_every_header_means_the_one_owner(self, ring: ApiKeyStore, header: str | None):
         assert caller(ring, header).owner == LOCAL
 
-    def test_beyond_loopback_nobody_gets_in(self, file: Path):
+    def test_beyond_loopback_every_request_is_refused(self, file: Path):
         ring = ApiKeyStore(file, open_without_keys=False)
         assert owner_of(ring, "none") is None
         assert owner_of(ring, make(file)) == "drew"
 
-    def test_the_first_key_closes_the_door_at_once(self, file: Path, ring: ApiKeyStore):
+    def test_the_first_key_takes_effect_at_once(self, file: Path, ring: ApiKeyStore):
         assert owner_of(ring, "none") == LOCAL
         key = make(file)
         assert owner_of(ring, "none") is None
         assert owner_of(ring, key) == "drew"
 
-    def test_a_first_file_that_is_broken_closes_it_too(self, file: Path, ring: ApiKeyStore):
+    def test_a_broken_first_file_refuses_every_request_too(self, file: Path, ring: ApiKeyStore):
         assert owner_of(ring, "none") == LOCAL
         file.write_text("{")
         assert owner_of(ring, "none") is None
 
 
 class TestChanges:
-    def test_a_key_that_is_made_or_revoked_counts_without_a_restart(self, file: Path, ring: ApiKeyStore):
+    def test_a_new_or_revoked_key_takes_effect_without_a_restart(self, file: Path, ring: ApiKeyStore):
         drews, milas = make(file), make(file, "mila")
         assert owner_of(ring, milas) == "mila"
         revoke_keys(file, "mila", 0o600)
         assert owner_of(ring, milas) is None
         assert owner_of(ring, drews) == "drew"
 
-    def test_when_all_are_revoked_nobody_gets_in(self, file: Path, ring: ApiKeyStore):
+    def test_when_all_keys_are_revoked_every_request_is_refused(self, file: Path, ring: ApiKeyStore):
         key = make(file)
         revoke_keys(file, "drew", 0o600)
         assert owner_of(ring, key) is None
         assert owner_of(ring, None) is None
 
-    async def test_the_file_is_looked_at_once_a_second_at_most(self, file: Path):
+    async def test_the_file_is_checked_at_most_once_a_second(self, file: Path):
         make(file)
         paths: list[Path] = []
 
@@ -162,12 +162,14 @@ class TestChanges:
             await ring.refresh()
         assert len(paths) == 1
 
-    async def test_a_key_that_is_made_is_known_to_the_request_that_looks(self, file: Path, ring: ApiKeyStore):
+    async def test_a_new_key_is_accepted_by_the_request_that_checks_the_file(
+        self, file: Path, ring: ApiKeyStore
+    ):
         key = make(file)
         await asyncio.gather(*(ring.refresh() for _ in range(20)))
         assert ring.caller(f"Bearer {key}").owner == "drew"
 
-    async def test_a_disk_that_hangs_holds_up_the_event_loop_for_nobody(self, file: Path):
+    async def test_a_hanging_disk_does_not_block_the_event_loop(self, file: Path):
         key, free = make(file), threading.Event()
         is_hanging = False
 
@@ -185,7 +187,7 @@ class TestChanges:
         free.set()
 
     @pytest.mark.parametrize("how", ["broken", "gone", "a folder", "a pipe"])
-    def test_a_file_that_is_lost_takes_no_key_away_and_lets_nobody_in(
+    def test_a_lost_file_revokes_no_key_and_admits_nobody_else(
         self, file: Path, ring: ApiKeyStore, caplog, how: str
     ):
         key = make(file)
@@ -213,7 +215,9 @@ class TestChanges:
         revoke_keys(file, "drew", 0o600)
         assert owner_of(ring, key) is None
 
-    def test_an_edit_in_place_is_seen_even_if_size_and_time_stay(self, file: Path, ring: ApiKeyStore):
+    def test_an_edit_in_place_is_noticed_even_with_the_same_size_and_time(
+        self, file: Path, ring: ApiKeyStore
+    ):
         """As permissions that are mended: only the time of change tells of them."""
         key = make(file)
         assert owner_of(ring, key) == "drew"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from api import CHAT, ENTRIES, HELLO, Api, error_of
 from starlette.routing import Route
-from voice import CHAT, ENTRIES, HELLO, Voice, error_of
 
 from services.api_keys import add_key, revoke_keys
 from services.diary.ledger.ledger import Ledger
@@ -70,11 +70,11 @@ def mila(file: Path) -> dict[str, str]:
     return bearer(file, "mila")
 
 
-async def write(voice: Voice, text: str, who: dict[str, str]) -> dict:
+async def write(api: Api, text: str, who: dict[str, str]) -> dict:
     """Somebody's entry, indexed; what they were answered."""
-    answer = await voice.client.post(ENTRIES, json={"text": text}, headers=who)
+    answer = await api.client.post(ENTRIES, json={"text": text}, headers=who)
     assert answer.status_code == 202, answer.text
-    voice.work()
+    api.work()
     return answer.json()
 
 
@@ -107,21 +107,21 @@ class TestTheDoor:
         assert (await client.request(method, path, headers=mila)).status_code != 401
 
     @pytest.mark.parametrize("path", ["/v1/nowhere", "/", "/healthz/", "//healthz", "/healthz/../v1/models"])
-    async def test_neither_does_what_is_no_route(self, client, mila, path: str):
+    async def test_an_unknown_route_does_not_answer_without_a_key_either(self, client, mila, path: str):
         error_of(await client.get(httpx.URL("http://localhost", raw_path=path.encode())), 401)
 
     @pytest.mark.parametrize("path", ["/health", "/healthz", "/readyz", "/docs", "/openapi.json"])
     async def test_health_and_documents_are_open(self, client, mila, path: str):
         assert (await client.get(path)).status_code == 200
 
-    async def test_a_refusal_is_openais_and_discloses(self, client, mila):
+    async def test_a_refusal_has_openais_shape_and_the_disclosure(self, client, mila):
         answer = await client.post(CHAT, json=HELLO)
         error = error_of(answer, 401)
         assert (error["type"], error["param"]) == ("invalid_request_error", None)
         assert answer.headers["WWW-Authenticate"] == "Bearer"
         assert "AI-Disclosure" in answer.headers
 
-    async def test_who_has_no_key_is_refused_before_a_byte_is_read(self, client, mila):
+    async def test_a_request_without_a_key_is_refused_before_its_body_is_read(self, client, mila):
         async def body() -> AsyncIterator[bytes]:
             raise AssertionError("the body was read")
             yield b""
@@ -129,7 +129,7 @@ class TestTheDoor:
         for path in (CHAT, ENTRIES, "/v1/diary/import", "/v1/diary/search"):
             error_of(await client.post(path, content=body()), 401)
 
-    async def test_openapi_tells_which_routes_ask_for_a_key(self, client):
+    async def test_openapi_documents_which_routes_require_a_key(self, client):
         document = (await client.get("/openapi.json")).json()
         (name,) = document["components"]["securitySchemes"]
         assert document["components"]["securitySchemes"][name]["scheme"] == "bearer"
@@ -139,7 +139,7 @@ class TestTheDoor:
 
 
 class TestWhileSheRuns:
-    async def test_any_key_will_do_until_there_are_some(self, client, file: Path):
+    async def test_no_key_is_required_until_one_exists(self, client, file: Path):
         for headers in ({}, {"Authorization": "Bearer none"}):
             assert (await client.post(CHAT, json=HELLO, headers=headers)).status_code == 200
         drew = bearer(file, "drew")
@@ -154,13 +154,11 @@ class TestWhileSheRuns:
         revoke_keys(file, "mila", 0o600)
         error_of(await client.get(ENTRIES), 401)
 
-    async def test_what_was_written_without_keys_belongs_to_who_gets_the_key_of_local(
-        self, voice, file: Path
-    ):
-        written = await write(voice, "Before there were keys.", {})
+    async def test_entries_written_without_keys_belong_to_the_key_of_local(self, api, file: Path):
+        written = await write(api, "Before there were keys.", {})
         others, local = bearer(file, "drew"), bearer(file, "local")
-        assert (await voice.client.get(ENTRIES, headers=others)).json()["data"] == []
-        (hits,) = (await voice.client.get(ENTRIES, headers=local)).json()["data"]
+        assert (await api.client.get(ENTRIES, headers=others)).json()["data"] == []
+        (hits,) = (await api.client.get(ENTRIES, headers=local)).json()["data"]
         assert hits["id"] == written["id"]
 
 
@@ -168,16 +166,16 @@ class TestTwoOwners:
     """Drew has written something; Mila looks for it everywhere."""
 
     @pytest.fixture
-    async def drews(self, voice: Voice, drew) -> dict:
-        return await write(voice, "The heron stood on the van.", drew)
+    async def drews(self, api: Api, drew) -> dict:
+        return await write(api, "The heron stood on the van.", drew)
 
-    async def test_each_finds_their_own_entries_alone(self, voice: Voice, drew, mila, drews):
-        milas = await write(voice, "A heron in my own garden.", mila)
+    async def test_each_owner_finds_only_their_own_entries(self, api: Api, drew, mila, drews):
+        milas = await write(api, "A heron in my own garden.", mila)
         for who, entry in ((drew, drews), (mila, milas)):
-            listed = (await voice.client.get(ENTRIES, headers=who)).json()["data"]
+            listed = (await api.client.get(ENTRIES, headers=who)).json()["data"]
             request = {"query": "Where was the heron?"}
-            hits = (await voice.client.post("/v1/diary/search", json=request, headers=who)).json()["data"]
-            exported = (await voice.client.get("/v1/diary/export", headers=who)).text.splitlines()
+            hits = (await api.client.post("/v1/diary/search", json=request, headers=who)).json()["data"]
+            exported = (await api.client.get("/v1/diary/export", headers=who)).text.splitlines()
             assert [item["id"] for item in listed] == [item["id"] for item in hits] == [entry["id"]]
             assert len(exported) == 1
 
@@ -192,7 +190,7 @@ class TestTwoOwners:
             ("POST", "/v1/jobs/{job_id}/retry", None),
         ],
     )
-    async def test_what_is_anothers_is_not_there(
+    async def test_an_entry_of_another_owner_is_not_found(
         self, client, drew, mila, drews, method: str, path: str, body: dict | None
     ):
         answer = await client.request(method, path.format(**drews), json=body, headers=mila)
@@ -200,14 +198,14 @@ class TestTwoOwners:
         unchanged = await client.get(f"{ENTRIES}/{drews['id']}", headers=drew)
         assert (unchanged.json()["text"], unchanged.json()["version"]) == ("The heron stood on the van.", 1)
 
-    async def test_jobs_are_listed_to_their_owner_alone(self, client, drew, mila):
+    async def test_jobs_are_listed_only_for_their_owner(self, client, drew, mila):
         accepted = (await client.post(ENTRIES, json={"text": "Not indexed yet."}, headers=drew)).json()
         query = {"status": "queued"}
         assert (await client.get(JOBS, params=query, headers=mila)).json()["data"] == []
         (job,) = (await client.get(JOBS, params=query, headers=drew)).json()["data"]
         assert job["id"] == accepted["job_id"]
 
-    async def test_an_import_is_its_owners(self, client, drew, mila):
+    async def test_an_import_belongs_to_its_owner(self, client, drew, mila):
         sent = {"content": b'{"date": "2024-05-01", "text": "Garlic."}\n', "params": {"format": "jsonl"}}
         import_answer = (await client.post("/v1/diary/import", **sent, headers=drew)).json()
         assert import_answer["accepted"] == 1
@@ -215,32 +213,32 @@ class TestTwoOwners:
         again = (await client.post("/v1/diary/import", **sent, headers=mila)).json()
         assert (again["accepted"], again["duplicates"]) == (1, 0)
 
-    async def test_one_id_and_one_idempotency_key_may_be_everybodys(self, client, drew, mila):
+    async def test_two_owners_may_use_the_same_id_and_idempotency_key(self, client, drew, mila):
         for who in (drew, mila):
             body = {"id": "first", "text": f"Of {who}"}
             answer = await client.post(ENTRIES, json=body, headers={**who, "Idempotency-Key": "one"})
             assert answer.status_code == 202
             assert (await client.get(f"{ENTRIES}/first", headers=who)).json()["text"] == body["text"]
 
-    async def test_ada_remembers_for_whoever_asks(self, voice: Voice, drew, mila, drews):
+    async def test_ada_recalls_only_entries_of_the_owner_of_the_key(self, api: Api, drew, mila, drews):
         question = {"model": "ada", "messages": [{"role": "user", "content": "Where was the heron?"}]}
         for who, status in ((drew, "used"), (mila, "empty")):
-            answer = (await voice.client.post(CHAT, json=question, headers=who)).json()
+            answer = (await api.client.post(CHAT, json=question, headers=who)).json()
             assert answer["ada"]["diary"]["status"] == status
-            assert ("stood on the van" in str(voice.model.requests[-1])) is (who is drew)
+            assert ("stood on the van" in str(api.model.requests[-1])) is (who is drew)
 
-    async def test_removing_all_removes_ones_own(self, client, drew, mila, drews):
+    async def test_deleting_everything_deletes_only_the_owners_entries(self, client, drew, mila, drews):
         everything = {"all": True, "dry_run": False}
         assert (await client.post("/v1/diary/delete", json=everything, headers=mila)).json()["count"] == 0
         assert (await client.get(f"{ENTRIES}/{drews['id']}", headers=drew)).status_code == 200
 
-    async def test_a_difference_is_told_to_its_owner_alone(self, client, drew, mila):
+    async def test_a_difference_is_reported_only_to_its_owner(self, client, drew, mila):
         await client.post(ENTRIES, json={"text": "Not indexed yet."}, headers=drew)
         assert (await client.get("/v1/diary/verify", headers=mila)).json() == {"equal": True, "data": []}
         (hits,) = (await client.get("/v1/diary/verify", headers=drew)).json()["data"]
         assert hits["kind"] == "queued"
 
-    async def test_reindexing_is_everybodys_and_one_job(self, client, drew, mila):
+    async def test_reindexing_is_one_job_for_all_owners(self, client, drew, mila):
         names = [
             (await client.post("/v1/diary/reindex", headers=who)).json()["job_id"] for who in (drew, mila)
         ]
@@ -283,6 +281,6 @@ class TestLimits:
         assert (await client.get(ENTRIES, headers=drew)).status_code == 200
 
     @pytest.mark.parametrize("settings", [{"KEY_REQUESTS_A_MINUTE": 1}])
-    async def test_the_default_holds_for_the_one_owner_without_keys_too(self, client):
+    async def test_the_default_limit_applies_without_keys_too(self, client):
         assert (await client.get(ENTRIES)).status_code == 200
         error_of(await client.get(ENTRIES), 429)

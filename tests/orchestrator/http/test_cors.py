@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from voice import CHAT, ENTRIES, HELLO, JSON, FailingLimits, error_of, spoken
+from api import CHAT, ENTRIES, HELLO, JSON, FailingLimits, error_of, send_raw
 
 from services.api_keys import add_key
 from services.errors import ConfigError
@@ -44,7 +44,7 @@ class TestPreflights:
 
     @pytest.mark.parametrize("origin", [PAGE, APP])
     @pytest.mark.parametrize("path", [CHAT, ENTRIES, f"{ENTRIES}/x", "/v1/models", "/nowhere"])
-    async def test_cors_preflight_one_of_an_allowed_origin_needs_no_key(self, client, key, origin, path: str):
+    async def test_cors_preflight_of_an_allowed_origin_needs_no_key(self, client, key, origin, path: str):
         answer = await preflight(client, origin, path=path)
         assert answer.status_code in (200, 204)
         assert answer.headers[ALLOWED] == origin
@@ -59,7 +59,7 @@ class TestPreflights:
         assert answer.headers["X-Request-Id"]
         assert "access-control-allow-credentials" not in answer.headers
 
-    async def test_without_keys_they_are_answered_too(self, client):
+    async def test_preflights_are_answered_without_keys_too(self, client):
         assert (await preflight(client, PAGE)).headers[ALLOWED] == PAGE
 
     @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ class TestPreflights:
         assert ALLOWED not in answer.headers
         assert answer.headers["AI-Disclosure"]
 
-    async def test_a_page_may_ask_for_a_machine_at_home(self, client):
+    async def test_a_page_may_request_access_to_the_private_network(self, client):
         answer = await preflight(client, PAGE, **{"Access-Control-Request-Private-Network": "true"})
         assert answer.headers["access-control-allow-private-network"] == "true"
 
@@ -85,7 +85,7 @@ class TestPreflights:
 
 
 class TestAnswers:
-    async def test_every_kind_of_answer_can_be_read_by_the_page(self, client, key, voice):
+    async def test_every_kind_of_answer_can_be_read_by_the_page(self, client, key, api):
         page, right = {"Origin": PAGE}, {"Origin": PAGE, **key}
         stream = {**HELLO, "stream": True}
         answers = {
@@ -97,7 +97,7 @@ class TestAnswers:
             413: await client.post(CHAT, content=b" " * (DEFAULT_LIMITS.max_bytes + 1), headers=right | JSON),
             415: await client.post(CHAT, content=b"x", headers=right),
         }
-        voice.override(rate_limits=FailingLimits())
+        api.override(rate_limits=FailingLimits())
         answers[500] = await client.post(CHAT, json=HELLO, headers=right)
         for status, answer in answers.items():
             assert answer.status_code == abs(status)
@@ -107,9 +107,9 @@ class TestAnswers:
             assert {"AI-Disclosure", "X-Request-Id", "x-ratelimit-remaining-tokens"} <= set(shown.split(", "))
             assert answer.headers["AI-Disclosure"]
 
-    async def test_what_is_refused_before_there_is_a_request_can_be_read_too(self, server, port):
+    async def test_a_refusal_of_the_http_parser_can_be_read_by_the_page_too(self, server, port):
         head = f"GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: {PAGE}\r\nX-Long: ".encode()
-        answer = (await spoken(port, head + b"a" * 70_000)).lower()
+        answer = (await send_raw(port, head + b"a" * 70_000)).lower()
         assert answer.startswith(b"http/1.1 431 ")
         assert f"\r\n{ALLOWED}: {PAGE}\r\n".encode() in answer
         assert b"\r\nvary: origin\r\n" in answer
@@ -126,7 +126,7 @@ class TestWithoutKeys:
         assert (await client.post(ENTRIES, json={"text": "x"}, headers=page)).status_code == 202
         assert (await client.get(ENTRIES, headers=page)).status_code == 200
 
-    async def test_no_other_may(self, client):
+    async def test_no_other_page_may_read_or_write(self, client):
         error_of(await client.get(ENTRIES, headers={"Origin": OTHER}), 401)
 
 
@@ -135,13 +135,13 @@ class TestEveryOrigin:
     def settings(self, tmp_path: Path) -> dict[str, object]:
         return {"KEYS_FILE": tmp_path / "keys.json", "ADA_CORS_ORIGINS": "*"}
 
-    async def test_any_page_may_ask_with_a_key(self, client, key):
+    async def test_any_page_may_send_requests_with_a_key(self, client, key):
         assert (await preflight(client, OTHER)).headers[ALLOWED] == "*"
         answer = await client.get(ENTRIES, headers={"Origin": OTHER, **key})
         assert (answer.status_code, answer.headers[ALLOWED]) == (200, "*")
         assert "access-control-allow-credentials" not in answer.headers
 
-    async def test_without_keys_it_lets_no_page_in(self, client):
+    async def test_without_keys_no_page_is_admitted(self, client):
         error_of(await client.get(ENTRIES, headers={"Origin": OTHER}), 401)
 
 
@@ -178,7 +178,7 @@ class TestTheSetting:
         ["chat.example", "localhost:3000", "null", "https://", f"{PAGE}/path", f"{PAGE}?a", "https://*.example",
          "https://drew@chat.example", "https://chat.example:x", "[", '["', "https://a b", "https://b\xfccher.example"],
     )  # fmt: skip
-    def test_what_is_no_origin_is_named(self, monkeypatch, given: str):
+    def test_an_invalid_origin_is_named(self, monkeypatch, given: str):
         monkeypatch.setenv("ADA_CORS_ORIGINS", given)
         with pytest.raises(ConfigError, match="ADA_CORS_ORIGINS"):
             OrchestratorSettings.load()

@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from api import CHAT, HELLO
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from voice import CHAT, HELLO
 
 from services.orchestrator.http.disclosure import DISCLOSURE, HEADER, HEADER_VALUE
 from services.orchestrator.settings import OrchestratorSettings
@@ -57,7 +57,7 @@ async def test_no_answer_of_the_models_own_takes_its_place(client, model):
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/docs", "/openapi.json", "/v1/models", "/nowhere", "/metrics"])
-async def test_every_answer_tells_browsers_neither_to_guess_nor_to_frame_it(client, path: str):
+async def test_every_answer_forbids_sniffing_and_framing(client, path: str):
     headers = (await client.get(path)).headers
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["X-Frame-Options"] == "DENY"

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from voice import ADAPTER, CHAT, FakeVllm, asking, open_state, until
+from api import ADAPTER, CHAT, FakeVllm, open_client, open_state, until
 
 from services.diary.index.engine import IndexEngine
 from services.diary.ledger.ledger import Ledger
@@ -56,11 +56,11 @@ async def client(
     model: FakeVllm, ledger: Ledger, index: IndexEngine, redis, recall: EndlessRecall
 ) -> AsyncIterator[httpx.AsyncClient]:
     @asynccontextmanager
-    async def opened() -> AsyncIterator[AppState]:
+    async def opener() -> AsyncIterator[AppState]:
         async with open_state(model, OrchestratorSettings(), ledger, redis, index) as made:
             yield replace(made, adapter=lambda: ADAPTER, recall=lambda: recall, diary_deadline_s=60)
 
-    async with asking(opened) as client:
+    async with open_client(opener) as client:
         yield client
 
 
@@ -88,11 +88,11 @@ async def test_it_ends_when_the_deadline_is_over(
     model: FakeVllm, ledger: Ledger, index: IndexEngine, redis, recall: EndlessRecall
 ):
     @asynccontextmanager
-    async def opened() -> AsyncIterator[AppState]:
+    async def opener() -> AsyncIterator[AppState]:
         async with open_state(model, OrchestratorSettings(), ledger, redis, index) as made:
             yield replace(made, adapter=lambda: ADAPTER, recall=lambda: recall, diary_deadline_s=0.05)
 
-    async with asking(opened) as client:
+    async with open_client(opener) as client:
         answer = (await client.post(CHAT, json=HELLO)).json()
         assert answer["ada"]["diary"]["status"] == "unavailable"
         await until(recall.ended.is_set)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from api import CHAT, ENTRIES, HELLO, JSON, error_of, send_raw
 from hypothesis import given
 from hypothesis import strategies as st
-from voice import CHAT, ENTRIES, HELLO, JSON, error_of, spoken
 
 from services.errors import InvalidRequest
 from services.orchestrator.http.json_body import MAX_DEPTH, json_object
@@ -58,7 +58,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("method", "path"), READERS)
-async def test_what_can_not_be_read_is_400_and_says_what_is_wrong(client, model, method: str, path: str):
+async def test_an_unreadable_body_is_a_400_that_says_what_is_wrong(client, model, method: str, path: str):
     for name, (body, param) in UNREADABLE.items():
         error = error_of(await client.request(method, path, content=body, headers=JSON), 400)
         assert error["param"] == param, name
@@ -89,7 +89,7 @@ def nested(levels: int) -> bytes:
     return b'{"zz": ' + b"[" * levels + b"]" * levels + b"}"
 
 
-def test_what_is_as_deep_as_it_may_be_is_read():
+def test_a_body_of_the_maximum_depth_is_accepted():
     assert json_object(nested(MAX_DEPTH - 1))["zz"]
     flat = {"parts": [{"text": "[" * 500}] * 500}
     assert json_object(json.dumps(flat).encode()) == flat
@@ -112,7 +112,7 @@ def test_a_body_is_read_or_refused(value: object):
         (CHAT, "n"), (CHAT, "stream"),
     ],
 )  # fmt: skip
-async def test_a_number_in_words_is_no_number_either(client, path: str, field: str, number: str):
+async def test_a_string_with_a_non_finite_number_is_rejected(client, path: str, field: str, number: str):
     answer = await client.post(path, json={**HELLO, "query": "x", field: number})
     assert answer.status_code in (400, 422), answer.text
     assert answer.json()["error"]["param"] == field
@@ -120,7 +120,7 @@ async def test_a_number_in_words_is_no_number_either(client, path: str, field: s
 
 @pytest.mark.parametrize("depth", [50, 200, 400, 600, 800, 900, 950, 990])
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS, RESPONSES, ENTRIES, "/v1/diary/search"])
-async def test_no_depth_is_too_deep_for_an_answer(client, path: str, depth: int):
+async def test_a_body_of_any_depth_gets_an_answer(client, path: str, depth: int):
     body = {**HELLO, "prompt": "x", "input": "x", "text": "x", "query": "x"}
     deep = json.dumps(body)[:-1].encode() + b', "metadata": ' + b"[" * depth + b"]" * depth + b"}"
     answer = await client.post(path, content=deep, headers=JSON)
@@ -146,7 +146,7 @@ class TestContentType:
         "sent",
         ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/x+json"],
     )
-    async def test_json_is_json_however_it_is_written(self, client, sent: str):
+    async def test_every_spelling_of_the_json_content_type_is_accepted(self, client, sent: str):
         headers = {"Content-Type": sent}
         assert (await client.post(CHAT, json=HELLO, headers=headers)).status_code == 200
         assert (await client.post(ENTRIES, json={"text": "x"}, headers=headers)).status_code == 202
@@ -241,7 +241,9 @@ class TestRoutes:
             ("OPTIONS", "/healthz", "GET"),
         ],
     )
-    async def test_another_method_is_405_and_told_which(self, client, method: str, path: str, allowed: str):
+    async def test_another_method_is_a_405_that_names_the_allowed_ones(
+        self, client, method: str, path: str, allowed: str
+    ):
         answer = await client.request(method, path)
         error_of(answer, 405)
         assert allowed in answer.headers["Allow"]
@@ -275,10 +277,10 @@ class TestOverASocket:
         grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         assert grown_mib < 40
 
-    async def test_who_asks_before_sending_so_much_need_not_send_it(self, server, port: int):
+    async def test_a_large_body_with_an_expect_header_is_refused_before_it_is_sent(self, server, port: int):
         head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         head += "Connection: close\r\nExpect: 100-continue\r\nContent-Length: 104857600\r\n\r\n"
-        assert (await spoken(port, head.encode())).startswith(b"HTTP/1.1 413 ")
+        assert (await send_raw(port, head.encode())).startswith(b"HTTP/1.1 413 ")
 
     @pytest.mark.parametrize(
         "sent",
@@ -292,23 +294,23 @@ class TestOverASocket:
             b"POST / HTTP/1.1\r\nHost: ada\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
         ],
     )
-    async def test_what_is_no_http_is_400_in_openais_shape(self, server, port: int, sent: bytes):
-        answer = await spoken(port, sent)
+    async def test_bytes_that_are_not_http_are_a_400_in_openais_shape(self, server, port: int, sent: bytes):
+        answer = await send_raw(port, sent)
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 400 ")
         assert b"ai-disclosure" in head.lower()
         assert json.loads(body)["error"]["type"] == "invalid_request_error"
 
     async def test_a_head_without_an_end_is_refused(self, server, port: int):
-        answer = await spoken(port, b"GET / HTTP/1.1\r\nX-Long: " + b"a" * 70_000)
+        answer = await send_raw(port, b"GET / HTTP/1.1\r\nX-Long: " + b"a" * 70_000)
         assert answer.startswith(b"HTTP/1.1 431 ")
         assert b"ai-disclosure" in answer.lower()
 
     async def test_bad_requests_do_no_harm_to_the_next_one(self, client, port: int):
-        await asyncio.gather(*(spoken(port, b"nonsense\r\n\r\n") for _ in range(20)))
+        await asyncio.gather(*(send_raw(port, b"nonsense\r\n\r\n") for _ in range(20)))
         assert (await client.post(CHAT, json=HELLO)).status_code == 200
 
 
-def test_a_good_body_is_read_to_the_letter():
+def test_a_valid_body_is_decoded_exactly():
     body = '{"a": "\\ud83d\\ude00 \U0001f600 \\u0000 é", "b": [1, -0.5, 1e3, null, true], "": {}}'
     assert json_object(body.encode()) == json.loads(body)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from voice import open_state
+from api import open_state
 
 from services.api_keys import add_key
 from services.diary.entry import EntryDraft
@@ -45,12 +45,12 @@ def run_once(settings: OrchestratorSettings, ledger: Ledger) -> None:
     ApiKeyStore(settings.keys_file, open_without_keys=True, history=KeyHistory(ledger))
 
 
-def test_a_ledger_that_never_had_keys_is_open_to_this_machine(settings, ledger):
+def test_a_ledger_that_never_had_keys_admits_this_machine(settings, ledger):
     for _ in range(2):
         run_once(settings, ledger)
 
 
-def test_she_does_not_start_when_the_file_is_gone(settings, ledger, file: Path):
+def test_the_api_does_not_start_when_the_key_file_is_missing(settings, ledger, file: Path):
     make(file)
     run_once(settings, ledger)
     file.unlink()
@@ -59,7 +59,7 @@ def test_she_does_not_start_when_the_file_is_gone(settings, ledger, file: Path):
         check_keys(settings, ledger)
 
 
-def test_keys_that_came_while_she_ran_count_too(settings, ledger, file: Path):
+def test_keys_made_while_the_api_ran_are_remembered_too(settings, ledger, file: Path):
     ring = ApiKeyStore(file, open_without_keys=True, history=KeyHistory(ledger))
     make(file)
     ring.reload()
@@ -68,18 +68,18 @@ def test_keys_that_came_while_she_ran_count_too(settings, ledger, file: Path):
         check_keys(settings, ledger)
 
 
-def test_somebodys_entries_are_a_sign_of_keys_though_the_note_is_gone(settings, ledger):
+def test_entries_of_an_owner_prove_keys_even_without_the_note(settings, ledger):
     ledger.for_owner("mila").add(EntryDraft(text="A heron."))
     with pytest.raises(ConfigError, match="is gone"):
         check_keys(settings, ledger)
 
 
-def test_entries_of_the_one_owner_without_keys_are_none(settings, ledger):
+def test_entries_of_the_owner_without_keys_prove_no_keys(settings, ledger):
     ledger.for_owner(LOCAL).add(EntryDraft(text="A heron."))
     check_keys(settings, ledger)
 
 
-def test_a_new_key_settles_it(settings, ledger, file: Path):
+def test_a_new_key_allows_the_start(settings, ledger, file: Path):
     make(file)
     run_once(settings, ledger)
     file.unlink()
@@ -87,20 +87,20 @@ def test_a_new_key_settles_it(settings, ledger, file: Path):
     run_once(settings, ledger)
 
 
-def test_so_does_the_word_that_no_keys_are_wanted(settings, ledger, file: Path):
+def test_the_setting_for_no_keys_allows_the_start(settings, ledger, file: Path):
     make(file)
     run_once(settings, ledger)
     file.unlink()
     check_keys(OrchestratorSettings(KEYS_FILE=file, ADA_WITHOUT_KEYS=True), ledger)
 
 
-def test_which_is_not_left_standing_beside_keys(ledger, file: Path):
+def test_the_setting_for_no_keys_is_refused_when_keys_exist(ledger, file: Path):
     make(file)
     with pytest.raises(ConfigError, match="ADA_WITHOUT_KEYS is set"):
         check_keys(OrchestratorSettings(KEYS_FILE=file, ADA_WITHOUT_KEYS=True), ledger)
 
 
-async def test_a_file_that_vanishes_between_check_and_start_lets_nobody_in(
+async def test_a_key_file_lost_between_check_and_start_admits_nobody(
     settings, ledger, file: Path, model, redis, index
 ):
     make(file)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from api import ENTRIES, error_of
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
-from voice import ENTRIES, error_of
 
 from services.api_keys import add_key
 from services.errors import Unauthorized
@@ -27,11 +27,11 @@ def settings(tmp_path: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_names_of_this_machine_are_let_in(name: str):
+def test_names_of_this_machine_are_admitted(name: str):
     check_loopback_origin(Headers({"host": name, "origin": f"http://{name}"}))
 
 
-def test_who_tells_neither_is_no_browser():
+def test_a_request_without_host_and_origin_is_admitted():
     check_loopback_origin(Headers({}))
 
 
@@ -58,11 +58,11 @@ def test_pages_of_other_sites_are_refused(origin: str):
         {"sec-fetch-site": "cross-site", "origin": "http://localhost:3000"},  # asked for 127.0.0.1
     ],
 )
-def test_pages_of_this_machine_are_let_in(sent: dict[str, str]):
+def test_pages_of_this_machine_are_admitted(sent: dict[str, str]):
     check_loopback_origin(Headers({"host": "127.0.0.1:8080", **sent}))
 
 
-async def test_a_page_of_another_site_can_load_nothing_though_it_tells_no_origin(client: httpx.AsyncClient):
+async def test_a_page_of_another_site_can_load_nothing_even_without_an_origin(client: httpx.AsyncClient):
     """An image, a script, a frame, a link: all of them are GETs without an `Origin`."""
     page = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
     for path in (ENTRIES, "/v1/models", "/v1/diary/export", "/v1/jobs"):
@@ -74,7 +74,7 @@ labels = st.from_regex(r"[a-z]([a-z0-9-]*[a-z0-9])?", fullmatch=True)
 
 
 @given(label=labels, name=st.sampled_from(["localhost", "127.0.0.1"]), glue=st.sampled_from([".", ""]))
-def test_no_longer_name_passes_for_this_machines(label: str, name: str, glue: str):
+def test_a_longer_name_is_not_mistaken_for_this_machine(label: str, name: str, glue: str):
     for host in (f"{label}{glue}{name}", f"{name}{glue}{label}", f"{label}.{name}.{label}:8080"):
         for headers in ({"host": host}, {"origin": f"http://{host}"}):
             with pytest.raises(Unauthorized):
@@ -82,7 +82,7 @@ def test_no_longer_name_passes_for_this_machines(label: str, name: str, glue: st
 
 
 @given(st.text(st.characters(max_codepoint=255), min_size=1))
-def test_any_header_is_let_in_or_refused(text: str):
+def test_any_header_is_admitted_or_refused_without_a_crash(text: str):
     try:
         check_loopback_origin(Headers({"host": text, "origin": text}))
     except Unauthorized:
@@ -100,7 +100,7 @@ async def test_a_page_can_neither_read_nor_write_what_a_client_can(client: httpx
     assert (await client.get("/healthz", headers=page)).status_code == 200
 
 
-async def test_who_has_a_key_may_ask_from_anywhere(client: httpx.AsyncClient, tmp_path: Path):
+async def test_a_key_allows_requests_from_any_page(client: httpx.AsyncClient, tmp_path: Path):
     key, _ = add_key(tmp_path / "keys.json", "drew", None, None, 0o600)
     headers = {"Authorization": f"Bearer {key}", "Origin": "https://chat.example", "Host": "ada.example"}
     assert (await client.get(ENTRIES, headers=headers)).status_code == 200

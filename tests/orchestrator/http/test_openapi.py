@@ -3,8 +3,8 @@
 import re
 
 import pytest
+from api import CHAT, ENTRIES, Api
 from openapi_spec_validator import validate
-from voice import CHAT, ENTRIES, Voice
 
 from services.orchestrator.http.disclosure import DISCLOSURE, HEADER_VALUE
 
@@ -43,8 +43,8 @@ async def test_it_is_an_openapi_document(document: Json):
     assert document["info"]["description"] == DISCLOSURE
 
 
-async def test_it_tells_every_route_that_the_app_has(voice: Voice, document: Json):
-    app = voice.client._transport.app
+async def test_every_route_of_the_app_is_documented(api: Api, document: Json):
+    app = api.client._transport.app
     served = {
         (method.lower(), route.path)
         for route in app.routes
@@ -55,7 +55,7 @@ async def test_it_tells_every_route_that_the_app_has(voice: Voice, document: Jso
     assert {(method, path) for method, path, _ in operations(document)} == served - not_told
 
 
-async def test_it_tells_every_route_of_the_contract(document: Json):
+async def test_every_route_of_the_contract_is_documented(document: Json):
     assert {(method, path) for method, path, _ in operations(document)} == {
         ("get", "/v1/models"), ("get", "/v1/models/{name}"), ("post", CHAT),
         ("post", "/v1/completions"), ("post", "/v1/responses"),
@@ -85,11 +85,11 @@ async def test_every_error_has_openais_shape_and_the_frameworks_own_is_nowhere(d
 
 
 @pytest.mark.parametrize(("method", "path"), READS_JSON)
-async def test_a_route_that_reads_json_tells_how_a_body_can_fail(document: Json, method: str, path: str):
+async def test_a_route_that_reads_json_documents_its_errors(document: Json, method: str, path: str):
     assert {"400", "408", "413", "415"} <= document["paths"][path][method]["responses"].keys()
 
 
-async def test_the_headers_of_every_response_are_told(document: Json):
+async def test_the_headers_of_every_response_are_documented(document: Json):
     headers = document["components"]["headers"]
     assert headers["AI-Disclosure"]["schema"]["const"] == HEADER_VALUE
     for method, path, route in operations(document):
@@ -102,7 +102,7 @@ async def test_the_headers_of_every_response_are_told(document: Json):
     assert "ETag" in document["paths"][f"{ENTRIES}/{{entry_id}}"]["get"]["responses"]["200"]["headers"]
 
 
-async def test_bodies_that_are_read_by_hand_are_told_all_the_same(document: Json):
+async def test_bodies_that_the_app_parses_itself_are_documented_too(document: Json):
     entry = schema_of(document, document["paths"][ENTRIES]["post"]["requestBody"]["content"])
     assert {"text", "date", "mood", "tags", "id", "timezone"} == entry["properties"].keys()
     edit = schema_of(document, document["paths"][f"{ENTRIES}/{{entry_id}}"]["put"]["requestBody"]["content"])
@@ -112,13 +112,13 @@ async def test_bodies_that_are_read_by_hand_are_told_all_the_same(document: Json
 
 
 @pytest.mark.parametrize("where", ["request", "answer"])
-async def test_adas_own_fields_of_the_chat_are_told(document: Json, where: str):
+async def test_adas_own_fields_of_a_chat_are_documented(document: Json, where: str):
     chat = document["paths"][CHAT]["post"]
     content = chat["requestBody"] if where == "request" else chat["responses"]["200"]
     assert "ada" in schema_of(document, content["content"])["properties"]
 
 
-async def test_fields_that_the_model_server_checks_are_told_too(document: Json):
+async def test_fields_that_the_model_server_checks_are_documented_too(document: Json):
     fields = {
         path: schema_of(document, document["paths"][path]["post"]["requestBody"]["content"])[
             "properties"

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from voice import CHAT, HELLO, error_of, spoken, until
+from api import CHAT, HELLO, error_of, send_raw, until
 
 from services.api_keys import add_key
 from services.orchestrator.http.protocol import (
@@ -85,12 +85,12 @@ class TestEarlyRefusals:
         writer.close()
 
     @pytest.mark.parametrize("sent", [b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", b"\r\n", b"{}"])
-    async def test_what_comes_as_the_body_is_never_read_as_a_head(self, server, port, key, sent: bytes):
+    async def test_a_body_is_never_parsed_as_a_head(self, server, port, key, sent: bytes):
         sent = (sent * MIB)[:MIB]
         refused = request(IMPORT, sent, "Authorization: Bearer wrong", length=2 * MIB)
-        assert statuses(await spoken(port, refused + b"x" * MIB + last("/healthz"))) == [401, 200]
+        assert statuses(await send_raw(port, refused + b"x" * MIB + last("/healthz"))) == [401, 200]
 
-    async def test_of_one_without_an_end_no_more_than_so_much_is_read(self, server, port, key):
+    async def test_only_a_bounded_part_of_an_endless_body_is_read(self, server, port, key):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request(IMPORT, b"", "Authorization: Bearer wrong", length=10**9))
         assert statuses(await reader.readuntil(b"\r\n\r\n")) == [401]
@@ -107,17 +107,17 @@ class TestEarlyRefusals:
     ):
         wrong = request(CHAT, b"{" * 100_000, "Authorization: Bearer wrong")
         right = request("/v1/models", b"", f"Authorization: Bearer {key}", "Connection: close", method="GET")
-        assert statuses(await spoken(port, wrong + right))[0] == 401
-        assert len(statuses(await spoken(port, wrong + right))) == 2
+        assert statuses(await send_raw(port, wrong + right))[0] == 401
+        assert len(statuses(await send_raw(port, wrong + right))) == 2
 
     @pytest.mark.parametrize("connection_limits", [ConnectionLimits(discard_s=0.1)], ids=["impatient"])
-    async def test_one_that_never_ends_is_let_go(self, server, port, key):
+    async def test_a_connection_with_an_endless_body_is_closed(self, server, port, key):
         refused = request(IMPORT, b"x", "Authorization: Bearer wrong", length=1000)
-        assert statuses(await spoken(port, refused)) == [401]
+        assert statuses(await send_raw(port, refused)) == [401]
 
-    async def test_who_asked_before_sending_a_body_has_no_other_request_taken_for_it(self, server, port, key):
+    async def test_a_refused_request_that_expects_100_continue_gets_one_answer(self, server, port, key):
         refused = request(IMPORT, b"", "Authorization: Bearer wrong", "Expect: 100-continue", length=1000)
-        assert statuses(await spoken(port, refused)) == [401]
+        assert statuses(await send_raw(port, refused)) == [401]
 
 
 class TestMemory:
@@ -144,7 +144,7 @@ class TestMemory:
         floods = [asyncio.create_task(flood()) for _ in range(10)]
         while not all(flood.done() for flood in floods):
             most = max([most, *(connection._unread_bytes for connection in connections(server))])
-            assert statuses(await spoken(port, last("/healthz"))) == [200]
+            assert statuses(await send_raw(port, last("/healthz"))) == [200]
         await asyncio.gather(*floods)
         assert most <= MAX_UNREAD_BYTES + READ_AT_ONCE
         assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 60
@@ -152,7 +152,7 @@ class TestMemory:
     async def test_requests_behind_a_running_one_wait_unread_and_all_are_answered(self, server, port, model):
         model.delay_s, number, most = 0.3, 3_000, [0, 0]
         pending = asyncio.create_task(
-            spoken(port, chat() + request("/healthz", method="GET") * number + last("/healthz"))
+            send_raw(port, chat() + request("/healthz", method="GET") * number + last("/healthz"))
         )
         await until(lambda: model.running)
         while model.running:
@@ -169,7 +169,7 @@ class TestMemory:
         gc.disable()
         try:
             for _ in range(20):
-                await spoken(port, last("/healthz"))
+                await send_raw(port, last("/healthz"))
             await until(lambda: not list(connections(server)))
             await asyncio.sleep(0)
             alive = [
@@ -185,36 +185,36 @@ class TestHeadsAndTrailers:
         self, server, port, model
     ):
         model.chunk_delay_s = 0.05
-        answers = await spoken(port, chat(stream=True) + b"GET / HTTP/1.1\r\nX-Long: " + b"a" * 2 * MIB)
+        answers = await send_raw(port, chat(stream=True) + b"GET / HTTP/1.1\r\nX-Long: " + b"a" * 2 * MIB)
         assert statuses(answers) == [200, 431]
         assert answers.index(b"data: [DONE]") < answers.index(b"HTTP/1.1 431")
 
     async def test_nonsense_behind_a_stream_does_not_get_into_it(self, server, port, model):
         model.chunk_delay_s = 0.05
-        answers = await spoken(port, chat(stream=True) + b"nonsense\r\n\r\n")
+        answers = await send_raw(port, chat(stream=True) + b"nonsense\r\n\r\n")
         assert statuses(answers) == [200, 400]
         assert answers.index(b"data: [DONE]") < answers.index(b"HTTP/1.1 400")
 
     @pytest.mark.parametrize("trailer", [b"X-A: " + b"a" * 2 * MIB, b"X-A: a\r\n" * (MIB // 8)])
     async def test_trailers_without_an_end_are_refused(self, server, port, trailer: bytes, caplog):
-        answers = await spoken(port, chunked(b"{", trailer))
+        answers = await send_raw(port, chunked(b"{", trailer))
         assert statuses(answers) == [431]
         assert b"ai-disclosure" in answers
         assert errors_logged(caplog) == []
 
     async def test_a_trailer_is_no_header(self, server, port, model):
         body = json.dumps({**HELLO, "ada": {"diary": False}}).encode()
-        answers = await spoken(port, chunked(body, b"X-Request-Id: mine\r\n\r\n") + last("/healthz"))
+        answers = await send_raw(port, chunked(body, b"X-Request-Id: mine\r\n\r\n") + last("/healthz"))
         assert statuses(answers) == [200, 200]
         assert b"mine" not in answers
 
     @pytest.mark.parametrize("size", [MAX_HEAD_BYTES - 1000, MAX_HEAD_BYTES // 2])
     async def test_a_long_head_is_read(self, server, port, size: int):
         long = request("/healthz", b"", "X-Long: " + "a" * size, "Connection: close", method="GET")
-        assert statuses(await spoken(port, long)) == [200]
+        assert statuses(await send_raw(port, long)) == [200]
 
 
-async def test_who_goes_away_ends_what_runs_though_another_request_waits_behind(server, port, model):
+async def test_a_disconnect_ends_the_running_request_even_when_another_is_pipelined(server, port, model):
     model.delay_s = 30
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(chat() + chat())
@@ -232,14 +232,14 @@ class TestOtherProtocols:
 
     @pytest.mark.parametrize("path", [CHAT, "/v1/models", "/v1/realtime"])
     async def test_a_websocket_is_refused_in_words(self, server, port, caplog, path: str):
-        answer = await spoken(port, request(path, b"", *self.UPGRADE, method="GET"))
+        answer = await send_raw(port, request(path, b"", *self.UPGRADE, method="GET"))
         assert statuses(answer) == [400]
         assert b"WebSockets are not supported" in answer
         assert b"ai-disclosure" in answer
         assert errors_logged(caplog) == []
 
-    async def test_without_a_key_it_is_refused_as_everything_is(self, server, port, key):
-        answer = await spoken(
+    async def test_a_websocket_without_a_key_is_refused_like_any_request(self, server, port, key):
+        answer = await send_raw(
             port, request("/v1/models", b"", *self.UPGRADE, "Connection: close", method="GET")
         )
         assert statuses(answer) == [401]

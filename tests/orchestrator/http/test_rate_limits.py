@@ -18,14 +18,14 @@ def limits(requests: int = 0, tokens: int = 0) -> RateLimits:
     return RateLimits(requests, tokens, window_s=1)
 
 
-def test_without_limits_nothing_is_told_and_nothing_refused():
+def test_without_limits_there_are_no_headers_and_no_refusals():
     free = limits()
     for _ in range(1000):
         assert free.admit(DREW) == {}
         free.spend(DREW, 10**9)
 
 
-def test_so_many_requests_and_no_more():
+def test_requests_beyond_the_limit_are_refused():
     some = limits(requests=3)
     assert [some.admit(DREW)["x-ratelimit-remaining-requests"] for _ in range(3)] == ["2", "1", "0"]
     with pytest.raises(RateLimited, match="rate limit reached: 3 requests a minute for this key") as refused:
@@ -33,7 +33,7 @@ def test_so_many_requests_and_no_more():
     assert 0 < refused.value.retry_after_s <= 1
 
 
-def test_a_minute_later_there_is_room_again_however_often_was_asked_meanwhile():
+def test_refused_requests_do_not_delay_the_next_window():
     some = limits(requests=2)
     for _ in range(20):
         try:
@@ -44,7 +44,7 @@ def test_a_minute_later_there_is_room_again_however_often_was_asked_meanwhile():
     assert some.admit(DREW)["x-ratelimit-remaining-requests"] == "1"
 
 
-def test_one_keys_haste_is_not_anothers():
+def test_the_requests_of_one_key_do_not_count_for_another():
     some = limits(requests=1)
     some.admit(DREW)
     some.admit(MILA)
@@ -82,7 +82,7 @@ def test_an_answer_may_exceed_the_tokens_and_the_next_one_waits():
         some.admit(DREW)
 
 
-def test_what_costs_no_tokens_goes_on_without_them():
+def test_requests_without_tokens_continue_when_the_tokens_are_spent():
     some = limits(requests=10, tokens=1)
     some.spend(DREW, 5)
     with pytest.raises(RateLimited):
@@ -90,7 +90,7 @@ def test_what_costs_no_tokens_goes_on_without_them():
     assert some.count(DREW)["x-ratelimit-remaining-requests"] == "9"  # what was refused was not counted
 
 
-def test_an_answer_without_tokens_begins_no_minute():
+def test_an_answer_without_tokens_starts_no_window():
     some = limits(tokens=10)
     some.spend(DREW, 0)
     assert some.admit(DREW)["x-ratelimit-reset-tokens"] == "0.000s"
@@ -107,7 +107,7 @@ def test_the_headers_are_openais():
     assert 0 < float(headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 1
 
 
-def test_what_was_counted_is_forgotten_after_its_minute():
+def test_counts_are_deleted_after_their_window():
     """Else every key that ever was would stay in memory."""
     now = [0.0]
     some = RateLimits(5, 5, clock=lambda: now[0])
@@ -120,7 +120,7 @@ def test_what_was_counted_is_forgotten_after_its_minute():
     assert len(some._windows) <= 1
 
 
-def test_a_clock_that_is_set_back_keeps_nobody_out(monkeypatch):
+def test_setting_the_clock_back_does_not_lock_a_key_out(monkeypatch):
     some = RateLimits(1, 0, window_s=1)
     some.admit(DREW)
     an_hour_ago = time.time() - 3600

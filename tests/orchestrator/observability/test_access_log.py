@@ -4,8 +4,8 @@ import asyncio
 import json
 
 import pytest
+from api import CHAT, ENTRIES, HELLO, JSON, Api, FailingLimits
 from redis import Redis
-from voice import CHAT, ENTRIES, HELLO, JSON, FailingLimits, Voice
 
 from services.errors import DiaryUnavailable
 from services.orchestrator.app import server_config
@@ -16,7 +16,7 @@ MARKER = "Zwergseeschwalbe"
 ACCESS = "ada.access"
 
 
-async def test_a_line_tells_route_status_duration_bytes_and_key(client, log):
+async def test_a_line_has_route_status_duration_bytes_and_key(client, log):
     sent = await client.get("/v1/jobs/none?status=x", headers={"X-Request-Id": "mine"})
     [line] = log.lines(ACCESS)
     fields = {name: line[name] for name in ("method", "route", "status", "bytes", "key", "end", "request_id")}
@@ -36,23 +36,23 @@ async def test_a_line_tells_route_status_duration_bytes_and_key(client, log):
         (MARKER.upper(), "/healthz", "/healthz"),
     ],
 )
-async def test_a_path_is_told_as_its_routes_template(client, log, method: str, path: str, route: str):
+async def test_a_path_is_logged_as_the_template_of_its_route(client, log, method: str, path: str, route: str):
     await client.request(method, path)
     [line] = log.lines(ACCESS)
     assert line["route"] == route
     assert MARKER.upper() not in log.text.upper()
 
 
-async def test_a_stream_is_told_at_its_end(voice: Voice, log):
-    async with voice.client.stream("POST", CHAT, json={**HELLO, "stream": True}) as answer:
+async def test_a_stream_is_logged_when_it_ends(api: Api, log):
+    async with api.client.stream("POST", CHAT, json={**HELLO, "stream": True}) as answer:
         content = await answer.aread()
     [line] = log.lines(ACCESS)
     assert (line["status"], line["bytes"], line["end"]) == (200, len(content), "whole")
 
 
 @pytest.mark.parametrize(("stream", "status"), [(False, 499), (True, 200)])
-async def test_a_client_who_went_away_is_told(voice: Voice, log, stream: bool, status: int):
-    voice.model.chunk_delay_s, voice.model.delay_s = (5, 0) if stream else (0, 5)
+async def test_a_disconnected_client_is_logged(api: Api, log, stream: bool, status: int):
+    api.model.chunk_delay_s, api.model.delay_s = (5, 0) if stream else (0, 5)
     body = json.dumps({**HELLO, "stream": stream}).encode()
     messages, sent = iter([{"type": "http.request", "body": body}]), []
 
@@ -69,10 +69,10 @@ async def test_a_client_who_went_away_is_told(voice: Voice, log, stream: bool, s
         "type": "http", "method": "POST", "path": CHAT, "query_string": b"",
             "headers": [(b"content-type", b"application/json")],
     }  # fmt: skip
-    await voice.client._transport.app(scope, receive, send)
+    await api.client._transport.app(scope, receive, send)
     [line] = log.lines(ACCESS)
     assert (line["status"], line["end"]) == (status, "client gone")
-    assert (await voice.client.get("/metrics")).text.count("ada_clients_gone_total 1.0") == 1
+    assert (await api.client.get("/metrics")).text.count("ada_clients_gone_total 1.0") == 1
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ async def test_a_client_who_went_away_is_told(voice: Voice, log, stream: bool, s
         ("POST", "/v1/diary/import", "multipart/form-data; boundary=b"),
     ],
 )
-async def test_who_leaves_in_the_middle_of_a_body_is_one_quiet_line(
-    voice: Voice, log, method: str, path: str, kind: str
+async def test_a_disconnect_during_a_body_is_one_line_without_a_traceback(
+    api: Api, log, method: str, path: str, kind: str
 ):
     form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n{'
     messages = iter([
@@ -108,17 +108,17 @@ async def test_who_leaves_in_the_middle_of_a_body_is_one_quiet_line(
 
     headers = [(b"content-type", kind.encode()), (b"content-length", b"1000")]
     scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}
-    await voice.client._transport.app(scope, receive, send)
+    await api.client._transport.app(scope, receive, send)
     [line] = log.lines(ACCESS)
     assert (line["status"], line["end"], line["level"]) == (499, "client gone", "INFO")
     assert '"level": "ERROR"' not in log.text
     assert "Traceback" not in log.text
-    assert await voice.ids() == []
+    assert await api.ids() == []
 
 
-async def test_a_crash_is_told_with_its_place_and_its_request(voice: Voice, log):
-    voice.override(rate_limits=FailingLimits())
-    await voice.client.post(CHAT, json=HELLO, headers={"X-Request-Id": "mine"})
+async def test_a_crash_is_logged_with_its_traceback_and_request_id(api: Api, log):
+    api.override(rate_limits=FailingLimits())
+    await api.client.post(CHAT, json=HELLO, headers={"X-Request-Id": "mine"})
     [line] = log.lines(ACCESS)
     assert (line["status"], line["end"]) == (500, "failed")
     [crash] = log.lines("ada.orchestrator")
@@ -126,16 +126,16 @@ async def test_a_crash_is_told_with_its_place_and_its_request(voice: Voice, log)
     assert "ValueError" in crash["error"]
 
 
-async def test_a_probe_is_heard_at_debug_alone_while_all_is_well(voice: Voice, log):
-    await voice.client.get("/healthz")
-    voice.model.is_down = True
-    await voice.client.get("/readyz")
+async def test_a_successful_probe_is_logged_only_at_debug(api: Api, log):
+    await api.client.get("/healthz")
+    api.model.is_down = True
+    await api.client.get("/readyz")
     fields = [(line["route"], line["status"], line["level"]) for line in log.lines(ACCESS)]
     assert fields == [("/healthz", 200, "DEBUG"), ("/readyz", 503, "INFO")]
 
 
-def test_uvicorn_logs_as_all_the_others_and_no_path(voice: Voice):
-    config = server_config(voice.client._transport.app, OrchestratorSettings())
+def test_uvicorn_has_no_logging_of_its_own(api: Api):
+    config = server_config(api.client._transport.app, OrchestratorSettings())
     assert (config.log_config, config.access_log) == (None, False)
 
 
@@ -152,19 +152,19 @@ class TestNoWordIsLogged:
     def settings(self) -> dict[str, object]:
         return {"REFLECT_AFTER_S": 0.01}
 
-    async def test_of_a_chat(self, voice: Voice):
-        await voice.write(f"A {MARKER} at the pond.")
+    async def test_nothing_of_a_chat_is_logged(self, api: Api):
+        await api.write(f"A {MARKER} at the pond.")
         request = {"model": "ada", "messages": [{"role": "user", "content": f"Where was the {MARKER}?"}]}
         for stream in (False, True):
-            answer = await voice.client.post(CHAT, json={**request, "stream": stream})
+            answer = await api.client.post(CHAT, json={**request, "stream": stream})
             assert answer.status_code == 200
-        assert MARKER in json.dumps(voice.model.requests)
+        assert MARKER in json.dumps(api.model.requests)
         prompt = {"model": "ada", "prompt": MARKER}
-        assert (await voice.client.post("/v1/completions", json=prompt)).status_code < 500
-        assert (await voice.client.post("/v1/responses", json={"model": "ada", "input": MARKER})).status_code
+        assert (await api.client.post("/v1/completions", json=prompt)).status_code < 500
+        assert (await api.client.post("/v1/responses", json={"model": "ada", "input": MARKER})).status_code
 
-    async def test_of_the_diary(self, voice: Voice):
-        client, entry_id = voice.client, await voice.write(f"A {MARKER} at the pond.", tags=[MARKER])
+    async def test_nothing_of_the_diary_is_logged(self, api: Api):
+        client, entry_id = api.client, await api.write(f"A {MARKER} at the pond.", tags=[MARKER])
         for method, path, body in (
             ("POST", "/v1/diary/search", {"query": MARKER}),
             ("PUT", f"{ENTRIES}/{entry_id}", {"text": f"Two of {MARKER}", "version": 1}),
@@ -180,36 +180,36 @@ class TestNoWordIsLogged:
         rows = f'{{"text": "{MARKER}"}}\n{{"text": 1, "{MARKER}": 2}}\n{MARKER}'.encode()
         sent = await client.post("/v1/diary/import", files={"file": (f"{MARKER}.jsonl", rows)})
         assert sent.status_code < 500, sent.text
-        voice.work()
+        api.work()
 
     @pytest.mark.parametrize("path", [CHAT, ENTRIES, "/v1/diary/search", "/v1/completions", "/v1/responses"])
     @pytest.mark.parametrize("body", [f'{{"{MARKER}', f'{{"{MARKER}": 1}}', f'["{MARKER}"]', f'"{MARKER}"'])
-    async def test_of_what_is_refused(self, client, path: str, body: str):
+    async def test_nothing_of_a_refused_body_is_logged(self, client, path: str, body: str):
         assert (await client.post(path, content=body, headers=JSON)).status_code in (400, 422)
 
-    async def test_of_vllms_own_refusals(self, voice: Voice):
+    async def test_nothing_of_a_request_that_vllm_refuses_is_logged(self, api: Api):
         request = {"messages": [{"role": "user", "content": MARKER}], "model": "ada", "max_tokens": 0}
-        assert (await voice.client.post(CHAT, json=request)).status_code == 400
-        voice.model.is_down = True
-        assert (await voice.client.post(CHAT, json=request)).status_code == 503
+        assert (await api.client.post(CHAT, json=request)).status_code == 400
+        api.model.is_down = True
+        assert (await api.client.post(CHAT, json=request)).status_code == 503
 
-    async def test_of_what_nobody_foresaw(self, voice: Voice):
-        voice.override(rate_limits=FailingLimits(MARKER))
-        assert (await voice.client.post(CHAT, json=HELLO)).status_code == 500
+    async def test_nothing_of_a_request_that_crashes_is_logged(self, api: Api):
+        api.override(rate_limits=FailingLimits(MARKER))
+        assert (await api.client.post(CHAT, json=HELLO)).status_code == 500
 
-    async def test_of_an_entry_that_cannot_be_indexed(self, voice: Voice, redis: Redis):
-        await voice.client.post(ENTRIES, json={"text": MARKER})
+    async def test_nothing_of_an_entry_that_cannot_be_indexed_is_logged(self, api: Api, redis: Redis):
+        await api.client.post(ENTRIES, json={"text": MARKER})
 
-        class Illegible(type(voice.state.embedder)):
+        class Illegible(type(api.state.embedder)):
             def embed_documents(self, texts):
                 raise ValueError(texts[0])
 
-        Indexer(voice.ledger, Illegible(), voice.index).write(voice.ledger.due(1))
-        assert voice.ledger.counts()["queued"] == 1
+        Indexer(api.ledger, Illegible(), api.index).write(api.ledger.due(1))
+        assert api.ledger.counts()["queued"] == 1
 
-    async def test_of_a_ledger_that_fails(self, voice: Voice, monkeypatch):
-        monkeypatch.setattr(type(voice.ledger), "for_owner", _unavailable)
-        assert (await voice.client.post(ENTRIES, json={"text": MARKER})).status_code == 503
+    async def test_nothing_of_an_entry_is_logged_when_the_ledger_fails(self, api: Api, monkeypatch):
+        monkeypatch.setattr(type(api.ledger), "for_owner", _unavailable)
+        assert (await api.client.post(ENTRIES, json={"text": MARKER})).status_code == 503
 
 
 def _unavailable(*_: object) -> None:

@@ -27,7 +27,7 @@ def named(expression: str) -> set[str]:
     return set(re.findall(r"\bada_\w+", expression))
 
 
-def test_every_metric_it_asks_for_is_one_of_ours():
+def test_every_metric_in_a_query_exists():
     assert set().union(*map(named, QUERIES)) <= metrics().keys()
 
 
@@ -37,14 +37,14 @@ def test_every_metric_of_ours_has_a_panel():
 
 
 @pytest.mark.parametrize("expression", sorted(QUERIES))
-def test_it_groups_by_labels_that_there_are(expression: str):
+def test_queries_group_by_existing_labels(expression: str):
     labels = set().union(*(metrics()[name][1] for name in named(expression)))
     grouped = {label for group in re.findall(r"by \(([^)]*)\)", expression) for label in group.split(", ")}
     assert grouped <= labels
     assert expression.count("(") == expression.count(")")
 
 
-def test_it_imports_anywhere():
+def test_the_dashboard_can_be_imported_into_any_grafana():
     """Grafana asks whose Prometheus it is; ids are one each; no panel lies over another."""
     variables = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource"

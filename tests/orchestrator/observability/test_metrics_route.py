@@ -4,11 +4,11 @@ import asyncio
 import threading
 import time
 
+from api import CHAT, ENTRIES, HELLO, Api
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisAway
-from voice import CHAT, ENTRIES, HELLO, Voice
 
 from services.errors import DiaryUnavailable
 from services.orchestrator.observability.metrics import Collectors
@@ -27,11 +27,11 @@ async def scraped(client) -> dict[tuple[str, ...], float]:
     }
 
 
-async def test_a_chat_is_measured_on_its_whole_way(voice: Voice):
-    await voice.write("The heron was at the pond.")
-    await voice.client.post(CHAT, json=HELLO)
-    await voice.client.post(CHAT, json={**HELLO, "stream": True})
-    metrics = await scraped(voice.client)
+async def test_each_stage_of_a_chat_is_measured(api: Api):
+    await api.write("The heron was at the pond.")
+    await api.client.post(CHAT, json=HELLO)
+    await api.client.post(CHAT, json={**HELLO, "stream": True})
+    metrics = await scraped(api.client)
     assert metrics["ada_requests_total", "POST", CHAT, "200"] == 2
     assert metrics["ada_request_seconds_count", CHAT] == 2
     assert metrics["ada_recall_seconds_count",] == 2
@@ -43,19 +43,19 @@ async def test_a_chat_is_measured_on_its_whole_way(voice: Voice):
     assert metrics["ada_streams",] == 0
 
 
-async def test_open_streams_and_what_is_at_vllm_are_counted(voice: Voice):
-    voice.model.chunk_delay_s = 0.5
-    pending = asyncio.create_task(voice.client.post(CHAT, json={**HELLO, "stream": True}))
+async def test_open_streams_and_requests_at_vllm_are_counted(api: Api):
+    api.model.chunk_delay_s = 0.5
+    pending = asyncio.create_task(api.client.post(CHAT, json={**HELLO, "stream": True}))
     async with asyncio.timeout(5):
-        while not (metrics := await scraped(voice.client))["ada_streams",]:
+        while not (metrics := await scraped(api.client))["ada_streams",]:
             await asyncio.sleep(0.02)
     assert metrics["ada_running",] == 1
     await pending
-    metrics = await scraped(voice.client)
+    metrics = await scraped(api.client)
     assert (metrics["ada_streams",], metrics["ada_running",], metrics["ada_waiting",]) == (0, 0, 0)
 
 
-async def test_labels_are_bounded_whatever_is_asked(client):
+async def test_labels_are_bounded_for_any_method_and_path(client):
     for number in range(20):
         await client.request(f"VERB{number}", f"/nowhere/{number}")
         await client.get(f"{ENTRIES}/entry-{number}")
@@ -66,64 +66,64 @@ async def test_labels_are_bounded_whatever_is_asked(client):
     ]
 
 
-async def test_the_diary_and_its_queue_are_counted(voice: Voice):
+async def test_the_diary_and_its_queue_are_counted(api: Api):
     for text in ("one", "two"):
-        await voice.client.post(ENTRIES, json={"text": text})
-    metrics = await scraped(voice.client)
+        await api.client.post(ENTRIES, json={"text": text})
+    metrics = await scraped(api.client)
     assert metrics["ada_diary_entries", "queued"] == 2
     assert metrics["ada_queue_jobs", "queued"] == 2
     assert metrics["ada_up", "ledger"] == metrics["ada_up", "queue"] == 1
-    voice.work()
-    assert (await scraped(voice.client))["ada_diary_entries", "indexed"] == 2
+    api.work()
+    assert (await scraped(api.client))["ada_diary_entries", "indexed"] == 2
 
 
-async def test_breakers_are_told(voice: Voice):
-    voice.model.is_down = True
+async def test_the_states_of_the_circuit_breakers_are_reported(api: Api):
+    api.model.is_down = True
     for _ in range(6):
-        await voice.client.post(CHAT, json=HELLO)
-    metrics = await scraped(voice.client)
+        await api.client.post(CHAT, json=HELLO)
+    metrics = await scraped(api.client)
     assert (metrics["ada_breaker", "model"], metrics["ada_breaker", "diary"]) == (1, 0)
 
 
-async def test_however_many_scrape_at_once_all_have_every_number(voice: Voice):
-    await voice.client.post(ENTRIES, json={"text": "one"})
+async def test_concurrent_scrapes_share_one_reading_and_are_complete(api: Api):
+    await api.client.post(ENTRIES, json={"text": "one"})
     reads = []
 
     def read_slowly() -> dict[str, int]:
         reads.append(None)
         time.sleep(0.05)
-        return voice.ledger.counts()
+        return api.ledger.counts()
 
-    state = voice.state
-    voice.override(collectors=Collectors(state.metrics, read_slowly, state.jobs.queue.counts))
+    state = api.state
+    api.override(collectors=Collectors(state.metrics, read_slowly, state.jobs.queue.counts))
     for _ in range(3):
-        for metrics in await asyncio.gather(*(scraped(voice.client) for _ in range(20))):
+        for metrics in await asyncio.gather(*(scraped(api.client) for _ in range(20))):
             assert metrics["ada_up", "ledger"] == metrics["ada_up", "queue"] == 1
             assert metrics["ada_diary_entries", "queued"] == 1
     assert len(reads) == 3
 
 
-async def test_however_many_ask_whether_she_is_ready_it_is_found_out_once(voice: Voice):
-    answers = await asyncio.gather(*(voice.client.get("/readyz") for _ in range(20)))
+async def test_concurrent_readiness_probes_share_one_check(api: Api):
+    answers = await asyncio.gather(*(api.client.get("/readyz") for _ in range(20)))
     assert {answer.status_code for answer in answers} == {200}
-    assert len(voice.model.tokenized) == 2  # the template, rendered here and there
+    assert len(api.model.tokenized) == 2  # the template, rendered here and there
 
 
-async def test_who_is_away_has_no_numbers_and_the_others_keep_theirs(voice: Voice, monkeypatch):
-    await voice.client.post(ENTRIES, json={"text": "one"})
-    await scraped(voice.client)
+async def test_an_unreachable_service_has_no_numbers_and_the_others_keep_theirs(api: Api, monkeypatch):
+    await api.client.post(ENTRIES, json={"text": "one"})
+    await scraped(api.client)
 
     def away(*_: object, **__: object) -> None:
         raise RedisAway("away")
 
     monkeypatch.setattr(Redis, "execute_command", away)
-    metrics = await scraped(voice.client)
+    metrics = await scraped(api.client)
     assert metrics["ada_up", "queue"] == 0
     assert not [sample for sample in metrics if sample[0] == "ada_queue_jobs"]
     assert metrics["ada_diary_entries", "queued"] == 1
 
 
-async def test_who_hangs_holds_up_nobody_and_is_asked_by_one_thread(voice: Voice):
+async def test_a_hanging_collector_delays_no_scrape_and_occupies_one_thread(api: Api):
     pending, free = [], threading.Event()
 
     def hangs() -> dict[str, int]:
@@ -131,21 +131,21 @@ async def test_who_hangs_holds_up_nobody_and_is_asked_by_one_thread(voice: Voice
         free.wait(10)
         raise DiaryUnavailable("late")
 
-    state = voice.state
-    voice.override(collectors=Collectors(state.metrics, hangs, state.jobs.queue.counts, timeout_s=0.05))
+    state = api.state
+    api.override(collectors=Collectors(state.metrics, hangs, state.jobs.queue.counts, timeout_s=0.05))
     for _ in range(5):
         async with asyncio.timeout(2):
-            assert (await scraped(voice.client))["ada_up", "ledger"] == 0
+            assert (await scraped(api.client))["ada_up", "ledger"] == 0
     assert len(pending) == 1
     free.set()
 
 
-async def test_nobody_is_named(voice: Voice):
-    await voice.write("The heron was at the pond.", id="my-entry")
-    await voice.client.post(CHAT, json=HELLO, headers={"X-Request-Id": "mine"})
-    metrics = (await voice.client.get("/metrics")).text
+async def test_metrics_name_no_owner_entry_or_request(api: Api):
+    await api.write("The heron was at the pond.", id="my-entry")
+    await api.client.post(CHAT, json=HELLO, headers={"X-Request-Id": "mine"})
+    metrics = (await api.client.get("/metrics")).text
     assert not [word for word in ("heron", "my-entry", "local", "mine") if word in metrics]
 
 
-async def test_it_is_told_in_prometheus_own_format(client):
+async def test_metrics_have_the_content_type_of_prometheus(client):
     assert (await client.get("/metrics")).headers["Content-Type"] == CONTENT_TYPE_LATEST

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from api import CHAT, HELLO, Api, FailingLimits
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from voice import CHAT, HELLO, FailingLimits, Voice
 
 from services import tracing
 from services.errors import ConfigError
@@ -69,11 +69,11 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_chat_is_one_story_from_its_client_to_vllm(voice: Voice, collector: Collector, stream: bool):
-    await voice.write("The heron was at the pond.")
+async def test_a_chat_is_one_trace_from_the_client_to_vllm(api: Api, collector: Collector, stream: bool):
+    await api.write("The heron was at the pond.")
     tracing.switch_on(collector.url, "ada-orchestrator")
     sent = {"X-Request-Id": "mine", "traceparent": f"00-{TRACE}-{PARENT}-01"}
-    answer = await voice.client.post(CHAT, json={**HELLO, "stream": stream}, headers=sent)
+    answer = await api.client.post(CHAT, json={**HELLO, "stream": stream}, headers=sent)
     assert answer.status_code == 200
     tracing.switch_off()
     assert (collector.paths, collector.services) == ({"/v1/traces"}, {"ada-orchestrator"})
@@ -87,23 +87,23 @@ async def test_a_chat_is_one_story_from_its_client_to_vllm(voice: Voice, collect
     }
     assert (attributes["ada.request_id"], attributes["http.response.status_code"]) == ("mine", 200)
     # vLLM goes on with it.
-    assert voice.model.headers[-1]["traceparent"] == f"00-{TRACE}-{upstream.span_id.hex()}-01"
+    assert api.model.headers[-1]["traceparent"] == f"00-{TRACE}-{upstream.span_id.hex()}-01"
 
 
-async def test_no_span_quotes_anybody(voice: Voice, collector: Collector):
+async def test_no_span_contains_text_of_a_request(api: Api, collector: Collector):
     tracing.switch_on(collector.url, "ada-orchestrator")
     chat = {"model": "ada", "messages": [{"role": "user", "content": MARKER}]}
-    await voice.client.post(f"{CHAT}?q={MARKER}", json=chat)
-    await voice.client.get(f"/v1/diary/entries/{MARKER}")
-    voice.override(rate_limits=FailingLimits(MARKER))
-    await voice.client.post(CHAT, json=chat)
+    await api.client.post(f"{CHAT}?q={MARKER}", json=chat)
+    await api.client.get(f"/v1/diary/entries/{MARKER}")
+    api.override(rate_limits=FailingLimits(MARKER))
+    await api.client.post(CHAT, json=chat)
     tracing.switch_off()
     assert len(collector.spans) >= 4
     assert MARKER not in str(collector.spans)
     assert "ValueError" in str(collector.spans)
 
 
-async def test_a_job_takes_the_story_along(collector: Collector):
+async def test_a_job_continues_the_trace_of_its_request(collector: Collector):
     tracing.switch_on(collector.url, "ada")
     with tracing.span("request"):
         meta = tracing.carried()
@@ -114,22 +114,22 @@ async def test_a_job_takes_the_story_along(collector: Collector):
     assert (job.trace_id, job.parent_span_id) == (request.trace_id, request.span_id)
 
 
-async def test_off_there_is_nothing_of_it(voice: Voice):
+async def test_without_an_endpoint_nothing_is_traced(api: Api):
     tracing.switch_on("", "ada")
-    await voice.client.post(CHAT, json=HELLO)
-    assert "traceparent" not in voice.model.headers[-1]
+    await api.client.post(CHAT, json=HELLO)
+    assert "traceparent" not in api.model.headers[-1]
     assert tracing.outgoing_headers() == tracing.carried() == {}
     with tracing.span("recall") as span:
         assert span is None
 
 
-def test_without_opentelemetry_the_extra_is_named(monkeypatch):
+def test_without_opentelemetry_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="`tracing`"):
         tracing.switch_on("http://127.0.0.1:4318", "ada")
 
 
-async def test_a_collector_that_is_away_costs_an_answer_nothing(voice: Voice, port: int):
+async def test_an_unreachable_collector_does_not_affect_an_answer(api: Api, port: int):
     tracing.switch_on(f"http://127.0.0.1:{port}", "ada")
-    assert (await voice.client.post(CHAT, json=HELLO)).status_code == 200
+    assert (await api.client.post(CHAT, json=HELLO)).status_code == 200
     tracing.switch_off()

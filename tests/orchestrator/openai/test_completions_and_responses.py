@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from voice import CHAT, PERSONA, error_of
+from api import CHAT, PERSONA, error_of
 
 from services.orchestrator.http.disclosure import DISCLOSURE
 
@@ -13,8 +13,8 @@ TURNS = [{"role": "user", "content": "Hello"}]
 
 class TestCompletions:
     @pytest.mark.parametrize("name", ["ada", "base"])
-    async def test_a_text_is_continued_without_persona_and_diary(self, client, voice, model, name):
-        await voice.write("A secret dog.")
+    async def test_a_text_is_continued_without_persona_and_diary(self, client, api, model, name):
+        await api.write("A secret dog.")
         answer = await client.post(COMPLETIONS, json={"model": name, "prompt": "The dog", "max_tokens": 5})
         assert model.requests == [{"model": name, "prompt": "The dog", "max_tokens": 5}]
         assert answer.json()["ada"]["diary"] == {"status": "off", "entries": []}

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from voice import CHAT, HELLO, error_of
+from api import CHAT, HELLO, error_of
 
 from services.errors import InvalidRequest, UpstreamError
 from services.orchestrator.openai.messages import parse_conversation

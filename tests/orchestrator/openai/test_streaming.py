@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import uvicorn
-from voice import CHAT, HELLO, JSON, FakeVllm, data_of, spoken, until
+from api import CHAT, HELLO, JSON, FakeVllm, data_of, send_raw, until
 
 from services.orchestrator.http.body import BodyLimits
 from services.orchestrator.http.protocol import ConnectionLimits
@@ -306,12 +306,12 @@ class TestSlowAndLarge:
 
     @pytest.mark.parametrize("head", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nHost: ada\r\nX-A"])
     async def test_a_missing_head_is_a_408(self, server, port, head: bytes):
-        assert b"408 Request Timeout" in await spoken(port, head)
+        assert b"408 Request Timeout" in await send_raw(port, head)
 
     async def test_a_missing_body_is_a_408(self, server, port):
         head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         head += "Content-Length: 100\r\n\r\n{"
-        answer = await spoken(port, head.encode())
+        answer = await send_raw(port, head.encode())
         assert b"408 Request Timeout" in answer
         assert b"ai-disclosure" in answer.lower()
 

@@ -8,9 +8,9 @@ tests/orchestrator/reflection/test_reflect_routes.py.
 from dataclasses import replace
 
 import pytest
+from api import CHAT, Api
 from hypothesis import given
 from hypothesis import strategies as st
-from voice import CHAT, Voice
 
 from services.diary.reflection.reflections import Reflection, Reflections
 from services.orchestrator.reflection.front_end_prompts import (
@@ -111,10 +111,10 @@ class TestForm:
         assert is_about_conversation(prompt)
 
     @pytest.mark.parametrize("text", PEOPLE)
-    def test_what_people_write_is_not(self, text: str):
+    def test_a_message_of_a_person_is_not_recognized_as_a_prompt(self, text: str):
         assert not is_about_conversation(text)
 
-    def test_in_a_long_text_both_ends_are_looked_at(self):
+    def test_both_ends_of_a_long_text_are_examined(self):
         long = "It rained again, and the bees stayed in. " * 2000
         assert is_about_conversation(
             f"{long}\n\nGenerate a title for the conversation. Only return the title."
@@ -125,7 +125,7 @@ class TestForm:
     @pytest.mark.parametrize(
         "unit", ["<chat>", "*", "> ", '"role": ', "Summarize ", "title ", "a: ", "### Task\n", "\n- "]
     )
-    def test_its_cost_does_not_grow_with_the_text(self, unit: str):
+    def test_the_cost_does_not_grow_with_the_text(self, unit: str):
         """Patterns see no more than EXAMINED characters of either end; none of them backtracks at length."""
         is_about_conversation(unit * (4_000_000 // len(unit)))
         assert 2 * EXAMINED < 10_000
@@ -142,88 +142,88 @@ class TestRemembered:
         return {"REFLECT_AFTER_S": 3600}
 
     @staticmethod
-    async def send(voice: Voice, turns: list[dict], reply: str = "It was Postscript.") -> list[dict]:
+    async def send(api: Api, turns: list[dict], reply: str = "It was Postscript.") -> list[dict]:
         """One request; the turns with its answer, as a front end keeps them."""
-        voice.model.answer = lambda body: reply
-        answer = await voice.client.post(CHAT, json={"model": "ada", "messages": turns})
+        api.model.answer = lambda body: reply
+        answer = await api.client.post(CHAT, json={"model": "ada", "messages": turns})
         assert answer.status_code == 200, answer.text
         return [*turns, ada(reply)]
 
     @staticmethod
-    async def remembered(voice: Voice) -> list[list[str]]:
+    async def remembered(api: Api) -> list[list[str]]:
         """What Ada is asked to write about when all has gone quiet."""
-        await reflect_on_idle(replace(voice.state, reflect_after_s=1e-9))
-        reflections = Reflections(voice.ledger)
+        await reflect_on_idle(replace(api.state, reflect_after_s=1e-9))
+        reflections = Reflections(api.ledger)
         pending: list[Reflection] = [
             reflections.get(reflection.owner, reflection.id) for reflection in reflections.due(50)
         ]
         return [[turn["content"] for turn in reflection.turns] for reflection in pending]
 
-    async def test_a_chat_is_and_the_titles_tags_and_follow_ups_about_it_are_not(self, voice: Voice):
-        turns = await self.send(voice, [system("You run in a browser."), user(GARLIC)])
+    async def test_a_chat_is_recorded_without_the_titles_tags_and_follow_ups_about_it(self, api: Api):
+        turns = await self.send(api, [system("You run in a browser."), user(GARLIC)])
         for prompt in OPEN_WEBUI.values():
-            await self.send(voice, [user(prompt)], '{"title": "Garlic"}')
-        turns = await self.send(voice, [*turns, user(CLOCK)], "Yes.")
+            await self.send(api, [user(prompt)], '{"title": "Garlic"}')
+        turns = await self.send(api, [*turns, user(CLOCK)], "Yes.")
         for prompt in OPEN_WEBUI.values():
-            await self.send(voice, [user(prompt.replace("In this rain?", CLOCK))], '{"tags": []}')
-        assert await self.remembered(voice) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
+            await self.send(api, [user(prompt.replace("In this rain?", CLOCK))], '{"tags": []}')
+        assert await self.remembered(api) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
 
     @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS.keys())
-    async def test_a_prompt_at_the_end_of_the_history_is_not(self, voice: Voice, prompt: str):
-        turns = await self.send(voice, [user(GARLIC)])
-        turns = await self.send(voice, [*turns, user(CLOCK)], "Yes.")
-        await self.send(voice, [*turns, user(prompt)], "Garlic and clocks")
-        assert await self.remembered(voice) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
+    async def test_a_prompt_at_the_end_of_the_history_is_not_recorded(self, api: Api, prompt: str):
+        turns = await self.send(api, [user(GARLIC)])
+        turns = await self.send(api, [*turns, user(CLOCK)], "Yes.")
+        await self.send(api, [*turns, user(prompt)], "Garlic and clocks")
+        assert await self.remembered(api) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
 
     @pytest.mark.parametrize("prompt", [SUMMARY, IMPERSONATION, "[Go on without saying it again.]"])
-    async def test_nor_is_a_quiet_one_in_a_system_turn(self, voice: Voice, prompt: str):
-        turns = await self.send(voice, [system("A chat."), user(GARLIC)])
-        turns = await self.send(voice, [*turns, user(CLOCK), system("[Only as Ada.]")], "Yes.")
-        await self.send(voice, [*turns, system(prompt)], "They spoke of garlic.")
+    async def test_a_prompt_in_a_system_turn_is_not_recorded(self, api: Api, prompt: str):
+        turns = await self.send(api, [system("A chat."), user(GARLIC)])
+        turns = await self.send(api, [*turns, user(CLOCK), system("[Only as Ada.]")], "Yes.")
+        await self.send(api, [*turns, system(prompt)], "They spoke of garlic.")
         if prompt == SUMMARY:  # before she has answered
-            await self.send(voice, [*turns, user("And the bees?"), system(prompt)], "They spoke of garlic.")
-        assert await self.remembered(voice) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
+            await self.send(api, [*turns, user("And the bees?"), system(prompt)], "They spoke of garlic.")
+        assert await self.remembered(api) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
 
-    async def test_nor_is_a_nudge_in_brackets_in_a_users_turn(self, voice: Voice):
-        turns = await self.send(voice, [user(GARLIC)])
-        turns = await self.send(voice, [*turns, user(CLOCK)], "Yes.")
+    async def test_an_instruction_in_brackets_is_not_recorded(self, api: Api):
+        turns = await self.send(api, [user(GARLIC)])
+        turns = await self.send(api, [*turns, user(CLOCK)], "Yes.")
         await self.send(
-            voice, [*turns, user("[Continue where you ended, and repeat nothing of it.]")], "And no."
+            api, [*turns, user("[Continue where you ended, and repeat nothing of it.]")], "And no."
         )
-        assert await self.remembered(voice) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
+        assert await self.remembered(api) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
 
-    async def test_an_unknown_prompt_that_was_appended_is_not_when_the_chat_goes_on(self, voice: Voice):
-        turns = await self.send(voice, [user(GARLIC)])
-        await self.send(voice, [*turns, user("Rate the mood from 1 to 5.")], "4")
-        await self.send(voice, [*turns, user(CLOCK)], "Yes.")
-        assert await self.remembered(voice) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
+    async def test_an_unknown_appended_prompt_is_not_recorded_when_the_chat_continues(self, api: Api):
+        turns = await self.send(api, [user(GARLIC)])
+        await self.send(api, [*turns, user("Rate the mood from 1 to 5.")], "4")
+        await self.send(api, [*turns, user(CLOCK)], "Yes.")
+        assert await self.remembered(api) == [[GARLIC, "It was Postscript.", CLOCK, "Yes."]]
 
-    async def test_an_answer_that_was_asked_for_again_is_not(self, voice: Voice):
-        await self.send(voice, [user(GARLIC)], "In this rain?")
-        turns = await self.send(voice, [user(GARLIC)], "Good.")
-        await self.send(voice, [*turns, user(CLOCK)], "Yes.")
-        assert await self.remembered(voice) == [[GARLIC, "Good.", CLOCK, "Yes."]]
+    async def test_a_regenerated_answer_replaces_the_first_one(self, api: Api):
+        await self.send(api, [user(GARLIC)], "In this rain?")
+        turns = await self.send(api, [user(GARLIC)], "Good.")
+        await self.send(api, [*turns, user(CLOCK)], "Yes.")
+        assert await self.remembered(api) == [[GARLIC, "Good.", CLOCK, "Yes."]]
 
-    async def test_questions_that_are_asked_once_are_not(self, voice: Voice):
+    async def test_single_questions_are_not_recorded(self, api: Api):
         """An evaluation harness: a system text, worked examples, one question after the other, and again."""
         examples = [system("You are Ada, a bookbinder."), user("2 + 2?"), ada("4"), user("3 + 3?"), ada("6")]
         for number in (4, 5, 5, 6):
-            await self.send(voice, [*examples, user(f"{number} + {number}?")], str(2 * number))
-            await self.send(voice, [user(f"Who wrote book {number}?")], "I did.")
-        assert await self.remembered(voice) == []
+            await self.send(api, [*examples, user(f"{number} + {number}?")], str(2 * number))
+            await self.send(api, [user(f"Who wrote book {number}?")], "I did.")
+        assert await self.remembered(api) == []
 
-    async def test_a_person_may_quote_a_conversation(self, voice: Voice):
-        turns = await self.send(voice, [user(PEOPLE[4])], "Hm.")
-        await self.send(voice, [*turns, user(CLOCK)], "Yes.")
-        assert await self.remembered(voice) == [[PEOPLE[4], "Hm.", CLOCK, "Yes."]]
+    async def test_a_person_may_quote_a_conversation(self, api: Api):
+        turns = await self.send(api, [user(PEOPLE[4])], "Hm.")
+        await self.send(api, [*turns, user(CLOCK)], "Yes.")
+        assert await self.remembered(api) == [[PEOPLE[4], "Hm.", CLOCK, "Yes."]]
 
-    async def test_even_what_has_the_form_of_a_prompt_is_a_persons_when_the_chat_goes_on(self, voice: Voice):
-        turns = await self.send(voice, [user(PROMPTS["labels"])], "Garlic, rain, walls.")
-        turns = await self.send(voice, [*turns, user(GARLIC)], "Yes.")
-        turns = await self.send(voice, [*turns, user(CLOCK)], "No.")
-        assert await self.remembered(voice) == [[turn["content"] for turn in turns]]
+    async def test_a_message_in_the_form_of_a_prompt_is_recorded_when_the_chat_continues(self, api: Api):
+        turns = await self.send(api, [user(PROMPTS["labels"])], "Garlic, rain, walls.")
+        turns = await self.send(api, [*turns, user(GARLIC)], "Yes.")
+        turns = await self.send(api, [*turns, user(CLOCK)], "No.")
+        assert await self.remembered(api) == [[turn["content"] for turn in turns]]
 
-    async def test_a_template_around_each_question_is_left_out_of_the_chat(self, voice: Voice):
+    async def test_a_template_around_each_question_is_left_out_of_the_chat(self, api: Api):
         """Open WebUI wraps the newest question alone when documents are attached."""
 
         def wrapped(question: str) -> dict[str, str]:
@@ -231,8 +231,8 @@ class TestRemembered:
                 f"### Task:\nUse the context.\n<context>Bees.</context>\n<user_query>{question}</user_query>"
             )
 
-        await self.send(voice, [wrapped(GARLIC)], "In this rain?")
-        await self.send(voice, [user(GARLIC), ada("In this rain?"), wrapped(CLOCK)], "Yes.")
+        await self.send(api, [wrapped(GARLIC)], "In this rain?")
+        await self.send(api, [user(GARLIC), ada("In this rain?"), wrapped(CLOCK)], "Yes.")
         history = [user(GARLIC), ada("In this rain?"), user(CLOCK), ada("Yes.")]
-        await self.send(voice, [*history, wrapped("And now?")], "No.")
-        assert await self.remembered(voice) == [[GARLIC, "In this rain?", CLOCK, "Yes."]]
+        await self.send(api, [*history, wrapped("And now?")], "No.")
+        assert await self.remembered(api) == [[GARLIC, "In this rain?", CLOCK, "Yes."]]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from voice import CHAT, HELLO, PERSONA, FakeVllm, Voice, error_of
+from api import CHAT, HELLO, PERSONA, Api, FakeVllm, error_of
 
 from services.model.vllm_command import GENERATION_DEFAULTS
 from services.orchestrator.vllm.context_window import (
@@ -56,14 +56,14 @@ class TestTheDiaryIsShrunk:
         return {"DIARY_BUDGET_TOKENS": 8000, "DIARY_DEADLINE_S": 5}
 
     @pytest.fixture
-    async def voice(self, voice: Voice) -> Voice:
+    async def api(self, api: Api) -> Api:
         for entry in TALK.ENTRIES:
-            await voice.write(**entry)
-        return voice
+            await api.write(**entry)
+        return api
 
     @pytest.mark.parametrize("stream", [True, False])
     @pytest.mark.parametrize("path", [CHAT, RESPONSES])
-    async def test_diary_overflows_context(self, client, voice, model: FakeVllm, path, stream):
+    async def test_diary_overflows_context(self, client, api, model: FakeVllm, path, stream):
         """It fits by itself, so it is answered, with as much of the diary as there is room for."""
         turns = [*TALK.HISTORY, TALK.QUESTION]
         alone = len(model.tokens({"messages": turns})) + 1000  # and who she is
@@ -71,7 +71,7 @@ class TestTheDiaryIsShrunk:
         entry_counts = []
         for room in (9000, 6000, 3500, 1800, 700, 60, 1):
             model.max_model_len = alone + 2700 + room
-            voice.override(context_window=ContextWindow(voice.state.vllm))
+            api.override(context_window=ContextWindow(api.state.vllm))
             diary = (await ask(client, path, turns, stream=stream, limit=2700))["diary"]
             assert len(model.tokens(model.requests[-1])) + 2700 <= model.max_model_len
             assert diary["status"] == ("used" if diary["entries"] else "no_room")
@@ -81,7 +81,7 @@ class TestTheDiaryIsShrunk:
         assert entry_counts[0] > 3 > entry_counts[-1]
 
     @pytest.mark.parametrize("path", [CHAT, RESPONSES])
-    async def test_when_no_entry_fits_the_answer_reports_why(self, client, voice, model, path):
+    async def test_when_no_entry_fits_the_answer_reports_why(self, client, api, model, path):
         model.max_model_len = 1024
         diary = (await ask(client, path, [TALK.QUESTION], limit=500))["diary"]
         assert diary["status"] == "no_room"
@@ -89,10 +89,8 @@ class TestTheDiaryIsShrunk:
         assert diary["left_out"] == 6
         assert "1024 tokens" in diary["reason"]
 
-    async def test_an_excerpt_of_the_best_entry_is_prompted_when_no_entry_fits(self, client, voice, model):
-        await voice.write(
-            f"{TALK.words(300)}. The Zeppelin was silver. {TALK.words(300)}.", date="2026-11-01"
-        )
+    async def test_an_excerpt_of_the_best_entry_is_prompted_when_no_entry_fits(self, client, api, model):
+        await api.write(f"{TALK.words(300)}. The Zeppelin was silver. {TALK.words(300)}.", date="2026-11-01")
         model.max_model_len = 2000
         question = {"role": "user", "content": "What colour was the silver Zeppelin?"}
         diary = (await ask(client, CHAT, [question], limit=400))["diary"]
@@ -111,14 +109,14 @@ class TestTheDiaryIsShrunk:
             {},
         ],
     )
-    async def test_the_tokens_of_the_answer_are_reserved(self, client, voice, model, fields):
+    async def test_the_tokens_of_the_answer_are_reserved(self, client, api, model, fields):
         model.max_model_len = 2600
         diary = (await ask(client, CHAT, [TALK.QUESTION], **fields))["diary"]
         answer = 600 if fields else DEFAULT_ANSWER_TOKENS
         assert diary["status"] == "used"
         assert len(model.tokens(model.requests[-1])) + answer <= 2600
 
-    async def test_tokens_are_counted_in_the_prompt_as_it_will_be_rendered(self, client, voice, model):
+    async def test_tokens_are_counted_in_the_prompt_as_it_will_be_rendered(self, client, api, model):
         model.max_model_len = 2600
         tokenized = []
         original = model.tokens
@@ -132,15 +130,13 @@ class TestTheDiaryIsShrunk:
 
     @pytest.mark.parametrize("stream", [True, False])
     @pytest.mark.parametrize("path", [CHAT, RESPONSES])
-    async def test_a_rejected_request_is_sent_again_without_the_diary(
-        self, client, voice, model, path, stream
-    ):
+    async def test_a_rejected_request_is_sent_again_without_the_diary(self, client, api, model, path, stream):
         model.max_model_len, model.uncounted_tokens = 3000, 1500
         diary = (await ask(client, path, [TALK.QUESTION], stream=stream, limit=50))["diary"]
         assert diary["status"] == "no_room"
         assert [len(prompt_of(body)) for body in model.requests] == [3, 2]
 
-    async def test_a_second_rejection_is_final(self, client, voice, model):
+    async def test_a_second_rejection_is_final(self, client, api, model):
         model.error_message = (
             "1 validation error:\n  {'type': 'x', 'loc': 'body.max_tokens', 'msg': 'must be above 0'}"
         )
@@ -150,14 +146,14 @@ class TestTheDiaryIsShrunk:
             assert (error["message"], error["param"]) == ("max_tokens: must be above 0", "max_tokens")
         assert len(model.requests) == 4
 
-    async def test_an_answer_that_cannot_fit_leaves_room_for_the_diary(self, client, voice, model):
+    async def test_an_answer_that_cannot_fit_leaves_room_for_the_diary(self, client, api, model):
         """Clients that send the model's whole length by habit still get answers that remember."""
         model.max_model_len = 4096
         diary = (await ask(client, CHAT, [TALK.QUESTION], limit=4096))["diary"]
         assert diary["status"] == "used"
         assert len(model.tokens(model.requests[-1])) + DEFAULT_ANSWER_TOKENS <= 4096
 
-    async def test_a_short_conversation_is_not_counted(self, client, voice, model):
+    async def test_a_short_conversation_is_not_counted(self, client, api, model):
         model.max_model_len = 100_000
         await ask(client, CHAT, [TALK.QUESTION])
         count = len(model.tokenized)
@@ -175,10 +171,8 @@ class TestTooLongByItself:
     @pytest.mark.parametrize("stream", [True, False])
     @pytest.mark.parametrize(("path", "field"), [(CHAT, "messages"), (RESPONSES, "input")])
     @pytest.mark.parametrize("diary", [True, False])
-    async def test_a_prompt_that_is_too_long_is_openais_error(
-        self, voice, client, path, field, stream, diary
-    ):
-        await voice.write("A word about words.")
+    async def test_a_prompt_that_is_too_long_is_openais_error(self, api, client, path, field, stream, diary):
+        await api.write("A word about words.")
         body = {field: self.LONG, "stream": stream, "ada": {"diary": diary}}
         error = error_of(await client.post(path, json=body), 400)
         assert (error["type"], error["code"]) == ("invalid_request_error", "context_length_exceeded")
@@ -296,9 +290,9 @@ def test_the_free_tokens_never_include_those_of_an_answer_that_fits():
                 assert budget.free <= 1024 - prompt - min(answer, DEFAULT_ANSWER_TOKENS)
 
 
-async def test_the_cache_of_the_counter_is_bounded_in_bytes(voice: Voice):
+async def test_the_cache_of_the_counter_is_bounded_in_bytes(api: Api):
     """4,096 texts are remembered by their digests, not by themselves: of 32 KB each they would be 128 MB."""
-    counter = voice.state.token_counter
+    counter = api.state.token_counter
     await counter.counts([f"{number} " + "x" * 32_000 for number in range(64)])
     cached = counter._counts
     assert len(cached) == 64

@@ -16,11 +16,11 @@ from itertools import product
 import httpx
 import pytest
 import uvicorn
+from api import ADAPTER, WordsEmbedder
 from faulty_server import ADDRESS, CHAT, COMPLETIONS, MODES, RESPONSES, FaultyServer
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from redis import Redis
-from voice import ADAPTER, WordsEmbedder
 
 from services.diary.index.embedded.index import EdgeIndex
 from services.diary.ledger.ledger import Ledger
@@ -69,7 +69,7 @@ def ada(valkey_socket, tmp_path_factory) -> Iterator[Served]:
         metrics = Metrics()
 
         @asynccontextmanager
-        async def opened():
+        async def opener():
             sizes = SizeLimits(whole=1 << 20, stream=4 << 20)
             with ExitStack() as stack:
                 ledger = stack.enter_context(Ledger(f"sqlite:///{home}/ledger.sqlite3"))
@@ -87,7 +87,7 @@ def ada(valkey_socket, tmp_path_factory) -> Iterator[Served]:
                     yield replace(state, adapter=lambda: ADAPTER)
 
         served.append(Served("", model))
-        config = server_config(create_app(opened), settings)
+        config = server_config(create_app(opener), settings)
         config.port = 0
         server = uvicorn.Server(config)
         server.capture_signals = suppress

@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable
 
 import pytest
+from api import CHAT, HELLO, data_of, error_of
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from voice import CHAT, HELLO, data_of, error_of
 
 from services.errors import ModelFaulty, ModelTimeout, ModelUnavailable, RateLimited, UpstreamError
 from services.orchestrator.vllm.errors import error_of_response, without_internals
@@ -178,8 +178,8 @@ async def test_an_aborted_answer_is_an_error(client, model, stream):
 @pytest.mark.parametrize(
     "vllm_answer", [{"nope": 1}, [1], {"tokens": "abc"}, {"tokens": [1.5]}, {"data": {}}]
 )
-async def test_invalid_answers_to_adas_own_requests_are_no_500(client, voice, model, vllm_answer):
-    await voice.write("A stray dog. I called him Postscript.")
+async def test_invalid_answers_to_adas_own_requests_are_no_500(client, api, model, vllm_answer):
+    await api.write("A stray dog. I called him Postscript.")
     model.query_answer = vllm_answer
     answer = await client.post(CHAT, json=HELLO)
     assert answer.status_code == 200, answer.text

@@ -1,4 +1,4 @@
-"""What the voice's tests are made of: a stand-in for vLLM, and everything else for real."""
+"""The API under test: the real application over a real ledger, index and queue, and a stand-in for vLLM."""
 
 import asyncio
 import hashlib
@@ -75,18 +75,18 @@ async def open_state(
 
 
 @dataclass
-class Voice:
-    """The app, asked over HTTP, and what stands behind it."""
+class Api:
+    """The running application, an HTTP client of it, and the parts behind it."""
 
     client: httpx.AsyncClient
     model: FakeVllm
     ledger: Ledger
     index: IndexEngine
     state: AppState
-    scribe: Indexer = field(init=False)
+    indexer: Indexer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.scribe = Indexer(self.ledger, self.state.embedder, self.index)
+        self.indexer = Indexer(self.ledger, self.state.embedder, self.index)
 
     def override(self, **fields: object) -> None:
         """Replace fields of the application's state while it runs."""
@@ -94,19 +94,19 @@ class Voice:
         self.client._transport.app.state.ada = self.state
 
     def work(self) -> None:
-        """Do all indexing that is due, as the worker does it."""
+        """Index all entries that are due, like the worker."""
         while due := self.ledger.due(64):
-            self.scribe.write(due)
+            self.indexer.write(due)
 
     async def write(self, text: str, **fields: object) -> str:
-        """Write an entry and index it; its id."""
+        """Write an entry and index it; return its id."""
         answer = await self.client.post(ENTRIES, json={"text": text, **fields})
         assert answer.status_code == 202, answer.text
         self.work()
         return answer.json()["id"]
 
     async def ids(self, **query: object) -> list[str]:
-        """The ids that a list with this filter has."""
+        """Return the ids of the entries that match a filter."""
         answer = await self.client.get(ENTRIES, params=query)
         assert answer.status_code == 200, answer.text
         return [entry["id"] for entry in answer.json()["data"]]
@@ -124,9 +124,9 @@ class FailingLimits(RateLimits):
 
 
 @asynccontextmanager
-async def asking(opened: Opener, cors_origins: Iterable[str] = ()) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the app over these parts, without a socket between them."""
-    app = create_app(opened, cors_origins=cors_origins)
+async def open_client(opener: Opener, cors_origins: Iterable[str] = ()) -> AsyncIterator[httpx.AsyncClient]:
+    """Run an application with this state, and yield an HTTP client that calls it without a socket."""
+    app = create_app(opener, cors_origins=cors_origins)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
@@ -155,10 +155,10 @@ async def until(holds: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def spoken(port: int, sent: bytes) -> bytes:
-    """What the server says to these bytes until it hangs up."""
+async def send_raw(port: int, data: bytes) -> bytes:
+    """Send bytes to the server, and return its answer up to the end of the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(sent)
+    writer.write(data)
     try:
         async with asyncio.timeout(10):
             return await reader.read()
