@@ -63,7 +63,7 @@ chat: .venv/ready ## chat with Ada in the terminal (/diary, /read, /clear, quit;
 	$(PYTHON) -m services.client "$${words[@]}"
 
 test: .venv/ready ## run every test that needs neither a GPU nor Docker
-	@$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadgroup
+	@$(PYTHON) -m pytest -n auto --maxprocesses 4
 
 test-faults: .venv/ready ## write 2,000 diary entries while worker, queue and index are killed; none may be lost or doubled
 	@$(PYTHON) -m pytest -s -m faults tests/faults

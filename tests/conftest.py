@@ -9,11 +9,13 @@ import socket
 import tempfile
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
+from xdist.scheduler import LoadScopeScheduling
 
 from services import logs
 from services.orchestrator.settings import OrchestratorSettings
@@ -24,13 +26,25 @@ MODEL_CACHE = ROOT / ".cache" / "models"
 SMOLLM2 = "package:smollm2-135m-instruct"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps tests that share a module's fixture in one process of pytest-xdist: each is set up once."""
-    for item in items:
-        definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 (pytest's own name)
-        if any(definition[-1].scope == "module" for definition in definitions):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+class SharedFixtureScheduling(LoadScopeScheduling):
+    """Keeps a file whose fixtures are shared in one process, and distributes all other tests one by one.
+
+    `--dist loadgroup` would do it, but pytest-xdist 3.8 loses the groups under pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if _has_shared_fixtures(self.config.rootpath / file) else nodeid
+
+
+@cache
+def _has_shared_fixtures(path: Path) -> bool:
+    return 'scope="module"' in path.read_text(encoding="utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedFixtureScheduling:
+    return SharedFixtureScheduling(config, log)
 
 
 # Read without a settings class: by model, client and trainer, and by OpenTelemetry.
