@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Generator, Iterator
@@ -24,6 +25,12 @@ from services.worker.settings import WorkerSettings
 ROOT = Path(__file__).parents[1]
 MODEL_CACHE = ROOT / ".cache" / "models"
 SMOLLM2 = "package:smollm2-135m-instruct"
+
+
+def pytest_configure() -> None:
+    """Tests send SIGINT to programs, which inherit that a shell's background job ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class SharedFixtureScheduling(LoadScopeScheduling):
