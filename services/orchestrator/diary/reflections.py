@@ -70,10 +70,10 @@ async def reflect(request: ReflectionRequest, state: StateDep, owner: OwnerDep) 
 
 async def _reflection(state: AppState, owner: str, turns: list[Turn], date: str) -> Reflection:
     reflections = Reflections(state.ledger)
-    known = await run_in_threadpool(reflections.reflected_turns, owner, turns)
-    if known == len(turns):
+    reflected = await run_in_threadpool(reflections.reflected_turns, owner, turns)
+    if reflected == len(turns):
         return await run_in_threadpool(reflections.get_by_turns, owner, turns)
     request = await build_reflection_request(
-        state.adapter().persona, turns[known:], state.vllm, state.token_counter
+        state.adapter().persona, turns[reflected:], state.context_window, state.token_counter
     )
     return await run_in_threadpool(reflections.add, owner, turns, request.turns, request.body, date)

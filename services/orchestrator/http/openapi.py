@@ -4,32 +4,31 @@ Those are OpenAI's own routes, which are plain ASGI; the headers of every respon
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from services.orchestrator.http.auth import PUBLIC_PATHS
 from services.orchestrator.http.disclosure import HEADER, Disclosure
+from services.orchestrator.http.json_body import Json
 
-Json = dict[str, Any]
 _REFERENCE = "#/components/schemas/{model}"
 _ERROR = {"$ref": _REFERENCE.format(model="ErrorAnswer")}
 _EVENTS = {"description": "server-sent events, when `stream` is true"}
 _FAILURES = {
-    "400": "a field is not acceptable, or the body can't be read",
+    "400": "a field is invalid, or the body can't be read",
     "401": "the API key is missing, unknown or revoked",
-    "404": "there is no such model",
-    "408": "the body did not come in time",
+    "404": "the model does not exist",
+    "408": "the body did not arrive in time",
     "413": "the body is larger than MAX_BODY_BYTES",
-    "415": "the body is of another type than JSON",
-    "429": "the key's limit is reached, or the model has no place left",
-    "500": "something unforeseen",
-    "502": "the model server failed, or its answer is none that can be passed on",
-    "503": "the model is away",
+    "415": "the body is not JSON",
+    "429": "the key's limit is reached, or the model server is at capacity",
+    "500": "an unexpected error",
+    "502": "the model server failed, or its answer is invalid",
+    "503": "the model server is unavailable",
     "504": "the model server missed a deadline (MODEL_FIRST_TOKEN_TIMEOUT_S, MODEL_WHOLE_TIMEOUT_S)",
-    "4XX": "what else the model server refuses, in its own words",
-    "5XX": "what else goes wrong in the model server, in its own words",
+    "4XX": "another error of the model server, with its own message",
+    "5XX": "another failure of the model server, with its own message",
 }
 
 _ONLY_WITH_LIMITS = "only for a key that has limits"
@@ -40,11 +39,11 @@ _RESPONSE_HEADERS: Json = {
         "schema": {"type": "string"},
     },
     "X-Request-Id": {
-        "description": "the id that the request was sent with, else a new one; the log has it too",
+        "description": "the id that the request was sent with, or a new one; it is in the log",
         "required": True,
         "schema": {"type": "string"},
     },
-    "Retry-After": {"description": "ask again after so many seconds", "schema": {"type": "integer"}},
+    "Retry-After": {"description": "seconds to wait before the next attempt", "schema": {"type": "integer"}},
     "WWW-Authenticate": {"description": "how to send a key", "schema": {"type": "string", "const": "Bearer"}},
     "ETag": {"description": "the version, for `If-Match`", "schema": {"type": "string"}},
 }

@@ -105,7 +105,9 @@ async def _prepare(state: AppState, persona: Persona, attempt: Attempt) -> None:
     reflections = Reflections(state.ledger)
     try:
         reflection = await run_in_threadpool(reflections.get, attempt.owner, attempt.id)
-        request = await build_reflection_request(persona, reflection.turns, state.vllm, state.token_counter)
+        request = await build_reflection_request(
+            persona, reflection.turns, state.context_window, state.token_counter
+        )
         await run_in_threadpool(reflections.prepare, attempt, request.turns, request.body)
         queued = await run_in_threadpool(reflections.get, attempt.owner, attempt.id)
         await run_in_threadpool(submit_reflection, state, queued)

@@ -5,17 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.diary.reflection.reflections import Reflection, Turn
-from services.errors import DiaryUnavailable, ModelUnavailable, UpstreamError
+from services.errors import DiaryUnavailable
 from services.orchestrator.dependencies import AppState
 from services.orchestrator.http.json_body import Json
-from services.orchestrator.vllm.client import VllmClient
+from services.orchestrator.vllm.context_window import TOKENS_PER_TURN, ContextWindow
 from services.orchestrator.vllm.token_counter import TokenCounter
 from services.persona.persona import Persona
 from services.persona.prompt import build_messages
 
 log = logging.getLogger("ada.orchestrator")
 ANSWER_TOKENS = 600
-TOKENS_A_TURN = 8  # a turn's header and end
 CONTEXT_TOKENS = 4096  # assumed when the model server does not report its context length
 INSTRUCTION = (
     "Our talk ends here. Now write the entry of this day in your diary about it: in the first person, in "
@@ -43,12 +42,12 @@ def dialogue_turns(messages: Sequence[Mapping[str, str]]) -> list[Turn]:
 
 
 async def build_reflection_request(
-    persona: Persona, turns: Sequence[Turn], engine: VllmClient, tokens: TokenCounter
+    persona: Persona, turns: Sequence[Turn], window: ContextWindow, tokens: TokenCounter
 ) -> UpstreamReflectionRequest:
     """Build the request for an entry about these turns, or about the last ones that fit into the context."""
     framing = [persona.system_text, INSTRUCTION]
-    room = await _context(engine) - ANSWER_TOKENS
-    room -= sum(await tokens.counts(framing)) + TOKENS_A_TURN * (len(framing) + 1)
+    room = (await window.length() or CONTEXT_TOKENS) - ANSWER_TOKENS
+    room -= sum(await tokens.counts(framing)) + TOKENS_PER_TURN * (len(framing) + 1)
     turns_in_request = await _last_that_fit([_encodable(turn) for turn in turns], room, tokens)
     conversation = [*turns_in_request, {"role": "user", "content": INSTRUCTION}]
     body: Json = {
@@ -79,7 +78,7 @@ def _encodable(turn: Turn) -> Turn:
 async def _last_that_fit(turns: Sequence[Turn], room: int, tokens: TokenCounter) -> list[Turn]:
     fitting: list[Turn] = []
     for turn in reversed(turns):
-        number = await tokens.count(turn["content"]) + TOKENS_A_TURN
+        number = await tokens.count(turn["content"]) + TOKENS_PER_TURN
         if number > room and not fitting:  # a single turn that is too long for the model is cut to its end
             characters = len(turn["content"]) * max(room, 1) // number
             return [{**turn, "content": turn["content"][-characters:]}]
@@ -88,11 +87,3 @@ async def _last_that_fit(turns: Sequence[Turn], room: int, tokens: TokenCounter)
         fitting.insert(0, turn)
         room -= number
     return fitting
-
-
-async def _context(engine: VllmClient) -> int:
-    try:
-        lengths = [model.get("max_model_len") for model in await engine.models()]
-    except (ModelUnavailable, UpstreamError):
-        return CONTEXT_TOKENS
-    return min((length for length in lengths if isinstance(length, int)), default=CONTEXT_TOKENS)

@@ -3,7 +3,6 @@
 .venv/bin/python -m pytest tests/orchestrator/http/test_key_history.py
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,6 @@ from services.orchestrator.settings import OrchestratorSettings
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "keys" / "keys.json"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(f"sqlite:///{tmp_path}/ledger.sqlite3") as ledger:
-        yield ledger
 
 
 @pytest.fixture
