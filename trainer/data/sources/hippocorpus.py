@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import cast
+from typing import IO, Any
 
 from services.errors import ConfigError
 from services.files import DAMAGED_ZIP
@@ -103,16 +103,39 @@ def _lines(path: Path) -> Iterator[Lines]:
         if path.suffix.lower() != ".zip":
             yield Lines(file, str(path), REMEDY, table=True)
             return
-        try:
-            with zipfile.ZipFile(file) as archive, archive.open(_member(path, archive)) as member:
-                yield Lines(
-                    io.BufferedReader(cast(io.RawIOBase, member)),
-                    f"{path} ({member.name})",
-                    REMEDY,
-                    table=True,
-                )
-        except DAMAGED_ZIP as error:
-            raise ConfigError(f"{path} is no zip that can be read ({error}). {REMEDY}") from None
+        with _translated_damage(path):
+            archive = zipfile.ZipFile(file)
+            member = archive.open(_member(path, archive))
+        with archive, member:
+            reader: io.BufferedReader = io.BufferedReader(_Member(path, member))
+            yield Lines(reader, f"{path} ({member.name})", REMEDY, table=True)
+
+
+class _Member(io.RawIOBase):
+    """A file in a zip. Reading raises ConfigError where the archive is damaged."""
+
+    def __init__(self, path: Path, member: IO[bytes]) -> None:
+        self._path = path
+        self._member = member
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer; returns the number of bytes, 0 at the end."""
+        with _translated_damage(self._path):
+            content = self._member.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+
+@contextmanager
+def _translated_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DAMAGED_ZIP as error:
+        raise ConfigError(f"{path} is no zip that can be read ({error}). {REMEDY}") from None
 
 
 def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
