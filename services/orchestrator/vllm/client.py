@@ -201,8 +201,12 @@ class VllmClient:
                 return await self._session.request(
                     method, self._urls[path], data=data, headers=headers, allow_redirects=False
                 )
-            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-                if attempt == ATTEMPTS:
+            except (
+                aiohttp.ClientOSError,
+                aiohttp.ServerDisconnectedError,
+                aiohttp.ConnectionTimeoutError,
+            ) as error:
+                if attempt == ATTEMPTS or isinstance(error, aiohttp.ConnectionTimeoutError):
                     log.warning(
                         "the model server at %s can't be reached: %s", self._url, type(error).__name__
                     )
